@@ -1,0 +1,49 @@
+"""Noiseless: train neural networks without gradient noise."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from noiseless.objective import (
+        EmpiricalRisk,
+        Evaluation,
+        GradientPenalty,
+        Objective,
+        cross_entropy,
+        parameter_space,
+        squared_error,
+    )
+    from noiseless.optim import chain, clip_norm, take_step
+
+_HOMES = {
+    "noiseless.objective": (
+        "EmpiricalRisk", "Evaluation", "GradientPenalty", "Objective", "cross_entropy", "parameter_space",
+        "squared_error",
+    ),
+    "noiseless.optim": ("chain", "clip_norm", "take_step"),
+}  # fmt: skip
+
+__all__ = [
+    "EmpiricalRisk",
+    "Evaluation",
+    "GradientPenalty",
+    "Objective",
+    "chain",
+    "clip_norm",
+    "cross_entropy",
+    "parameter_space",
+    "squared_error",
+    "take_step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Names are looked up at first use, so that `noiseless --help` need not wait for torch.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'noiseless' has no attribute {name!r}")

@@ -1,0 +1,107 @@
+"""The command line: parse, call, print. Torch is imported by the commands that need it, not by `--help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from noiseless import __version__
+from noiseless.errors import UnknownNameError
+
+USER_ERROR = 2
+DIVERGED = 3
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One of the program's commands."""
+
+    run: Callable[[list[str]], int]
+    """(arguments) -> exit code"""
+    usage: str
+    help: str
+
+
+def _commands() -> dict[str, Command]:
+    from noiseless import commands as do
+
+    return {
+        "train": Command(
+            do.train, "train [RECIPE] [--FLAG VALUE ...]", "train one model; the default is fb-regularized on digits"
+        ),
+        "reproduce": Command(
+            do.reproduce, "reproduce [--quick]", "run the paper's ladder: every recipe, several seeds, one report"
+        ),
+        "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
+        "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
+        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with table and curves of runs"),
+        "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in the one before it"),
+        "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
+    }
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line and exits: 0 done, 2 a user's mistake, 3 not finite, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit code. Mistakes are told on standard error without a traceback, unless NOISELESS_TRACEBACK is set.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _dispatch(arguments)
+    except (ValueError, OSError) as error:
+        if os.environ.get("NOISELESS_TRACEBACK"):
+            traceback.print_exc()
+        errors.print(f"[bold red]error:[/] {escape(_message(error))}")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return INTERRUPTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    commands = _commands()
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help", "help"):
+        _help(commands)
+        return 0
+    if name == "--version":
+        print(f"noiseless {__version__}")  # noqa: T201
+        return 0
+    if name not in commands:
+        raise UnknownNameError("command", name, commands)
+    return commands[name].run(rest)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}. What was written before is intact"
+    return str(error)
+
+
+def _help(commands: dict[str, Command]) -> None:
+    console = Console(highlight=False)
+    console.print("[bold]noiseless[/]: train neural networks without gradient noise\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for command in commands.values():
+        table.add_row(command.usage.replace("[", r"\["), command.help)
+    console.print(table)
+    console.print("\nnoiseless COMMAND --help explains each flag. Start with: noiseless reproduce --quick")

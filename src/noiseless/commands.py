@@ -1,0 +1,277 @@
+"""What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from noiseless.run.config import Config
+from noiseless.run.recipes import LADDER, differences, row
+
+if TYPE_CHECKING:
+    from noiseless.run.build import Experiment
+    from noiseless.run.directory import RunDirectory
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def train(arguments: list[str]) -> int:
+    """Trains one model."""
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "fb-regularized"
+    form, arguments = _take(arguments, "--form")
+    data, _ = _take(list(arguments), "--data")
+    recipe = row(name, form or ("small" if (data or "digits") == "digits" else "paper"))
+    config = tyro.cli(
+        Config,
+        args=arguments,
+        default=Config(recipe),
+        prog="noiseless train [RECIPE] [--form {small,paper}]",
+        description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. The small form is for"
+        " digits, the paper's for other data.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    from noiseless.run.build import build
+    from noiseless.run.directory import RunDirectory
+
+    path = Path(config.settings.run_dir or _free(config))
+    experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))))
+    directory = RunDirectory(path)
+    with directory.locked():
+        directory = RunDirectory.create(path, experiment.config, ["train", name, *arguments])
+        return _run(experiment, directory)
+
+
+def resume(arguments: list[str]) -> int:
+    """Goes on with a run."""
+    from noiseless.run.build import build
+
+    directory = _one_run(arguments, "resume")
+    with directory.locked():
+        if directory.model.exists():
+            console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
+            return 0
+        return _run(build(directory.config()), directory)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run the paper's ladder: every recipe with every seed, then a table and a report."""
+
+    quick: bool = False
+    """a first impression: one seed, up to fb-regularized"""
+    rows: tuple[str, ...] = ()
+    """recipes to run; none: all"""
+    seeds: int | None = None
+    """seeds of each recipe, from 0 on; none: 3"""
+    data: str = "digits"
+    """data set: digits, or npz:FILE"""
+    model: str = "resnet8"
+    """model, see noiseless train --help"""
+    form: str = "small"
+    """small: the scaled ladder for small sets; paper: the paper's steps and blocks"""
+    jobs: int | None = None
+    """runs at once, each on one thread; none: one for each core"""
+    run_dir: str | None = None
+    """directory of the runs; none: runs/reproduce-DATA"""
+
+
+def reproduce(arguments: list[str]) -> int:
+    """Runs the paper's ladder."""
+    asked = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
+    names = asked.rows or tuple(LADDER)[: 5 if asked.quick else None]
+    seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
+    if seeds < 1 or (asked.jobs is not None and asked.jobs < 1):
+        raise ValueError(f"--seeds and --jobs must be at least 1, not {seeds} and {asked.jobs}")
+    recipes = [replace(row(name, asked.form), data=asked.data, model=asked.model) for name in names]
+    path = Path(asked.run_dir or f"runs/reproduce-{_slug(asked.data)}")
+
+    from noiseless.report import live, page, summary
+    from noiseless.run import ladder
+
+    jobs = ladder.plan(recipes, seeds, path)
+    at_once = asked.jobs or len(os.sched_getaffinity(0))
+    kept = sum(job.finished for job in jobs)
+    console.print(
+        f"{len(jobs)} runs on {asked.data} with {asked.model}, {at_once} at once on one thread each"
+        + (f"; {kept} are kept from {path}" if kept else "")
+    )
+    try:
+        with live.Live(console) as shown:
+
+            def ended(job: ladder.Job) -> None:
+                (run,) = summary.read([job.directory])
+                shown.end(job.title, f"{job.title:24} {summary.line(run)}")
+
+            ladder.execute(jobs, at_once, lambda job, r: shown.advance(job.title, job.recipe.steps, r), ended)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the checkpoints")
+        return 130
+    runs = summary.read(job.directory for job in jobs)
+    console.print(summary.table(summary.by_recipe(runs), f"the ladder on {asked.data} with {asked.model}"))
+    page.write(path / "report.html", runs, f"Noiseless: the paper's ladder on {asked.data}")
+    console.print(f"report: {path / 'report.html'}")
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Loss and accuracy of a run's model."""
+    from noiseless.run.build import build
+    from noiseless.run.evaluate import score
+
+    directory = _one_run(arguments, "evaluate")
+    experiment = build(directory.config())
+    experiment.model.load_state_dict(directory.state())
+    for part, images in (("train", experiment.train), ("test", experiment.test)):
+        found = score(experiment.model, replace(images, augment="none"))
+        console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
+    if not directory.model.exists():
+        console.print("the run has not ended: this is its newest checkpoint")
+    return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one HTML page with table and curves of runs; runs of one recipe become mean and band."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """directories of runs"""
+    output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
+    """path of the page; none: report.html in the first run"""
+
+
+def report(arguments: list[str]) -> int:
+    """Writes the report of runs."""
+    asked = tyro.cli(Report, args=arguments, prog="noiseless report")
+    if not asked.runs:
+        raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
+
+    from noiseless.report import page, summary
+    from noiseless.run.directory import RunDirectory
+
+    runs = summary.read(RunDirectory.open(Path(run)) for run in asked.runs)
+    console.print(summary.table(summary.by_recipe(runs), "runs"))
+    path = Path(asked.output) if asked.output else runs[0].directory.path / "report.html"
+    page.write(path, runs, "Noiseless: report")
+    console.print(f"report: {path}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Print the ladder: what each recipe replaces in the one before it."""
+
+    form: str = "paper"
+    """paper: as in the paper, for CIFAR-10; small: scaled for digits"""
+
+
+def recipes(arguments: list[str]) -> int:
+    """The ladder as a table of differences."""
+    asked = tyro.cli(Recipes, args=arguments, prog="noiseless recipes")
+    table = Table(title=f"the ladder, {asked.form} form: each recipe is the one above with something replaced")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("steps", justify="right")
+    table.add_column("replaces")
+    before = None
+    for name in LADDER:
+        made = row(name, asked.form)
+        changes = differences(made, before)
+        text = ", ".join(f"{key} {is_}" for key, (_, is_) in changes.items() if key not in ("steps", "data"))
+        table.add_row(name, str(made.steps), text)
+        before = made
+    console.print(table)
+    return 0
+
+
+def digest(arguments: list[str]) -> int:
+    """SHA-256 over a run's final parameters and buffers."""
+    from noiseless.run import checkpoint
+
+    directory = _one_run(arguments, "digest")
+    state = directory.state()
+    if not directory.model.exists():
+        Console(stderr=True).print("the run has not ended: this is its newest checkpoint")
+    console.print(checkpoint.digest(state))
+    return 0
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """The directory of a run."""
+
+    run: tyro.conf.Positional[str]
+    """directory of the run, as noiseless train has printed it"""
+
+
+def _one_run(arguments: list[str], command: str) -> RunDirectory:
+    asked = tyro.cli(OneRun, args=arguments, prog=f"noiseless {command}")
+    from noiseless.run.directory import RunDirectory
+
+    return RunDirectory.open(Path(asked.run))
+
+
+def _run(experiment: Experiment, directory: RunDirectory) -> int:
+    """Trains from where the directory stands, with progress; writes the report."""
+    from noiseless.report import live, page, summary
+    from noiseless.run.train import Diverged, Interrupted, Progress
+    from noiseless.run.train import train as train_to_end
+
+    recipe = experiment.config.recipe
+    asked_to_stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: asked_to_stop.append(received))
+    console.print(
+        f"{recipe.name}: {recipe.model} ({len(experiment.space):,} parameters) on {recipe.data}"
+        f" ({len(experiment.train):,} training images), {recipe.steps} steps,"
+        f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}"
+    )
+    try:
+        with live.Live(console) as shown:
+            progress = Progress(
+                on_row=lambda row: shown.advance(recipe.name, recipe.steps, row),
+                stop=lambda: bool(asked_to_stop),
+                on_message=lambda text: console.print(f"[yellow]{escape(text)}[/]"),
+            )
+            train_to_end(experiment, directory, progress)
+    except Diverged as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+        return 3
+    except Interrupted as stopped:
+        console.print(str(stopped))
+        return 130
+    runs = summary.read([directory])
+    console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
+    page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data}")
+    console.print(f"report: {directory.path / 'report.html'}")
+    return 0
+
+
+def _free(config: Config) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    recipe = config.recipe
+    name = f"runs/{recipe.name}-{_slug(recipe.data)}-{recipe.model}-seed{recipe.seed}"
+    number = 1
+    while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def _slug(data: str) -> str:
+    return Path(data.partition(":")[2] or data).stem
+
+
+def _take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of a flag that decides the defaults of others, and the arguments without it."""
+    for position, argument in enumerate(arguments):
+        if argument == flag and position + 1 < len(arguments):
+            return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2], arguments[:position] + arguments[position + 1 :]
+    return None, arguments

@@ -1,0 +1,7 @@
+"""Data sets, and augmentation as pure functions of (seed, epoch, example number)."""
+
+from noiseless.data.augment import crop_flip
+from noiseless.data.datasets import digits, load, npz
+from noiseless.data.images import Images, ImageSet
+
+__all__ = ["ImageSet", "Images", "crop_flip", "digits", "load", "npz"]

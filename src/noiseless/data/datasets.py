@@ -1,0 +1,121 @@
+"""Data sets by name: `digits`, embedded, and `npz:FILE` for one's own arrays."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseless import keyed
+from noiseless.data.images import ImageSet
+from noiseless.errors import UnknownNameError
+
+DIGITS_TRAIN = 512
+NAMES = ("digits", "npz:FILE")
+
+
+def load(name: str) -> ImageSet:
+    """The data set of a name.
+
+    Args:
+        name: `digits`, or `npz:FILE` with the path of an npz file.
+
+    Returns:
+        The images and labels.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        ValueError: for a file that is no such set.
+    """
+    if name.startswith("npz:"):
+        return npz(Path(name.removeprefix("npz:")))
+    if name == "digits":
+        return digits()
+    raise UnknownNameError("data set", name, NAMES)
+
+
+def digits() -> ImageSet:
+    """scikit-learn's 1,797 real 8x8 images of handwritten digits (UCI, test part of Optdigits).
+
+    The split is fixed: a keyed permutation of the images (seed 0), of which the first 512 are for training and the
+    other 1,285 for testing. Pixels 0 ... 16 are stretched to 0 ... 255.
+
+    Returns:
+        512 training and 1,285 test images, `[1, 8, 8]`, 10 classes.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = keyed.permutation(0, "digits-split", 0, len(labels))
+    x = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)[order]
+    y = torch.from_numpy(labels).long()[order]
+    part = DIGITS_TRAIN
+    return ImageSet("digits", x[:part], y[:part], x[part:], y[part:])
+
+
+def npz(path: Path) -> ImageSet:
+    """One's own arrays: `x_train`, `y_train`, `x_test`, `y_test` in an npz file (`numpy.savez`).
+
+    Args:
+        path: the file. Images are uint8 `[N, H, W]` or `[N, H, W, C]`, labels whole numbers 0 ... classes - 1.
+
+    Returns:
+        The image set.
+
+    Raises:
+        ValueError: if the file cannot be read, lacks an array, or an array is not as it should be.
+    """
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in keys if key not in file]
+            if missing:
+                raise ValueError(
+                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
+                    " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
+                )
+            arrays = {key: file[key] for key in keys}
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except (OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as an npz file: {error}") from None
+    x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        shapes = [list(arrays[key].shape[1:]) for key in ("x_train", "x_test")]
+        raise ValueError(f"{path}: training and test images differ in shape, {shapes[0]} and {shapes[1]}")
+    y_train = _labels(path, "y_train", arrays["y_train"], len(x_train), None)
+    y_test = _labels(path, "y_test", arrays["y_test"], len(x_test), int(y_train.max()) + 1)
+    return ImageSet(f"npz:{path}", x_train, y_train, x_test, y_test)
+
+
+def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
+    if array.dtype != np.uint8:
+        nans = int(np.isnan(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
+        holds = f" and holds {nans} NaN" if nans else ""
+        raise ValueError(f"{path}: {key} must be uint8 (0 ... 255), but is {array.dtype}{holds}; scale and convert it")
+    if array.ndim not in (3, 4):
+        raise ValueError(f"{path}: {key} must have shape [N, H, W] or [N, H, W, C], not {list(array.shape)}")
+    if array.size == 0:
+        raise ValueError(f"{path}: {key} is empty (shape {list(array.shape)})")
+    pixels = torch.from_numpy(array)
+    return (pixels[:, None] if array.ndim == 3 else pixels.permute(0, 3, 1, 2)).contiguous()
+
+
+def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int | None) -> Tensor:
+    if array.ndim != 1 or len(array) != images:
+        raise ValueError(f"{path}: {key} must have one label an image, shape [{images}], not {list(array.shape)}")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{path}: {key} must hold whole numbers, but is {array.dtype}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0:
+        raise ValueError(f"{path}: {key} holds the label {low}; labels count from 0")
+    if classes is None and high >= len(array):
+        raise ValueError(
+            f"{path}: {key} holds the label {high}, out of range for {len(array)} images; number classes from 0"
+        )
+    if classes is not None and high >= classes:
+        raise ValueError(f"{path}: {key} holds the label {high}, but training labels end at {classes - 1}")
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,86 @@
+"""Images as examples: bytes in memory, normalised and augmented as they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from noiseless.data.augment import crop_flip
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images in two parts.
+
+    Raises:
+        ValueError: for arrays that are no such set, naming the array and what it holds.
+    """
+
+    name: str
+    x_train: Tensor
+    """uint8 `[N, C, H, W]`"""
+    y_train: Tensor
+    """int64 `[N]`, 0 ... classes - 1"""
+    x_test: Tensor
+    """uint8 `[M, C, H, W]`"""
+    y_test: Tensor
+    """int64 `[M]`"""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: the largest training label plus one."""
+        return int(self.y_train.max()) + 1
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the training images' pixels a channel, in units of 255."""
+        pixels = self.x_train.transpose(0, 1).flatten(1).double() / 255
+        return pixels.mean(1).tolist(), pixels.std(1, correction=0).tolist()
+
+
+@dataclass(frozen=True)
+class Images:
+    """One part of an image set as `Examples`: `take` gives normalised float images `[..., C, H, W]` and labels.
+
+    An example's number is `copy * N + image`: with `copies` above 1 it stands for a set that holds each image that many
+    times, each augmented by draws of its own; nothing of it is stored.
+    """
+
+    images: Tensor
+    """uint8 `[N, C, H, W]`"""
+    labels: Tensor
+    """int64 `[N]`"""
+    mean: Sequence[float]
+    """a channel, in units of 255"""
+    std: Sequence[float]
+    """a channel, in units of 255"""
+    dtype: torch.dtype = torch.float32
+    augment: Literal["none", "crop-flip"] = "none"
+    padding: int = 4
+    """pixels, of the crop"""
+    flip: float = 0.5
+    """probability"""
+    seed: int = 0
+    epoch: int = 0
+    """keys the draws of the first copy; copy k has epoch + k"""
+    copies: int = 1
+
+    def __len__(self) -> int:
+        return len(self.images) * self.copies
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples of these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""
+        number = index.flatten().to(self.images.device)
+        image = number % len(self.images)
+        x = self.images[image]
+        if self.augment == "crop-flip":
+            copy = number // len(self.images)
+            for k in copy.unique().tolist():
+                which = copy == k
+                x[which] = crop_flip(x[which], self.seed, self.epoch + k, image[which], self.padding, self.flip)
+        mean, std = (torch.tensor(v, dtype=self.dtype, device=x.device)[:, None, None] for v in (self.mean, self.std))
+        x = (x.to(self.dtype) / 255 - mean) / std
+        return x.reshape(*index.shape, *x.shape[1:]), self.labels[image].reshape(index.shape)

@@ -1,0 +1,114 @@
+"""Randomness as a pure function of (seed, stream, step, index).
+
+Every draw of the program (initialisation, augmentation, shuffling, dropout, noise) comes from here. No generator
+state runs on from one draw to the next, so neither the order of the blocks, nor the number of workers, nor a resumed
+run can change what is drawn. The generator is Philox4x32-10 (Salmon et al., SC 2011, doi 10.1145/2063384.2063405).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+    """Philox4x32-10: encrypts a 128-bit counter under a 64-bit key.
+
+    Args:
+        counter: four tensors of one shape, int64, each holding a 32-bit word.
+        key: two 32-bit words.
+
+    Returns:
+        Four 32-bit words a counter, int64 `[..., 4]`.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # A 32 x 32 bit product fills 64 bits; int64 wraps, and the arithmetic shift is masked, so no bit is lost.
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & _MASK) ^ c1 ^ k0,
+            product1 & _MASK,
+            ((product0 >> 32) & _MASK) ^ c3 ^ k1,
+            product0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return torch.stack((c0, c1, c2, c3), dim=-1)
+
+
+def words(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
+    """Four random 32-bit words for each index.
+
+    Args:
+        seed: the run's seed, 0 <= seed < 2**64.
+        stream: what the draw is for ("shuffle", "augment", ...); streams are independent.
+        step: the step or epoch, 0 <= step < 2**32.
+        index: example, block or element numbers, int64 of any shape.
+
+    Returns:
+        int64 `[*index.shape, 4]`, each word uniform on 0 ... 2**32 - 1.
+
+    Raises:
+        ValueError: if the seed or the step is out of range.
+    """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie in 0 ... 2**64 - 1, not {seed}")
+    if not 0 <= step < 2**32:
+        raise ValueError(f"step must lie in 0 ... 2**32 - 1, not {step}")
+    stream_word = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:4], "little")
+    constant = torch.zeros_like(index)
+    counter = (index & _MASK, (index >> 32) & _MASK, constant + step, constant + stream_word)
+    return philox(counter, (seed & _MASK, seed >> 32))
+
+
+def uniform(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
+    """One number for each index, uniform on the open interval (0, 1) with 52 bits: float64 like `index`."""
+    return _fraction(*words(seed, stream, step, index)[..., :2].unbind(-1))
+
+
+def normal(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
+    """One standard normal number for each index (Box and Muller, 1958): float64 like `index`."""
+    w0, w1, w2, w3 = words(seed, stream, step, index).unbind(-1)
+    return (-2 * _fraction(w0, w1).log()).sqrt() * (2 * torch.pi * _fraction(w2, w3)).cos()
+
+
+def integers(seed: int, stream: str, step: int, index: Tensor, high: int) -> Tensor:
+    """One integer for each index, uniform on 0 ... high - 1 up to a bias below high / 2**32: int64 like `index`."""
+    return (words(seed, stream, step, index)[..., 0] * high) >> 32
+
+
+def permutation(seed: int, stream: str, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """A random order of 0 ... count - 1: int64 `[count]`."""
+    drawn = words(seed, stream, step, torch.arange(count, device=device))
+    return torch.argsort((drawn[:, 0] << 31) | (drawn[:, 1] >> 1), stable=True)
+
+
+@contextmanager
+def torch_generators(seed: int, stream: str, step: int, index: int, device: torch.device) -> Iterator[None]:
+    """Runs a piece of code that draws from torch's own generators (dropout, `nn.init`) with keyed seeds.
+
+    The generators are set from (seed, stream, step, index) and put back afterwards, so the piece draws the same
+    numbers whenever and wherever it runs, and what surrounds it does not notice.
+
+    Yields:
+        Nothing; the code in the `with` block draws keyed numbers.
+    """
+    drawn = words(seed, stream, step, torch.tensor(index))
+    accelerators = [device] if device.type != "cpu" else []
+    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
+        torch.manual_seed(int(drawn[0]) << 31 | int(drawn[1]) >> 1)
+        yield
+
+
+def _fraction(high: Tensor, low: Tensor) -> Tensor:
+    # 52 bits and a half: the sum is exact in float64, never 0 and never 1
+    return ((high << 20 | low >> 12).double() + 0.5) * 2.0**-52

@@ -1,0 +1,24 @@
+"""What is minimised: the objective, and what defines it."""
+
+from noiseless.objective.base import Evaluation, Objective
+from noiseless.objective.blocks import Blocks, Examples, TensorExamples
+from noiseless.objective.exactsum import ExactSum
+from noiseless.objective.losses import cross_entropy, squared_error
+from noiseless.objective.penalty import GradientPenalty
+from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.space import ParameterSpace, parameter_space
+
+__all__ = [
+    "Blocks",
+    "EmpiricalRisk",
+    "Evaluation",
+    "ExactSum",
+    "Examples",
+    "GradientPenalty",
+    "Objective",
+    "ParameterSpace",
+    "TensorExamples",
+    "cross_entropy",
+    "parameter_space",
+    "squared_error",
+]

@@ -1,0 +1,98 @@
+"""What every objective answers: value, gradient and Hessian products, from sweeps over the blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.objective.space import ParameterSpace
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one sweep over the blocks returns. All sums are taken in float64."""
+
+    loss: float
+    """mean loss over the examples, without any penalty"""
+    gradient: Tensor
+    """the gradient (or, where the objective is not exact, the direction that stands for it), `[P]`"""
+    penalty: float
+    """what the penalty adds to the loss; 0 without one"""
+    hits: int | None
+    """examples classified correctly; None where this is no classification"""
+    block_square_norms: Tensor
+    """squared L2 norm of each block's loss gradient (before penalty and clip), float64 `[blocks]`"""
+    count: int
+    """examples in the sweep"""
+    passes: float
+    """what the sweep cost, in gradient evaluations over the whole data set"""
+    statistics: Tensor
+    """weighted sum of the batch-norm statistics, float64 `[S]`; `Objective.accept` takes it"""
+
+    @property
+    def value(self) -> float:
+        """What is minimised: loss + penalty."""
+        return self.loss + self.penalty
+
+
+class Objective(ABC):
+    """One deterministic function of the parameters, which everything else asks.
+
+    Attributes:
+        space: its parameter space.
+    """
+
+    space: ParameterSpace
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether the gradient is the gradient of the value, up to rounding. A line search needs that."""
+
+    @abstractmethod
+    def evaluate(self) -> Evaluation:
+        """One sweep at the module's present parameters. It changes nothing, batch-norm buffers included."""
+
+    @abstractmethod
+    def hvp(self, V: Tensor) -> Tensor:
+        """Hessian-vector products of the value.
+
+        Args:
+            V: vectors `[K, P]`.
+
+        Returns:
+            `H V`, `[K, P]`.
+        """
+
+    @abstractmethod
+    def accept(self, evaluation: Evaluation) -> None:
+        """Writes an evaluation's batch-norm statistics into the module's buffers."""
+
+    def closure(self) -> Callable[[], Tensor]:
+        """A closure for `torch.optim.Optimizer.step`: it evaluates, sets the parameters' `.grad`, returns the value."""
+
+        def ask() -> Tensor:
+            evaluation = self.evaluate()
+            self.space.set_gradient(evaluation.gradient)
+            return torch.tensor(evaluation.value, dtype=torch.float64)
+
+        return ask
+
+
+def check_vectors(V: Tensor, space: ParameterSpace) -> None:
+    """Raises unless V is `[K, P]`.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if V.ndim != 2 or V.shape[1] != len(space):
+        raise ValueError(f"V must have shape [K, {len(space)}] (K vectors of the space), not {list(V.shape)}")
+
+
+def square_norms(vectors: Tensor) -> Tensor:
+    """Squared L2 norms of vectors `[..., P]`, summed in float64: `[...]`."""
+    return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).square()

@@ -1,0 +1,177 @@
+"""Batch normalisation inside a sweep: statistics on norm blocks, and buffers that only an accepted sweep writes.
+
+While a sweep runs, the model's batch-norm layers normalise each norm block by itself and report its mean and variance
+instead of writing their buffers. So probes leave no trace, and the running statistics become a weighted sum over norm
+blocks that does not depend on when and where each was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Statistics = Literal["average", "ema"]
+
+
+class BlockNorm:
+    """The batch-norm layers of a model, as a sweep sees them.
+
+    Args:
+        module: the model; it may have no batch norm at all.
+        norm_block: examples that are normalised together (ghost batch norm where it is below the block).
+        statistics: `"average"`: the running mean and variance become the mean over all norm blocks of a sweep, by
+            count; `"ema"`: torch's exponential average, norm block by norm block in their order.
+
+    Raises:
+        ValueError: for a layer whose semantics a sweep cannot keep, or an average that is not defined.
+    """
+
+    def __init__(self, module: nn.Module, norm_block: int, statistics: Statistics):
+        if statistics not in ("average", "ema"):
+            raise ValueError(f'statistics must be "average" or "ema", not {statistics!r}')
+        self.norm_block = norm_block
+        self.statistics = statistics
+        self._layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)}
+        for name, layer in self._layers.items():
+            if type(layer).forward is not _BatchNorm.forward:
+                raise ValueError(
+                    f"{name} is a {type(layer).__name__}, whose forward differs from torch's BatchNorm: its statistics"
+                    " cannot be taken on blocks; use torch.nn.BatchNorm1d/2d/3d"
+                )
+            if statistics == "ema" and layer.momentum is None:
+                raise ValueError(f'{name} has momentum None (cumulative average): use statistics="average"')
+        self._recorded: dict[str, list[Tensor]] | None = None
+        self._reported: list[str] = []
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within it, the layers in training mode normalise norm blocks and leave their buffers alone.
+
+        Yields:
+            Nothing.
+        """
+        active = {name: layer for name, layer in self._layers.items() if layer.training or not _tracks(layer)}
+        for name, layer in active.items():
+            layer.forward = self._forward(name, layer)  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            for layer in active.values():
+                del layer.forward
+
+    def start(self) -> None:
+        """Begins to record: what the next forward of one block reports is kept for `collect`."""
+        self._recorded = {}
+
+    def collect(self) -> Tensor:
+        """Ends recording.
+
+        Returns:
+            For each norm block of the block the means and unbiased variances of all layers, `[G, S]`; a layer that
+            was called more than once gives the mean of its calls. `[G, 0]` where nothing is tracked.
+        """
+        recorded, self._recorded = self._recorded, None
+        if not recorded:
+            return torch.zeros(0, 0)
+        self._reported = list(recorded)
+        return torch.cat([torch.stack(calls).mean(0) if len(calls) > 1 else calls[0] for calls in recorded.values()], 1)
+
+    def groups(self, count: int) -> list[int]:
+        """Sizes of the norm blocks in a block of `count` examples."""
+        return [min(self.norm_block, count - start) for start in range(0, count, self.norm_block)]
+
+    def weights(self, first: int, sizes: list[int], total: int) -> Tensor:
+        """The weights with which norm blocks enter the running statistics.
+
+        Args:
+            first: number of the first of these norm blocks in the sweep.
+            sizes: their examples.
+            total: norm blocks in the sweep.
+
+        Returns:
+            float64 `[len(sizes), S]`: a count in `"average"` (the sum is divided by the examples), `m (1 - m)**later`
+            in `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that follow.
+        """
+        if self.statistics == "average":
+            return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self._length())
+        later = (total - 1 - torch.arange(first, first + len(sizes), dtype=torch.float64))[:, None]
+        momentum = self._per_entry(lambda layer: float(layer.momentum or 0.0))
+        return momentum * (1 - momentum) ** later
+
+    def write(self, summed: Tensor, examples: int, norm_blocks: int) -> None:
+        """Writes the running statistics of an accepted sweep into the layers' buffers.
+
+        Args:
+            summed: the weighted sum of the norm blocks' reports, float64 `[S]`.
+            examples: examples in the sweep.
+            norm_blocks: norm blocks in the sweep.
+        """
+        offset = 0
+        for name in self._reported:
+            layer = self._layers[name]
+            assert layer.running_mean is not None and layer.running_var is not None
+            for buffer in (layer.running_mean, layer.running_var):
+                part = summed[offset : offset + len(buffer)]
+                if self.statistics == "average":
+                    buffer.copy_(part / examples)
+                else:
+                    buffer.copy_(buffer.double() * (1 - float(layer.momentum or 0.0)) ** norm_blocks + part)
+                offset += len(buffer)
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked.add_(norm_blocks)
+
+    def _length(self) -> int:
+        return sum(2 * self._layers[name].num_features for name in self._reported)
+
+    def _per_entry(self, value: Callable[[_BatchNorm], float]) -> Tensor:
+        layers = [self._layers[name] for name in self._reported]
+        return torch.cat([torch.full((2 * x.num_features,), value(x), dtype=torch.float64) for x in layers])
+
+    def _forward(self, name: str, layer: _BatchNorm) -> Callable[[Tensor], Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            layer._check_input_dim(x)
+            whole, rest = divmod(len(x), self.norm_block)
+            if x[:1, :1].numel() * (rest or self.norm_block) < 2:
+                raise ValueError(
+                    f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
+                    " choose a block and norm block that do not leave one example over"
+                )
+            head = x[: whole * self.norm_block]
+            parts = [part for part, groups in ((head, whole), (x[len(head) :], int(rest > 0))) if groups]
+            counts = [groups for groups in (whole, int(rest > 0)) if groups]
+            if self._recorded is not None and _tracks(layer):
+                reports = [_report(part.detach(), groups) for part, groups in zip(parts, counts, strict=True)]
+                self._recorded.setdefault(name, []).append(torch.cat(reports))
+            outputs = [_normalise(layer, part, groups) for part, groups in zip(parts, counts, strict=True)]
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+        return forward
+
+
+def _tracks(layer: _BatchNorm) -> bool:
+    return layer.running_mean is not None
+
+
+def _report(x: Tensor, groups: int) -> Tensor:
+    """Mean and unbiased variance a channel of each of `groups` equal parts: x `[n, C, ...]`, result `[groups, 2 C]`."""
+    parts = x.reshape(groups, len(x) // groups, x.shape[1], -1)
+    variance, mean = torch.var_mean(parts, dim=(1, 3), correction=1)
+    return torch.cat((mean, variance), dim=1)
+
+
+def _normalise(layer: _BatchNorm, x: Tensor, groups: int) -> Tensor:
+    """Batch norm of each of `groups` equal parts by itself: x `[n, C, ...]`."""
+    if groups == 1:
+        return F.batch_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+    # Parts become channels: one call normalises them all.
+    n, channels = len(x) // groups, x.shape[1]
+    folded = x.reshape(groups, n, channels, *x.shape[2:]).transpose(0, 1).reshape(n, groups * channels, *x.shape[2:])
+    weight, bias = (p.repeat(groups) if p is not None else None for p in (layer.weight, layer.bias))
+    normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, layer.eps)
+    return normalised.reshape(n, groups, channels, *x.shape[2:]).transpose(0, 1).reshape(x.shape)

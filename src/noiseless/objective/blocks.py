@@ -1,0 +1,116 @@
+"""The partition of the data into blocks: the unit on which batch normalisation and the penalty are defined.
+
+The partition is part of the objective's identity. It depends on the number of examples and the block's size, never on
+workers, memory or speed. No example is dropped: the last block may be short, and is weighted by its count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """A data set of which any examples can be asked for, as a pure function of their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The examples of these numbers.
+
+        Args:
+            index: example numbers, int64 of any shape `[...]`.
+
+        Returns:
+            The model's inputs, then the target: each `[..., *shape of one example]`.
+        """
+        ...
+
+
+class TensorExamples:
+    """Plain tensors as examples: `(input, ..., target)`, all of one length."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        if len(tensors) < 2:
+            raise ValueError(f"data must be the model's inputs and a target, at least 2 tensors, not {len(tensors)}")
+        lengths = [len(t) if t.ndim else 0 for t in tensors]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"inputs and targets must have one length, but they have {lengths}")
+        if lengths[0] == 0:
+            raise ValueError("the data set is empty")
+        for position, tensor in enumerate(tensors):
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                first = (
+                    int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
+                    if tensor.ndim > 1
+                    else int((~tensor.isfinite()).nonzero()[0])
+                )
+                raise ValueError(f"tensor {position} of the data holds NaN or infinity, first in example {first}")
+        self.tensors = tuple(tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def take(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The examples of these numbers, `[*index.shape, ...]` each."""
+        return tuple(t[index.to(t.device)] for t in self.tensors)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Blocks of one size that are computed at once."""
+
+    first: int
+    """number of the first block"""
+    index: Tensor
+    """example numbers, int64 `[K blocks, n examples]`"""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A fixed partition of `count` examples into blocks of `size`; the last one may be short."""
+
+    count: int
+    """number of examples"""
+    size: int
+    """examples a block"""
+    order: Tensor | None = None
+    """example numbers in the order of visit, int64 `[count]`; None: as they stand"""
+
+    def __len__(self) -> int:
+        return -(-self.count // self.size)
+
+    def sizes(self) -> list[int]:
+        """Examples in each block."""
+        return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
+
+    def chunks(self, chunk: int) -> Iterator[Chunk]:
+        """The blocks in their order, up to `chunk` of them at once; a short last block comes alone.
+
+        Yields:
+            Chunks that together hold each example once.
+        """
+        order = torch.arange(self.count) if self.order is None else self.order
+        whole = self.count // self.size
+        for first in range(0, whole, chunk):
+            last = min(first + chunk, whole)
+            yield Chunk(first, order[first * self.size : last * self.size].reshape(last - first, self.size))
+        if whole < len(self):
+            yield Chunk(whole, order[whole * self.size :].reshape(1, -1))
+
+
+def check_size(name: str, size: int, most: int, of: str = "examples") -> None:
+    """Raises unless a size is a whole number between 1 and `most`.
+
+    Raises:
+        ValueError: naming the setting, its value and what to choose.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {size!r}")
+    if size > most:
+        raise ValueError(f"{name} {size} is larger than the {most} {of}: choose at most {most}")

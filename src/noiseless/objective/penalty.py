@@ -1,0 +1,146 @@
+"""The gradient penalty: SGD's implicit regularisation, made explicit. Step 4 of a training step.
+
+The one constant of this file: a penalty of strength s at learning rate lr adds `(lr / 8) s ||g||**2` to the value and
+therefore `(lr / 4) s H g` to the gradient. (arXiv 2109.14119; its motivation is in Smith et al., ICLR 2021, and Barrett
+and Dherin, ICLR 2021.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from noiseless.objective.base import Evaluation, Objective, square_norms
+from noiseless.objective.gradients import Batch, BlockGradients
+from noiseless.objective.risk import EmpiricalRisk
+
+Method = Literal["forward", "central", "exact"]
+
+VALUE_CONSTANT = 1 / 8
+"""of `lr s ||g||**2` in the value; the gradient has twice that"""
+PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
+"""cost in gradient evaluations; a Hessian product by double backward costs about two"""
+
+
+@dataclass(eq=False)
+class GradientPenalty(Objective):
+    """A risk plus a penalty on gradient norms.
+
+    With g_b and H_b the gradient and Hessian of block b's mean loss, g the full gradient, and means over blocks by
+    count, the value is
+
+        L + (lr / 8) * (strength * mean_b ||g_b||**2 + full_strength * ||g||**2)
+
+    and its gradient, with `v_b = strength * g_b + full_strength * g`,
+
+        g + (lr / 4) * mean_b H_b v_b.
+
+    `H_b v` is `(grad L_b(theta + h v) - g_b) / h` with `h = eps / ||v||` (`"forward"`, one more gradient a block),
+    `(grad L_b(theta + h v) - grad L_b(theta - h v)) / (2 h)` (`"central"`, two more), or taken by double backward
+    (`"exact"`). Only the last is the gradient of the value up to rounding. A full strength costs one sweep more.
+
+    Raises:
+        ValueError: for a negative or non-finite number, an eps that is not positive, an unknown method.
+    """
+
+    risk: EmpiricalRisk
+    """what is penalised"""
+    strength: float
+    """s of the blocks' gradients"""
+    _: KW_ONLY
+    lr: float
+    """learning rate of the step: the penalty's scale"""
+    full_strength: float = 0.0
+    """s of the full gradient"""
+    method: Method = "forward"
+    """how Hessian products are taken"""
+    eps: float = 1e-2
+    """length of the finite-difference probe, in the norm of theta's space"""
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "lr", "full_strength"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"the penalty's {name} must be a finite number of at least 0, not {value}")
+        if not 0 < self.eps < float("inf"):
+            raise ValueError(f"the penalty's eps must be a positive number, not {self.eps}")
+        if self.method not in PASSES:
+            raise ValueError(f"the penalty's method must be one of {', '.join(PASSES)}, not {self.method!r}")
+        self.space = self.risk.space
+
+    @property
+    def exact(self) -> bool:
+        """True with the method "exact" over an exact risk."""
+        return self.method == "exact" and self.risk.exact
+
+    def evaluate(self) -> Evaluation:
+        """Value and gradient from one sweep, or two where the full gradient is penalised."""
+        passes = PASSES[self.method]
+        full: Tensor | None = None
+        if self.full_strength:
+            full = self.risk.evaluate().gradient
+            passes += 1.0
+
+        def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor]:
+            return self._correction(theta, batch, found.gradient, full)
+
+        return self.risk.sweep(correction, passes)
+
+    def hvp(self, V: Tensor) -> Tensor:
+        """Hessian products of the value, exact for every method, by differentiating the block values thrice.
+
+        Args:
+            V: vectors `[K, P]`.
+
+        Returns:
+            `[K, P]`.
+
+        Raises:
+            ValueError: if V has another shape, or the full gradient is penalised (its Hessian couples all blocks).
+        """
+        if self.full_strength:
+            raise ValueError(
+                "Hessian products are not defined here for a penalty on the full gradient: its Hessian couples all"
+                " blocks; set full_strength to 0, or ask the risk"
+            )
+
+        def penalised(theta: Tensor, batch: Batch, k: int) -> Tensor:
+            loss = self.risk.block_loss.value(theta, batch, k)
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
+
+        return self.risk.mean_product(V, penalised)
+
+    def accept(self, evaluation: Evaluation) -> None:
+        """Writes the sweep's batch-norm statistics into the module's buffers."""
+        self.risk.accept(evaluation)
+
+    def _correction(self, theta: Tensor, batch: Batch, g: Tensor, full: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the penalty adds to the block gradients `g [K, P]`, and its values, float64 `[K]`."""
+        v = self.strength * g
+        square = self.strength * square_norms(g)
+        if full is not None:
+            v += self.full_strength * full
+            square = square + self.full_strength * square_norms(full)
+        product = self._exact_product(theta, batch, v) if self.method == "exact" else self._probe(theta, batch, g, v)
+        return product.mul_(2 * VALUE_CONSTANT * self.lr), VALUE_CONSTANT * self.lr * square
+
+    def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(v, dim=1, keepdim=True, dtype=torch.float64)
+        h = (self.eps / norm).clamp(max=1e30).to(theta.dtype)  # finite, so that v = 0 gives no step and no product
+        ahead = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v), batch).gradient
+        if self.method == "forward":
+            return (ahead - g).div_(h)
+        behind = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v, value=-1), batch).gradient
+        return (ahead - behind).div_(2 * h)
+
+    def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
+        products = []
+        for k in range(len(batch)):
+            point = theta.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.risk.block_loss.value(point, batch, k), point, create_graph=True)
+            products.append(torch.autograd.grad(gradient, point, v[k])[0])
+        return torch.stack(products)

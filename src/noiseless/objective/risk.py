@@ -1,0 +1,209 @@
+"""The empirical risk: the mean loss over all examples, from one sweep over the blocks.
+
+Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty) and clipped, then enters the sum
+with its count as weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
+from noiseless.objective.batchnorm import BlockNorm, Statistics
+from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_size
+from noiseless.objective.exactsum import ExactSum
+from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss
+from noiseless.objective.losses import PerExampleLoss
+from noiseless.objective.space import parameter_space
+
+Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor]]
+"""(theta `[P]`, batch, its block gradients) -> (what to add to them `[K, P]`, penalty of each block, float64 `[K]`)"""
+
+
+@dataclass(eq=False)
+class EmpiricalRisk(Objective):
+    """The mean loss of a module over a full data set.
+
+    `L(theta) = (1 / N) sum_i loss(model(x_i), y_i)`, in which batch-norm layers in training mode see norm blocks. With
+    g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. The module is
+    asked in the mode, `train()` or `eval()`, in which it stands. `dataclasses.replace` makes a variant of a risk.
+
+    Raises:
+        ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data.
+    """
+
+    module: nn.Module
+    """any `torch.nn.Module`"""
+    loss: PerExampleLoss
+    """any callable `(output, target)` that gives one value an example"""
+    data: Sequence[Tensor] | Examples
+    """tensors `(input, ..., target)`, or an `Examples`"""
+    _: KW_ONLY
+    block: int | None = None
+    """examples a block; None: all in one"""
+    norm_block: int | None = None
+    """examples that batch norm normalises together; divides the block; None: the block"""
+    chunk: int = 1
+    """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
+    statistics: Statistics = "average"
+    """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
+    block_clip: float | None = None
+    """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
+    order: Tensor | None = None
+    """example numbers in the order in which blocks are cut, int64 `[N]`; None: all, as they stand"""
+    whole: int | None = None
+    """examples that make a pass, where the sweep covers a part (or a multiple) of the data set; None: the sweep's"""
+    first: int = 0
+    """number of the first block, where the sweep covers a part of the data set"""
+    seed: int = 0
+    """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
+    step: int = 0
+    """see `seed`"""
+
+    def __post_init__(self) -> None:
+        self.space = parameter_space(self.module)
+        self.examples = self.data if isinstance(self.data, Examples) else TensorExamples(self.data)
+        count = len(self.examples) if self.order is None else len(self.order)
+        self.blocks = Blocks(count, count if self.block is None else self.block, self.order)
+        check_size("block", self.blocks.size, max(count, self.whole or 0))
+        norm_block = self.blocks.size if self.norm_block is None else self.norm_block
+        check_size("norm_block", norm_block, self.blocks.size, "examples of a block")
+        if self.blocks.size % norm_block:
+            raise ValueError(f"norm_block {norm_block} must divide block {self.blocks.size}")
+        check_size("chunk", self.chunk, 2**31, "blocks")
+        if self.block_clip is not None and not self.block_clip > 0:
+            raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
+        self.norm = BlockNorm(self.module, norm_block, self.statistics)
+        self.block_loss = BlockLoss(self.module, self.loss, self.space, self.norm, self.seed, self.step)
+
+    @property
+    def exact(self) -> bool:
+        """True unless block gradients are clipped."""
+        return self.block_clip is None
+
+    def evaluate(self) -> Evaluation:
+        """Loss and gradient from one sweep; one pass."""
+        return self.sweep()
+
+    def sweep(self, correction: Correction | None = None, passes: float = 1.0) -> Evaluation:
+        """One sweep over the blocks, in their order.
+
+        Args:
+            correction: gives what to add to each block's gradient, and the block's penalty.
+            passes: what a sweep over the whole data set costs with that correction.
+
+        Returns:
+            The sums over all blocks.
+        """
+        theta = self.space.theta.detach()
+        examples = self.blocks.count
+        gradient, tally = ExactSum(len(self.space), theta.device), ExactSum(3, theta.device)
+        statistics = _StatisticsSum(self.norm, self.blocks.sizes(), theta.device)
+        norms = []
+        with self.block_loss.asked():
+            for batch in self.batches(self.chunk):
+                found = self.block_loss.differentiate(theta, batch, record=True)
+                norms.append(square_norms(found.gradient))
+                corrected, penalty = found.gradient, torch.zeros_like(found.loss)
+                if correction is not None:
+                    term, penalty = correction(theta, batch, found)
+                    corrected = term.add_(corrected)
+                if self.block_clip is not None:
+                    corrected = _clip(corrected, self.block_clip)
+                gradient.add(corrected, batch.counts)
+                tally.add(torch.stack((found.loss, found.hits, penalty * batch.counts), 1), torch.ones(len(batch)))
+                statistics.add(found.statistics, batch.target.shape[1])
+        loss, hits, penalised = tally.value().tolist()
+        return Evaluation(
+            loss=loss / examples,
+            gradient=(gradient.value() / examples).to(theta.dtype),
+            penalty=penalised / examples,
+            hits=None if hits != hits else int(hits),
+            block_square_norms=torch.cat(norms),
+            count=examples,
+            passes=passes * examples / (self.whole or examples),
+            statistics=statistics.value(),
+        )
+
+    def hvp(self, V: Tensor) -> Tensor:
+        """`H V` by double backward, block by block: the Hessian of the mean loss, exact up to rounding.
+
+        Args:
+            V: vectors `[K, P]`.
+
+        Returns:
+            `[K, P]`.
+
+        Raises:
+            ValueError: if V has another shape.
+        """
+        return self.mean_product(V, self.block_loss.value)
+
+    def mean_product(self, V: Tensor, value: Callable[[Tensor, Batch, int], Tensor]) -> Tensor:
+        """The Hessian products of `(1 / N) sum_b n_b value(theta, batch, 0)`, by double backward.
+
+        Args:
+            V: vectors `[K, P]`.
+            value: a scalar for the one block of a batch, differentiable twice in `theta [P]`.
+
+        Returns:
+            `[K, P]`.
+        """
+        check_vectors(V, self.space)
+        theta = self.space.theta.detach().requires_grad_()
+        total = ExactSum(V.numel(), theta.device)
+        with self.block_loss.asked():
+            for batch in self.batches(1):
+                (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
+                products = [torch.autograd.grad(gradient, theta, v.to(theta), retain_graph=True)[0] for v in V]
+                total.add(torch.stack(products).reshape(1, -1), batch.counts)
+        return (total.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
+
+    def accept(self, evaluation: Evaluation) -> None:
+        """Writes the sweep's batch-norm statistics into the module's buffers."""
+        norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
+        self.norm.write(evaluation.statistics, evaluation.count, norm_blocks)
+
+    def batches(self, chunk: int) -> Iterator[Batch]:
+        """The examples of the blocks in their order, up to `chunk` blocks at a time, on the module's device.
+
+        Yields:
+            Batches that together hold each example once.
+        """
+        device = self.space.device
+        for part in self.blocks.chunks(chunk):
+            *inputs, target = self.examples.take(part.index)
+            yield Batch(self.first + part.first, tuple(x.to(device) for x in inputs), target.to(device))
+
+
+class _StatisticsSum:
+    """The weighted sum of the norm blocks' statistics over a sweep."""
+
+    def __init__(self, norm: BlockNorm, sizes: list[int], device: torch.device):
+        self._norm, self._device = norm, device
+        self._total = sum(len(norm.groups(n)) for n in sizes)
+        self._seen = 0
+        self._sum = ExactSum(0, device)
+
+    def add(self, reports: Tensor, block: int) -> None:
+        """Adds what K blocks of `block` examples report, `[K, G, S]`."""
+        if not reports.numel():
+            return
+        if not self._seen:
+            self._sum = ExactSum(reports.shape[2], self._device)
+        groups = self._norm.groups(block) * len(reports)
+        self._sum.add(reports.flatten(0, 1), self._norm.weights(self._seen, groups, self._total))
+        self._seen += len(groups)
+
+    def value(self) -> Tensor:
+        return self._sum.value()
+
+
+def _clip(gradient: Tensor, norm: float) -> Tensor:
+    """Each of `[K, P]` scaled to the L2 norm where it is longer."""
+    lengths = square_norms(gradient)[:, None].sqrt()
+    return gradient * (norm / lengths.clamp(min=norm)).to(gradient.dtype)

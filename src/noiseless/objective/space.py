@@ -1,0 +1,123 @@
+"""The parameter space: a module's trainable parameters as one flat vector `theta [P]` with named views.
+
+Everything that moves in, or asks about, the space (optimizers, penalties, Hessian products, landscapes) speaks of
+vectors `[P]`. Copies are avoided: each parameter's data is a view of `theta`, each parameter's `.grad` a view of one
+gradient vector.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+_spaces: WeakKeyDictionary[nn.Module, ParameterSpace] = WeakKeyDictionary()
+
+
+def parameter_space(module: nn.Module) -> ParameterSpace:
+    """The parameter space of a module: the same one at every call, so that all objectives on it share `theta`.
+
+    Returns:
+        The space kept for the module, or a new one where the set of trainable parameters has changed.
+
+    Raises:
+        ValueError: if the module has no trainable parameter, or they differ in dtype or device.
+    """
+    space = _spaces.get(module)
+    if space is None or not space.describes(module):
+        space = _spaces[module] = ParameterSpace(module)
+    return space
+
+
+class ParameterSpace:
+    """The trainable parameters of a module as one flat vector `theta [P]`.
+
+    Frozen parameters (`requires_grad=False`) are not part of it; a parameter that two modules share is counted once.
+
+    Attributes:
+        names: the parameters' names, in the module's order.
+        shapes: their shapes.
+        sizes: their numbers of elements; they sum to `P`.
+    """
+
+    def __init__(self, module: nn.Module):
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        if not named:
+            raise ValueError("the module has no trainable parameter (requires_grad=True): there is nothing to train")
+        self.names = [name for name, _ in named]
+        self._parameters = [p for _, p in named]
+        self.shapes = [p.shape for p in self._parameters]
+        self.sizes = [p.numel() for p in self._parameters]
+        self._theta = self._gather()
+        self._gradient: Tensor | None = None
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def theta(self) -> Tensor:
+        """The parameters, `[P]`; writing into it moves the module.
+
+        Where something has replaced the parameters' data (`module.to(...)`), it is gathered anew.
+        """
+        offset = self._theta.data_ptr()
+        for p, size in zip(self._parameters, self.sizes, strict=True):
+            if p.data_ptr() != offset or p.dtype != self._theta.dtype:
+                self._theta = self._gather()
+                break
+            offset += size * p.element_size()
+        return self._theta
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._parameters[0].device
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a vector in the parameters' shapes.
+
+        Args:
+            vector: `[..., P]`; leading dimensions (several vectors at once) are kept.
+
+        Returns:
+            For each parameter's name the part of the vector that belongs to it, `[..., *shape]`.
+
+        Raises:
+            ValueError: if the last dimension is not `P`.
+        """
+        if vector.shape[-1] != len(self):
+            raise ValueError(f"a vector of this parameter space has {len(self)} elements, not {vector.shape[-1]}")
+        parts = vector.split(self.sizes, dim=-1)
+        return {
+            name: part.reshape(*part.shape[:-1], *shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def set_gradient(self, gradient: Tensor) -> None:
+        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`."""
+        theta = self.theta
+        if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
+            self._gradient = torch.empty_like(theta)
+        self._gradient.copy_(gradient)
+        for p, part in zip(self._parameters, self.split(self._gradient).values(), strict=True):
+            p.grad = part
+
+    def describes(self, module: nn.Module) -> bool:
+        """Whether this is still the list of the module's trainable parameters."""
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        return len(trainable) == len(self._parameters) and all(
+            a is b for a, b in zip(trainable, self._parameters, strict=True)
+        )
+
+    def _gather(self) -> Tensor:
+        kinds = {(str(p.dtype), str(p.device)) for p in self._parameters}
+        if len(kinds) > 1:
+            found = ", ".join(f"{dtype} on {device}" for dtype, device in sorted(kinds))
+            raise ValueError(
+                f"all trainable parameters must have one dtype and one device, found {found}; use module.to"
+            )
+        theta = torch.cat([p.detach().reshape(-1) for p in self._parameters])
+        for p, part in zip(self._parameters, self.split(theta).values(), strict=True):
+            p.data = part
+        return theta

@@ -1,0 +1,110 @@
+"""One step: the optimizer moves the parameters with a closure that asks the objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.objective import Evaluation, Objective
+from noiseless.optim.optimizers import line_search
+from noiseless.optim.transforms import State, Transform
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did."""
+
+    evaluation: Evaluation
+    """at the parameters from which the step started"""
+    transformed: State
+    """the transforms' state after that evaluation"""
+    passes: float
+    """spent by all evaluations of the step; L-BFGS and line searches ask more than once"""
+    finite: bool
+    """whether value and gradient were finite; where they were not, nothing was moved"""
+
+    @property
+    def clipped(self) -> bool:
+        """Whether a clip of the chain has shortened the gradient."""
+        return _clipped(self.transformed)
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    transform: Transform | None = None,
+    state: State | None = None,
+    number: int = 0,
+) -> Step:
+    """Moves the parameters by one step of the optimizer.
+
+    The evaluation at the starting point is the accepted one: its batch-norm statistics go into the module's buffers,
+    those of trial points do not.
+
+    Args:
+        optimizer: any `torch.optim.Optimizer` over the objective's parameters.
+        objective: what is minimised.
+        transform: changes each gradient before the optimizer sees it.
+        state: the transform's state; None: a new one.
+        number: the step's number, which keys a transform's random numbers.
+
+    Returns:
+        The step's record.
+
+    Raises:
+        ValueError: if the optimizer does a line search and the gradient is not the gradient of the value.
+    """
+    refuse_line_search(optimizer, objective, transform)
+    space = objective.space
+    if transform is not None and state is None:
+        state = transform.init(space.theta)
+    first = objective.evaluate()
+    after: State = state or {}
+    finite = _finite(first.value) and bool(first.gradient.isfinite().all())
+    if not finite:
+        return Step(first, after, first.passes, False)
+    passes = 0.0
+    ready: Evaluation | None = first
+
+    def closure() -> Tensor:
+        nonlocal ready, passes, after
+        evaluation, ready = ready or objective.evaluate(), None
+        passes += evaluation.passes
+        gradient, changed = evaluation.gradient, after
+        if transform is not None:
+            gradient, changed = transform.update(gradient, after, space.theta, number)
+        if evaluation is first:
+            after = changed
+        space.set_gradient(gradient)
+        return torch.tensor(evaluation.value, dtype=torch.float64)
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    objective.accept(first)
+    return Step(first, after, passes, True)
+
+
+def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, transform: Transform | None) -> None:
+    """Raises where an optimizer would search along a direction that is not the gradient of the value.
+
+    Raises:
+        ValueError: with the reason and the remedy.
+    """
+    search = line_search(optimizer)
+    if search and not (objective.exact and transform is None):
+        reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
+        raise ValueError(
+            f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
+            " method, and no clip, block clip or noise; or an optimizer without line search"
+        )
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _clipped(state: object) -> bool:
+    if isinstance(state, dict):
+        return bool(state.get("clipped")) or any(_clipped(part) for part in state.values())
+    return False

@@ -1,0 +1,125 @@
+"""Transforms: changes of the full gradient, in an explicit ordered chain. Step 7 of a training step.
+
+A transform is a value `(name, init, update)`; its numbers are plain arguments of the function that makes it. The
+paper's order is norm bias, clip, noise; weight decay is the optimizer's, after the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from noiseless import keyed
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A change of the gradient."""
+
+    name: str
+    """as printed in the chain"""
+    init: Callable[[Tensor], State]
+    """theta `[P]` -> state"""
+    update: Callable[[Tensor, State, Tensor, int], tuple[Tensor, State]]
+    """(gradient `[P]`, state, theta `[P]`, step) -> (gradient `[P]`, state). It writes into none of them"""
+
+
+def chain(*transforms: Transform) -> Transform:
+    """Transforms applied from left to right; the state holds theirs by position and name."""
+    keys = [f"{position}.{t.name}" for position, t in enumerate(transforms)]
+
+    def init(theta: Tensor) -> State:
+        return {key: t.init(theta) for key, t in zip(keys, transforms, strict=True)}
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        after = {}
+        for key, t in zip(keys, transforms, strict=True):
+            gradient, after[key] = t.update(gradient, state[key], theta, step)
+        return gradient, after
+
+    return Transform(" -> ".join(t.name for t in transforms) or "none", init, update)
+
+
+def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
+    """Scales the gradient to a norm where it is longer: `g * limit / (||g|| + 1e-6)` if `||g|| > limit`.
+
+    Args:
+        limit: the norm c, positive.
+        norm: `"l2"`, the Euclidean norm of the whole gradient, or `"max"`, its largest element's size.
+
+    Returns:
+        A transform whose state says whether it has `clipped`.
+
+    Raises:
+        ValueError: if the limit is not positive or the norm is unknown.
+    """
+    if not limit > 0:
+        raise ValueError(f"the clip must be a positive norm, not {limit}")
+    if norm not in ("l2", "max"):
+        raise ValueError(f'the norm of a clip is "l2" or "max", not {norm!r}')
+    order = 2.0 if norm == "l2" else float("inf")
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        length = torch.linalg.vector_norm(gradient, order, dtype=torch.float64).item()
+        if not length > limit:  # also for NaN, which is reported elsewhere
+            return gradient, {"clipped": False}
+        return gradient * (limit / (length + 1e-6)), {"clipped": True}
+
+    return Transform(f"clip_norm({limit:g}, {norm})", lambda theta: {"clipped": False}, update)
+
+
+def additive_noise(scale: float, seed: int) -> Transform:
+    """Adds `scale * xi` with xi standard normal in each element, keyed by (seed, step)."""
+    return _stateless(
+        f"additive_noise({scale:g})", lambda g, theta, step: g + scale * _noise(g, seed, "additive-noise", step)
+    )
+
+
+def multiplicative_noise(scale: float, seed: int) -> Transform:
+    """Multiplies each element by `1 + scale * xi` with xi standard normal, keyed by (seed, step)."""
+    return _stateless(
+        f"multiplicative_noise({scale:g})",
+        lambda g, theta, step: g * (1 + scale * _noise(g, seed, "multiplicative-noise", step)),
+    )
+
+
+def norm_bias(strength: float, target: float, norm: Literal["l1", "l2"] = "l2") -> Transform:
+    """Pulls the parameters' norm towards a target: adds the gradient of `(strength / 2) (||theta|| - target)**2`.
+
+    Args:
+        strength: of the pull.
+        target: the norm towards which it pulls.
+        norm: `"l2"`: adds `strength (||theta|| - target) theta / ||theta||`; `"l1"`: `... sign(theta)`.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if the norm is unknown or the target negative.
+    """
+    if norm not in ("l1", "l2"):
+        raise ValueError(f'the norm of a norm bias is "l1" or "l2", not {norm!r}')
+    if not target >= 0:
+        raise ValueError(f"the target of a norm bias must be at least 0, not {target}")
+
+    def change(gradient: Tensor, theta: Tensor, step: int) -> Tensor:
+        length = torch.linalg.vector_norm(theta, 1 if norm == "l1" else 2, dtype=torch.float64).item()
+        slope = theta.sign() if norm == "l1" else theta / max(length, torch.finfo(theta.dtype).tiny)
+        return gradient + strength * (length - target) * slope
+
+    return _stateless(f"norm_bias({strength:g}, {target:g}, {norm})", change)
+
+
+def _stateless(name: str, change: Callable[[Tensor, Tensor, int], Tensor]) -> Transform:
+    return Transform(name, lambda theta: {}, lambda g, state, theta, step: (change(g, theta, step), state))
+
+
+def _noise(gradient: Tensor, seed: int, stream: str, step: int) -> Tensor:
+    index = torch.arange(gradient.numel(), device=gradient.device)
+    return keyed.normal(seed, stream, step, index).to(gradient.dtype)

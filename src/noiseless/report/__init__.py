@@ -1,0 +1,1 @@
+"""Tables, plots and the one-file HTML report."""

@@ -1,0 +1,66 @@
+"""Live progress in the terminal: a bar for each run that is under way, one line for each that has ended."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from noiseless.run.directory import Row
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} steps/s", style="progress.data.speed")
+
+
+class Live:
+    """Bars for runs by name; use it as a context."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=console,
+        )  # fmt: skip
+
+    def __enter__(self) -> Live:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, name: str, steps: int, row: Row) -> None:
+        """Shows that a run has done the step of a row."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=steps, completed=row["step"], note="")
+        note = f"loss {row['train_loss']:.4f}"
+        if row["train_accuracy"] is not None:
+            note += f"  train {row['train_accuracy']:.1%}"
+        if "test_accuracy" in row:
+            note += f"  test {row['test_accuracy']:.2%}"
+        self._progress.update(self._tasks[name], completed=row["step"] + 1, note=note)
+
+    def end(self, name: str, line: str) -> None:
+        """Takes a run's bar away and prints a line instead."""
+        if name in self._tasks:
+            self._progress.remove_task(self._tasks.pop(name))
+        self._progress.print(line)

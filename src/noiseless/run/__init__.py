@@ -1,0 +1,1 @@
+"""Recipes, regimes, the training loop and its record."""

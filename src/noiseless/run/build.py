@@ -1,0 +1,247 @@
+"""From a config to the objects of a run: data, model, objective, regime, optimizer."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from noiseless import models
+from noiseless.data import Images, ImageSet, load
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, ParameterSpace, cross_entropy
+from noiseless.optim import (
+    Transform,
+    additive_noise,
+    chain,
+    clip_norm,
+    make_optimizer,
+    multiplicative_noise,
+    norm_bias,
+    refuse_line_search,
+    schedules,
+)
+from noiseless.run.config import Config, Recipe, check
+from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of a run."""
+
+    config: Config
+    """resolved: nothing in it is left to a default that depends on data or machine"""
+    model: nn.Module
+    space: ParameterSpace
+    train: Images
+    test: Images
+    regime: Regime
+    schedule: schedules.Schedule
+    optimizer: torch.optim.Optimizer
+    transform: Transform | None
+    """the chain; None where nothing is changed"""
+
+
+def build(config: Config) -> Experiment:
+    """Makes the objects of a run.
+
+    Args:
+        config: as the user gave it.
+
+    Returns:
+        The experiment, with the config resolved.
+
+    Raises:
+        ValueError: for whatever in the config does not fit the data, the model or the machine.
+    """
+    check(config.recipe, config.settings)
+    device = _device(config.settings.device)
+    threads = config.settings.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    dataset = load(config.recipe.data)
+    recipe = _resolve(config.recipe, dataset)
+    model = models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, recipe.norm, recipe.seed)
+    if recipe.init is not None:
+        load_parameters(model, Path(recipe.init))
+    model = model.to(device=device, dtype=getattr(torch, recipe.dtype))
+    train, test = _images(recipe, dataset, device)
+    settings = replace(
+        config.settings,
+        threads=threads,
+        chunk=config.settings.chunk or _chunk(recipe.block, sum(p.numel() for p in model.parameters())),
+        evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
+    )
+    schedule = _schedule(recipe)
+    risk = EmpiricalRisk(
+        model,
+        cross_entropy,
+        replace(train, copies=max(1, recipe.copies)),
+        block=recipe.block,
+        norm_block=recipe.norm_block,
+        chunk=settings.chunk or 1,
+        statistics=recipe.statistics,
+        block_clip=recipe.block_clip,
+        whole=len(train),
+        seed=recipe.seed,
+    )
+    optimizer = _optimizer(recipe, model)
+    transform = _transform(recipe)
+    made = Experiment(
+        Config(recipe, settings), model, risk.space, train, test,
+        _regime(recipe, risk, train, schedule), schedule, optimizer, transform,
+    )  # fmt: skip
+    refuse_line_search(optimizer, next(iter(made.regime.objectives(0))), transform)
+    return made
+
+
+def _chunk(block: int, parameters: int) -> int:
+    """Blocks worth 512 examples, as long as their gradients stay small: a large model fills the machine with one."""
+    return max(1, min(512 // block, 2**24 // parameters))
+
+
+def load_parameters(model: nn.Module, path: Path) -> None:
+    """Fills a model from a safetensors file of its state names.
+
+    Raises:
+        ValueError: if the file cannot be read, or its names or shapes are not the model's.
+    """
+    try:
+        state = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
+    wanted = {name: t.shape for name, t in model.state_dict().items()}
+    missing, stray = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or stray:
+        raise ValueError(f"{path} is not of this model: {_some('missing', missing)}{_some('unknown', stray)}")
+    for name, shape in wanted.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, this model's has {list(shape)}")
+        if not state[name].isfinite().all():
+            raise ValueError(f"{path}: {name} holds NaN or infinity")
+    model.load_state_dict(state)
+
+
+def _some(what: str, names: list[str]) -> str:
+    return f"{what} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}. " if names else ""
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"there is no device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    return device
+
+
+def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
+    mean, std = dataset.statistics()
+    channels = len(mean)
+    for name in ("mean", "std"):
+        given = getattr(recipe, name)
+        if given is not None and len(given) != channels:
+            raise ValueError(f"--{name} has {len(given)} values, but the images have {channels} channels")
+    resolved = tuple(recipe.std or std)
+    if not all(0 < s < float("inf") for s in resolved):
+        raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
+    return replace(
+        recipe,
+        mean=tuple(recipe.mean or mean),
+        std=resolved,
+        norm_block=recipe.norm_block or recipe.block,
+        horizon=recipe.horizon or recipe.steps,
+    )
+
+
+def _images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
+    if recipe.augment == "crop-flip" and recipe.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
+        raise ValueError("images of one pixel cannot be cropped; use --augment none")
+    assert recipe.mean is not None and recipe.std is not None
+    dtype = getattr(torch, recipe.dtype)
+    train = Images(
+        dataset.x_train.to(device), dataset.y_train.to(device), recipe.mean, recipe.std, dtype,
+        recipe.augment, recipe.padding, recipe.flip, recipe.seed,
+    )  # fmt: skip
+    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+
+
+def _regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
+    def wrap(risk: EmpiricalRisk, step: int) -> Objective:
+        if not recipe.penalty and not recipe.full_penalty:
+            return risk
+        return GradientPenalty(
+            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
+            method=recipe.penalty_method, eps=recipe.penalty_eps,
+        )  # fmt: skip
+
+    def whole(step: int) -> Images:
+        return replace(train, copies=recipe.copies) if recipe.copies else replace(train, epoch=step)
+
+    def one_copy(step: int) -> Images:
+        return replace(train, epoch=step % recipe.copies if recipe.copies else step)
+
+    full = FullBatch(risk, whole, wrap, recipe.seed, recipe.shuffle)
+    stochastic = Stochastic(risk, one_copy, wrap, recipe.seed, recipe.replacement)
+    if recipe.regime == "switch":
+        return Switch(stochastic, full, recipe.switch)
+    return full if recipe.regime == "full-batch" else stochastic
+
+
+def _schedule(recipe: Recipe) -> schedules.Schedule:
+    lr, warmup = recipe.lr, recipe.warmup
+    assert recipe.horizon is not None
+    match recipe.schedule:
+        case "cosine":
+            return schedules.cosine(lr, warmup, recipe.horizon)
+        case "cosine-floor":
+            return schedules.cosine(lr, warmup, recipe.horizon, floor=lr / 25)
+        case "multi-step":
+            return schedules.multi_step(lr, warmup, recipe.steps)
+        case "exponential":
+            return schedules.exponential(lr, warmup, recipe.decay)
+        case "constant":
+            return schedules.constant(lr, warmup)
+
+
+def _transform(recipe: Recipe) -> Transform | None:
+    parts = []
+    if recipe.norm_bias:
+        parts.append(norm_bias(recipe.norm_bias, recipe.norm_target, recipe.norm_bias_type))
+    if recipe.clip is not None:
+        parts.append(clip_norm(recipe.clip, recipe.clip_type))
+    if recipe.additive_noise:
+        parts.append(additive_noise(recipe.additive_noise, recipe.seed))
+    if recipe.multiplicative_noise:
+        parts.append(multiplicative_noise(recipe.multiplicative_noise, recipe.seed))
+    return chain(*parts) if parts else None
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    options: dict[str, object] = {}
+    for item in filter(None, recipe.optimizer_options.split(",")):
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ValueError(f"--optimizer-options takes NAME=VALUE,NAME=VALUE, not {recipe.optimizer_options!r}")
+        try:
+            options[name.strip()] = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            options[name.strip()] = text.strip()
+    kind = {name.lower(): member for name, member in vars(torch.optim).items()}.get(recipe.optimizer.lower())
+    takes = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
+    usual = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
+    usual = {name: value for name, value in usual.items() if value is not None and name in takes}
+    if not usual.get("momentum"):
+        usual.pop("nesterov", None)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return make_optimizer(recipe.optimizer, parameters, **({"lr": recipe.lr} | usual | options))

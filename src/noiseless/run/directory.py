@@ -1,0 +1,192 @@
+"""A run's directory: config, environment, metrics, checkpoints, final parameters. Everything a run leaves is here."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from noiseless.run import checkpoint
+from noiseless.run.atomic import write_bytes, write_json
+from noiseless.run.config import Config
+
+Row = dict[str, Any]
+
+
+class RunDirectory:
+    """The files of a run: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model.safetensors"
+
+    @staticmethod
+    def create(path: Path, config: Config, command: list[str]) -> RunDirectory:
+        """Makes the directory of a new run.
+
+        Returns:
+            It.
+
+        Raises:
+            ValueError: if something is there already; nothing of it is touched.
+        """
+        made = RunDirectory(path)
+        if (path / "config.json").exists():
+            same = made.config().recipe == config.recipe
+            raise ValueError(
+                f"{path} holds a run already, {'of the same' if same else 'made by another'} config:"
+                f" {f'go on with noiseless resume {path}, or ' if same else ''}choose another --run-dir"
+            )
+        if path.exists() and (not path.is_dir() or any(p.name != "lock" for p in path.iterdir())):
+            raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
+        made.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(path / "environment.json", environment(config, command))
+        write_json(path / "config.json", config.as_json())
+        return made
+
+    @staticmethod
+    def open(path: Path) -> RunDirectory:
+        """The directory of an existing run.
+
+        Returns:
+            It.
+
+        Raises:
+            ValueError: if the path is not the directory of a run.
+        """
+        if not (path / "config.json").is_file():
+            what = "is not a run: it has no config.json" if path.exists() else "does not exist"
+            raise ValueError(f"{path} {what}; give the directory that noiseless train has printed")
+        return RunDirectory(path)
+
+    def config(self) -> Config:
+        """The run's config.
+
+        Returns:
+            The config, resolved.
+
+        Raises:
+            ValueError: if `config.json` is damaged or was made by another version.
+        """
+        try:
+            return Config.from_json(json.loads((self.path / "config.json").read_text()))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{self.path / 'config.json'} cannot be read: {error}") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; the lock goes with the process, however it ends.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ValueError: if another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise ValueError(
+                    f"{self.path} is in use by process {file.read().strip() or '(unknown)'}: wait for it, or choose"
+                    " another --run-dir"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def rows(self) -> list[Row]:
+        """The rows of `metrics.jsonl`; a last line that was cut off is left out."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def cut_rows(self, step: int) -> None:
+        """Keeps the rows before a step: those after the checkpoint are computed anew."""
+        kept = [row for row in self.rows() if row["step"] < step]
+        write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def finish(self, state: dict[str, Tensor]) -> None:
+        """Writes the final parameters and buffers."""
+        write_bytes(
+            self.model, safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.items()})
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """The final parameters and buffers, or those of the newest checkpoint where the run has not ended.
+
+        Returns:
+            Tensors by state name.
+
+        Raises:
+            ValueError: if there are none, or they cannot be read.
+        """
+        if self.model.exists():
+            try:
+                return safetensors.torch.load_file(self.model)
+            except (safetensors.SafetensorError, OSError) as error:
+                raise ValueError(f"{self.model} cannot be read: {error}") from None
+        found = checkpoint.newest(self.checkpoints)
+        if found is None:
+            raise ValueError(f"{self.path} has no checkpoint yet")
+        model: dict[str, Tensor] = found.state["model"]
+        return model
+
+
+def environment(config: Config, command: list[str]) -> dict[str, Any]:
+    """What the bits of a run may depend on beside its config: versions, machine, threads, revision, command."""
+    device = config.settings.device
+    return {
+        "noiseless": metadata.version("noiseless"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "git_revision": _git_revision(),
+        "command": [Path(sys.argv[0]).name, *command],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git_revision() -> str | None:
+    """The revision of the program's own checkout; None where it was installed as a package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,124 @@
+"""The paper's ladder: each row is the one before with something replaced (arXiv 2109.14119; CIFAR-10, ResNet-18).
+
+The file reads as the paper's argument. Accuracy is reached by SGD; the same number of noise-free steps does not reach
+it; more steps, a clipped gradient and an explicit penalty do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+
+from noiseless.errors import UnknownNameError
+from noiseless.run.config import Recipe
+
+
+def sgd() -> Recipe:
+    """Mini-batches of 128 in a new order each epoch; momentum, weight decay, warm-up and cosine as usual."""
+    return Recipe(
+        name="sgd",
+        data="npz:cifar10.npz",
+        model="resnet18",
+        regime="stochastic",
+        steps=300,
+        lr=0.1,
+        warmup=5,
+        horizon=300,
+    )
+
+
+def fb() -> Recipe:
+    """The same, with one step an epoch: the mean over all block gradients."""
+    return replace(sgd(), name="fb", regime="full-batch")
+
+
+def fb_longer() -> Recipe:
+    """Ten times the steps, at a larger rate; the run ends before the cosine does."""
+    return replace(fb(), name="fb-longer", steps=3000, lr=0.4, warmup=400, horizon=4000)
+
+
+def fb_clipped() -> Recipe:
+    """The full gradient clipped."""
+    return replace(fb_longer(), name="fb-clipped", clip=0.25)
+
+
+def fb_regularized() -> Recipe:
+    """SGD's implicit regularisation made explicit, which bears twice the rate."""
+    return replace(fb_clipped(), name="fb-regularized", lr=0.8, penalty=0.5)
+
+
+def fb_strong() -> Recipe:
+    """Smaller blocks, for the penalty and batch norm both: stronger regularisation."""
+    return replace(fb_regularized(), name="fb-strong", block=32)
+
+
+def fb_practice() -> Recipe:
+    """Blocks cut anew from a shuffled order at each step."""
+    return replace(fb_strong(), name="fb-practice", shuffle=True)
+
+
+LADDER: Mapping[str, Callable[[], Recipe]] = {
+    "sgd": sgd,
+    "fb": fb,
+    "fb-longer": fb_longer,
+    "fb-clipped": fb_clipped,
+    "fb-regularized": fb_regularized,
+    "fb-strong": fb_strong,
+    "fb-practice": fb_practice,
+}
+
+STEPS_SCALE = 30
+"""the small form takes a 30th of the paper's steps, warm-up and horizon"""
+BLOCK_SCALE = 4
+"""and a 4th of its blocks: 128 -> 32, 32 -> 8"""
+
+
+def small(recipe: Recipe) -> Recipe:
+    """A row in the scaled form for small embedded sets, in the paper's proportions.
+
+    Steps, warm-up and horizon are divided by 30 and blocks by 4; learning rates, clip and penalty stay the paper's.
+    An image of 8 pixels is cropped from a border of 1, as one of 32 from 4; a mirrored digit is no digit, so none is
+    flipped.
+
+    Returns:
+        The recipe, for `digits` and `resnet8`.
+    """
+    return replace(
+        recipe,
+        data="digits",
+        model="resnet8",
+        steps=recipe.steps // STEPS_SCALE,
+        warmup=recipe.warmup // STEPS_SCALE,
+        horizon=(recipe.horizon or recipe.steps) // STEPS_SCALE,
+        block=recipe.block // BLOCK_SCALE,
+        padding=1,
+        flip=0.0,
+    )
+
+
+def row(name: str, form: str = "small") -> Recipe:
+    """A row of the ladder.
+
+    Args:
+        name: see `LADDER`.
+        form: `"small"`, for digits, or `"paper"`, for CIFAR-10.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if name not in LADDER:
+        raise UnknownNameError("recipe", name, LADDER)
+    if form not in ("small", "paper"):
+        raise UnknownNameError("form", form, ("small", "paper"))
+    made = LADDER[name]()
+    return small(made) if form == "small" else made
+
+
+def differences(recipe: Recipe, before: Recipe | None) -> dict[str, tuple[object, object]]:
+    """What a row replaces in the one before it (in the defaults of `Recipe`, for the first): field -> (was, is)."""
+    base = before or Recipe()
+    pairs = {f.name: (getattr(base, f.name), getattr(recipe, f.name)) for f in fields(Recipe) if f.name != "name"}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,0 +1,104 @@
+"""Regimes: the sequence of objectives that a run minimises. Step 1 of a training step.
+
+A regime is a pure function of the step. The full batch is the constant sequence (up to augmentation); stochastic
+training is the special case whose step holds one objective for each block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from noiseless import keyed
+from noiseless.objective import EmpiricalRisk, Examples, Objective
+
+View = Callable[[int], Examples]
+"""step -> the training examples as they are seen at that step"""
+Wrap = Callable[[EmpiricalRisk, int], Objective]
+"""(risk, step) -> what is minimised: the risk itself, or with a penalty at the step's learning rate"""
+
+
+class Regime(Protocol):
+    """The objectives of each step."""
+
+    def objectives(self, step: int) -> Iterator[Objective]:
+        """The objectives to minimise in turn, one update each.
+
+        Args:
+            step: from 0.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FullBatch:
+    """One objective a step: the mean over all examples."""
+
+    risk: EmpiricalRisk
+    view: View
+    wrap: Wrap
+    seed: int
+    shuffle: bool = False
+    """blocks are cut from a new order at each step"""
+
+    def objectives(self, step: int) -> Iterator[Objective]:
+        """One objective.
+
+        Yields:
+            The full batch, as it is seen at that step.
+        """
+        data = self.view(step)
+        order = keyed.permutation(self.seed, "shuffle", step, len(data)) if self.shuffle else None
+        yield self.wrap(replace(self.risk, data=data, order=order, step=step), step)
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """One objective for each block of a new order: a step is one pass over the data, with many updates.
+
+    Batch norm's running statistics are always exponential here: an average over one update would be that of one block.
+    """
+
+    risk: EmpiricalRisk
+    view: View
+    wrap: Wrap
+    seed: int
+    replacement: bool = False
+    """examples are drawn, rather than shuffled"""
+
+    def objectives(self, step: int) -> Iterator[Objective]:
+        """One objective for each block.
+
+        Yields:
+            The blocks of the step, each an objective of its own.
+        """
+        data = self.view(step)
+        count = len(data)
+        if self.replacement:
+            order = keyed.integers(self.seed, "replacement", step, torch.arange(count), count)
+        else:
+            order = keyed.permutation(self.seed, "shuffle", step, count)
+        size = self.risk.blocks.size
+        for number, start in enumerate(range(0, count, size)):
+            part = order[start : start + size]
+            risk = replace(
+                self.risk, data=data, order=part, block=size, statistics="ema", whole=count, first=number, step=step
+            )
+            yield self.wrap(risk, step)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One regime up to a step, another from it on."""
+
+    first: Regime
+    then: Regime
+    at: int
+    """first step of the second regime"""
+
+    def objectives(self, step: int) -> Iterator[Objective]:
+        """Those of the regime in force at that step."""
+        return (self.first if step < self.at else self.then).objectives(step)

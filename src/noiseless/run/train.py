@@ -1,0 +1,141 @@
+"""The one training loop: full batch and stochastic, from the first step or a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from noiseless.objective.base import square_norms
+from noiseless.optim import Step, take_step
+from noiseless.optim.transforms import State
+from noiseless.run import checkpoint
+from noiseless.run.build import Experiment
+from noiseless.run.directory import Row, RunDirectory
+from noiseless.run.evaluate import score
+
+
+class Diverged(Exception):
+    """The loss or its gradient is not finite."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; a checkpoint is written."""
+
+
+@dataclass
+class Progress:
+    """What a run looks at, and tells, between steps."""
+
+    on_row: Callable[[Row], None] = lambda row: None
+    """gets each row as it is recorded"""
+    stop: Callable[[], bool] = lambda: False
+    """asked after each step: whether to write a checkpoint and stop"""
+    on_message: Callable[[str], None] = lambda text: None
+    """gets what a user should know"""
+
+
+def train(experiment: Experiment, directory: RunDirectory, progress: Progress | None = None) -> None:
+    """Runs an experiment to its last step, from the newest whole checkpoint of its directory where there is one.
+
+    Args:
+        experiment: its objects are moved in place.
+        directory: where the record goes.
+        progress: what is told and asked between steps.
+
+    Raises:
+        Diverged: with step, learning rate and gradient norm, if value or gradient is not finite.
+        Interrupted: if `progress.stop` says so.
+    """
+    progress = progress or Progress()
+    recipe, settings = experiment.config.recipe, experiment.config.settings
+    experiment.model.train()
+    start, passes, transformed = _restore(experiment, directory, progress.on_message)
+    directory.cut_rows(start)
+    saved = time.monotonic()
+    with directory.metrics.open("a") as file:
+        for step in range(start, recipe.steps):
+            began = time.perf_counter()
+            lr = experiment.schedule(step)
+            for group in experiment.optimizer.param_groups:
+                group["lr"] = lr
+            updates = []
+            for number, objective in enumerate(experiment.regime.objectives(step)):
+                taken = take_step(experiment.optimizer, objective, experiment.transform, transformed, step)
+                updates.append(taken)
+                if not taken.finite:
+                    raise Diverged(_diagnosis(taken, step, number, lr, directory.path))
+                transformed = taken.transformed
+            passes += sum(taken.passes for taken in updates)
+            row = _row(experiment, step, passes, lr, updates, time.perf_counter() - began)
+            last = step == recipe.steps - 1
+            if last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0:
+                tested = score(experiment.model, experiment.test)
+                row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            progress.on_row(row)
+            stop = not last and progress.stop()
+            if last or stop or time.monotonic() - saved >= settings.checkpoint_seconds:
+                _save(experiment, directory, step + 1, passes, transformed)
+                saved = time.monotonic()
+            if stop:
+                raise Interrupted(f"stopped after step {step}; go on with: noiseless resume {directory.path}")
+    directory.finish(experiment.model.state_dict())
+
+
+def _row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
+    """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count)."""
+    found = [taken.evaluation for taken in updates]
+    examples = sum(e.count for e in found)
+    norms = [square_norms(e.gradient).sqrt().item() for e in found]
+    hits = [e.hits for e in found if e.hits is not None]
+    return {
+        "step": step,
+        "passes": round(passes, 9),
+        "lr": lr,
+        "train_loss": sum(e.loss * e.count for e in found) / examples,
+        "train_accuracy": sum(hits) / examples if hits else None,
+        "gradient_norm": sum(norms) / len(norms),
+        "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
+        "penalty": sum(e.penalty * e.count for e in found) / examples,
+        "clipped": sum(taken.clipped for taken in updates) / len(updates),
+        "seconds": round(seconds, 6),
+    }
+
+
+def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str:
+    evaluation = taken.evaluation
+    norm = square_norms(evaluation.gradient).sqrt().item()
+    return (
+        f"the objective is not finite at step {step}, update {update}: loss {evaluation.loss:g}, penalty"
+        f" {evaluation.penalty:g}, lr {lr:g}, gradient norm {norm:g}. The checkpoints before it are kept in"
+        f" {run / 'checkpoints'}. Try a smaller --lr, a longer --warmup or --clip"
+    )
+
+
+def _save(experiment: Experiment, directory: RunDirectory, step: int, passes: float, transformed: State | None) -> None:
+    state = {
+        "model": dict(experiment.model.state_dict()),
+        "optimizer": experiment.optimizer.state_dict(),
+        "transforms": transformed,
+        "passes": passes,
+    }
+    checkpoint.save(directory.checkpoints, step, state, experiment.config.settings.keep)
+
+
+def _restore(
+    experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
+) -> tuple[int, float, State | None]:
+    """Step, passes and transform state to go on from, with model and optimizer restored."""
+    found = checkpoint.newest(directory.checkpoints)
+    if found is None:
+        _save(experiment, directory, 0, 0.0, None)
+        return 0, 0.0, None
+    for problem in found.damaged:
+        on_message(f"{problem}; going on from step {found.step}")
+    experiment.model.load_state_dict(found.state["model"])
+    experiment.optimizer.load_state_dict(found.state["optimizer"])
+    return found.step, found.state["passes"], found.state["transforms"]
