@@ -39,26 +39,26 @@ def train(arguments: list[str]) -> int:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     from noiseless.run.build import build
-    from noiseless.run.directory import RunDirectory
+    from noiseless.run.directory import RunDirectory, environment
 
     path = Path(config.settings.run_dir or _free(config))
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))))
     directory = RunDirectory(path)
-    with directory.locked():
-        directory = RunDirectory.create(path, experiment.config, ["train", name, *arguments])
+    record = environment(experiment.config, experiment.data_sha256, ["noiseless", "train", name, *arguments])
+    with directory.created(experiment.config, record):
         return _run(experiment, directory)
 
 
 def resume(arguments: list[str]) -> int:
     """Goes on with a run."""
-    from noiseless.run.build import build
+    from noiseless.run.build import rebuild
 
     directory = _one_run(arguments, "resume")
     with directory.locked():
         if directory.model.exists():
             console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
             return 0
-        return _run(build(directory.config()), directory)
+        return _run(rebuild(directory), directory)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,10 @@ def reproduce(arguments: list[str]) -> int:
     seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
     if seeds < 1 or (asked.jobs is not None and asked.jobs < 1):
         raise ValueError(f"--seeds and --jobs must be at least 1, not {seeds} and {asked.jobs}")
-    recipes = [replace(row(name, asked.form), data=asked.data, model=asked.model) for name in names]
+    data = f"npz:{Path(asked.data[4:]).resolve()}" if asked.data.startswith("npz:") else asked.data
+    recipes = [replace(row(name, asked.form), data=data, model=asked.model) for name in names]
     path = Path(asked.run_dir or f"runs/reproduce-{_slug(asked.data)}")
+    failed: list[str] = []
 
     from noiseless.report import live, page, summary
     from noiseless.run import ladder
@@ -106,28 +108,32 @@ def reproduce(arguments: list[str]) -> int:
     try:
         with live.Live(console) as shown:
 
-            def ended(job: ladder.Job) -> None:
-                (run,) = summary.read([job.directory])
-                shown.end(job.title, f"{job.title:24} {summary.line(run)}")
+            def ended(job: ladder.Job, problem: str | None) -> None:
+                if problem:
+                    failed.append(job.title)
+                    shown.end(job.title, f"[bold red]{job.title}:[/] {escape(problem)}")
+                else:
+                    (run,) = summary.read([job.directory])
+                    shown.end(job.title, f"{job.title:24} {summary.line(run)}")
 
             ladder.execute(jobs, at_once, lambda job, r: shown.advance(job.title, job.recipe.steps, r), ended)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the checkpoints")
         return 130
-    runs = summary.read(job.directory for job in jobs)
+    runs = summary.read(job.directory for job in jobs if job.directory.rows())
     console.print(summary.table(summary.by_recipe(runs), f"the ladder on {asked.data} with {asked.model}"))
     page.write(path / "report.html", runs, f"Noiseless: the paper's ladder on {asked.data}")
     console.print(f"report: {path / 'report.html'}")
-    return 0
+    return 3 if failed else 0
 
 
 def evaluate(arguments: list[str]) -> int:
     """Loss and accuracy of a run's model."""
-    from noiseless.run.build import build
+    from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
 
     directory = _one_run(arguments, "evaluate")
-    experiment = build(directory.config())
+    experiment = rebuild(directory)
     experiment.model.load_state_dict(directory.state())
     for part, images in (("train", experiment.train), ("test", experiment.test)):
         found = score(experiment.model, replace(images, augment="none"))

@@ -88,7 +88,7 @@ def npz(path: Path) -> ImageSet:
         raise ValueError(f"{path}: training and test images differ in shape, {shapes[0]} and {shapes[1]}")
     y_train = _labels(path, "y_train", arrays["y_train"], len(x_train), None)
     y_test = _labels(path, "y_test", arrays["y_test"], len(x_test), int(y_train.max()) + 1)
-    return ImageSet(f"npz:{path}", x_train, y_train, x_test, y_test)
+    return ImageSet(f"npz:{path.resolve()}", x_train, y_train, x_test, y_test)
 
 
 def _images(path: Path, key: str, array: np.ndarray) -> Tensor:

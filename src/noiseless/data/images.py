@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +15,7 @@ from noiseless.data.augment import crop_flip
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images in two parts.
-
-    Raises:
-        ValueError: for arrays that are no such set, naming the array and what it holds.
-    """
+    """Labelled images in two parts."""
 
     name: str
     x_train: Tensor
@@ -39,6 +36,13 @@ class ImageSet:
         """Mean and standard deviation of the training images' pixels a channel, in units of 255."""
         pixels = self.x_train.transpose(0, 1).flatten(1).double() / 255
         return pixels.mean(1).tolist(), pixels.std(1, correction=0).tolist()
+
+    def sha256(self) -> str:
+        """SHA-256 over shapes and contents of the four tensors, in hexadecimal."""
+        total = hashlib.sha256()
+        for part in (self.x_train, self.y_train, self.x_test, self.y_test):
+            total.update(str(list(part.shape)).encode() + part.contiguous().numpy().tobytes())
+        return total.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from noiseless.optim import (
     schedules,
 )
 from noiseless.run.config import Config, Recipe, check
+from noiseless.run.directory import RunDirectory
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
 
@@ -44,6 +45,7 @@ class Experiment:
     optimizer: torch.optim.Optimizer
     transform: Transform | None
     """the chain; None where nothing is changed"""
+    data_sha256: str
 
 
 def build(config: Config) -> Experiment:
@@ -62,6 +64,8 @@ def build(config: Config) -> Experiment:
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     dataset = load(config.recipe.data)
     recipe = _resolve(config.recipe, dataset)
     model = models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, recipe.norm, recipe.seed)
@@ -90,12 +94,28 @@ def build(config: Config) -> Experiment:
     )
     optimizer = _optimizer(recipe, model)
     transform = _transform(recipe)
-    made = Experiment(
-        Config(recipe, settings), model, risk.space, train, test,
-        _regime(recipe, risk, train, schedule), schedule, optimizer, transform,
+    regime = _regime(recipe, risk, train, schedule)
+    refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
+    return Experiment(
+        Config(recipe, settings), model, risk.space, train, test, regime, schedule, optimizer, transform,
+        dataset.sha256(),
     )  # fmt: skip
-    refuse_line_search(optimizer, next(iter(made.regime.objectives(0))), transform)
-    return made
+
+
+def rebuild(directory: RunDirectory) -> Experiment:
+    """The objects of an existing run, at their initial values; its record says where to go on.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ValueError: if its config cannot be read, or its data have changed.
+    """
+    config = directory.config()
+    # its first checkpoint holds what the initial file gave, which may be gone by now
+    made = build(replace(config, recipe=replace(config.recipe, init=None)))
+    directory.refuse_other_data(made.data_sha256)
+    return replace(made, config=config)
 
 
 def _chunk(block: int, parameters: int) -> int:
@@ -152,12 +172,13 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
         given = getattr(recipe, name)
         if given is not None and len(given) != channels:
             raise ValueError(f"--{name} has {len(given)} values, but the images have {channels} channels")
-    resolved = tuple(recipe.std or std)
+    resolved = recipe.std or tuple(std)
     if not all(0 < s < float("inf") for s in resolved):
         raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
     return replace(
         recipe,
-        mean=tuple(recipe.mean or mean),
+        data=dataset.name,
+        mean=recipe.mean or tuple(mean),
         std=resolved,
         norm_block=recipe.norm_block or recipe.block,
         horizon=recipe.horizon or recipe.steps,

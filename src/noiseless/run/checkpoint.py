@@ -32,7 +32,7 @@ class Found:
 
 
 def save(directory: Path, step: int, state: State, keep: int) -> None:
-    """Writes the checkpoint of a step, then removes all but the newest `keep` and step 0's."""
+    """Writes the checkpoint of a step, then removes all but the newest `keep`."""
     tensors: dict[str, Tensor] = {}
     described = _describe(state, tensors, "")
     content = safetensors.torch.save(tensors)

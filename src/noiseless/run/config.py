@@ -190,6 +190,10 @@ def check(recipe: Recipe, settings: Settings) -> None:
     for name in ("momentum", "weight_decay"):
         if (value := getattr(recipe, name)) is not None:
             _at_least(name, value, 0)
+    if (recipe.regime == "switch") != (recipe.switch > 0):
+        raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
+    if recipe.replacement and recipe.regime == "full-batch":
+        raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
     if recipe.seed >= 2**64:

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -34,29 +33,38 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
 
-    @staticmethod
-    def create(path: Path, config: Config, command: list[str]) -> RunDirectory:
-        """Makes the directory of a new run.
+    @contextmanager
+    def created(self, config: Config, record: Row) -> Iterator[None]:
+        """Makes the directory of a new run, and holds it.
 
-        Returns:
-            It.
+        Args:
+            config: resolved.
+            record: what `environment.json` says.
+
+        Yields:
+            Nothing.
 
         Raises:
             ValueError: if something is there already; nothing of it is touched.
         """
-        made = RunDirectory(path)
+        self._refuse_taken(config)
+        with self.locked():
+            self._refuse_taken(config)  # another process may have been faster
+            self.checkpoints.mkdir(exist_ok=True)
+            write_json(self.path / "environment.json", record)
+            write_json(self.path / "config.json", config.as_json())
+            yield
+
+    def _refuse_taken(self, config: Config) -> None:
+        path = self.path
         if (path / "config.json").exists():
-            same = made.config().recipe == config.recipe
+            same = self.config().recipe == config.recipe
             raise ValueError(
                 f"{path} holds a run already, {'of the same' if same else 'made by another'} config:"
                 f" {f'go on with noiseless resume {path}, or ' if same else ''}choose another --run-dir"
             )
         if path.exists() and (not path.is_dir() or any(p.name != "lock" for p in path.iterdir())):
             raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
-        made.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_json(path / "environment.json", environment(config, command))
-        write_json(path / "config.json", config.as_json())
-        return made
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
@@ -72,6 +80,19 @@ class RunDirectory:
             what = "is not a run: it has no config.json" if path.exists() else "does not exist"
             raise ValueError(f"{path} {what}; give the directory that noiseless train has printed")
         return RunDirectory(path)
+
+    def refuse_other_data(self, data_sha256: str) -> None:
+        """Raises if the run was made with other data.
+
+        Raises:
+            ValueError: naming the data set.
+        """
+        try:
+            recorded = json.loads((self.path / "environment.json").read_text())["data_sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path / 'environment.json'} cannot be read: {error!r}") from None
+        if recorded != data_sha256:
+            raise ValueError(f"{self.config().recipe.data} has changed since {self.path} was made: start a new run")
 
     def config(self) -> Config:
         """The run's config.
@@ -156,8 +177,8 @@ class RunDirectory:
         return model
 
 
-def environment(config: Config, command: list[str]) -> dict[str, Any]:
-    """What the bits of a run may depend on beside its config: versions, machine, threads, revision, command."""
+def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
+    """What the bits of a run may depend on beside its config: versions, machine, threads, revision, data, command."""
     device = config.settings.device
     return {
         "noiseless": metadata.version("noiseless"),
@@ -167,8 +188,9 @@ def environment(config: Config, command: list[str]) -> dict[str, Any]:
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
+        "data_sha256": data_sha256,
         "git_revision": _git_revision(),
-        "command": [Path(sys.argv[0]).name, *command],
+        "command": command,
     }
 
 

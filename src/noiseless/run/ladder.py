@@ -12,8 +12,9 @@ import os
 import queue
 import signal
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from noiseless.run.config import Config, Recipe, Settings
 from noiseless.run.directory import Row, RunDirectory
 
 Told = Callable[["Job", Row], None]
+Ended = Callable[["Job", str | None], None]
+"""(job, why it did not reach its end, if so)"""
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,29 @@ class Job:
         """Whether its run has ended."""
         return self.directory.model.exists()
 
+    def refuse_other(self) -> None:
+        """Raises if its place holds a run of another recipe.
+
+        Raises:
+            ValueError: naming the fields that differ.
+        """
+        if not (self.path / "config.json").exists():
+            return
+        found = self.directory.config().recipe
+        planned = {f.name: getattr(self.recipe, f.name) for f in fields(Recipe)}
+        differs = [k for k, v in planned.items() if v is not None and v != getattr(found, k)]
+        if differs:
+            raise ValueError(
+                f"{self.path} holds a run with another {', '.join(differs)}: choose another --run-dir, or remove it"
+            )
+
 
 def plan(rows: Iterable[Recipe], seeds: int, directory: Path) -> list[Job]:
     """The runs of a ladder, the seeds of a row in turn."""
     return [Job(replace(row, seed=seed), directory / f"{row.name}-seed{seed}") for row in rows for seed in range(seeds)]
 
 
-def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Callable[[Job], None]) -> None:
+def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
     """Runs the jobs that have not finished, the longest first.
 
     Args:
@@ -62,11 +81,14 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Callable[[Job],
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
+        ValueError: if a place holds a run of another recipe, or a process was killed.
     """
+    for job in jobs:
+        job.refuse_other()
     waiting = [job for job in jobs if not job.finished]
     for job in jobs:
         if job not in waiting:
-            on_end(job)
+            on_end(job, None)
     if not waiting:
         return
     context = multiprocessing.get_context("spawn")
@@ -79,9 +101,11 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Callable[[Job],
             while started:
                 _tell(rows, by_path, on_row)
                 for future in [f for f in started if f.done()]:
-                    _end(future)
+                    problem = future.result()
                     _tell(rows, by_path, on_row, wait=0)
-                    on_end(started.pop(future))
+                    on_end(started.pop(future), problem)
+        except BrokenProcessPool:
+            raise ValueError("a process of the ladder was killed (out of memory?); the same command goes on") from None
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -90,10 +114,6 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Callable[[Job],
 
 def _cost(job: Job) -> float:
     return job.recipe.steps * (2 if job.recipe.penalty else 1) / job.recipe.block**0.25
-
-
-def _end(future: Future[None]) -> None:
-    future.result()
 
 
 def _tell(rows: Any, by_path: dict[Path, Job], on_row: Told, wait: float = 0.1) -> None:
@@ -117,20 +137,25 @@ def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
     _rows, _stop = rows, stop
 
 
-def _run(recipe: Recipe, path: Path) -> None:
-    from noiseless.run.build import build
-    from noiseless.run.train import Interrupted, Progress, train
+def _run(recipe: Recipe, path: Path) -> str | None:
+    """One job, in a process of the pool: gives the message of a run that did not stay finite."""
+    from noiseless.run.build import build, rebuild
+    from noiseless.run.directory import environment
+    from noiseless.run.train import Diverged, Interrupted, Progress, train
 
     assert _stop is not None
-    experiment = build(Config(recipe, Settings(run_dir=str(path), threads=1)))
     directory = RunDirectory(path)
-    with directory.locked():
+    progress = Progress(lambda row: _rows.put((path, row)), _stop.is_set)
+    try:
         if (path / "config.json").exists():
-            if directory.config().recipe != experiment.config.recipe:
-                raise ValueError(f"{path} holds a run of another config: choose another --run-dir")
+            with directory.locked():
+                train(rebuild(directory), directory, progress)
         else:
-            directory = RunDirectory.create(path, experiment.config, ["reproduce"])
-        try:
-            train(experiment, directory, Progress(lambda row: _rows.put((path, row)), _stop.is_set))
-        except Interrupted:
-            return
+            made = build(Config(recipe, Settings(run_dir=str(path), threads=1)))
+            with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", "reproduce"])):
+                train(made, directory, progress)
+    except Diverged as error:
+        return str(error)
+    except Interrupted:
+        pass
+    return None

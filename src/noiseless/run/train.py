@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 transformed = taken.transformed
             passes += sum(taken.passes for taken in updates)
             row = _row(experiment, step, passes, lr, updates, time.perf_counter() - began)
+            if not math.isfinite(row["parameter_norm"]):
+                raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, lr, directory.path))
             last = step == recipe.steps - 1
             if last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0:
                 tested = score(experiment.model, experiment.test)
