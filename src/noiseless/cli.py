@@ -66,6 +66,9 @@ def run(arguments: list[str]) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return _dispatch(arguments)
+    except BrokenPipeError:  # the reader of a pipe has gone: nothing more to say, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         if os.environ.get("NOISELESS_TRACEBACK"):
             traceback.print_exc()

@@ -18,7 +18,7 @@ from noiseless.run.recipes import LADDER, differences, row
 
 if TYPE_CHECKING:
     from noiseless.run.build import Experiment
-    from noiseless.run.directory import RunDirectory
+    from noiseless.run.directory import Row, RunDirectory
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -107,6 +107,11 @@ def reproduce(arguments: list[str]) -> int:
     )
     try:
         with live.Live(console) as shown:
+            shown.plan(sum(job.recipe.steps * job.passes for job in jobs if not job.finished))
+
+            def told(job: ladder.Job, found: Row) -> None:
+                shown.advance(job.title, job.recipe.steps, found)
+                shown.spend(job.passes)
 
             def ended(job: ladder.Job, problem: str | None) -> None:
                 if problem:
@@ -116,7 +121,7 @@ def reproduce(arguments: list[str]) -> int:
                     (run,) = summary.read([job.directory])
                     shown.end(job.title, f"{job.title:24} {summary.line(run)}")
 
-            ladder.execute(jobs, at_once, lambda job, r: shown.advance(job.title, job.recipe.steps, r), ended)
+            ladder.execute(jobs, at_once, told, ended)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the checkpoints")
         return 130

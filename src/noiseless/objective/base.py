@@ -95,4 +95,6 @@ def check_vectors(V: Tensor, space: ParameterSpace) -> None:
 
 def square_norms(vectors: Tensor) -> Tensor:
     """Squared L2 norms of vectors `[..., P]`, summed in float64: `[...]`."""
-    return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).square()
+    if vectors.ndim > 1:  # one at a time: a float64 copy of all would be many times the cache
+        return torch.stack([square_norms(v) for v in vectors])
+    return vectors.double().square().sum()

@@ -129,13 +129,13 @@ class GradientPenalty(Objective):
         return product.mul_(2 * VALUE_CONSTANT * self.lr), VALUE_CONSTANT * self.lr * square
 
     def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(v, dim=1, keepdim=True, dtype=torch.float64)
+        norm = square_norms(v)[:, None].sqrt()
         h = (self.eps / norm).clamp(max=1e30).to(theta.dtype)  # finite, so that v = 0 gives no step and no product
         ahead = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v), batch).gradient
         if self.method == "forward":
-            return (ahead - g).div_(h)
+            return ahead.sub_(g).div_(h)
         behind = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v, value=-1), batch).gradient
-        return (ahead - behind).div_(2 * h)
+        return ahead.sub_(behind).div_(2 * h)
 
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
         products = []

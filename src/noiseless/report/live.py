@@ -21,11 +21,11 @@ from noiseless.run.directory import Row
 
 
 class _Rate(ProgressColumn):
-    """Steps a second."""
+    """Steps (or passes) a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} steps/s", style="progress.data.speed")
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
 
 class Live:
@@ -34,6 +34,7 @@ class Live:
     def __init__(self, console: Console):
         self.console = console
         self._tasks: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=console,
@@ -47,6 +48,15 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def plan(self, passes: float) -> None:
+        """Shows one more bar: the passes of all runs together."""
+        self._all = self._progress.add_task("[bold]all runs, in passes", total=passes, note="")
+
+    def spend(self, passes: float) -> None:
+        """Moves the bar of all runs."""
+        if self._all is not None:
+            self._progress.advance(self._all, passes)
 
     def advance(self, name: str, steps: int, row: Row) -> None:
         """Shows that a run has done the step of a row."""

@@ -10,17 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
 from noiseless.run.atomic import write_bytes
+from noiseless.run.directory import Row
 
 PANELS = (
-    ("test_accuracy", "test accuracy", "linear"),
+    ("test_error", "test error", "log"),
     ("train_loss", "training loss (without penalty)", "log"),
     ("gradient_norm", "gradient norm before clipping", "log"),
     ("penalty", "penalty", "log"),
@@ -73,7 +72,8 @@ def _table(summaries: Sequence[Summary]) -> str:
 
 
 def _curves(summaries: Sequence[Summary]) -> str:
-    figure, axes = plt.subplots(3, 2, figsize=(13, 13), constrained_layout=True)
+    figure = Figure(figsize=(13, 13), layout="constrained")
+    axes = figure.subplots(3, 2)
     for ax, (key, label, scale) in zip(axes.flat, PANELS, strict=True):
         for number, summary in enumerate(summaries):
             _draw(ax, summary, key, scale, COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)])
@@ -82,20 +82,18 @@ def _curves(summaries: Sequence[Summary]) -> str:
         if scale == "log" and ax.lines:
             ax.set_yscale("log")
         ax.grid(alpha=0.3)
-    axes.flat[0].legend(loc="lower right", fontsize="small")
+    axes.flat[0].legend(loc="upper right", fontsize="small")
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    plt.close(figure)
+    with matplotlib.rc_context({"svg.hashsalt": "noiseless"}):  # the same runs give the same page
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue().partition("?>")[2].partition(">")[2]  # without XML declaration and doctype
 
 
 def _draw(ax: Axes, summary: Summary, key: str, scale: str, colour: str, style: str) -> None:
     curves = []
     for run in summary.runs:
-        points = [
-            (r["passes"], r[key]) for r in run.rows if r.get(key) is not None and (scale == "linear" or r[key] > 0)
-        ]
-        curves.append(dict(points))
+        points = [(row["passes"], _value(row, key)) for row in run.rows]
+        curves.append({x: y for x, y in points if y is not None and (scale == "linear" or y > 0)})
     shared = sorted(set.intersection(*(set(curve) for curve in curves)))
     if not shared:
         return
@@ -103,6 +101,12 @@ def _draw(ax: Axes, summary: Summary, key: str, scale: str, colour: str, style: 
     ax.plot(shared, values.mean(0), style, color=colour, label=summary.name, marker="." if len(shared) < 15 else "")
     if len(curves) > 1:
         ax.fill_between(shared, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _value(row: Row, key: str) -> float | None:
+    if key == "test_error":
+        return 1 - row["test_accuracy"] if "test_accuracy" in row else None
+    return row[key]
 
 
 def _details(run: Run) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from noiseless.objective.penalty import PASSES
 from noiseless.run.config import Config, Recipe, Settings
 from noiseless.run.directory import Row, RunDirectory
 
@@ -37,6 +38,14 @@ class Job:
     def title(self) -> str:
         """How it is called in progress."""
         return f"{self.recipe.name} seed {self.recipe.seed}"
+
+    @property
+    def passes(self) -> float:
+        """What a step costs."""
+        recipe = self.recipe
+        penalised = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
+        sweep = penalised + (recipe.full_penalty > 0)
+        return sweep * recipe.copies if recipe.copies and recipe.regime == "full-batch" else sweep
 
     @property
     def directory(self) -> RunDirectory:
@@ -113,7 +122,7 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
 
 
 def _cost(job: Job) -> float:
-    return job.recipe.steps * (2 if job.recipe.penalty else 1) / job.recipe.block**0.25
+    return job.recipe.steps * job.passes / job.recipe.block**0.25  # small blocks are dearer
 
 
 def _tell(rows: Any, by_path: dict[Path, Job], on_row: Told, wait: float = 0.1) -> None:
