@@ -105,7 +105,11 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
     drawn = words(seed, stream, step, torch.tensor(index))
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
-        torch.manual_seed(int(drawn[0]) << 31 | int(drawn[1]) >> 1)
+        key = int(drawn[0]) << 31 | int(drawn[1]) >> 1
+        torch.default_generator.manual_seed(key)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(key)
         yield
 
 

@@ -46,8 +46,10 @@ class BlockNorm:
                 )
             if statistics == "ema" and layer.momentum is None:
                 raise ValueError(f'{name} has momentum None (cumulative average): use statistics="average"')
+        self._tracked = {name: layer for name, layer in self._layers.items() if _tracks(layer)}
         self._recorded: dict[str, list[Tensor]] | None = None
-        self._reported: list[str] = []
+        self.any_order = False
+        """whether forwards must be differentiable more than twice, which torch's fused batch norm is not"""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -69,18 +71,27 @@ class BlockNorm:
         """Begins to record: what the next forward of one block reports is kept for `collect`."""
         self._recorded = {}
 
-    def collect(self) -> Tensor:
+    def collect(self, like: Tensor) -> Tensor:
         """Ends recording.
 
+        Args:
+            like: the losses of the block, `[n]`; gives count, dtype and device.
+
         Returns:
-            For each norm block of the block the means and unbiased variances of all layers, `[G, S]`; a layer that
-            was called more than once gives the mean of its calls. `[G, 0]` where nothing is tracked.
+            What each norm block of the block reports, `[G, S]`: for each layer that tracks, in the module's order, its
+            means, its unbiased variances, and 1; zeros for a layer that was not called, the mean for one called often.
         """
-        recorded, self._recorded = self._recorded, None
-        if not recorded:
-            return torch.zeros(0, 0)
-        self._reported = list(recorded)
-        return torch.cat([torch.stack(calls).mean(0) if len(calls) > 1 else calls[0] for calls in recorded.values()], 1)
+        recorded, self._recorded = self._recorded or {}, None
+        groups = len(self.groups(len(like)))
+        parts = [like.new_zeros(groups, 0)]
+        for name, layer in self._tracked.items():
+            calls = recorded.get(name)
+            if calls:
+                report = calls[0] if len(calls) == 1 else torch.stack(calls).mean(0)
+                parts += [report, report.new_ones(groups, 1)]
+            else:
+                parts.append(like.new_zeros(groups, 2 * layer.num_features + 1))
+        return torch.cat(parts, 1)
 
     def groups(self, count: int) -> list[int]:
         """Sizes of the norm blocks in a block of `count` examples."""
@@ -99,39 +110,40 @@ class BlockNorm:
             in `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that follow.
         """
         if self.statistics == "average":
-            return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self._length())
+            return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self.length)
         later = (total - 1 - torch.arange(first, first + len(sizes), dtype=torch.float64))[:, None]
-        momentum = self._per_entry(lambda layer: float(layer.momentum or 0.0))
+        lengths = torch.tensor([2 * layer.num_features + 1 for layer in self._tracked.values()])
+        momenta = torch.tensor([float(layer.momentum or 0.0) for layer in self._tracked.values()], dtype=torch.float64)
+        momentum = momenta.repeat_interleave(lengths)
         return momentum * (1 - momentum) ** later
 
-    def write(self, summed: Tensor, examples: int, norm_blocks: int) -> None:
+    @property
+    def length(self) -> int:
+        """S: numbers that a norm block reports."""
+        return sum(2 * layer.num_features + 1 for layer in self._tracked.values())
+
+    def write(self, summed: Tensor, norm_blocks: int) -> None:
         """Writes the running statistics of an accepted sweep into the layers' buffers.
+
+        A layer's third part is the sum of its weights: 0 where it was not called, and its buffers stay.
 
         Args:
             summed: the weighted sum of the norm blocks' reports, float64 `[S]`.
-            examples: examples in the sweep.
             norm_blocks: norm blocks in the sweep.
         """
         offset = 0
-        for name in self._reported:
-            layer = self._layers[name]
-            assert layer.running_mean is not None and layer.running_var is not None
-            for buffer in (layer.running_mean, layer.running_var):
-                part = summed[offset : offset + len(buffer)]
-                if self.statistics == "average":
-                    buffer.copy_(part / examples)
-                else:
-                    buffer.copy_(buffer.double() * (1 - float(layer.momentum or 0.0)) ** norm_blocks + part)
-                offset += len(buffer)
-            if layer.num_batches_tracked is not None:
+        for layer in self._tracked.values():
+            features = layer.num_features
+            weight = summed[offset + 2 * features]
+            for buffer in (layer.running_mean, layer.running_var) if weight else ():
+                assert buffer is not None
+                part = summed[offset : offset + features]
+                ema = self.statistics == "ema"
+                buffer.copy_(buffer.double() * (1 - weight) + part if ema else part / weight)
+                offset += features
+            if weight and layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(norm_blocks)
-
-    def _length(self) -> int:
-        return sum(2 * self._layers[name].num_features for name in self._reported)
-
-    def _per_entry(self, value: Callable[[_BatchNorm], float]) -> Tensor:
-        layers = [self._layers[name] for name in self._reported]
-        return torch.cat([torch.full((2 * x.num_features,), value(x), dtype=torch.float64) for x in layers])
+            offset += 1 if weight else 2 * features + 1
 
     def _forward(self, name: str, layer: _BatchNorm) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
@@ -148,10 +160,37 @@ class BlockNorm:
             if self._recorded is not None and _tracks(layer):
                 reports = [_report(part.detach(), groups) for part, groups in zip(parts, counts, strict=True)]
                 self._recorded.setdefault(name, []).append(torch.cat(reports))
-            outputs = [_normalise(layer, part, groups) for part, groups in zip(parts, counts, strict=True)]
+            outputs = [self._normalise(layer, part, groups) for part, groups in zip(parts, counts, strict=True)]
             return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
         return forward
+
+    def _normalise(self, layer: _BatchNorm, x: Tensor, groups: int) -> Tensor:
+        """Batch norm of each of `groups` equal parts by itself: x `[n, C, ...]`."""
+        # Parts become channels: one call normalises them all.
+        n, channels, place = len(x) // groups, x.shape[1], x.shape[2:]
+        folded = x if groups == 1 else x.reshape(groups, n, channels, *place).transpose(0, 1)
+        folded = folded.reshape(n, groups * channels, *place)
+        weight, bias = (p if p is None or groups == 1 else p.repeat(groups) for p in (layer.weight, layer.bias))
+        if self.any_order:
+            normalised = _normalise_plainly(folded, weight, bias, layer.eps)
+        else:
+            normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, layer.eps)
+        if groups == 1:
+            return normalised
+        return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape)
+
+
+def _normalise_plainly(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch norm in elementary operations."""
+    flat = x.reshape(len(x), x.shape[1], -1)
+    variance, mean = torch.var_mean(flat, dim=(0, 2), correction=0, keepdim=True)
+    flat = (flat - mean) / (variance + eps).sqrt()
+    if weight is not None:
+        flat = flat * weight[:, None]
+    if bias is not None:
+        flat = flat + bias[:, None]
+    return flat.reshape(x.shape)
 
 
 def _tracks(layer: _BatchNorm) -> bool:
@@ -163,15 +202,3 @@ def _report(x: Tensor, groups: int) -> Tensor:
     parts = x.reshape(groups, len(x) // groups, x.shape[1], -1)
     variance, mean = torch.var_mean(parts, dim=(1, 3), correction=1)
     return torch.cat((mean, variance), dim=1)
-
-
-def _normalise(layer: _BatchNorm, x: Tensor, groups: int) -> Tensor:
-    """Batch norm of each of `groups` equal parts by itself: x `[n, C, ...]`."""
-    if groups == 1:
-        return F.batch_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
-    # Parts become channels: one call normalises them all.
-    n, channels = len(x) // groups, x.shape[1]
-    folded = x.reshape(groups, n, channels, *x.shape[2:]).transpose(0, 1).reshape(n, groups * channels, *x.shape[2:])
-    weight, bias = (p.repeat(groups) if p is not None else None for p in (layer.weight, layer.bias))
-    normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, layer.eps)
-    return normalised.reshape(n, groups, channels, *x.shape[2:]).transpose(0, 1).reshape(x.shape)

@@ -36,8 +36,10 @@ class TensorExamples:
     """Plain tensors as examples: `(input, ..., target)`, all of one length."""
 
     def __init__(self, tensors: Sequence[Tensor]):
-        if len(tensors) < 2:
-            raise ValueError(f"data must be the model's inputs and a target, at least 2 tensors, not {len(tensors)}")
+        listed = isinstance(tensors, (tuple, list)) and all(isinstance(t, Tensor) for t in tensors)
+        if not listed or len(tensors) < 2:
+            got = f"{len(tensors)}" if listed else f"{type(tensors).__name__}"
+            raise ValueError(f"data must be the model's inputs and a target, a tuple of at least 2 tensors, not {got}")
         lengths = [len(t) if t.ndim else 0 for t in tensors]
         if len(set(lengths)) > 1:
             raise ValueError(f"inputs and targets must have one length, but they have {lengths}")

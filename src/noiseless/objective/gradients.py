@@ -58,6 +58,13 @@ class BlockGradients:
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
 
 
+def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
+    """`H v` from a gradient `[P]` that was made with `create_graph=True`; 0 where it does not depend on theta."""
+    if not gradient.requires_grad:
+        return torch.zeros_like(theta)
+    return torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)[0]
+
+
 @dataclass(frozen=True)
 class BlockLoss:
     """The mean loss of a block as a function of the parameters, and its gradient."""
@@ -82,10 +89,10 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed():
+        with self.norm.installed(), torch.enable_grad():
             yield
-        for name, buffer in buffers.items():
-            if buffer._version != before[name]:
+        for name, buffer in self.module.named_buffers():
+            if buffer is not buffers.get(name) or buffer._version != before[name]:
                 raise ValueError(
                     f"the module's forward writes its buffer {name!r}, so its loss depends on what was asked before;"
                     " only batch norm's statistics are understood. Freeze the layer that does it, or put it in eval()"
@@ -123,7 +130,11 @@ class BlockLoss:
 
     def value(self, theta: Tensor, batch: Batch, k: int) -> Tensor:
         """The mean loss of block k of a batch at `theta [P]`: a scalar, differentiable to any order."""
-        return self._keyed(theta, batch, k, False)[0]
+        self.norm.any_order = True
+        try:
+            return self._keyed(theta, batch, k, False)[0]
+        finally:
+            self.norm.any_order = False
 
     def _differentiate_one(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, ...]:
         theta = theta.detach().requires_grad_()
@@ -143,6 +154,6 @@ class BlockLoss:
             self.norm.start()
         output = functional_call(self.module, self.space.split(theta), inputs)
         losses = per_example(self.loss, output, target)
-        statistics = self.norm.collect() if record else losses.new_zeros(0, 0)
+        statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
         hits = count_hits(output.detach(), target)
         return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)

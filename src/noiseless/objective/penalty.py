@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective.base import Evaluation, Objective, square_norms
-from noiseless.objective.gradients import Batch, BlockGradients
+from noiseless.objective.gradients import Batch, BlockGradients, hessian_product
 from noiseless.objective.risk import EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
@@ -142,5 +142,5 @@ class GradientPenalty(Objective):
         for k in range(len(batch)):
             point = theta.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.risk.block_loss.value(point, batch, k), point, create_graph=True)
-            products.append(torch.autograd.grad(gradient, point, v[k])[0])
+            products.append(hessian_product(gradient, point, v[k]))
         return torch.stack(products)

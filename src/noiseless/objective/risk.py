@@ -6,6 +6,7 @@ with its count as weight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_size
-from noiseless.objective.exactsum import ExactSum
-from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss
+from noiseless.objective.exactsum import ExactSum, exact_total
+from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.space import parameter_space
 
@@ -66,8 +67,13 @@ class EmpiricalRisk(Objective):
 
     def __post_init__(self) -> None:
         self.space = parameter_space(self.module)
-        self.examples = self.data if isinstance(self.data, Examples) else TensorExamples(self.data)
+        if isinstance(self.data, Examples) and not hasattr(self.data, "__array__"):  # an array has a take, too
+            self.examples: Examples = self.data
+        else:
+            self.examples = TensorExamples(self.data)  # type: ignore[arg-type]
         count = len(self.examples) if self.order is None else len(self.order)
+        if not count:
+            raise ValueError("the order is empty: a sweep needs at least one example")
         self.blocks = Blocks(count, count if self.block is None else self.block, self.order)
         check_size("block", self.blocks.size, max(count, self.whole or 0))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
@@ -101,29 +107,33 @@ class EmpiricalRisk(Objective):
         """
         theta = self.space.theta.detach()
         examples = self.blocks.count
-        gradient, tally = ExactSum(len(self.space), theta.device), ExactSum(3, theta.device)
-        statistics = _StatisticsSum(self.norm, self.blocks.sizes(), theta.device)
-        norms = []
+        gradient = ExactSum(len(self.space), theta.device)
+        statistics = ExactSum(self.norm.length, theta.device)
+        total = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
+        scalars = []
         with self.block_loss.asked():
             for batch in self.batches(self.chunk):
                 found = self.block_loss.differentiate(theta, batch, record=True)
-                norms.append(square_norms(found.gradient))
                 corrected, penalty = found.gradient, torch.zeros_like(found.loss)
+                norms = square_norms(found.gradient)
                 if correction is not None:
                     term, penalty = correction(theta, batch, found)
                     corrected = term.add_(corrected)
                 if self.block_clip is not None:
                     corrected = _clip(corrected, self.block_clip)
                 gradient.add(corrected, batch.counts)
-                tally.add(torch.stack((found.loss, found.hits, penalty * batch.counts), 1), torch.ones(len(batch)))
-                statistics.add(found.statistics, batch.target.shape[1])
-        loss, hits, penalised = tally.value().tolist()
+                scalars.append(torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu())
+                groups = self.norm.groups(batch.target.shape[1]) * len(batch)
+                before = (batch.first - self.first) * len(self.norm.groups(self.blocks.size))
+                statistics.add(found.statistics.flatten(0, 1), self.norm.weights(before, groups, total))
+        losses, hits, penalties, square = torch.cat(scalars, 1)
+        found_hits = exact_total(hits)
         return Evaluation(
-            loss=loss / examples,
+            loss=exact_total(losses) / examples,
             gradient=(gradient.value() / examples).to(theta.dtype),
-            penalty=penalised / examples,
-            hits=None if hits != hits else int(hits),
-            block_square_norms=torch.cat(norms),
+            penalty=exact_total(penalties) / examples,
+            hits=None if math.isnan(found_hits) else int(found_hits),
+            block_square_norms=square,
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=statistics.value(),
@@ -159,14 +169,14 @@ class EmpiricalRisk(Objective):
         with self.block_loss.asked():
             for batch in self.batches(1):
                 (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
-                products = [torch.autograd.grad(gradient, theta, v.to(theta), retain_graph=True)[0] for v in V]
+                products = [hessian_product(gradient, theta, v.to(theta)) for v in V]
                 total.add(torch.stack(products).reshape(1, -1), batch.counts)
         return (total.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
         norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
-        self.norm.write(evaluation.statistics, evaluation.count, norm_blocks)
+        self.norm.write(evaluation.statistics, norm_blocks)
 
     def batches(self, chunk: int) -> Iterator[Batch]:
         """The examples of the blocks in their order, up to `chunk` blocks at a time, on the module's device.
@@ -178,29 +188,6 @@ class EmpiricalRisk(Objective):
         for part in self.blocks.chunks(chunk):
             *inputs, target = self.examples.take(part.index)
             yield Batch(self.first + part.first, tuple(x.to(device) for x in inputs), target.to(device))
-
-
-class _StatisticsSum:
-    """The weighted sum of the norm blocks' statistics over a sweep."""
-
-    def __init__(self, norm: BlockNorm, sizes: list[int], device: torch.device):
-        self._norm, self._device = norm, device
-        self._total = sum(len(norm.groups(n)) for n in sizes)
-        self._seen = 0
-        self._sum = ExactSum(0, device)
-
-    def add(self, reports: Tensor, block: int) -> None:
-        """Adds what K blocks of `block` examples report, `[K, G, S]`."""
-        if not reports.numel():
-            return
-        if not self._seen:
-            self._sum = ExactSum(reports.shape[2], self._device)
-        groups = self._norm.groups(block) * len(reports)
-        self._sum.add(reports.flatten(0, 1), self._norm.weights(self._seen, groups, self._total))
-        self._seen += len(groups)
-
-    def value(self) -> Tensor:
-        return self._sum.value()
 
 
 def _clip(gradient: Tensor, norm: float) -> Tensor:

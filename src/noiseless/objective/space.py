@@ -7,7 +7,7 @@ gradient vector.
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class ParameterSpace:
         self._parameters = [p for _, p in named]
         self.shapes = [p.shape for p in self._parameters]
         self.sizes = [p.numel() for p in self._parameters]
+        self._module = ref(module)
         self._theta = self._gather()
         self._gradient: Tensor | None = None
 
@@ -60,10 +61,16 @@ class ParameterSpace:
         """The parameters, `[P]`; writing into it moves the module.
 
         Where something has replaced the parameters' data (`module.to(...)`), it is gathered anew.
+
+        Raises:
+            ValueError: if the parameters themselves have been replaced, frozen or added to.
         """
+        module = self._module()
+        if module is not None and not self.describes(module):
+            raise ValueError("the module's trainable parameters are others by now: make a new objective for it")
         offset = self._theta.data_ptr()
         for p, size in zip(self._parameters, self.sizes, strict=True):
-            if p.data_ptr() != offset or p.dtype != self._theta.dtype:
+            if (size and p.data_ptr() != offset) or p.dtype != self._theta.dtype:
                 self._theta = self._gather()
                 break
             offset += size * p.element_size()

@@ -28,7 +28,8 @@ def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule
     """
 
     def after(t: int) -> float:
-        return floor + (lr - floor) * (1 + math.cos(math.pi * min((t - warmup - 1) / horizon, 1.0))) / 2
+        share = min(max((t - warmup - 1) / horizon, 0.0), 1.0)
+        return floor + (lr - floor) * (1 + math.cos(math.pi * share)) / 2
 
     return _warmed(lr, warmup, after)
 
