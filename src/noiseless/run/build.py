@@ -69,9 +69,9 @@ def build(config: Config) -> Experiment:
     dataset = load(config.recipe.data)
     recipe = _resolve(config.recipe, dataset)
     model = models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, recipe.norm, recipe.seed)
+    model = model.to(device=device, dtype=getattr(torch, recipe.dtype))
     if recipe.init is not None:
         load_parameters(model, Path(recipe.init))
-    model = model.to(device=device, dtype=getattr(torch, recipe.dtype))
     train, test = _images(recipe, dataset, device)
     settings = replace(
         config.settings,
@@ -112,8 +112,9 @@ def rebuild(directory: RunDirectory) -> Experiment:
         ValueError: if its config cannot be read, or its data have changed.
     """
     config = directory.config()
-    # its first checkpoint holds what the initial file gave, which may be gone by now
-    made = build(replace(config, recipe=replace(config.recipe, init=None)))
+    begun = any(directory.checkpoints.glob("step-*"))
+    # a checkpoint holds what the initial file gave, which may be gone by now
+    made = build(replace(config, recipe=replace(config.recipe, init=None)) if begun else config)
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
 
@@ -178,6 +179,7 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     return replace(
         recipe,
         data=dataset.name,
+        init=recipe.init and str(Path(recipe.init).resolve()),
         mean=recipe.mean or tuple(mean),
         std=resolved,
         norm_block=recipe.norm_block or recipe.block,

@@ -55,7 +55,10 @@ def newest(directory: Path) -> Found | None:
         ValueError: if there are checkpoints, but each of them is damaged.
     """
     damaged: list[str] = []
-    for path in sorted(directory.glob("step-*.json"), reverse=True):
+    stems = {
+        path.with_suffix("") for path in directory.glob("step-*")
+    }  # of either file: one alone is half a checkpoint
+    for path in sorted((stem.with_suffix(".json") for stem in stems), reverse=True):
         try:
             step, state = read(path)
         except ValueError as error:

@@ -77,7 +77,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             if last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0:
                 tested = score(experiment.model, experiment.test)
                 row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({k: v if _finite(v) else None for k, v in row.items()}, allow_nan=False) + "\n")
             file.flush()
             progress.on_row(row)
             stop = not last and progress.stop()
@@ -107,6 +107,10 @@ def _row(experiment: Experiment, step: int, passes: float, lr: float, updates: l
         "clipped": sum(taken.clipped for taken in updates) / len(updates),
         "seconds": round(seconds, 6),
     }
+
+
+def _finite(value: float | None) -> bool:
+    return value is None or math.isfinite(value)
 
 
 def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str:
@@ -139,6 +143,9 @@ def _restore(
         return 0, 0.0, None
     for problem in found.damaged:
         on_message(f"{problem}; going on from step {found.step}")
+    lost = set(range(found.step)) - {row["step"] for row in directory.rows()}
+    if lost:
+        on_message(f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again")
     experiment.model.load_state_dict(found.state["model"])
     experiment.optimizer.load_state_dict(found.state["optimizer"])
     return found.step, found.state["passes"], found.state["transforms"]
