@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,28 @@ def npz(path: Path) -> ImageSet:
     """
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
-                    " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
-                )
-            arrays = {key: file[key] for key in keys}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            held = list(file)
+            arrays = {key: np.asarray(file[key]) for key in keys if key in held}
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except (OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{path} cannot be read as an npz file: {error}") from None
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing'}."
+            " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
+        )
     x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         shapes = [list(arrays[key].shape[1:]) for key in ("x_train", "x_test")]
@@ -107,7 +118,7 @@ def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
 def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int | None) -> Tensor:
     if array.ndim != 1 or len(array) != images:
         raise ValueError(f"{path}: {key} must have one label an image, shape [{images}], not {list(array.shape)}")
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":
         raise ValueError(f"{path}: {key} must hold whole numbers, but is {array.dtype}")
     low, high = int(array.min()), int(array.max())
     if low < 0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from noiseless.data.augment import crop_flip
+from noiseless.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Images:
     epoch: int = 0
     """keys the draws of the first copy; copy k has epoch + k"""
     copies: int = 1
+
+    def __post_init__(self) -> None:
+        if self.augment not in ("none", "crop-flip"):
+            raise UnknownNameError("augmentation", self.augment, ("none", "crop-flip"))
 
     def __len__(self) -> int:
         return len(self.images) * self.copies

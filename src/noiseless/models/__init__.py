@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import nn
 
@@ -35,5 +37,7 @@ def build(name: str, channels: int, classes: int, norm: Norm = "batch", seed: in
     """
     if name not in RESNETS:
         raise UnknownNameError("model", name, names())
+    if norm not in get_args(Norm):
+        raise UnknownNameError("norm", norm, get_args(Norm))
     with keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
         return RESNETS[name](channels, classes, norm)

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noiseless.objective import plain
+
 Statistics = Literal["average", "ema"]
 
 
@@ -173,24 +175,12 @@ class BlockNorm:
         folded = folded.reshape(n, groups * channels, *place)
         weight, bias = (p if p is None or groups == 1 else p.repeat(groups) for p in (layer.weight, layer.bias))
         if self.any_order:
-            normalised = _normalise_plainly(folded, weight, bias, layer.eps)
+            normalised = plain.batch_norm(folded, weight, bias, layer.eps)
         else:
             normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, layer.eps)
         if groups == 1:
             return normalised
         return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape)
-
-
-def _normalise_plainly(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Batch norm in elementary operations."""
-    flat = x.reshape(len(x), x.shape[1], -1)
-    variance, mean = torch.var_mean(flat, dim=(0, 2), correction=0, keepdim=True)
-    flat = (flat - mean) / (variance + eps).sqrt()
-    if weight is not None:
-        flat = flat * weight[:, None]
-    if bias is not None:
-        flat = flat + bias[:, None]
-    return flat.reshape(x.shape)
 
 
 def _tracks(layer: _BatchNorm) -> bool:

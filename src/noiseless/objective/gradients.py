@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from noiseless import keyed
+from noiseless.objective import plain
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
@@ -132,7 +133,8 @@ class BlockLoss:
         """The mean loss of block k of a batch at `theta [P]`: a scalar, differentiable to any order."""
         self.norm.any_order = True
         try:
-            return self._keyed(theta, batch, k, False)[0]
+            with plain.PlainLayerNorm():
+                return self._keyed(theta, batch, k, False)[0]
         finally:
             self.norm.any_order = False
 

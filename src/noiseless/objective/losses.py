@@ -39,7 +39,10 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: if the loss does not give one value an example.
     """
-    losses = loss(output, target)
+    try:
+        losses = loss(output, target)
+    except IndexError as error:
+        raise ValueError(f"the loss refuses a target: {error} (output {list(output.shape)})") from error
     if losses.ndim == 0 or len(losses) != len(target):
         raise ValueError(
             f"the loss must give one value an example, but gave shape {list(losses.shape)} for {len(target)} examples;"

@@ -7,7 +7,7 @@ and Dherin, ICLR 2021.)
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 import torch
@@ -81,7 +81,7 @@ class GradientPenalty(Objective):
         passes = PASSES[self.method]
         full: Tensor | None = None
         if self.full_strength:
-            full = self.risk.evaluate().gradient
+            full = replace(self.risk, block_clip=None).evaluate().gradient
             passes += 1.0
 
         def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,9 @@ class GradientPenalty(Objective):
 
     def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> Tensor:
         norm = square_norms(v)[:, None].sqrt()
-        h = (self.eps / norm).clamp(max=1e30).to(theta.dtype)  # finite, so that v = 0 gives no step and no product
+        h = (
+            (self.eps / norm).clamp(max=torch.finfo(theta.dtype).max).to(theta.dtype)
+        )  # finite, so that v = 0 gives no step and no product
         ahead = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v), batch).gradient
         if self.method == "forward":
             return ahead.sub_(g).div_(h)

@@ -1,0 +1,49 @@
+"""Normalisations in elementary operations: differentiable to any order, as torch's fused ones are not.
+
+torch's batch norm has no third derivative, and its layer norm's is wrong (torch 2.14). Hessian products of a penalised
+value need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch norm of `[n, C, ...]` over all but the channels; weight and bias `[C]`."""
+    weight, bias = (p if p is None else p.reshape(-1, *[1] * (x.ndim - 2)) for p in (weight, bias))
+    return _normalise(x, (0, *range(2, x.ndim)), weight, bias, eps)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer norm over the last dimensions, with the arguments of `torch.nn.functional.layer_norm`."""
+    return _normalise(input, range(-len(normalized_shape), 0), weight, bias, eps)
+
+
+class PlainLayerNorm(TorchFunctionMode):
+    """Within it, `torch.nn.functional.layer_norm` is the one above."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls what was called, or its replacement."""
+        return (layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
+
+
+def _normalise(x: Tensor, dims: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    variance, mean = torch.var_mean(x, tuple(dims), correction=0, keepdim=True)
+    x = (x - mean) * (variance + eps).rsqrt()
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias

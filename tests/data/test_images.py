@@ -1,0 +1,108 @@
+"""Images as examples: normalisation, augmentation by copy, and the statistics of a set."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from noiseless.data import Images, ImageSet, crop_flip
+from noiseless.objective import Examples
+
+MEAN, STD = (0.4, 0.5), (0.2, 0.25)
+
+
+def _images(count=6, **settings):
+    drawn = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 2, 4, 5), generator=drawn, dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % 3, MEAN, STD, torch.float64, **settings)
+
+
+def _normalised(pixels):
+    channels = [(pixels[:, c].double() / 255 - MEAN[c]) / STD[c] for c in range(2)]
+    return torch.stack(channels, 1)
+
+
+def test_taken_images_are_normalised():
+    part = _images()
+    x, y = part.take(torch.tensor([[4, 0], [1, 1]]))
+    assert x.shape == (2, 2, 2, 4, 5)
+    assert y.tolist() == [[1, 0], [1, 1]]
+    torch.testing.assert_close(x.flatten(0, 1), _normalised(part.images[[4, 0, 1, 1]]), rtol=1e-14, atol=1e-14)
+    assert isinstance(part, Examples)
+    assert dataclasses.replace(part, dtype=torch.float32).take(torch.tensor([0]))[0].dtype == torch.float32
+
+
+def test_augmentation_pads_before_it_normalises():
+    part = _images(augment="crop-flip", padding=2, flip=0.5, seed=3, epoch=5)
+    index = torch.tensor([5, 0, 3])
+    expected = _normalised(crop_flip(part.images[index], 3, 5, index, 2, 0.5))
+    torch.testing.assert_close(part.take(index)[0], expected, rtol=1e-14, atol=1e-14)
+
+
+def test_copies_equal_separate_epochs():
+    many = _images(augment="crop-flip", padding=2, seed=3, epoch=4, copies=3)
+    assert len(many) == 18
+    whole, labels = many.take(torch.arange(18))
+    for k in range(3):
+        one = dataclasses.replace(many, copies=1, epoch=4 + k)
+        x, y = one.take(torch.arange(6))
+        assert torch.equal(whole[6 * k : 6 * k + 6], x)
+        assert torch.equal(labels[6 * k : 6 * k + 6], y)
+    assert not torch.equal(whole[:6], whole[6:12])
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(many.take(order)[0], whole[order])
+
+
+def test_copies_without_augmentation_repeat():
+    many = _images(copies=2)
+    x, _ = many.take(torch.arange(12))
+    assert torch.equal(x[:6], x[6:])
+
+
+def test_taking_leaves_the_pixels_alone():
+    part = _images(augment="crop-flip", padding=2)
+    before = part.images.clone()
+    part.take(torch.arange(6))
+    assert torch.equal(part.images, before)
+
+
+def test_an_unknown_augmentation_is_refused():
+    with pytest.raises(ValueError, match="crop-flip"):
+        _images(augment="crop_flip").take(torch.arange(2))
+
+
+def _set(**changes):
+    part = _images()
+    return ImageSet("x", **{
+        "x_train": part.images, "y_train": part.labels, "x_test": part.images[:2], "y_test": part.labels[:2], **changes,
+    })  # fmt: skip
+
+
+def test_statistics_are_those_of_the_training_pixels():
+    made = _set()
+    mean, std = made.statistics()
+    for c in range(2):
+        pixels = [v / 255 for v in made.x_train[:, c].flatten().tolist()]
+        average = math.fsum(pixels) / len(pixels)
+        assert mean[c] == pytest.approx(average, rel=1e-13)
+        assert std[c] == pytest.approx(
+            math.sqrt(math.fsum((p - average) ** 2 for p in pixels) / len(pixels)), rel=1e-13
+        )
+
+
+def test_the_digest_sees_every_part():
+    other = _images().images.clone()
+    other[0, 0, 0, 0] ^= 1
+    sets = [
+        _set(), _set(x_train=other), _set(y_train=torch.tensor([0, 1, 2, 0, 1, 1])), _set(x_test=other[:2]),
+        _set(y_test=torch.tensor([2, 1])), _set(x_train=_images().images.transpose(2, 3)),
+    ]  # fmt: skip
+    assert len({s.sha256() for s in sets}) == len(sets)
+    assert _set().sha256() == sets[0].sha256()
+
+
+def test_classes_are_counted_from_the_training_labels():
+    assert _set().classes == 3

@@ -1,0 +1,171 @@
+"""Batch norm: what an accepted sweep leaves in the buffers, and the layers that are refused."""
+
+from __future__ import annotations
+
+import copy
+
+import oracles
+import problems
+import pytest
+import torch
+from oracles import ROUNDING, slices
+from torch import nn
+
+from noiseless import EmpiricalRisk, cross_entropy
+
+# examples, block, norm block: a short last block (11 = 3 * 3 + 2), ghosts with a short last norm block (14 = 8 + 4 + 2)
+CUTS = [(12, 12, 12), (11, 3, 3), (12, 6, 3), (14, 8, 4)]
+
+
+def _norm_blocks(count, block, norm_block):
+    return [
+        slice(b.start + n.start, b.start + n.stop)
+        for b in slices(count, block)
+        for n in slices(b.stop - b.start, norm_block)
+    ]
+
+
+def _layers(module):
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def _accepted(module, data, block, norm_block, chunk, statistics, times=1):
+    settings = {"block": block, "norm_block": norm_block, "chunk": chunk, "statistics": statistics}
+    risk = EmpiricalRisk(module, cross_entropy, data, **settings)
+    for _ in range(times):
+        risk.accept(risk.evaluate())
+    return _layers(module)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize(("count", "block", "norm_block"), CUTS)
+def test_ema_leaves_what_torch_leaves(count, block, norm_block, chunk):
+    module, data = problems.normed(), problems.points(count)
+    torchs = copy.deepcopy(module).train()
+    for _ in range(2):
+        for part in _norm_blocks(count, block, norm_block):
+            torchs(data[0][part])
+    found = _accepted(module, data, block, norm_block, chunk, "ema", times=2)
+    for mine, theirs in zip(found, _layers(torchs), strict=True):
+        torch.testing.assert_close(mine.running_mean, theirs.running_mean, **ROUNDING)
+        torch.testing.assert_close(mine.running_var, theirs.running_var, **ROUNDING)
+        assert mine.num_batches_tracked == theirs.num_batches_tracked
+        assert mine.num_batches_tracked == 2 * len(_norm_blocks(count, block, norm_block))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize(("count", "block", "norm_block"), CUTS)
+@pytest.mark.parametrize(
+    ("make", "draw"), [(problems.normed, problems.points), (problems.convolution, problems.pictures)]
+)
+def test_average_is_the_mean_over_norm_blocks_by_count(make, draw, count, block, norm_block, chunk):
+    module, data = make(), draw(count)
+    naive = oracles.ghosted(module, norm_block)
+    for part in slices(count, block):
+        naive(data[0][part])
+    ghosts = [m for m in naive.modules() if isinstance(m, oracles.GhostNorm)]
+    found = _accepted(module, data, block, norm_block, chunk, "average", times=2)  # the second changes nothing
+    for layer, ghost in zip(found, ghosts, strict=True):
+        mean = sum(n * m for n, m, _ in ghost.reports) / count
+        variance = sum(n * v for n, _, v in ghost.reports) / count
+        torch.testing.assert_close(layer.running_mean, mean, **ROUNDING)
+        torch.testing.assert_close(layer.running_var, variance, **ROUNDING)
+        assert layer.num_batches_tracked == 2 * len(ghost.reports)
+
+
+def test_evaluate_and_hvp_leave_every_bit():
+    for statistics in ("average", "ema"):
+        module = problems.normed()
+        before = problems.state(module)
+        risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2, statistics=statistics)
+        risk.hvp(risk.evaluate().gradient[None])
+        risk.closure()()
+        assert problems.same_bits(problems.state(module), before)
+        # and the module is itself again: a forward of its own moves the buffers as torch's does
+        torchs = copy.deepcopy(module)
+        module(problems.points()[0]), torchs(problems.points()[0])
+        assert problems.same_bits(problems.state(module), problems.state(torchs))
+        assert not problems.same_bits(problems.state(module), before)
+
+
+def test_accept_takes_an_evaluation_of_an_equal_risk():
+    module = problems.normed()
+    first, second = (EmpiricalRisk(module, cross_entropy, problems.points(), block=3) for _ in range(2))
+    evaluation = first.evaluate()
+    second.accept(evaluation)  # has not been asked itself
+    expected = _accepted(problems.normed(), problems.points(), 3, 3, 1, "average")
+    assert torch.equal(_layers(module)[0].running_mean, expected[0].running_mean)
+
+
+def test_layers_in_eval_keep_their_statistics():
+    module, data = problems.normed(), problems.points()
+    module[1].eval()
+    before = problems.state(module)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2)
+    found = risk.evaluate()
+    risk.accept(found)
+    changed = {name for name, t in problems.state(module).items() if not torch.equal(t, before[name])}
+    assert changed == {"4.running_mean", "4.running_var", "4.num_batches_tracked"}
+    mixed = problems.normed()
+    mixed[1].eval()
+    torch.testing.assert_close(found.gradient, oracles.block_loop(mixed, cross_entropy, data, 3).gradient, **ROUNDING)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_layers_without_buffers_or_weights(training, chunk):
+    # without running statistics, torch normalises by the batch in both modes
+    make = lambda: problems.fill(  # noqa: E731
+        nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False, track_running_stats=False), nn.Linear(4, 3))
+    ).train(training)
+    module, data = make(), problems.points()
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=chunk)
+    found = risk.evaluate()
+    torch.testing.assert_close(found.gradient, oracles.block_loop(make(), cross_entropy, data, 3).gradient, **ROUNDING)
+    risk.accept(found)
+
+
+def test_a_layer_that_is_called_twice_gives_the_mean_of_its_calls():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.fc = nn.BatchNorm1d(3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.fc(self.norm(2 * self.norm(x)))
+
+    module, data = problems.fill(Twice()), problems.points(9)
+    naive = oracles.ghosted(module, 9)
+    naive(data[0])
+    _accepted(module, data, 9, 9, 1, "average")
+    reports = naive.norm.reports
+    torch.testing.assert_close(module.norm.running_mean, (reports[0][1] + reports[1][1]) / 2, **ROUNDING)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize(("count", "block", "norm_block"), [(10, 3, 3), (4, 1, 1), (9, 4, 2), (1, 1, 1)])
+def test_one_example_has_no_variance(count, block, norm_block, chunk):
+    settings = {"block": block, "norm_block": norm_block, "chunk": chunk}
+    risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points(count), **settings)
+    with pytest.raises(ValueError, match=r"one value a channel in batch norm '1'.*choose a block"):
+        risk.evaluate()
+    assert "forward" not in vars(risk.module[1])  # the layers are themselves again
+
+
+def test_layers_that_work_otherwise_are_refused():
+    module = nn.Sequential(nn.Linear(3, 4), nn.SyncBatchNorm(4))
+    with pytest.raises(ValueError, match="1 is a SyncBatchNorm"):
+        EmpiricalRisk(module, cross_entropy, problems.points())
+
+
+def test_a_cumulative_average_needs_the_average():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=None)).double()
+    with pytest.raises(ValueError, match=r'1 has momentum None .*use statistics="average"'):
+        EmpiricalRisk(module, cross_entropy, problems.points(), statistics="ema")
+    EmpiricalRisk(module, cross_entropy, problems.points()).evaluate()
+
+
+def test_a_wrong_number_of_dimensions_is_refused_as_torch_does():
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(3, 3)).double()
+    with pytest.raises(ValueError, match="expected 4D input"):
+        EmpiricalRisk(module, cross_entropy, problems.points()).evaluate()

@@ -1,0 +1,144 @@
+"""Modules that draw random numbers, that write buffers, that vmap cannot take; and the random state around a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import oracles
+import problems
+import pytest
+import torch
+from torch import nn
+
+from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+
+
+def _risk(chunk=1, **settings):
+    return EmpiricalRisk(problems.dropped(), cross_entropy, problems.points(), block=3, chunk=chunk, **settings)
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 5])
+@pytest.mark.parametrize("method", [None, "forward", "exact"])
+def test_random_modules_give_the_same_bits_for_any_chunk(method, chunk):
+    found = []
+    for risk in (_risk(1, seed=3, step=2), _risk(chunk, seed=3, step=2)):
+        found.append((GradientPenalty(risk, 0.5, lr=0.1, method=method) if method else risk).evaluate())
+    assert torch.equal(found[0].gradient, found[1].gradient)
+    assert torch.equal(found[0].block_square_norms, found[1].block_square_norms)
+    assert found[0].value == found[1].value
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_draws_are_keyed_by_seed_and_step(chunk):
+    base = _risk(chunk, seed=3, step=2)
+    torch.manual_seed(0)
+    first = base.evaluate().gradient
+    torch.manual_seed(1)
+    assert torch.equal(base.evaluate().gradient, first)
+    for other in ({"step": 3}, {"seed": 4}):
+        assert not torch.equal(dataclasses.replace(base, **other).evaluate().gradient, first)
+
+
+def test_draws_are_keyed_by_block():
+    x, y = problems.points(3)
+    risk = EmpiricalRisk(problems.dropped(), cross_entropy, (x.repeat(2, 1), y.repeat(2)), block=3)
+    same = risk.evaluate().block_square_norms
+    assert same[0] != same[1]
+    part = dataclasses.replace(risk, order=torch.arange(3, 6), first=1, whole=6)
+    assert part.evaluate().block_square_norms[0] == same[1]
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("make", [problems.dropped, problems.perceptron])
+def test_the_global_random_state_is_left_as_found(make, chunk):
+    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    evaluation = risk.evaluate()
+    risk.hvp(evaluation.gradient[None])
+    for method in ("forward", "central", "exact"):
+        GradientPenalty(risk, 0.5, lr=0.1, method=method).evaluate()
+    risk.accept(evaluation)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_answer_at_a_step_has_one_mask():
+    # so with dropout, too, the gradient is that of the value and the Hessian that of the gradient
+    penalty = GradientPenalty(_risk(step=4), 0.5, lr=0.8, method="exact")
+    point = oracles.theta(penalty.risk.module)
+
+    def value(at):
+        penalty.space.theta.copy_(at)
+        return penalty.evaluate().value
+
+    differences = oracles.central_difference(value, point, 1e-5)
+    penalty.space.theta.copy_(point)
+    # h**2 / 6 times a third derivative of some 10, plus 2**-53 / h
+    torch.testing.assert_close(penalty.evaluate().gradient, differences, rtol=0, atol=1e-8)
+    v = torch.randn(len(point), generator=problems.generator(), dtype=torch.float64)
+    slopes = []
+    for sign in (1, -1):
+        penalty.space.theta.copy_(point + sign * 1e-5 * v)
+        slopes.append(penalty.evaluate().gradient)
+    penalty.space.theta.copy_(point)
+    torch.testing.assert_close(penalty.hvp(v[None])[0], (slopes[0] - slopes[1]) / 2e-5, rtol=0, atol=1e-6)
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.fc(x)
+
+
+class Assigned(InPlace):
+    def forward(self, x):
+        self.calls = self.calls + x.detach().mean()
+        return self.fc(x)
+
+
+@pytest.mark.parametrize(("make", "chunk"), [(InPlace, 1), (Assigned, 1), (Assigned, 2)])
+def test_a_module_that_writes_its_buffers_is_refused(make, chunk):
+    risk = EmpiricalRisk(make().double(), cross_entropy, problems.points(12), block=3, chunk=chunk)
+    with pytest.raises(ValueError, match="writes its buffer 'calls'"):
+        risk.evaluate()
+
+
+def test_under_vmap_torch_itself_refuses_the_write():
+    risk = EmpiricalRisk(InPlace().double(), cross_entropy, problems.points(12), block=3, chunk=2)
+    with pytest.raises(ValueError, match=r"set chunk to 1 .*would mutate a captured Tensor"):
+        risk.evaluate()
+
+
+def test_spectral_norm_is_refused_in_training_and_taken_in_eval():
+    module = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))).double()
+    risk = EmpiricalRisk(module, cross_entropy, problems.points())
+    with pytest.raises(ValueError, match=r"writes its buffer .*eval"):
+        risk.evaluate()
+    module.eval()
+    assert risk.evaluate().loss == pytest.approx(oracles.one_batch(module, cross_entropy, problems.points())[0])
+
+
+def test_a_module_that_vmap_cannot_take_is_told_what_to_do():
+    class Branching(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * (2 if x.sum() > 0 else 1)
+
+    module = Branching(3, 3).double()
+    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2)
+    with pytest.raises(ValueError, match=r"does not run under torch.func.vmap, set chunk to 1"):
+        risk.evaluate()
+    found = dataclasses.replace(risk, chunk=1).evaluate()
+    naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)
+    torch.testing.assert_close(found.gradient, naive.gradient, **oracles.ROUNDING)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_an_error_of_the_module_comes_through(chunk):
+    risk = EmpiricalRisk(nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    with pytest.raises((RuntimeError, ValueError), match=r"shapes cannot be multiplied|[Ss]ize|shape"):
+        risk.evaluate()

@@ -1,0 +1,205 @@
+"""The penalty: its gradient against autograd of its value, the order of its differences, its cost, its buffers."""
+
+from __future__ import annotations
+
+import oracles
+import problems
+import pytest
+import torch
+from oracles import ROUNDING
+from torch import nn
+
+from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
+
+LR, METHODS = 0.8, ("forward", "central", "exact")
+STRENGTHS = [(0.5, 0.0), (0.0, 0.7), (0.5, 0.7)]
+
+
+def _penalty(make=problems.normed, block=3, strength=0.5, chunk=1, **settings):
+    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=block, chunk=chunk)
+    return GradientPenalty(risk, strength, lr=LR, **settings)
+
+
+def _oracle(penalty, block=3):
+    risk = penalty.risk
+    plain = oracles.ghosted(risk.module, block)
+    return oracles.Penalised(plain, cross_entropy, risk.data, block, LR, penalty.strength, penalty.full_strength)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize(("strength", "full"), STRENGTHS)
+@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+def test_exact_gradient_is_that_of_the_value(make, strength, full, chunk):
+    penalty = _penalty(make, strength=strength, chunk=chunk, full_strength=full, method="exact")
+    oracle, point, found = _oracle(penalty), oracles.theta(penalty.risk.module), penalty.evaluate()
+    assert found.value == pytest.approx(float(oracle(point)), rel=1e-12)
+    torch.testing.assert_close(found.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
+    assert found.loss == pytest.approx(penalty.risk.evaluate().loss, rel=1e-14)
+    assert found.penalty > 1e-3
+
+
+def test_the_constant_is_an_eighth_in_the_value_and_a_quarter_in_the_gradient():
+    # L = mean (theta x - y)**2 with x = 1, y = 0: L = theta**2, g = 2 theta, H = 2. At theta = 3, lr = 0.8, s = 0.5:
+    # penalty (0.8 / 8) * 0.5 * 36 = 1.8; gradient 6 + (0.8 / 4) * 0.5 * 2 * 6 = 7.2
+    module = nn.Linear(1, 1, bias=False).double()
+    module.weight.data.fill_(3.0)
+    risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), torch.zeros(4, 1).double()], block=3)
+    for method in METHODS:
+        found = GradientPenalty(risk, 0.5, lr=0.8, method=method).evaluate()
+        assert found.loss == pytest.approx(9.0)
+        assert found.penalty == pytest.approx(1.8)
+        assert found.gradient.item() == pytest.approx(7.2)  # L is quadratic: differences are exact up to rounding
+        both = GradientPenalty(risk, 0.3, full_strength=0.2, lr=0.8, method=method).evaluate()
+        assert (both.penalty, both.gradient.item()) == (pytest.approx(1.8), pytest.approx(7.2))
+
+
+@pytest.mark.parametrize(("strength", "full"), STRENGTHS)
+@pytest.mark.parametrize(("method", "order"), [("forward", 1), ("central", 2)])
+def test_differences_have_their_order(method, order, strength, full):
+    # error = c eps**order (1 + O(eps)): halving eps divides it by 2 or 4. At eps = 1e-3 the next term is some 1e-3
+    # times a ratio of derivatives (below 50 here); rounding, 1e-16 / eps, is far below both.
+    errors = []
+    for eps in (2e-3, 1e-3):
+        settings = {"strength": strength, "full_strength": full}
+        exact = _penalty(method="exact", **settings).evaluate().gradient
+        errors.append(float((_penalty(method=method, eps=eps, **settings).evaluate().gradient - exact).norm()))
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
+
+
+@pytest.mark.parametrize("chunk", [2, 5])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("full", [0.0, 0.7])
+def test_chunk_does_not_change_what_is_computed(method, chunk, full):
+    one = _penalty(method=method, full_strength=full).evaluate()
+    many = _penalty(method=method, chunk=chunk, full_strength=full).evaluate()
+    # differences divide rounding (1e-16 times some ten) by h, of size 1e-2 / ||v||
+    torch.testing.assert_close(many.gradient, one.gradient, rtol=1e-10, atol=1e-12)
+    assert many.value == pytest.approx(one.value, rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+def test_hvp_equals_the_dense_hessian(make):
+    penalty = _penalty(make)
+    hessian = _oracle(penalty).hessian(oracles.theta(penalty.risk.module))
+    V = torch.randn(2, len(penalty.space), generator=problems.generator(), dtype=torch.float64)
+    # three derivatives through batch norm: entries up to some 1000 lose three digits to cancellation
+    torch.testing.assert_close(penalty.hvp(V), V @ hessian, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm1d(4), nn.GroupNorm(1, 4), nn.LayerNorm(4)])
+def test_hvp_is_the_slope_of_the_gradient_through_any_norm(norm):
+    # torch's own third derivatives end at batch norm's second, and are wrong for layer norm (torch 2.14.1)
+    module = problems.fill(nn.Sequential(nn.Linear(3, 4), norm, nn.Tanh(), nn.Linear(4, 3)))
+    penalty = _penalty(lambda: module, method="exact")
+    point, v = oracles.theta(module), torch.randn(len(penalty.space), generator=problems.generator()).double()
+    slopes = []
+    for sign in (1, -1):
+        penalty.space.theta.copy_(point + sign * 1e-5 * v)
+        slopes.append(penalty.evaluate().gradient)
+    penalty.space.theta.copy_(point)
+    # h**2 / 6 times a fourth derivative, which is large where a norm divides by a small deviation, plus 2**-53 / h
+    torch.testing.assert_close(penalty.hvp(v[None])[0], (slopes[0] - slopes[1]) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+def test_hvp_leaves_buffers():
+    penalty = _penalty()
+    before = problems.state(penalty.risk.module)
+    penalty.hvp(penalty.space.theta[None])
+    assert problems.same_bits(problems.state(penalty.risk.module), before)
+
+
+def test_hvp_with_full_strength_is_refused():
+    with pytest.raises(ValueError, match="couples all blocks"):
+        _penalty(full_strength=0.1).hvp(torch.zeros(1, 52, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("full", [0.0, 0.7])
+def test_zero_gradient_gives_zero_penalty(method, full, dtype):
+    module = nn.Linear(2, 1).to(dtype)
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)
+    x, y = torch.ones(6, 2, dtype=dtype), torch.zeros(6, 1, dtype=dtype)
+    risk = EmpiricalRisk(module, squared_error, [x, y], block=4)
+    found = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method).evaluate()
+    assert found.penalty == 0.0
+    assert torch.equal(found.gradient, torch.zeros(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_block_at_rest_does_not_disturb_the_others(method):
+    # theta = 0: block 0 has target 0 and is at rest; block 1 has x = 1, y = 1: g = -2, H = 2 (slope alone)
+    module = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(module.weight)
+    y = torch.tensor([[0.0], [0.0], [1.0], [1.0]]).double()
+    risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), y], block=2, chunk=2)
+    found = GradientPenalty(risk, 1.0, lr=4.0, method=method).evaluate()
+    # mean of 0 and -2 + (4 / 4) * 2 * -2 = -6
+    assert found.gradient.item() == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("forward", 2.0), ("central", 3.0), ("exact", 3.0)])
+@pytest.mark.parametrize("full", [0.0, 0.7])
+def test_passes_are_counted(method, passes, full):
+    assert _penalty(method=method, full_strength=full).evaluate().passes == passes + (full > 0)
+
+
+@pytest.mark.parametrize(("method", "probes"), [("forward", 1), ("central", 2)])
+@pytest.mark.parametrize("full", [0.0, 0.7])
+def test_passes_are_what_the_model_was_asked(method, probes, full):
+    penalty = _penalty(method=method, full_strength=full)
+    seen = []
+    penalty.risk.module.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    passes = penalty.evaluate().passes
+    assert sum(seen) == passes * problems.COUNT
+    assert passes == 1 + probes + (full > 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("full", [0.0, 0.7])
+@pytest.mark.parametrize("statistics", ["average", "ema"])
+def test_probes_leave_buffers_and_parameters(method, full, statistics):
+    module = problems.normed()
+    before = problems.state(module)
+    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2, statistics=statistics)
+    penalty = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method)
+    found = penalty.evaluate()
+    assert problems.same_bits(problems.state(module), before)
+    plain = risk.evaluate()
+    torch.testing.assert_close(found.statistics, plain.statistics, rtol=0, atol=0)  # not those of the probes
+    penalty.accept(found)
+    changed = [name for name, t in problems.state(module).items() if not torch.equal(t, before[name])]
+    assert changed == [name for name in before if "running" in name or "tracked" in name]
+
+
+def test_block_square_norms_are_those_of_the_loss():
+    penalty = _penalty()
+    torch.testing.assert_close(
+        penalty.evaluate().block_square_norms, penalty.risk.evaluate().block_square_norms, **ROUNDING
+    )
+
+
+def test_exactness():
+    assert not _penalty(method="forward").exact
+    assert not _penalty(method="central").exact
+    assert _penalty(method="exact").exact
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block_clip=1.0)
+    assert not GradientPenalty(risk, 0.5, lr=LR, method="exact").exact
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": -0.5}, "strength must be a finite number of at least 0, not -0.5"),
+        ({"strength": float("nan")}, "strength must be a finite number of at least 0, not nan"),
+        ({"lr": float("inf")}, "lr must be a finite number of at least 0, not inf"),
+        ({"full_strength": -1.0}, "full_strength must be a finite number"),
+        ({"eps": 0.0}, "eps must be a positive number, not 0.0"),
+        ({"method": "backward"}, "method must be one of forward, central, exact, not 'backward'"),
+    ],
+)
+def test_bad_numbers_are_refused(settings, message):
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points())
+    with pytest.raises(ValueError, match=message):
+        GradientPenalty(risk, **{"strength": 0.5, "lr": LR, **settings})

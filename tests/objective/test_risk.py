@@ -1,0 +1,246 @@
+"""The sweep against naive loops, the gradient against central differences, the Hessian products against a dense one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import oracles
+import problems
+import pytest
+import torch
+from oracles import ROUNDING
+from problems import COUNT
+from torch import nn
+
+from noiseless import EmpiricalRisk, cross_entropy, parameter_space, squared_error
+
+BLOCKS, CHUNKS = (1, 3, 7, COUNT), (1, 2, 5)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_sweep_equals_one_batch_without_batch_norm(block, chunk):
+    module, data = problems.perceptron(), problems.points()
+    loss, gradient = oracles.one_batch(module, cross_entropy, data)
+    naive = oracles.block_loop(module, cross_entropy, data, block)
+    found = EmpiricalRisk(module, cross_entropy, data, block=block, chunk=chunk).evaluate()
+    assert found.loss == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
+    assert found.hits == naive.hits
+    assert 0 < found.hits < COUNT
+    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
+    assert (found.count, found.passes, found.penalty, found.value) == (COUNT, 1.0, 0.0, found.loss)
+
+
+GHOSTS = [(11, 11), (11, 1), (3, 3), (7, 7), (4, 2), (8, 2), (8, 4), (6, 3), (10, 5)]
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize(("block", "norm_block"), GHOSTS)
+def test_sweep_equals_the_block_loop_with_batch_norm_over_images(block, norm_block, chunk):
+    module, data = problems.convolution(), problems.pictures()
+    naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
+    found = EmpiricalRisk(module, cross_entropy, data, block=block, norm_block=norm_block, chunk=chunk).evaluate()
+    assert found.loss == pytest.approx(naive.loss, rel=1e-11)
+    assert found.hits == naive.hits
+    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
+    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
+
+
+# Norm blocks of at least two examples, also at the end: 10 = 8 + 2 (norm 4: short), 14 = 8 + 6 (norm 4: 4 + 2)
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize(("count", "block", "norm_block"), [(11, 3, 3), (11, 7, 7), (10, 8, 4), (14, 8, 4), (20, 4, 2)])
+def test_sweep_equals_the_block_loop_with_two_batch_norms(count, block, norm_block, chunk):
+    module, data = problems.normed(), problems.points(count)
+    naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
+    found = EmpiricalRisk(module, cross_entropy, data, block=block, norm_block=norm_block, chunk=chunk).evaluate()
+    assert found.loss == pytest.approx(naive.loss, rel=1e-11)
+    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
+    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
+
+
+def test_without_ghosts_the_loop_is_torchs_own_batch_norm():
+    module, data = problems.normed(), problems.points()
+    found = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2).evaluate()
+    naive = oracles.block_loop(problems.normed(), cross_entropy, data, 3)
+    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
+
+
+def test_norm_block_matters():
+    module, data = problems.normed(), problems.points(12)
+    whole, ghost = (EmpiricalRisk(module, cross_entropy, data, norm_block=n).evaluate().loss for n in (12, 4))
+    assert abs(whole - ghost) > 1e-3
+
+
+def test_in_eval_the_running_statistics_are_used():
+    module, data = problems.normed().eval(), problems.points()
+    loss, gradient = oracles.one_batch(module, cross_entropy, data)
+    found = EmpiricalRisk(module, cross_entropy, data, block=1, chunk=2).evaluate()
+    assert found.loss == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
+
+
+@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+def test_gradient_agrees_with_central_differences(make):
+    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3)
+    point = risk.space.theta.clone()
+
+    def value(at):
+        risk.space.theta.copy_(at)
+        return risk.evaluate().value
+
+    differences = oracles.central_difference(value, point, 1e-5)
+    risk.space.theta.copy_(point)
+    # error h**2 / 6 times a third derivative (up to about 100 through batch norm) plus 2**-53 / h: some 1e-9
+    torch.testing.assert_close(risk.evaluate().gradient, differences, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("make", "block"), [(problems.perceptron, 3), (problems.normed, 3), (problems.normed, 11)])
+def test_hvp_equals_the_dense_hessian(make, block):
+    module, data = make(), problems.points()
+    risk = EmpiricalRisk(module, cross_entropy, data, block=block, chunk=2)
+    smooth = oracles.ghosted(module, block)
+    hessian = oracles.Penalised(smooth, cross_entropy, data, block).hessian(oracles.theta(module))
+    V = torch.randn(3, len(risk.space), generator=problems.generator(), dtype=torch.float64)
+    torch.testing.assert_close(risk.hvp(V), V @ hessian, rtol=1e-9, atol=1e-11)  # H has entries up to some 100
+
+
+def test_hvp_of_a_linear_loss_is_zero():
+    risk = EmpiricalRisk(nn.Linear(3, 1).double(), lambda output, target: output * target, problems.points(8))
+    assert torch.equal(risk.hvp(torch.ones(2, 4, dtype=torch.float64)), torch.zeros(2, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(15,), (2, 14), (1, 2, 31)])
+def test_hvp_refuses_other_shapes(shape):
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points())
+    with pytest.raises(ValueError, match=r"V must have shape \[K, 31\]"):
+        risk.hvp(torch.zeros(shape, dtype=torch.float64))
+
+
+def test_several_inputs_and_a_regression():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(4, 2)
+
+        def forward(self, x, z):
+            return self.a(x).tanh() * self.b(z)
+
+    module = problems.fill(Sum())
+    data = (problems.points()[0], problems.targets(width=4, seed=9), problems.targets(width=2))
+    loss, gradient = oracles.one_batch(module, squared_error, data)
+    for mine in (squared_error, nn.MSELoss(reduction="none")):
+        for chunk in CHUNKS:
+            found = EmpiricalRisk(module, mine, data, block=3, chunk=chunk).evaluate()
+            assert found.loss == pytest.approx(loss, rel=1e-12)
+            assert found.hits is None
+            torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
+
+
+def test_tied_and_frozen_parameters():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.frozen, self.b = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+            self.b.weight = self.a.weight
+            self.frozen.requires_grad_(False)
+
+        def forward(self, x):
+            return self.b(self.frozen(self.a(x).tanh()).tanh())
+
+    module, data = problems.fill(Tied()), problems.points()
+    _, gradient = oracles.one_batch(module, cross_entropy, data)
+    frozen = module.frozen.weight.clone()
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2)
+    assert risk.space.names == ["a.weight", "a.bias", "b.bias"]
+    torch.testing.assert_close(risk.evaluate().gradient, gradient, **ROUNDING)
+    risk.space.theta.zero_()
+    assert torch.equal(module.frozen.weight, frozen)
+    assert module.b.weight is module.a.weight
+    assert not module.b.weight.any()
+
+
+def test_float32_sums_are_taken_in_float64():
+    module, data = problems.perceptron().float(), tuple(t.float() if t.ndim > 1 else t for t in problems.points(200))
+    blocks = oracles.block_loop(module, cross_entropy, data, 1).gradient  # float32 gradients of blocks, summed exactly
+    found = EmpiricalRisk(module, cross_entropy, data, block=1).evaluate().gradient
+    assert found.dtype == torch.float32
+    # one rounding of the sum to float32, half a unit in the last place
+    torch.testing.assert_close(found.double(), blocks, rtol=2**-24, atol=1e-12)
+
+
+def test_closure_sets_gradients_and_returns_the_value():
+    module = problems.perceptron()
+    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3)
+    value, found = risk.closure()(), risk.evaluate()
+    assert value.item() == found.value
+    assert torch.equal(oracles.flat([p.grad for p in module.parameters()]), found.gradient)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_evaluates_where_the_caller_has_switched_autograd_off(chunk):
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    expected = risk.evaluate().gradient
+    with torch.no_grad():
+        assert torch.equal(risk.evaluate().gradient, expected)
+
+
+def test_the_order_cuts_the_blocks():
+    module, (x, y) = problems.normed(), problems.points()
+    order = torch.randperm(COUNT, generator=problems.generator())
+    ordered = EmpiricalRisk(module, cross_entropy, (x, y), block=3, order=order).evaluate()
+    naive = oracles.block_loop(problems.normed(), cross_entropy, (x[order], y[order]), 3)
+    torch.testing.assert_close(ordered.gradient, naive.gradient, **ROUNDING)
+
+
+def test_a_part_of_the_data_costs_a_part_of_a_pass():
+    risk = EmpiricalRisk(
+        problems.perceptron(), cross_entropy, problems.points(), order=torch.tensor([3, 1]), block=7, whole=COUNT
+    )
+    found = risk.evaluate()
+    assert (found.count, found.passes) == (2, 2 / COUNT)
+
+
+def test_block_clip_shortens_each_block():
+    module, data = problems.perceptron(), problems.points()
+    plain = EmpiricalRisk(module, cross_entropy, data, block=1)
+    limit = float(plain.evaluate().block_square_norms.median().sqrt())  # half of the blocks are longer
+    clipped = dataclasses.replace(plain, block_clip=limit, chunk=2)
+    assert plain.exact
+    assert not clipped.exact
+    expected = torch.zeros(len(plain.space), dtype=torch.float64)
+    for k in range(COUNT):
+        _, g = oracles.one_batch(module, cross_entropy, [t[k : k + 1] for t in data])
+        expected += g * min(1.0, limit / float(g.norm())) / COUNT
+    torch.testing.assert_close(clipped.evaluate().gradient, expected, **ROUNDING)
+    assert torch.equal(clipped.evaluate().block_square_norms > limit**2, plain.evaluate().block_square_norms > limit**2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"block": 0}, "block must be a whole number of at least 1, not 0"),
+        ({"block": -1}, "block must be a whole number of at least 1, not -1"),
+        ({"block": 2.5}, "block must be a whole number of at least 1, not 2.5"),
+        ({"block": True}, "block must be a whole number of at least 1, not True"),
+        ({"block": 12}, "block 12 is larger than the 11 examples"),
+        ({"block": 6, "norm_block": 4}, "norm_block 4 must divide block 6"),
+        ({"block": 4, "norm_block": 8}, "norm_block 8 is larger than the 4 examples of a block"),
+        ({"norm_block": 0}, "norm_block must be a whole number of at least 1, not 0"),
+        ({"chunk": 0}, "chunk must be a whole number of at least 1, not 0"),
+        ({"block_clip": 0.0}, "block_clip must be a positive norm, not 0.0"),
+        ({"block_clip": float("nan")}, "block_clip must be a positive norm, not nan"),
+        ({"statistics": "exact"}, 'statistics must be "average" or "ema"'),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EmpiricalRisk(problems.normed(), cross_entropy, problems.points(), **settings)
+
+
+def test_two_risks_share_the_space():
+    module = problems.perceptron()
+    a, b = (EmpiricalRisk(module, cross_entropy, problems.points(), block=n) for n in (3, 7))
+    assert a.space is b.space is parameter_space(module)
+    a.space.theta.add_(0.1)
+    assert a.evaluate().loss == pytest.approx(b.evaluate().loss, rel=1e-12)
