@@ -27,6 +27,7 @@ times 2**-53, exceeds its loss. A sequential float64 sum has no better bound. At
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -91,6 +92,42 @@ class ExactSum:
         self._bins[shift:] += other._bins[: 3 - shift]
         if other._special is not None:
             self._special = other._special if self._special is None else self._special + other._special
+
+    def reduce(self, maximum: Callable[[Tensor], None], total: Callable[[Tensor], None]) -> None:
+        """Adds what the other workers have summed.
+
+        Args:
+            maximum: replaces each element of a tensor by its maximum over the workers.
+            total: by its sum. Any ring or tree will do: it adds whole numbers that float64 holds.
+        """
+        device = self._bins.device
+        known = torch.tensor([self._top, self._special is not None], device=device)
+        maximum(known)
+        top, special = known.tolist()
+        self._raise_top(top)
+        terms = torch.tensor([self._terms], device=device)
+        total(terms)
+        self._terms = int(terms)
+        total(self._bins)
+        if special:
+            self._special = torch.zeros_like(self._bins[0]) if self._special is None else self._special
+            total(self._special)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for a file."""
+        found = {"bins": self._bins, "place": torch.tensor([self._top, self._terms])}
+        return found if self._special is None else found | {"special": self._special}
+
+    def filled(self, tensors: dict[str, Tensor]) -> ExactSum | None:
+        """The sum that `tensors` has described, on this one's device; None where it is of another length."""
+        bins, place = tensors.get("bins"), tensors.get("place")
+        if bins is None or place is None or bins.shape != self._bins.shape:
+            return None
+        made = ExactSum(0, self._bins.device)
+        made._bins = bins.to(self._bins.device)
+        made._top, made._terms = (int(x) for x in place)
+        made._special = tensors["special"].to(self._bins.device) if "special" in tensors else None
+        return made
 
     def value(self) -> Tensor:
         """The sum so far, float64 `[length]`."""

@@ -7,8 +7,8 @@ with its count as weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_size
-from noiseless.objective.exactsum import ExactSum, exact_total
+from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
 from noiseless.objective.losses import PerExampleLoss
+from noiseless.objective.partial import Partial
 from noiseless.objective.space import parameter_space
+from noiseless.objective.workers import Alone, Workers
 
 Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor]]
 """(theta `[P]`, batch, its block gradients) -> (what to add to them `[K, P]`, penalty of each block, float64 `[K]`)"""
@@ -64,6 +66,8 @@ class EmpiricalRisk(Objective):
     """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
     step: int = 0
     """see `seed`"""
+    workers: Workers = field(default_factory=Alone)
+    """the processes that share the sweeps"""
 
     def __post_init__(self) -> None:
         self.space = parameter_space(self.module)
@@ -107,36 +111,38 @@ class EmpiricalRisk(Objective):
         """
         theta = self.space.theta.detach()
         examples = self.blocks.count
-        gradient = ExactSum(len(self.space), theta.device)
-        statistics = ExactSum(self.norm.length, theta.device)
-        total = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
-        scalars = []
-        with self.block_loss.asked():
-            for batch in self.batches(self.chunk):
-                found = self.block_loss.differentiate(theta, batch, record=True)
-                corrected, penalty = found.gradient, torch.zeros_like(found.loss)
-                norms = square_norms(found.gradient)
-                if correction is not None:
-                    term, penalty = correction(theta, batch, found)
-                    corrected = term.add_(corrected)
-                if self.block_clip is not None:
-                    corrected = _clip(corrected, self.block_clip)
-                gradient.add(corrected, batch.counts)
-                scalars.append(torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu())
-                groups = self.norm.groups(batch.target.shape[1]) * len(batch)
-                before = (batch.first - self.first) * len(self.norm.groups(self.blocks.size))
-                statistics.add(found.statistics.flatten(0, 1), self.norm.weights(before, groups, total))
-        losses, hits, penalties, square = torch.cat(scalars, 1)
+        norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
+
+        def report(batch: Batch, partial: Partial) -> Tensor:
+            found = self.block_loss.differentiate(theta, batch, record=True)
+            corrected, penalty = found.gradient, torch.zeros_like(found.loss)
+            norms = square_norms(found.gradient)
+            if correction is not None:
+                term, penalty = correction(theta, batch, found)
+                corrected = term.add_(corrected)
+            if self.block_clip is not None:
+                corrected = _clip(corrected, self.block_clip)
+            groups = self.norm.groups(batch.target.shape[1]) * len(batch)
+            before = (batch.first - self.first) * len(self.norm.groups(self.blocks.size))
+            weights = self.norm.weights(before, groups, norm_blocks)
+            partial.statistics.add(found.statistics.flatten(0, 1), weights)
+            first = batch.first - self.first
+            scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu()
+            partial.scalars[:, first : first + len(batch)] = scalars
+            return corrected
+
+        partial = self._sum(len(self.space), self.norm.length, self.chunk, report)
+        losses, hits, penalties, square = partial.scalars
         found_hits = exact_total(hits)
         return Evaluation(
             loss=exact_total(losses) / examples,
-            gradient=(gradient.value() / examples).to(theta.dtype),
+            gradient=(partial.vector.value() / examples).to(theta.dtype),
             penalty=exact_total(penalties) / examples,
             hits=None if math.isnan(found_hits) else int(found_hits),
             block_square_norms=square,
             count=examples,
             passes=passes * examples / (self.whole or examples),
-            statistics=statistics.value(),
+            statistics=partial.statistics.value(),
         )
 
     def hvp(self, V: Tensor) -> Tensor:
@@ -165,29 +171,33 @@ class EmpiricalRisk(Objective):
         """
         check_vectors(V, self.space)
         theta = self.space.theta.detach().requires_grad_()
-        total = ExactSum(V.numel(), theta.device)
-        with self.block_loss.asked():
-            for batch in self.batches(1):
-                (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
-                products = [hessian_product(gradient, theta, v.to(theta)) for v in V]
-                total.add(torch.stack(products).reshape(1, -1), batch.counts)
-        return (total.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
+
+        def report(batch: Batch, partial: Partial) -> Tensor:
+            (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
+            return torch.stack([hessian_product(gradient, theta, v.to(theta)) for v in V]).reshape(1, -1)
+
+        partial = self._sum(V.numel(), 0, 1, report)
+        return (partial.vector.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
         norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
         self.norm.write(evaluation.statistics, norm_blocks)
 
-    def batches(self, chunk: int) -> Iterator[Batch]:
-        """The examples of the blocks in their order, up to `chunk` blocks at a time, on the module's device.
-
-        Yields:
-            Batches that together hold each example once.
-        """
+    def _sum(self, length: int, statistics: int, chunk: int, report: Callable[[Batch, Partial], Tensor]) -> Partial:
+        """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""
+        chunks = list(self.blocks.chunks(chunk))
         device = self.space.device
-        for part in self.blocks.chunks(chunk):
-            *inputs, target = self.examples.take(part.index)
-            yield Batch(self.first + part.first, tuple(x.to(device) for x in inputs), target.to(device))
+        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), device)
+        with self.block_loss.asked():
+            for number in self.workers.share(partial):
+                *inputs, target = self.examples.take(chunks[number].index)
+                first = self.first + chunks[number].first
+                batch = Batch(first, tuple(x.to(device) for x in inputs), target.to(device))
+                partial.vector.add(report(batch, partial), batch.counts)
+                partial.done[number] = 1
+        self.workers.combine(partial)
+        return partial
 
 
 def _clip(gradient: Tensor, norm: float) -> Tensor:

@@ -1,0 +1,82 @@
+"""What a sweep has summed so far: it can be merged with another worker's, or written down and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.objective.exactsum import ExactSum
+
+SCALARS = ("loss", "hits", "penalty", "square_norm")
+"""a block's numbers, each a sum over its examples, but the last"""
+
+
+@dataclass
+class Partial:
+    """Sums over the chunks that are done.
+
+    Each block's scalars have a place of their own, so adding two partial sums of different chunks adds zeros to them.
+    """
+
+    vector: ExactSum
+    """of the blocks' gradients (or products), by count, `[length]`"""
+    statistics: ExactSum
+    """of the norm blocks' reports, by weight, `[S]`"""
+    scalars: Tensor
+    """float64 `[4, blocks]` on the CPU, see `SCALARS`; 0 where a block is not done"""
+    done: Tensor
+    """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
+
+    @staticmethod
+    def empty(length: int, statistics: int, blocks: int, chunks: int, device: torch.device) -> Partial:
+        """The sum of nothing."""
+        return Partial(
+            ExactSum(length, device),
+            ExactSum(statistics, device),
+            torch.zeros(len(SCALARS), blocks, dtype=torch.float64),
+            torch.zeros(chunks, dtype=torch.uint8),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk is done."""
+        return bool(self.done.all())
+
+    def overlaps(self, other: Partial) -> bool:
+        """Whether a chunk is done in both: they must not be merged."""
+        return bool((self.done & other.done).any())
+
+    def merge(self, other: Partial) -> None:
+        """Adds what another has summed, over other chunks."""
+        assert not self.overlaps(other)
+        self.vector.merge(other.vector)
+        self.statistics.merge(other.statistics)
+        self.scalars += other.scalars
+        self.done += other.done
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for a file."""
+        found = {"scalars": self.scalars, "done": self.done}
+        for name, part in (("vector", self.vector), ("statistics", self.statistics)):
+            found |= {f"{name}.{key}": t for key, t in part.tensors().items()}
+        return found
+
+    def filled(self, tensors: dict[str, Tensor]) -> Partial | None:
+        """The partial sum that `tensors` has described, if it is one of the same shape as this one.
+
+        Returns:
+            It, on this one's device; None where it belongs to another sweep.
+        """
+        parts = {}
+        for name, like in (("vector", self.vector), ("statistics", self.statistics)):
+            mine = {k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")}
+            made = like.filled(mine)
+            if made is None:
+                return None
+            parts[name] = made
+        scalars, done = tensors.get("scalars"), tensors.get("done")
+        if scalars is None or done is None or scalars.shape != self.scalars.shape or done.shape != self.done.shape:
+            return None
+        return Partial(parts["vector"], parts["statistics"], scalars, done)

@@ -1,0 +1,248 @@
+"""Workers: who computes which chunk of a sweep, and how their sums become one. Step 2 and 6 of a training step.
+
+Chunks are handed out one at a time, so a slow worker holds up nothing but its own; the sum does not depend on who
+computed what. One process works `Alone`; the processes of a torchrun job are a `Team`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from noiseless.objective.partial import Partial
+
+BEAT_SECONDS = 2.0
+LOST_SECONDS = 40.0
+"""a worker that has shown no sign of life for so long is given up"""
+TIMEOUT_SECONDS = 60.0
+"""of a collective, which begins when all workers have come to it"""
+
+
+class WorkerLostError(RuntimeError):
+    """A worker has vanished: the others cannot finish the sweep."""
+
+
+class SweepStoppedError(Exception):
+    """The sweep was asked to stop before its end. `partial` is what all workers together have summed."""
+
+    def __init__(self, partial: Partial):
+        super().__init__(f"{int(partial.done.sum())} of {len(partial.done)} chunks are done")
+        self.partial = partial
+
+
+class Workers(ABC):
+    """The processes that share the sweeps.
+
+    Attributes:
+        rank: of this process, from 0.
+        count: how many there are.
+        stop: asked before each chunk: whether this process has been told to stop.
+    """
+
+    rank: int
+    count: int
+    stop: Callable[[], bool]
+
+    @abstractmethod
+    def share(self, partial: Partial) -> Iterator[int]:
+        """The numbers of the chunks that this process is to compute, one at a time.
+
+        Args:
+            partial: what this process has summed before; what is done in any worker's is not handed out.
+        """
+
+    @abstractmethod
+    def combine(self, partial: Partial) -> None:
+        """Makes each worker's partial sum the sum of all, with the same bits.
+
+        Raises:
+            SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
+        """
+
+    @abstractmethod
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set at any worker: the same answer at each."""
+
+    @abstractmethod
+    def exchange(self, text: str) -> list[str]:
+        """Each worker's text, by rank; also a place where all wait for all."""
+
+
+class Alone(Workers):
+    """One process, which computes the chunks in their order."""
+
+    rank, count = 0, 1
+
+    def __init__(self, stop: Callable[[], bool] = lambda: False):
+        self.stop = stop
+
+    def share(self, partial: Partial) -> Iterator[int]:
+        """Those that are not done.
+
+        Yields:
+            Chunk numbers.
+        """
+        for number in torch.nonzero(partial.done == 0).flatten().tolist():
+            if self.stop():
+                return
+            yield number
+
+    def combine(self, partial: Partial) -> None:
+        """Nothing to add.
+
+        Raises:
+            SweepStoppedError: if chunks are missing.
+        """
+        if not partial.complete:
+            raise SweepStoppedError(partial)
+
+    def any(self, flag: bool) -> bool:
+        """The flag."""
+        return flag
+
+    def exchange(self, text: str) -> list[str]:
+        """The one text."""
+        return [text]
+
+
+class Team(Workers):
+    """The processes of a torchrun job (gloo on CPUs, nccl on GPUs); this is one of them.
+
+    Args:
+        stop: see `Workers`.
+    """
+
+    def __init__(self, stop: Callable[[], bool] = lambda: False):
+        self.stop = stop
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self._store = dist.distributed_c10d._get_default_store()
+        self._number = 0
+        self._seen: dict[int, tuple[bytes, float]] = {}
+        self._closed = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beating, daemon=True)
+        self._store.set(f"beat/{self.rank}", "0")
+        self._beat.start()
+
+    def close(self) -> None:
+        """Leaves the job."""
+        self._closed.set()
+        self._beat.join()
+        dist.destroy_process_group()
+
+    def share(self, partial: Partial) -> Iterator[int]:
+        """Those that no worker has done, each to the first that asks: an atomic counter in the job's store.
+
+        Yields:
+            Chunk numbers.
+        """
+        self._gather()
+        done = partial.done.clone()
+        dist.all_reduce(done, dist.ReduceOp.MAX)
+        waiting = torch.nonzero(done == 0).flatten().tolist()
+        counter = f"claimed/{self._number}"
+        while True:
+            if self.stop():
+                self._ask("add", counter, len(waiting))  # for all: no chunk is left
+                return
+            claimed = self._ask("add", counter, 1) - 1
+            if claimed >= len(waiting):
+                return
+            yield waiting[claimed]
+
+    def combine(self, partial: Partial) -> None:
+        """Sums over the workers, in any order: the bits are the same.
+
+        Raises:
+            SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
+        """
+        self._gather()
+        for part in (partial.vector, partial.statistics):
+            part.reduce(_maximum, _total)
+        dist.all_reduce(partial.scalars)
+        dist.all_reduce(partial.done)
+        if not partial.complete:
+            raise SweepStoppedError(partial)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set at any worker."""
+        self._gather()
+        known = torch.tensor([flag], dtype=torch.uint8)
+        dist.all_reduce(known, dist.ReduceOp.MAX)
+        return bool(known)
+
+    def exchange(self, text: str) -> list[str]:
+        """Each worker's text, by rank."""
+        self._ask("set", f"text/{self._number + 1}/{self.rank}", text)
+        self._gather()
+        found = [self._ask("get", f"text/{self._number}/{k}") for k in range(self.count)]
+        return [text.decode() for text in found]
+
+    def _gather(self) -> None:
+        """Waits until all workers are here, however long a chunk takes one of them.
+
+        Raises:
+            WorkerLostError: if one of them is gone.
+        """
+        self._number += 1
+        last = self._ask("add", f"here/{self._number}", 1) == self.count
+        if last:
+            self._ask("set", f"go/{self._number}", "1")
+        while not last:
+            try:
+                self._store.wait([f"go/{self._number}"], timedelta(seconds=BEAT_SECONDS))
+                last = True
+            except dist.DistStoreError:  # not yet
+                self._look_for_the_lost()
+            except RuntimeError as error:
+                raise WorkerLostError(_STORE_GONE.format(error)) from error
+        if self.rank == 0 and self._number > 2:  # all have passed it
+            for key in ("here", "go", "claimed"):
+                self._ask("delete_key", f"{key}/{self._number - 2}")
+
+    def _look_for_the_lost(self) -> None:
+        now = time.monotonic()
+        for rank in range(self.count):
+            beat = self._ask("get", f"beat/{rank}")
+            if rank not in self._seen or self._seen[rank][0] != beat:
+                self._seen[rank] = (beat, now)
+            elif now - self._seen[rank][1] > LOST_SECONDS:
+                raise WorkerLostError(
+                    f"worker {rank} of {self.count} has vanished: no sign of life for {LOST_SECONDS:.0f} s. What was"
+                    " snapshotted is kept; start the same command again to go on"
+                )
+
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._store, verb)(*arguments)
+        except RuntimeError as error:
+            raise WorkerLostError(_STORE_GONE.format(error)) from error
+
+    def _keep_beating(self) -> None:
+        with suppress(RuntimeError):  # the store has gone: whoever waits for it says so
+            store = self._store.clone()
+            beats = 0
+            while not self._closed.wait(BEAT_SECONDS):
+                beats += 1
+                store.set(f"beat/{self.rank}", str(beats))
+
+
+_TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
+_STORE_GONE = "the job's store, at its first node, does not answer ({}); start the same command again to go on"
+
+
+def _total(tensor: Tensor) -> None:
+    dist.all_reduce(tensor)
+
+
+def _maximum(tensor: Tensor) -> None:
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
