@@ -15,10 +15,7 @@ from rich.table import Table
 
 from noiseless import __version__
 from noiseless.errors import UnknownNameError
-
-USER_ERROR = 2
-DIVERGED = 3
-INTERRUPTED = 130
+from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker, told
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def _commands() -> dict[str, Command]:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0 done, 2 a user's mistake, 3 not finite, 130 interrupted."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(told(run(sys.argv[1:] if arguments is None else arguments)))
 
 
 def run(arguments: list[str]) -> int:
@@ -72,7 +69,8 @@ def run(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("NOISELESS_TRACEBACK"):
             traceback.print_exc()
-        errors.print(f"[bold red]error:[/] {escape(_message(error))}")
+        if first_worker():  # the workers of a job fail together, with one message
+            errors.print(f"[bold red]error:[/] {escape(_message(error))}")
         return USER_ERROR
     except KeyboardInterrupt:
         errors.print("interrupted")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,18 +16,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST
 from noiseless.run.config import Config
 from noiseless.run.recipes import LADDER, differences, row
 
 if TYPE_CHECKING:
-    from noiseless.run.build import Experiment
+    from noiseless.objective.workers import Workers
     from noiseless.run.directory import Row, RunDirectory
+    from noiseless.run.session import Session
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def train(arguments: list[str]) -> int:
     """Trains one model."""
+    given = ["train", *arguments]
+    workers, arguments = _take_count(arguments, "--workers")
+    again = "--again" in arguments
+    arguments = [argument for argument in arguments if argument != "--again"]
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "fb-regularized"
     form, arguments = _take(arguments, "--form")
     data, _ = _take(list(arguments), "--data")
@@ -33,32 +42,34 @@ def train(arguments: list[str]) -> int:
         Config,
         args=arguments,
         default=Config(recipe),
-        prog="noiseless train [RECIPE] [--form {small,paper}]",
+        prog="noiseless train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
         description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. The small form is for"
-        " digits, the paper's for other data.",
+        " digits, the paper's for other data. --workers W shares the work among W processes, with the same bits;"
+        " torchrun may start this command as well. --again goes on where --run-dir holds this run already.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    from noiseless.run.build import build
-    from noiseless.run.directory import RunDirectory, environment
+    from noiseless.run import session, team
 
     path = Path(config.settings.run_dir or _free(config))
-    experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))))
-    directory = RunDirectory(path)
-    record = environment(experiment.config, experiment.data_sha256, ["noiseless", "train", name, *arguments])
-    with directory.created(experiment.config, record):
-        return _run(experiment, directory)
+    if workers > 1 and not team.in_job():
+        fixed = [] if config.settings.run_dir else ["--run-dir", str(path)]
+        return team.launch(workers, [*_without(given, "--workers"), *fixed])
+    return _in_job(lambda team: session.new(config, path, ["noiseless", *given], team, again))
 
 
 def resume(arguments: list[str]) -> int:
     """Goes on with a run."""
-    from noiseless.run.build import rebuild
+    from noiseless.run import session, team
 
+    given = ["resume", *arguments]
+    workers, arguments = _take_count(arguments, "--workers")
     directory = _one_run(arguments, "resume")
-    with directory.locked():
-        if directory.model.exists():
-            console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
-            return 0
-        return _run(rebuild(directory), directory)
+    if directory.model.exists():
+        console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
+        return 0
+    if workers > 1 and not team.in_job():
+        return team.launch(workers, _without(given, "--workers"))
+    return _in_job(lambda team: session.existing(directory.path, team))
 
 
 @dataclass(frozen=True)
@@ -228,40 +239,74 @@ def _one_run(arguments: list[str], command: str) -> RunDirectory:
     return RunDirectory.open(Path(asked.run))
 
 
-def _run(experiment: Experiment, directory: RunDirectory) -> int:
+def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]]) -> int:
+    """Runs a session as one of the workers of its job, or alone; gives the exit code."""
+    from noiseless.objective.workers import WorkerLostError
+    from noiseless.run import team
+
+    asked_to_stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, frame: asked_to_stop.append(received))
+    workers = team.join(lambda: bool(asked_to_stop))
+    try:
+        with enter(workers) as session:
+            return _run(session)
+    except WorkerLostError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(WORKER_LOST)  # at once, past `told`: torchrun is to start the workers anew
+
+
+def _run(session: Session) -> int:
     """Trains from where the directory stands, with progress; writes the report."""
     from noiseless.report import live, page, summary
     from noiseless.run.train import Diverged, Interrupted, Progress
     from noiseless.run.train import train as train_to_end
 
-    recipe = experiment.config.recipe
-    asked_to_stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: asked_to_stop.append(received))
+    experiment, directory = session.experiment, session.directory
+    recipe, workers = experiment.config.recipe, experiment.workers
+    if workers.rank != 0:
+        console.quiet = True
+    blocks = -(-len(experiment.train) // recipe.block)
+    note = f", {workers.count} workers" if workers.count > 1 else ""
+    if workers.count > blocks:
+        note += f" for {blocks} blocks: {workers.count - blocks} of them have nothing to do"
     console.print(
         f"{recipe.name}: {recipe.model} ({len(experiment.space):,} parameters) on {recipe.data}"
         f" ({len(experiment.train):,} training images), {recipe.steps} steps,"
-        f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}"
+        f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}{note}"
     )
     try:
         with live.Live(console) as shown:
             progress = Progress(
                 on_row=lambda row: shown.advance(recipe.name, recipe.steps, row),
-                stop=lambda: bool(asked_to_stop),
                 on_message=lambda text: console.print(f"[yellow]{escape(text)}[/]"),
             )
             train_to_end(experiment, directory, progress)
     except Diverged as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
-        return 3
+        Console(stderr=True, soft_wrap=True, highlight=False, quiet=workers.rank != 0).print(
+            f"[bold red]error:[/] {escape(str(error))}"
+        )
+        return DIVERGED
     except Interrupted as stopped:
         console.print(str(stopped))
-        return 130
-    runs = summary.read([directory])
-    console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
-    page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data}")
-    console.print(f"report: {directory.path / 'report.html'}")
+        return INTERRUPTED
+    if workers.rank == 0:
+        runs = summary.read([directory])
+        console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
+        page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data}")
+        console.print(f"report: {directory.path / 'report.html'}")
     return 0
+
+
+def _take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
+    text, arguments = _take(arguments, flag)
+    if text is not None and (not text.isdecimal() or int(text) < 1):
+        raise ValueError(f"{flag} must be a whole number of at least 1, not {text!r}")
+    return int(text or 1), arguments
+
+
+def _without(arguments: list[str], flag: str) -> list[str]:
+    return _take(arguments, flag)[1]
 
 
 def _free(config: Config) -> Path:

@@ -6,6 +6,7 @@ computed what. One process works `Alone`; the processes of a torchrun job are a 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,12 +18,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from noiseless.objective.partial import Partial
 
-BEAT_SECONDS = 2.0
+BEAT_SECONDS = 0.5
+"""time between a worker's signs of life, also while it computes"""
 LOST_SECONDS = 40.0
-"""a worker that has shown no sign of life for so long is given up"""
+"""a worker that has shown none for so long is given up"""
+LEAVING_SECONDS = 4.0
+"""the same where this one was told to stop: torchrun does that when another has died"""
 TIMEOUT_SECONDS = 60.0
 """of a collective, which begins when all workers have come to it"""
 
@@ -51,6 +56,10 @@ class Workers(ABC):
     rank: int
     count: int
     stop: Callable[[], bool]
+
+    @abstractmethod
+    def begin(self, step: int) -> None:
+        """Names the step whose sweeps come next."""
 
     @abstractmethod
     def share(self, partial: Partial) -> Iterator[int]:
@@ -84,6 +93,9 @@ class Alone(Workers):
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
+
+    def begin(self, step: int) -> None:
+        """Nothing depends on it here."""
 
     def share(self, partial: Partial) -> Iterator[int]:
         """Those that are not done.
@@ -123,15 +135,22 @@ class Team(Workers):
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
-        self._store = dist.distributed_c10d._get_default_store()
+        shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
+        # torchrun keeps its store when it starts workers anew, with the addresses of those that are gone
+        self._store = dist.distributed_c10d.PrefixStore(
+            f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared
+        )
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT)
         self._number = 0
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._closed = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, daemon=True)
         self._store.set(f"beat/{self.rank}", "0")
         self._beat.start()
+
+    def begin(self, step: int) -> None:
+        """Nothing depends on it here."""
 
     def close(self) -> None:
         """Leaves the job."""
@@ -215,9 +234,9 @@ class Team(Workers):
             beat = self._ask("get", f"beat/{rank}")
             if rank not in self._seen or self._seen[rank][0] != beat:
                 self._seen[rank] = (beat, now)
-            elif now - self._seen[rank][1] > LOST_SECONDS:
+            elif now - self._seen[rank][1] > (LEAVING_SECONDS if self.stop() else LOST_SECONDS):
                 raise WorkerLostError(
-                    f"worker {rank} of {self.count} has vanished: no sign of life for {LOST_SECONDS:.0f} s. What was"
+                    f"worker {rank} of {self.count} has vanished: no sign of life. What was"
                     " snapshotted is kept; start the same command again to go on"
                 )
 

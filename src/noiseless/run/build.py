@@ -13,7 +13,15 @@ from torch import nn
 
 from noiseless import models
 from noiseless.data import Images, ImageSet, load
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, ParameterSpace, cross_entropy
+from noiseless.objective import (
+    EmpiricalRisk,
+    GradientPenalty,
+    Objective,
+    ParameterSpace,
+    cross_entropy,
+    parameter_space,
+)
+from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import (
     Transform,
     additive_noise,
@@ -25,9 +33,11 @@ from noiseless.optim import (
     refuse_line_search,
     schedules,
 )
+from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, Recipe, check
 from noiseless.run.directory import RunDirectory
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
+from noiseless.run.snapshot import Snapshots
 
 
 @dataclass(frozen=True)
@@ -46,13 +56,16 @@ class Experiment:
     transform: Transform | None
     """the chain; None where nothing is changed"""
     data_sha256: str
+    workers: Workers
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, workers: Workers | None = None, place: Path | None = None) -> Experiment:
     """Makes the objects of a run.
 
     Args:
         config: as the user gave it.
+        workers: who share its sweeps; None: this process alone.
+        place: directory of the run, where sweeps leave snapshots; None: they leave none.
 
     Returns:
         The experiment, with the config resolved.
@@ -80,6 +93,12 @@ def build(config: Config) -> Experiment:
         evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
     )
     schedule = _schedule(recipe)
+    workers = workers or Alone()
+    if place is not None:
+        space = parameter_space(model)
+        workers = Snapshots(
+            workers, place / "snapshots", settings.snapshot_seconds, lambda: digest({"theta": space.theta})
+        )
     risk = EmpiricalRisk(
         model,
         cross_entropy,
@@ -91,6 +110,7 @@ def build(config: Config) -> Experiment:
         block_clip=recipe.block_clip,
         whole=len(train),
         seed=recipe.seed,
+        workers=workers,
     )
     optimizer = _optimizer(recipe, model)
     transform = _transform(recipe)
@@ -98,11 +118,11 @@ def build(config: Config) -> Experiment:
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
         Config(recipe, settings), model, risk.space, train, test, regime, schedule, optimizer, transform,
-        dataset.sha256(),
+        dataset.sha256(), workers,
     )  # fmt: skip
 
 
-def rebuild(directory: RunDirectory) -> Experiment:
+def rebuild(directory: RunDirectory, workers: Workers | None = None) -> Experiment:
     """The objects of an existing run, at their initial values; its record says where to go on.
 
     Returns:
@@ -114,7 +134,9 @@ def rebuild(directory: RunDirectory) -> Experiment:
     config = directory.config()
     begun = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds what the initial file gave, which may be gone by now
-    made = build(replace(config, recipe=replace(config.recipe, init=None)) if begun else config)
+    made = build(
+        replace(config, recipe=replace(config.recipe, init=None)) if begun else config, workers, directory.path
+    )
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
 

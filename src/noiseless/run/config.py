@@ -128,6 +128,10 @@ class Settings:
     """time between checkpoints; 0: after every step"""
     keep: int = 2
     """checkpoints that are kept"""
+    snapshot_seconds: float = 60.0
+    """time between snapshots of a sweep that is under way, by each worker"""
+    check_every: int = 100
+    """steps between comparisons of the workers' parameters"""
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,15 @@ def check(recipe: Recipe, settings: Settings) -> None:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
     if recipe.seed >= 2**64:
         raise ValueError(f"--seed must be below 2**64, not {recipe.seed}")
-    for name, low in (("threads", 1), ("evaluate_every", 1), ("chunk", 1), ("keep", 1), ("checkpoint_seconds", 0)):
+    for name, low in (
+        ("threads", 1),
+        ("evaluate_every", 1),
+        ("chunk", 1),
+        ("keep", 1),
+        ("check_every", 1),
+        ("checkpoint_seconds", 0),
+        ("snapshot_seconds", 0),
+    ):
         if (value := getattr(settings, name)) is not None:
             _at_least(name, value, low)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.objective.penalty import PASSES
+from noiseless.objective.workers import Alone
 from noiseless.run.config import Config, Recipe, Settings
 from noiseless.run.directory import Row, RunDirectory
 
@@ -154,13 +155,13 @@ def _run(recipe: Recipe, path: Path) -> str | None:
 
     assert _stop is not None
     directory = RunDirectory(path)
-    progress = Progress(lambda row: _rows.put((path, row)), _stop.is_set)
+    progress = Progress(lambda row: _rows.put((path, row)))
     try:
         if (path / "config.json").exists():
             with directory.locked():
-                train(rebuild(directory), directory, progress)
+                train(rebuild(directory, Alone(_stop.is_set)), directory, progress)
         else:
-            made = build(Config(recipe, Settings(run_dir=str(path), threads=1)))
+            made = build(Config(recipe, Settings(run_dir=str(path), threads=1)), Alone(_stop.is_set), path)
             with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", "reproduce"])):
                 train(made, directory, progress)
     except Diverged as error:

@@ -1,0 +1,84 @@
+"""A run with several workers: the processes of a torchrun job, which this starts itself where it is asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from noiseless.exits import OUTCOME
+from noiseless.objective.workers import Alone, Team, Workers
+from noiseless.run.build import Experiment
+from noiseless.run.directory import environment
+
+SEPARATE = ("run_dir", "device")
+"""settings in which workers may differ"""
+
+
+def join(stop: Callable[[], bool]) -> Workers:
+    """The workers of the torchrun job to which this process belongs; itself alone where there is none."""
+    return Team(stop) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(stop)
+
+
+def in_job() -> bool:
+    """Whether this process was started by torchrun."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this job's workers anew, after one of them was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
+    """Compares what the workers' bits depend on.
+
+    Raises:
+        ValueError: naming each difference.
+    """
+    record = environment(experiment.config, experiment.data_sha256, [])
+    mine = {name: record[name] for name in ("noiseless", "python", "git_revision", "data_sha256", "device", "threads")}
+    mine |= {f"package {name}": version for name, version in record["packages"].items()}
+    config = experiment.config.as_json()
+    mine |= {f"--{name.replace('_', '-')}": value for name, value in config["recipe"].items()}
+    mine |= {f"--{name.replace('_', '-')}": value for name, value in config["settings"].items() if name not in SEPARATE}
+    found = [json.loads(text) for text in workers.exchange(json.dumps(mine))]
+    differences = [
+        f"{name}: {', '.join(f'worker {rank} has {other[name]}' for rank, other in enumerate(found))}"
+        for name in mine
+        if len({json.dumps(other[name]) for other in found}) > 1
+    ]
+    if differences:
+        raise ValueError(f"the workers disagree, so their sums would not be one: {'; '.join(differences)}")
+
+
+def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
+    """Starts the program as a torchrun job on this machine, over the loopback interface, and waits for its end.
+
+    Args:
+        workers: processes.
+        arguments: of the program, without the number of workers.
+        restarts: how often lost workers are replaced.
+
+    Returns:
+        The exit code of the first worker.
+    """
+    with TemporaryDirectory(prefix="noiseless-") as place:
+        outcome = Path(place) / "outcome"
+        job = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
+        job += ["--max-restarts", str(restarts), "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+        job += ["--local-addr", "127.0.0.1", "-m", "noiseless", *arguments]
+        quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": ""}
+        near = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
+        started = subprocess.Popen(job, env=os.environ | quiet | near | {OUTCOME: str(outcome)})  # noqa: S603
+        code: int | None = None
+        while code is None:
+            try:
+                code = started.wait()
+            except KeyboardInterrupt:  # Ctrl-C reaches the workers, too: they write a snapshot and end
+                continue
+        return int(outcome.read_text()) if outcome.exists() else code
