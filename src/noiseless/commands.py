@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST
+from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
 from noiseless.run.config import Config
 from noiseless.run.recipes import LADDER, differences, row
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from noiseless.run.directory import Row, RunDirectory
     from noiseless.run.session import Session
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, quiet=not first_worker())
 
 
 def train(arguments: list[str]) -> int:
@@ -264,8 +264,6 @@ def _run(session: Session) -> int:
 
     experiment, directory = session.experiment, session.directory
     recipe, workers = experiment.config.recipe, experiment.workers
-    if workers.rank != 0:
-        console.quiet = True
     blocks = -(-len(experiment.train) // recipe.block)
     note = f", {workers.count} workers" if workers.count > 1 else ""
     if workers.count > blocks:
@@ -283,7 +281,7 @@ def _run(session: Session) -> int:
             )
             train_to_end(experiment, directory, progress)
     except Diverged as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, quiet=workers.rank != 0).print(
+        Console(stderr=True, soft_wrap=True, highlight=False, quiet=not first_worker()).print(
             f"[bold red]error:[/] {escape(str(error))}"
         )
         return DIVERGED

@@ -213,17 +213,15 @@ class Team(Workers):
             WorkerLostError: if one of them is gone.
         """
         self._number += 1
-        last = self._ask("add", f"here/{self._number}", 1) == self.count
-        if last:
+        if self._ask("add", f"here/{self._number}", 1) == self.count:
             self._ask("set", f"go/{self._number}", "1")
-        while not last:
-            try:
-                self._store.wait([f"go/{self._number}"], timedelta(seconds=BEAT_SECONDS))
-                last = True
-            except dist.DistStoreError:  # not yet
+        looked, pause = time.monotonic(), 1e-4
+        while not self._ask("check", [f"go/{self._number}"]):
+            time.sleep(pause)
+            pause = min(2 * pause, 0.01)
+            if time.monotonic() - looked > BEAT_SECONDS:
                 self._look_for_the_lost()
-            except RuntimeError as error:
-                raise WorkerLostError(_STORE_GONE.format(error)) from error
+                looked = time.monotonic()
         if self.rank == 0 and self._number > 2:  # all have passed it
             for key in ("here", "go", "claimed"):
                 self._ask("delete_key", f"{key}/{self._number - 2}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,10 +76,9 @@ def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
         quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": ""}
         near = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
         started = subprocess.Popen(job, env=os.environ | quiet | near | {OUTCOME: str(outcome)})  # noqa: S603
-        code: int | None = None
-        while code is None:
-            try:
-                code = started.wait()
-            except KeyboardInterrupt:  # Ctrl-C reaches the workers, too: they write a snapshot and end
-                continue
+        # torchrun hands a TERM on to the workers, who write a snapshot and end; Ctrl-C reaches all by itself
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda received, frame: started.terminate())
+        signal.signal(signal.SIGINT, lambda received, frame: None)
+        code = started.wait()
         return int(outcome.read_text()) if outcome.exists() else code
