@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.exits import DIFFERENT, DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
 from noiseless.run.config import Config
 from noiseless.run.recipes import LADDER, differences, row
 
@@ -222,6 +222,35 @@ def digest(arguments: list[str]) -> int:
         Console(stderr=True).print("the run has not ended: this is its newest checkpoint")
     console.print(checkpoint.digest(state))
     return 0
+
+
+def verify(arguments: list[str]) -> int:
+    """Compares the bits of a run's gradient."""
+    part, arguments = _take(arguments, "--part")  # in a job that verify has started: where its first worker tells
+    directory = _one_run(arguments, "verify")
+
+    from noiseless.run import verify as verification
+
+    if part is not None:
+        verification.part(directory, Path(part))
+        return 0
+    findings, noises = verification.verify(directory)
+    equal = len({finding.digest for finding in findings}) == 1
+    table = Table(title="the gradient of the newest state, computed in several ways")
+    for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
+        table.add_column(heading)
+    for finding in findings:
+        same = finding.digest == findings[0].digest
+        table.add_row(finding.way, finding.digest, "equal" if same else "[bold red]different[/]")
+    console.print(table)
+    beside = Table(title="what plain float32 sums of the same block gradients differ by")
+    for heading in ("summed", "largest difference", "relative, in L2"):
+        beside.add_column(heading)
+    for noise in noises:
+        beside.add_row(noise.way, f"{noise.largest:.2e}", f"{noise.relative:.2e}")
+    console.print(beside)
+    console.print("all equal" if equal else "[bold red]not equal[/]")
+    return 0 if equal else DIFFERENT
 
 
 @dataclass(frozen=True)

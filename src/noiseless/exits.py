@@ -8,6 +8,7 @@ from pathlib import Path
 USER_ERROR = 2
 DIVERGED = 3
 WORKER_LOST = 4
+DIFFERENT = 5
 INTERRUPTED = 130
 OUTCOME = "NOISELESS_OUTCOME"
 """environment variable: a file into which the first worker of a job that the program has started writes its code"""

@@ -122,8 +122,13 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     )  # fmt: skip
 
 
-def rebuild(directory: RunDirectory, workers: Workers | None = None) -> Experiment:
+def rebuild(directory: RunDirectory, workers: Workers | None = None, snapshots: bool = True) -> Experiment:
     """The objects of an existing run, at their initial values; its record says where to go on.
+
+    Args:
+        directory: of the run.
+        workers: who share its sweeps; None: this process alone.
+        snapshots: whether sweeps leave snapshots in the directory.
 
     Returns:
         The experiment.
@@ -134,9 +139,8 @@ def rebuild(directory: RunDirectory, workers: Workers | None = None) -> Experime
     config = directory.config()
     begun = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds what the initial file gave, which may be gone by now
-    made = build(
-        replace(config, recipe=replace(config.recipe, init=None)) if begun else config, workers, directory.path
-    )
+    recipe = replace(config.recipe, init=None) if begun else config.recipe
+    made = build(replace(config, recipe=recipe), workers, directory.path if snapshots else None)
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
 
