@@ -6,6 +6,7 @@ computed what. One process works `Alone`; the processes of a torchrun job are a 
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -148,15 +149,18 @@ class Team(Workers):
         self._beat = threading.Thread(target=self._keep_beating, daemon=True)
         self._store.set(f"beat/{self.rank}", "0")
         self._beat.start()
+        atexit.register(self.close)
 
     def begin(self, step: int) -> None:
         """Nothing depends on it here."""
 
     def close(self) -> None:
-        """Leaves the job."""
-        self._closed.set()
-        self._beat.join()
-        dist.destroy_process_group()
+        """Leaves the job; also at the end of the process, which must not find a thread at work."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._beat.join()
+            with suppress(RuntimeError):  # the others may have gone
+                dist.destroy_process_group()
 
     def share(self, partial: Partial) -> Iterator[int]:
         """Those that no worker has done, each to the first that asks: an atomic counter in the job's store.

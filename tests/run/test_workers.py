@@ -1,0 +1,60 @@
+"""The same bits for any number of workers, slow ones included; workers that disagree refuse to start."""
+
+from __future__ import annotations
+
+import json
+
+import jobs
+import pytest
+
+RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "lbfgs")
+
+
+def _run(place, count, *words):
+    place.mkdir()
+    job = jobs.Job(jobs.command(count, str(jobs.WORKER), str(place), *words), place / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
+    names = [word for word in words if "=" not in word]
+    return {name: json.loads((place / f"{name}.json").read_text()) for name in names}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return _run(tmp_path_factory.mktemp("jobs") / "alone", 1, *RECIPES)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, count):
+    found = _run(tmp_path / "job", count, *RECIPES)
+    for name in RECIPES:
+        assert found[name]["rows"] == alone[name]["rows"], name
+        assert found[name]["digest"] == alone[name]["digest"], name
+    assert len({found[name]["digest"] for name in RECIPES}) == len(RECIPES)  # or the test would show nothing
+
+
+def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
+    # A step has 8 chunks of 2 blocks. A worker that takes 1 s longer a chunk would need 3 * 4 s for its half of three
+    # steps; handed out one at a time it takes about one chunk a step.
+    found = _run(tmp_path / "job", 2, "fb-clipped", "slow=1.0")
+    assert found["fb-clipped"]["digest"] == alone["fb-clipped"]["digest"]
+    assert found["fb-clipped"]["seconds"] < 3 * 4 - 2
+
+
+def test_workers_that_disagree_refuse_to_start(tmp_path):
+    place = tmp_path / "job"
+    place.mkdir()
+    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", "chunk_of_last=4"), place / "log")
+    assert job.wait() != 0
+    log = job.log.read_text()
+    assert "the workers disagree" in log
+    assert "--chunk: worker 0 has 2, worker 1 has 4" in log
+    assert not (place / "fb-clipped").exists()
+
+
+def test_more_workers_than_blocks_work_with_a_note(tmp_path):
+    place = tmp_path / "run"
+    arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
+    job = jobs.Job(jobs.command(2, *arguments, "--run-dir", str(place)), tmp_path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert "2 workers for 1 blocks: 1 of them have nothing to do" in job.log.read_text()
+    assert (place / "model.safetensors").exists()

@@ -1,0 +1,55 @@
+"""What a worker of a test's job does: trains short runs of several recipes, and tells their digests and rows.
+
+Arguments: directory of the runs, recipes by name, and NAME=VALUE for what this job does otherwise.
+"""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from noiseless import data
+from noiseless.run import checkpoint, recipes, session, team
+from noiseless.run.config import Config, Settings
+from noiseless.run.train import Progress, train
+
+STEPS = 3
+
+
+def recipe(name):
+    if name != "lbfgs":
+        return replace(recipes.row(name), steps=STEPS, warmup=0)
+    made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
+    options = "max_iter=2,line_search_fn=strong_wolfe"
+    return replace(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
+
+
+def main(place, names, slow=0.0, chunk_of_last=None):
+    workers = team.join(lambda: False)
+    if slow:
+        take = data.Images.take
+
+        def slowly(self, index):
+            if workers.rank == workers.count - 1:
+                time.sleep(slow)
+            return take(self, index)
+
+        data.Images.take = slowly
+    for name in names:
+        last = chunk_of_last is not None and workers.rank == workers.count - 1
+        settings = Settings(threads=1, chunk=int(chunk_of_last) if last else 2, evaluate_every=1)
+        with session.new(Config(recipe(name), settings), place / name, [], workers) as running:
+            began = time.perf_counter()
+            train(running.experiment, running.directory, Progress())
+            if workers.rank == 0:
+                rows = [{k: v for k, v in row.items() if k != "seconds"} for row in running.directory.rows()]
+                told = {"digest": checkpoint.digest(running.directory.state()), "rows": rows}
+                told["seconds"] = time.perf_counter() - began
+                (place / f"{name}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    options = dict(word.split("=") for word in sys.argv[2:] if "=" in word)
+    given = [word for word in sys.argv[2:] if "=" not in word]
+    main(Path(sys.argv[1]), given, **{key: float(value) for key, value in options.items()})
