@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +20,8 @@ from noiseless.optim import (
     make_optimizer,
     multiplicative_noise,
     norm_bias,
+    optimizer_arguments,
+    parse_options,
     refuse_line_search,
     schedules,
 )
@@ -251,17 +251,13 @@ def _transform(recipe: Recipe) -> Transform | None:
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    options: dict[str, object] = {}
-    for item in filter(None, recipe.optimizer_options.split(",")):
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"--optimizer-options takes NAME=VALUE,NAME=VALUE, not {recipe.optimizer_options!r}")
-        try:
-            options[name.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            options[name.strip()] = text.strip()
-    kind = {name.lower(): member for name, member in vars(torch.optim).items()}.get(recipe.optimizer.lower())
-    takes = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
+    try:
+        options = parse_options(recipe.optimizer_options)
+    except ValueError as error:
+        raise ValueError(f"--optimizer-options: {error}") from None
+    if "lr" in options:
+        raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
+    takes = optimizer_arguments(recipe.optimizer)
     usual = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
     usual = {name: value for name, value in usual.items() if value is not None and name in takes}
     if not usual.get("momentum"):
