@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -27,6 +26,7 @@ from noiseless.optim import (
 )
 from noiseless.run.config import Config, Recipe, check
 from noiseless.run.directory import RunDirectory
+from noiseless.run.parameters import load_parameters
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
 
@@ -122,34 +122,6 @@ def rebuild(directory: RunDirectory) -> Experiment:
 def _chunk(block: int, parameters: int) -> int:
     """Blocks worth 512 examples, as long as their gradients stay small: a large model fills the machine with one."""
     return max(1, min(512 // block, 2**24 // parameters))
-
-
-def load_parameters(model: nn.Module, path: Path) -> None:
-    """Fills a model from a safetensors file of its state names.
-
-    Raises:
-        ValueError: if the file cannot be read, or its names or shapes are not the model's.
-    """
-    try:
-        state = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
-    wanted = {name: t.shape for name, t in model.state_dict().items()}
-    missing, stray = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    if missing or stray:
-        raise ValueError(f"{path} is not of this model: {_some('missing', missing)}{_some('unknown', stray)}")
-    for name, shape in wanted.items():
-        if state[name].shape != shape:
-            raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, this model's has {list(shape)}")
-        if not state[name].isfinite().all():
-            raise ValueError(f"{path}: {name} holds NaN or infinity")
-    model.load_state_dict(state)
-
-
-def _some(what: str, names: list[str]) -> str:
-    return f"{what} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}. " if names else ""
 
 
 def _device(name: str) -> torch.device:
