@@ -154,6 +154,10 @@ def test_flags_that_are_wrong_are_named(arguments, names, tmp_path, monkeypatch)
     assert not any(tmp_path.iterdir())
 
 
+def test_a_recipe_behind_the_flags_is_told_its_place():
+    refused("train", "--lr", "1", "fb", "--steps", "3", names=("noiseless train fb --lr 1 --steps 3",))
+
+
 def test_a_real_process_says_it_in_one_line_without_a_traceback(tmp_path):
     program = start_program("train", "fb", "--block", 0, "--run-dir", tmp_path / "run")
     out, err = program.communicate(timeout=60)

@@ -19,7 +19,7 @@ def test_an_unknown_name_survives_the_way_between_processes():
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        (errno.ENOSPC, r"No space left on device: {path} \([\d,]+\.\d MB free\)\. .*make room, and go on"),
+        (errno.ENOSPC, r"No space left on device: {path} \([\d,]+\.\d MB free\)\. .*make room"),
         (errno.EACCES, r"Permission denied: {path}\. .*change its permissions"),
         (errno.ENOENT, r"No such file or directory: {path}\. Check the path"),
     ],

@@ -40,7 +40,7 @@ def message(error: Exception) -> str:
         return str(error)
     what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if error.errno in NO_ROOM:
-        return f"{what} ({_free(error.filename)}). What was written before is intact: make room, and go on"
+        return f"{what} ({_free(error.filename)}). What was written before is intact: make room"
     if error.errno in NO_PERMISSION:
         return f"{what}. Give a place where you may read and write, or change its permissions"
     return f"{what}. Check the path; what was written before is intact"

@@ -1,0 +1,6 @@
+"""What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
+
+from noiseless.commands.ladder import recipes, reproduce
+from noiseless.commands.runs import digest, evaluate, report, resume, train
+
+__all__ = ["digest", "evaluate", "recipes", "report", "reproduce", "resume", "train"]
