@@ -124,9 +124,12 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
     by_path = {job.path: job for job in waiting}
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:
         # the dearest first, so that no long run starts when the others have ended
+        dearest = sorted(waiting, key=_cost, reverse=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
-        started = {pool.submit(_run, job.recipe, job.path): job for job in sorted(waiting, key=_cost, reverse=True)}
-        signal.signal(signal.SIGINT, before)
+        try:
+            started = {pool.submit(_run, job.recipe, job.path): job for job in dearest}
+        finally:
+            signal.signal(signal.SIGINT, before)
         try:
             while started:
                 _tell(rows, by_path, on_row)
@@ -138,7 +141,11 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
             raise ValueError("a process of the ladder was killed (out of memory?); the same command goes on") from None
         except BaseException:
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            try:
+                pool.shutdown(cancel_futures=True)
+            except KeyboardInterrupt:  # asked twice: not even to the end of the step
+                for process in multiprocessing.active_children():
+                    process.terminate()
             raise
 
 
