@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from noiseless import __version__
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, message
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker, told
 
 
@@ -63,20 +62,21 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code. Mistakes are told on standard error without a traceback, unless NOISELESS_TRACEBACK is set.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return _dispatch(arguments)
     except BrokenPipeError:  # the reader of a pipe has gone: nothing more to say, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
+        from noiseless.commands.console import tell_error
+
         if os.environ.get("NOISELESS_TRACEBACK"):
             traceback.print_exc()
         if first_worker():  # the workers of a job fail together, with one message
-            errors.print(f"[bold red]error:[/] {escape(_message(error))}")
+            tell_error(message(error))
         return USER_ERROR
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
 
 
@@ -94,18 +94,13 @@ def _dispatch(arguments: list[str]) -> int:
     return commands[name].run(rest)
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}. What was written before is intact"
-    return str(error)
-
-
 def _help(commands: dict[str, Command]) -> None:
-    console = Console(highlight=False)
-    console.print("[bold]noiseless[/]: train neural networks without gradient noise\n")
+    console = Console(highlight=False, markup=False)
+    console.print("noiseless: train neural networks without gradient noise\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
     for command in commands.values():
-        table.add_row(command.usage.replace("[", r"\["), command.help)
+        table.add_row(command.usage, command.help)
     console.print(table)
-    console.print("\nnoiseless COMMAND --help explains each flag. Start with: noiseless reproduce --quick")
+    console.print("\nnoiseless COMMAND --help explains each flag.\nStart with: noiseless reproduce --quick")

@@ -106,3 +106,10 @@ def test_the_digest_sees_every_part():
 
 def test_classes_are_counted_from_the_training_labels():
     assert _set().classes == 3
+
+
+@pytest.mark.parametrize("value", [1, 9, 77, 255])
+def test_pixels_that_are_all_alike_have_no_deviation(value):
+    pixels = torch.full((7, 1, 11, 13), value, dtype=torch.uint8)
+    labels = torch.zeros(7, dtype=torch.int64)
+    assert ImageSet("flat", pixels, labels, pixels, labels).statistics() == ([value / 255], [0.0])

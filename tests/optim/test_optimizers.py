@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from noiseless.errors import UnknownNameError
-from noiseless.optim import line_search, make_optimizer, optimizer_names
+from noiseless.optim import line_search, make_optimizer, optimizer_names, parse_options
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "AdamW", "adamw", "LBFGS", "Rprop"])
@@ -40,3 +40,45 @@ def test_only_lbfgs_with_wolfe_searches():
     assert line_search(make_optimizer("LBFGS", parameters, line_search_fn="strong_wolfe")) == "strong_wolfe"
     assert line_search(make_optimizer("LBFGS", parameters)) is None
     assert line_search(make_optimizer("SGD", parameters, lr=0.1)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        ("amsgrad=True", {"amsgrad": True}),
+        ("betas=(0.8, 0.95),eps=1e-6", {"betas": (0.8, 0.95), "eps": 1e-6}),
+        (" max_iter = 3 , line_search_fn=strong_wolfe", {"max_iter": 3, "line_search_fn": "strong_wolfe"}),
+        ("line_search_fn='strong_wolfe',weight_decay=-1,foreach=None",
+         {"line_search_fn": "strong_wolfe", "weight_decay": -1, "foreach": None}),
+    ],
+)  # fmt: skip
+def test_options_are_read_as_in_a_call(text, found):
+    assert parse_options(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["eps", "1", "eps=", "a=1,a=2", "**{'a': 1}", "a=1)(b=2", "a=1),g(b=2", "a=exit()", "a=1;b=2", "a=\0", "é"]
+)
+def test_other_options_are_refused(text):
+    with pytest.raises(ValueError, match="NAME=VALUE,NAME=VALUE"):
+        parse_options(text)
+
+
+def test_sparse_gradients_are_not_ours():
+    with pytest.raises(ValueError, match=r"SparseAdam needs sparse gradients.*use Adam"):
+        make_optimizer("sparseadam", problems.perceptron().parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("AdamW", {"eps": "tiny"}, r"AdamW refuses eps='tiny': "),
+        ("SGD", {"lr": -1.0, "momentum": 0.5}, r"SGD refuses lr=-1.0, momentum=0.5: Invalid learning rate"),
+        ("Adam", {"fused": True, "foreach": True}, r"Adam refuses fused=True, foreach=True: "),
+        ("SGD", {"params": 1}, r"SGD takes no params; it takes lr, momentum"),
+    ],
+)
+def test_values_that_torch_refuses_are_named(name, settings, told):
+    with pytest.raises(ValueError, match=told):
+        make_optimizer(name, problems.perceptron().parameters(), **settings)

@@ -70,10 +70,14 @@ def npz(path: Path) -> ImageSet:
         ValueError: if the file cannot be read, lacks an array, or an array is not as it should be.
     """
     keys = ("x_train", "y_train", "x_test", "y_test")
+    arrays: dict[str, np.ndarray] = {}
+    reading = ""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             held = list(file)
-            arrays = {key: np.asarray(file[key]) for key in keys if key in held}
+            for key in filter(held.__contains__, keys):
+                reading = f" ({key})"
+                arrays[key] = np.asarray(file[key])
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except (
@@ -86,7 +90,7 @@ def npz(path: Path) -> ImageSet:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise ValueError(f"{path} cannot be read as an npz file: {error}") from None
+        raise ValueError(f"{path} cannot be read as an npz file{reading}: {error}") from None
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise ValueError(

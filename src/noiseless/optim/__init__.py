@@ -1,6 +1,12 @@
 """How to move: transforms of the gradient, schedules, and one step of an optimizer."""
 
-from noiseless.optim.optimizers import line_search, make_optimizer, optimizer_names
+from noiseless.optim.optimizers import (
+    line_search,
+    make_optimizer,
+    optimizer_arguments,
+    optimizer_names,
+    parse_options,
+)
 from noiseless.optim.step import Step, refuse_line_search, take_step
 from noiseless.optim.transforms import (
     Transform,
@@ -21,7 +27,9 @@ __all__ = [
     "make_optimizer",
     "multiplicative_noise",
     "norm_bias",
+    "optimizer_arguments",
     "optimizer_names",
+    "parse_options",
     "refuse_line_search",
     "take_step",
 ]

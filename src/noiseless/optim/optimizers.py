@@ -1,7 +1,8 @@
-"""Optimizers by name: any of `torch.optim`, closures included."""
+"""Optimizers by name: any of `torch.optim` that takes dense gradients, closures included."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,51 @@ def optimizer_names() -> list[str]:
     )
 
 
+def optimizer_arguments(name: str) -> list[str]:
+    """The arguments that an optimizer takes beside the parameters.
+
+    Args:
+        name: in any case.
+
+    Returns:
+        Their names, in torch's order.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    return [key for key in inspect.signature(_kind(name)).parameters if key != "params"]
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Arguments written as in a Python call: `betas=(0.8, 0.95), amsgrad=True, line_search_fn=strong_wolfe`.
+
+    Args:
+        text: NAME=VALUE, separated by commas. A value is a Python literal, or a bare word, which stands for itself.
+
+    Returns:
+        Values by name, in the given order.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found: dict[str, Any] = {}
+    try:
+        call = ast.parse(f"_({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        for keyword in call.keywords:
+            if keyword.arg is None or keyword.arg in found:
+                raise ValueError
+            value = keyword.value
+            found[keyword.arg] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError(
+            f"{text!r} is not NAME=VALUE,NAME=VALUE, each name once and each value a number, a word, True, False, None,"
+            " a quoted string or a tuple of such"
+        ) from None
+    return found
+
+
 def make_optimizer(name: str, parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Optimizer:
     """An optimizer of `torch.optim` by its name, in any case.
 
@@ -34,24 +80,29 @@ def make_optimizer(name: str, parameters: Iterable[nn.Parameter], **settings: An
 
     Raises:
         UnknownNameError: with the nearest names.
-        ValueError: for a setting that it does not take.
+        ValueError: for a setting that it does not take, a value that it refuses, or one that needs sparse gradients.
     """
-    known = {each.lower(): each for each in optimizer_names()}
-    if name.lower() not in known:
-        raise UnknownNameError("optimizer", name, known.values())
-    kind = getattr(torch.optim, known[name.lower()])
-    takes = inspect.signature(kind).parameters
+    kind, takes = _kind(name), optimizer_arguments(name)
+    if kind is torch.optim.SparseAdam:
+        raise ValueError("torch.optim.SparseAdam needs sparse gradients, and these are dense; use Adam")
     stray = [key for key in settings if key not in takes]
     if stray:
-        raise ValueError(
-            f"torch.optim.{kind.__name__} takes no {', '.join(stray)}; it takes"
-            f" {', '.join(key for key in takes if key != 'params')}"
-        )
-    made = kind(parameters, **settings)
-    assert isinstance(made, torch.optim.Optimizer)
-    return made
+        raise ValueError(f"torch.optim.{kind.__name__} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
+    try:
+        return kind(parameters, **settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        raise ValueError(f"torch.optim.{kind.__name__} refuses {given}: {error}") from None
 
 
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:
     """The name of the line search that an optimizer does, if any: it needs an exact objective."""
     return optimizer.param_groups[0].get("line_search_fn")
+
+
+def _kind(name: str) -> type[torch.optim.Optimizer]:
+    known = {each.lower(): each for each in optimizer_names()}
+    if name.lower() not in known:
+        raise UnknownNameError("optimizer", name, known.values())
+    kind: type[torch.optim.Optimizer] = getattr(torch.optim, known[name.lower()])
+    return kind

@@ -36,8 +36,8 @@ class Live:
         self._tasks: dict[str, TaskID] = {}
         self._all: TaskID | None = None
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=console,
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(),
+            TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console,
         )  # fmt: skip
 
     def __enter__(self) -> Live:
@@ -51,7 +51,7 @@ class Live:
 
     def plan(self, passes: float) -> None:
         """Shows one more bar: the passes of all runs together."""
-        self._all = self._progress.add_task("[bold]all runs, in passes", total=passes, note="")
+        self._all = self._progress.add_task("all runs, in passes", total=passes, note="")
 
     def spend(self, passes: float) -> None:
         """Moves the bar of all runs."""
@@ -69,8 +69,8 @@ class Live:
             note += f"  test {row['test_accuracy']:.2%}"
         self._progress.update(self._tasks[name], completed=row["step"] + 1, note=note)
 
-    def end(self, name: str, line: str) -> None:
+    def end(self, name: str, line: str, style: str | None = None) -> None:
         """Takes a run's bar away and prints a line instead."""
         if name in self._tasks:
             self._progress.remove_task(self._tasks.pop(name))
-        self._progress.print(line)
+        self.console.print(line, style=style)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import html
 import io
 import json
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
 from noiseless.run.atomic import write_bytes
 from noiseless.run.directory import Row
 
 PANELS = (
-    ("test_error", "test error", "log"),
+    ("test_error", "test error", "log, with 0"),
     ("train_loss", "training loss (without penalty)", "log"),
     ("gradient_norm", "gradient norm before clipping", "log"),
     ("penalty", "penalty", "log"),
@@ -73,39 +75,78 @@ def _table(summaries: Sequence[Summary]) -> str:
 
 def _curves(summaries: Sequence[Summary]) -> str:
     figure = Figure(figsize=(13, 13), layout="constrained")
-    axes = figure.subplots(3, 2)
-    for ax, (key, label, scale) in zip(axes.flat, PANELS, strict=True):
+    lines: dict[str, Line2D] = {}
+    for ax, (key, label, scale) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):
+        drawn_values = []
         for number, summary in enumerate(summaries):
-            _draw(ax, summary, key, scale, COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)])
+            look = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            curve = _curve(summary, key)
+            if curve.values.size:
+                drawn_values.append(curve.values)
+                lines.setdefault(summary.name, _draw(ax, curve, scale, *look))
+        _scale(ax, scale, drawn_values)
         ax.set_title(label)
         ax.set_xlabel("passes")
-        if scale == "log" and ax.lines:
-            ax.set_yscale("log")
         ax.grid(alpha=0.3)
-    axes.flat[0].legend(loc="upper right", fontsize="small")
+    if lines:
+        legend = figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=4)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name may hold a dollar
     drawn = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "noiseless"}):  # the same runs give the same page
+    with matplotlib.rc_context({"svg.hashsalt": "noiseless"}), warnings.catch_warnings():
+        # the salt: the same runs give the same page; what the font lacks is a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue().partition("?>")[2].partition(">")[2]  # without XML declaration and doctype
 
 
-def _draw(ax: Axes, summary: Summary, key: str, scale: str, colour: str, style: str) -> None:
-    curves = []
+@dataclass(frozen=True)
+class _Curve:
+    """What one panel shows of one recipe."""
+
+    passes: list[float]
+    """where each seed has a value, `[X]`"""
+    values: np.ndarray
+    """`[seeds, X]`"""
+
+
+def _curve(summary: Summary, key: str) -> _Curve:
+    seeds = []
     for run in summary.runs:
         points = [(row["passes"], _value(row, key)) for row in run.rows]
-        curves.append({x: y for x, y in points if y is not None and (scale == "linear" or y > 0)})
-    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
-    if not shared:
+        seeds.append({x: y for x, y in points if y is not None})
+    shared = sorted(set.intersection(*(set(seed) for seed in seeds)))
+    return _Curve(shared, np.array([[seed[x] for x in shared] for seed in seeds]))
+
+
+def _draw(ax: Axes, curve: _Curve, scale: str, colour: str, style: str) -> Line2D:
+    marker = "." if len(curve.passes) < 15 else ""
+    mean = curve.values.mean(0)
+    if scale == "log":
+        mean[mean <= 0] = np.nan  # a gap, not a fall through the floor
+    (line,) = ax.plot(curve.passes, mean, style, color=colour, marker=marker)
+    if len(curve.values) > 1:
+        low, high = curve.values.min(0), curve.values.max(0)
+        ax.fill_between(curve.passes, low, high, color=colour, alpha=0.2, linewidth=0)
+    return line
+
+
+def _scale(ax: Axes, scale: str, values: Sequence[np.ndarray]) -> None:
+    """Sets a panel's scale; a logarithm of nothing but zeros stays linear."""
+    positive = [part[part > 0].min() for part in values if (part > 0).any()]
+    if scale == "linear" or not positive:
         return
-    values = np.array([[curve[x] for x in shared] for curve in curves])
-    ax.plot(shared, values.mean(0), style, color=colour, label=summary.name, marker="." if len(shared) < 15 else "")
-    if len(curves) > 1:
-        ax.fill_between(shared, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+    if scale == "log, with 0" and any((part <= 0).any() for part in values):
+        # linear below the smallest value there is, so that 0 has a place on the axis
+        ax.set_yscale("symlog", linthresh=min(positive))
+        ax.set_ylim(bottom=-min(positive) / 10)
+    else:
+        ax.set_yscale("log")
 
 
 def _value(row: Row, key: str) -> float | None:
     if key == "test_error":
-        return 1 - row["test_accuracy"] if "test_accuracy" in row else None
+        return 1 - row["test_accuracy"] if row.get("test_accuracy") is not None else None
     return row[key]
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from rich.table import Table
 
+from noiseless.run.config import Recipe
 from noiseless.run.directory import Row, RunDirectory
 
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
+NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}
+"""what a report takes from each row"""
 
 
 @dataclass(frozen=True)
@@ -18,19 +21,21 @@ class Run:
     """One run as a report sees it."""
 
     directory: RunDirectory
-    name: str
-    """of its recipe"""
-    seed: int
-    steps: int
-    """planned"""
+    recipe: Recipe
     rows: list[Row]
+
+    @property
+    def seed(self) -> int:
+        """Its recipe's seed."""
+        return self.recipe.seed
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one recipe."""
+    """The runs of one recipe, which differ in their seeds."""
 
     name: str
+    """the recipe's, with what it has of its own where another recipe is called the same"""
     runs: list[Run]
 
     def cells(self) -> tuple[str, ...]:
@@ -39,7 +44,7 @@ class Summary:
         tested = [
             next((r["test_accuracy"] for r in reversed(run.rows) if "test_accuracy" in r), None) for run in self.runs
         ]
-        unfinished = any(len(run.rows) < run.steps for run in self.runs)
+        unfinished = any(len(run.rows) < run.recipe.steps for run in self.runs)
         return (
             self.name + (" (unfinished)" if unfinished else ""),
             _range([row["step"] + 1 for row in last]),
@@ -68,16 +73,42 @@ def read(directories: Iterable[RunDirectory]) -> list[Run]:
         recipe, rows = directory.config().recipe, directory.rows()
         if not rows:
             raise ValueError(f"{directory.path} has no finished step yet: there is nothing to report")
-        runs.append(Run(directory, recipe.name, recipe.seed, recipe.steps, rows))
+        lacking = next((NEEDED - row.keys() for row in rows if NEEDED - row.keys()), None)
+        if lacking:
+            raise ValueError(f"{directory.metrics} has a row without {', '.join(sorted(lacking))}: it is damaged")
+        runs.append(Run(directory, recipe, rows))
     return runs
 
 
 def by_recipe(runs: Iterable[Run]) -> list[Summary]:
-    """Groups runs by their recipe's name, in the order of first appearance."""
-    groups: dict[str, list[Run]] = {}
+    """Groups runs that differ in nothing but their seed, in the order of first appearance.
+
+    Args:
+        runs: each recipe with each seed at most once.
+
+    Returns:
+        One summary a recipe; where two recipes have one name, the fields in which they differ are put behind it.
+
+    Raises:
+        ValueError: if a recipe is there twice with the same seed, which would pass for two seeds.
+    """
+    groups: dict[Recipe, dict[int, Run]] = {}
     for run in runs:
-        groups.setdefault(run.name, []).append(run)
-    return [Summary(name, group) for name, group in groups.items()]
+        seeds = groups.setdefault(replace(run.recipe, seed=0), {})
+        if run.seed in seeds:
+            raise ValueError(
+                f"{seeds[run.seed].directory.path} and {run.directory.path} are the same recipe with the same seed"
+                f" {run.seed}, so one says nothing that the other does not: give one of them"
+            )
+        seeds[run.seed] = run
+    return [Summary(_shown(recipe, list(groups)), list(seeds.values())) for recipe, seeds in groups.items()]
+
+
+def _shown(recipe: Recipe, recipes: list[Recipe]) -> str:
+    alike = [each for each in recipes if each.name == recipe.name]
+    differing = [f.name for f in fields(Recipe) if len({getattr(each, f.name) for each in alike}) > 1]
+    own = ", ".join(f"{name} {getattr(recipe, name)}" for name in differing)
+    return f"{recipe.name} ({own})" if own else recipe.name
 
 
 def table(summaries: Iterable[Summary], title: str) -> Table:

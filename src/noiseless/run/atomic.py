@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,15 @@ from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in one stroke: whoever reads it finds the old content or the new, never a part."""
+    """Writes a file in one stroke: whoever reads it finds the old content or the new, never a part.
+
+    Args:
+        path: of the file.
+        content: all of it.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; the old content is untouched.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
@@ -18,8 +27,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk names no file, others the one beside
         raise
 
 

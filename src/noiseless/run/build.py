@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -30,12 +27,15 @@ from noiseless.optim import (
     make_optimizer,
     multiplicative_noise,
     norm_bias,
+    optimizer_arguments,
+    parse_options,
     refuse_line_search,
     schedules,
 )
 from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, Recipe, check
 from noiseless.run.directory import RunDirectory
+from noiseless.run.parameters import load_parameters
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 from noiseless.run.snapshot import Snapshots
 
@@ -150,34 +150,6 @@ def _chunk(block: int, parameters: int) -> int:
     return max(1, min(512 // block, 2**24 // parameters))
 
 
-def load_parameters(model: nn.Module, path: Path) -> None:
-    """Fills a model from a safetensors file of its state names.
-
-    Raises:
-        ValueError: if the file cannot be read, or its names or shapes are not the model's.
-    """
-    try:
-        state = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
-    wanted = {name: t.shape for name, t in model.state_dict().items()}
-    missing, stray = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    if missing or stray:
-        raise ValueError(f"{path} is not of this model: {_some('missing', missing)}{_some('unknown', stray)}")
-    for name, shape in wanted.items():
-        if state[name].shape != shape:
-            raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, this model's has {list(shape)}")
-        if not state[name].isfinite().all():
-            raise ValueError(f"{path}: {name} holds NaN or infinity")
-    model.load_state_dict(state)
-
-
-def _some(what: str, names: list[str]) -> str:
-    return f"{what} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}. " if names else ""
-
-
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -277,17 +249,13 @@ def _transform(recipe: Recipe) -> Transform | None:
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    options: dict[str, object] = {}
-    for item in filter(None, recipe.optimizer_options.split(",")):
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"--optimizer-options takes NAME=VALUE,NAME=VALUE, not {recipe.optimizer_options!r}")
-        try:
-            options[name.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            options[name.strip()] = text.strip()
-    kind = {name.lower(): member for name, member in vars(torch.optim).items()}.get(recipe.optimizer.lower())
-    takes = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
+    try:
+        options = parse_options(recipe.optimizer_options)
+    except ValueError as error:
+        raise ValueError(f"--optimizer-options: {error}") from None
+    if "lr" in options:
+        raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
+    takes = optimizer_arguments(recipe.optimizer)
     usual = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
     usual = {name: value for name, value in usual.items() if value is not None and name in takes}
     if not usual.get("momentum"):

@@ -5,6 +5,7 @@ Both are frozen values; their fields are the flags of `noiseless train`, and the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -99,7 +100,7 @@ class Recipe:
     weight_decay: float | None = 5e-4
     """weight decay on all parameters, for optimizers that take it"""
     optimizer_options: str = ""
-    """further arguments of the optimizer, as NAME=VALUE,NAME=VALUE"""
+    """further arguments of the optimizer, as in a call: NAME=VALUE,NAME=VALUE"""
     schedule: Literal["cosine", "cosine-floor", "multi-step", "exponential", "constant"] = "cosine"
     """learning rate after the warm-up; cosine-floor ends at lr / 25, multi-step falls to a tenth at 3/8, 5/8, 7/8"""
     warmup: int = 0
@@ -194,6 +195,8 @@ def check(recipe: Recipe, settings: Settings) -> None:
     for name in ("momentum", "weight_decay"):
         if (value := getattr(recipe, name)) is not None:
             _at_least(name, value, 0)
+    if not all(math.isfinite(value) for value in recipe.mean or ()):
+        raise ValueError(f"--mean must be finite, not {' '.join(map(str, recipe.mean or ()))}")
     if (recipe.regime == "switch") != (recipe.switch > 0):
         raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
     if recipe.replacement and recipe.regime == "full-batch":

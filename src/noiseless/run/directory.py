@@ -8,18 +8,18 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from noiseless.run import checkpoint
 from noiseless.run.atomic import write_bytes, write_json
 from noiseless.run.config import Config
+from noiseless.run.parameters import read_parameters, write_parameters
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ class RunDirectory:
             ValueError: if something is there already; nothing of it is touched.
         """
         self._refuse_taken(config)
-        with self.locked():
+        with self.locked("choose another --run-dir"):
             self._refuse_taken(config)  # another process may have been faster
             self.checkpoints.mkdir(exist_ok=True)
             write_json(self.path / "environment.json", record)
@@ -63,8 +63,16 @@ class RunDirectory:
                 f"{path} holds a run already, {'of the same' if same else 'made by another'} config:"
                 f" {f'go on with noiseless resume {path}, or ' if same else ''}choose another --run-dir"
             )
-        if path.exists() and (not path.is_dir() or any(p.name != "lock" for p in path.iterdir())):
+        if path.exists() and not (path.is_dir() and self._hardly_begun()):
             raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
+
+    def _hardly_begun(self) -> bool:
+        """Whether nothing is here, or just what `created` leaves where it is cut off before the config is written."""
+        names = {p.name for p in self.path.iterdir()}
+        ours = {name for name in names if name.startswith((".environment.json.", ".config.json."))}
+        if "lock" in names:
+            ours |= {"lock", "environment.json", "checkpoints"}
+        return names <= ours and not any(self.checkpoints.glob("*"))
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
@@ -78,6 +86,8 @@ class RunDirectory:
         """
         if not (path / "config.json").is_file():
             what = "is not a run: it has no config.json" if path.exists() else "does not exist"
+            if (path / "lock").exists():
+                what += f" (it was cut off before its first step: noiseless train --run-dir {path} starts anew)"
             raise ValueError(f"{path} {what}; give the directory that noiseless train has printed")
         return RunDirectory(path)
 
@@ -90,9 +100,15 @@ class RunDirectory:
         try:
             recorded = json.loads((self.path / "environment.json").read_text())["data_sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path / 'environment.json'} cannot be read: {error!r}") from None
+            raise ValueError(
+                f"{self.path / 'environment.json'} cannot be read ({error!r}), so whether the data are still the same"
+                " is not known: put it back, or start a new run"
+            ) from None
         if recorded != data_sha256:
-            raise ValueError(f"{self.config().recipe.data} has changed since {self.path} was made: start a new run")
+            raise ValueError(
+                f"{self.config().recipe.data} has changed since {self.path} was made: put the old data back, or start"
+                " anew with another --run-dir"
+            )
 
     def config(self) -> Config:
         """The run's config.
@@ -109,17 +125,25 @@ class RunDirectory:
             raise ValueError(f"{self.path / 'config.json'} cannot be read: {error}") from None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, otherwise: str = "change its permissions, or work on a copy") -> Iterator[None]:
         """Holds the run for this process; the lock goes with the process, however it ends.
+
+        Args:
+            otherwise: what a user can do where this directory cannot be made or written.
 
         Yields:
             Nothing.
 
         Raises:
-            ValueError: if another process holds it.
+            ValueError: if another process holds it, or it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+")
+        except OSError as error:
+            verb = "write in" if self.path.is_dir() else "make"
+            raise ValueError(f"cannot {verb} {self.path}: {error.strerror}; {otherwise}") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -128,21 +152,31 @@ class RunDirectory:
                     f"{self.path} is in use by process {file.read().strip() or '(unknown)'}: wait for it, or choose"
                     " another --run-dir"
                 ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with suppress(OSError):  # a full disk keeps no number, but the lock all the same
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
             yield
 
     def rows(self) -> list[Row]:
-        """The rows of `metrics.jsonl`; a last line that was cut off is left out."""
+        """The rows of `metrics.jsonl`; a last line that was cut off is left out.
+
+        Returns:
+            Each with at least its step.
+
+        Raises:
+            ValueError: if a line is something else.
+        """
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text().splitlines():
+        for number, line in enumerate(self.metrics.read_text(errors="replace").splitlines(), 1):
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError(f"{self.metrics}, line {number} is no row of a run: {line[:40]!r}; remove the line")
+            rows.append(row)
         return rows
 
     def cut_rows(self, step: int) -> None:
@@ -152,9 +186,7 @@ class RunDirectory:
 
     def finish(self, state: dict[str, Tensor]) -> None:
         """Writes the final parameters and buffers."""
-        write_bytes(
-            self.model, safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.items()})
-        )
+        write_parameters(self.model, state)
 
     def state(self) -> dict[str, Tensor]:
         """The final parameters and buffers, or those of the newest checkpoint where the run has not ended.
@@ -166,10 +198,7 @@ class RunDirectory:
             ValueError: if there are none, or they cannot be read.
         """
         if self.model.exists():
-            try:
-                return safetensors.torch.load_file(self.model)
-            except (safetensors.SafetensorError, OSError) as error:
-                raise ValueError(f"{self.model} cannot be read: {error}") from None
+            return read_parameters(self.model, sealed=True)
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint yet")

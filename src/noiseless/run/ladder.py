@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from noiseless.errors import message
 from noiseless.objective.penalty import PASSES
 from noiseless.objective.workers import Alone
 from noiseless.run.config import Config, Recipe, Settings
@@ -80,21 +81,39 @@ def plan(rows: Iterable[Recipe], seeds: int, directory: Path) -> list[Job]:
     return [Job(replace(row, seed=seed), directory / f"{row.name}-seed{seed}") for row in rows for seed in range(seeds)]
 
 
+def check(jobs: list[Job]) -> None:
+    """Refuses a ladder that cannot run as it is planned, before anything of it is written.
+
+    Raises:
+        ValueError: if a place holds a run of another recipe or of data that have changed since, or if a recipe does not
+            fit the data, the model or the machine.
+    """
+    from noiseless.data import load
+    from noiseless.run.build import build
+
+    for job in jobs:
+        job.refuse_other()
+    digests = {data: load(data).sha256() for data in {job.recipe.data for job in jobs}}
+    for job in jobs:
+        if (job.path / "config.json").exists():
+            job.directory.refuse_other_data(digests[job.recipe.data])
+    for recipe in dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished):
+        build(Config(recipe, Settings(threads=1)))
+
+
 def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
     """Runs the jobs that have not finished, the longest first.
 
     Args:
-        jobs: what to run.
+        jobs: what to run, found good by `check`.
         at_once: processes.
         on_row: told of each row of each run.
         on_end: told of each run that has ended, those that were finished before included.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
-        ValueError: if a place holds a run of another recipe, or a process was killed.
+        ValueError: if a run cannot go on, or a process was killed; the others have written checkpoints.
     """
-    for job in jobs:
-        job.refuse_other()
     waiting = [job for job in jobs if not job.finished]
     for job in jobs:
         if job not in waiting:
@@ -106,7 +125,12 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
     by_path = {job.path: job for job in waiting}
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:
         # the dearest first, so that no long run starts when the others have ended
-        started = {pool.submit(_run, job.recipe, job.path): job for job in sorted(waiting, key=_cost, reverse=True)}
+        dearest = sorted(waiting, key=_cost, reverse=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
+        try:
+            started = {pool.submit(_run, job.recipe, job.path): job for job in dearest}
+        finally:
+            signal.signal(signal.SIGINT, before)
         try:
             while started:
                 _tell(rows, by_path, on_row)
@@ -118,7 +142,11 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
             raise ValueError("a process of the ladder was killed (out of memory?); the same command goes on") from None
         except BaseException:
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            try:
+                pool.shutdown(cancel_futures=True)
+            except KeyboardInterrupt:  # asked twice: not even to the end of the step
+                for process in multiprocessing.active_children():
+                    process.terminate()
             raise
 
 
@@ -148,7 +176,14 @@ def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
 
 
 def _run(recipe: Recipe, path: Path) -> str | None:
-    """One job, in a process of the pool: gives the message of a run that did not stay finite."""
+    """One job, in a process of the pool.
+
+    Returns:
+        Why it did not stay finite, if so.
+
+    Raises:
+        ValueError: for whatever else went wrong; a plain one, as not every error can be pickled on its way.
+    """
     from noiseless.run.build import build, rebuild
     from noiseless.run.directory import environment
     from noiseless.run.train import Diverged, Interrupted, Progress, train
@@ -168,4 +203,8 @@ def _run(recipe: Recipe, path: Path) -> str | None:
         return str(error)
     except Interrupted:
         pass
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
+        raise ValueError(message(error)) from None
     return None

@@ -19,6 +19,7 @@ from noiseless.run import checkpoint
 from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.evaluate import score
+from noiseless.run.parameters import fill
 
 
 class Diverged(Exception):
@@ -200,6 +201,6 @@ def _restore(
     lost = set(range(found.step)) - {row["step"] for row in directory.rows()}
     if lost:
         on_message(f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again")
-    experiment.model.load_state_dict(found.state["model"])
+    fill(experiment.model, found.state["model"], directory.checkpoints)
     experiment.optimizer.load_state_dict(found.state["optimizer"])
     return found.step, found.state["passes"], found.state["transforms"]

@@ -1,0 +1,71 @@
+"""Arguments that several commands share, or that decide the defaults of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from noiseless.run.recipes import LADDER
+
+if TYPE_CHECKING:
+    from noiseless.run.directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """The directory of a run."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """directory of the run, as noiseless train has printed it"""
+
+
+def one_run(arguments: list[str], command: str) -> RunDirectory:
+    """The run that the one argument of a command names."""
+    asked = tyro.cli(OneRun, args=arguments, prog=f"noiseless {command}")
+    from noiseless.run.directory import RunDirectory
+
+    return RunDirectory.open(Path(asked.run))
+
+
+def take_recipe(arguments: list[str]) -> tuple[str, list[str]]:
+    """The recipe's name, which stands before the flags, and the arguments without it."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    for before, argument in pairwise(arguments):
+        if argument in LADDER and before != "--name":
+            rest = [each for each in arguments if each != argument]
+            raise ValueError(f"the recipe comes before the flags: noiseless train {argument} {' '.join(rest)}")
+    return "fb-regularized", arguments
+
+
+def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of a flag that decides the defaults of others, and the arguments without it."""
+    for position, argument in enumerate(arguments):
+        if argument == flag and position + 1 < len(arguments):
+            return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2], arguments[:position] + arguments[position + 1 :]
+    return None, arguments
+
+
+def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
+    """The whole number that a flag has, 1 without it, and the arguments without it.
+
+    Args:
+        arguments: of the command.
+        flag: its name.
+
+    Returns:
+        The number, and the other arguments.
+
+    Raises:
+        ValueError: if it is no whole number of at least 1.
+    """
+    text, arguments = take(arguments, flag)
+    if text is not None and (not text.isdecimal() or int(text) < 1):
+        raise ValueError(f"{flag} must be a whole number of at least 1, not {text!r}")
+    return int(text or 1), arguments

@@ -1,0 +1,25 @@
+"""Where runs go if nobody says where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from noiseless.run.config import Recipe
+
+
+def run_place(recipe: Recipe) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    name = f"runs/{recipe.name}-{_slug(recipe.data)}-{recipe.model}-seed{recipe.seed}"
+    number = 1
+    while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def ladder_place(data: str) -> Path:
+    """The directory of all runs of a ladder: it goes on where it stands."""
+    return Path(f"runs/reproduce-{_slug(data)}")
+
+
+def _slug(data: str) -> str:
+    return Path(data.partition(":")[2] or data).stem

@@ -1,0 +1,99 @@
+"""The commands that read a run: evaluate, report, digest, verify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from noiseless.commands.arguments import one_run, take
+from noiseless.commands.console import console
+from noiseless.exits import DIFFERENT
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Loss and accuracy of a run's model."""
+    from noiseless.run.build import rebuild
+    from noiseless.run.evaluate import score
+    from noiseless.run.parameters import fill
+
+    directory = one_run(arguments, "evaluate")
+    experiment = rebuild(directory)
+    fill(experiment.model, directory.state(), directory.model if directory.model.exists() else directory.checkpoints)
+    for part, images in (("train", experiment.train), ("test", experiment.test)):
+        found = score(experiment.model, replace(images, augment="none"))
+        console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
+    if not directory.model.exists():
+        console.print("the run has not ended: this is its newest checkpoint")
+    return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one HTML page with table and curves of runs; runs of one recipe become mean and band."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """directories of runs"""
+    output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
+    """path of the page; none: report.html in the first run"""
+
+
+def report(arguments: list[str]) -> int:
+    """Writes the report of runs."""
+    asked = tyro.cli(Report, args=arguments, prog="noiseless report")
+    if not asked.runs:
+        raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
+
+    from noiseless.report import page, summary
+    from noiseless.run.directory import RunDirectory
+
+    runs = summary.read(RunDirectory.open(Path(run)) for run in asked.runs)
+    console.print(summary.table(summary.by_recipe(runs), "runs"))
+    path = Path(asked.output) if asked.output else runs[0].directory.path / "report.html"
+    page.write(path, runs, "Noiseless: report")
+    console.print(f"report: {path}")
+    return 0
+
+
+def digest(arguments: list[str]) -> int:
+    """SHA-256 over a run's final parameters and buffers."""
+    from noiseless.run import checkpoint
+
+    directory = one_run(arguments, "digest")
+    state = directory.state()
+    if not directory.model.exists():
+        Console(stderr=True).print("the run has not ended: this is its newest checkpoint")
+    console.print(checkpoint.digest(state))
+    return 0
+
+
+def verify(arguments: list[str]) -> int:
+    """Compares the bits of a run's gradient, computed in several orders and with several workers."""
+    part, arguments = take(arguments, "--part")  # in a job that verify has started: where its first worker tells
+    directory = one_run(arguments, "verify")
+
+    from noiseless.run import verify as verification
+
+    if part is not None:
+        verification.part(directory, Path(part))
+        return 0
+    findings, noises = verification.verify(directory)
+    equal = len({finding.digest for finding in findings}) == 1
+    table = Table(title="the gradient of the newest state, computed in several ways")
+    for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
+        table.add_column(heading)
+    for finding in findings:
+        table.add_row(finding.way, finding.digest, "equal" if finding.digest == findings[0].digest else "DIFFERENT")
+    console.print(table)
+    beside = Table(title="what plain float32 sums of the same block gradients differ by")
+    for heading in ("summed", "largest difference", "relative, in L2"):
+        beside.add_column(heading)
+    for noise in noises:
+        beside.add_row(noise.way, f"{noise.largest:.2e}", f"{noise.relative:.2e}")
+    console.print(beside)
+    console.print("all equal" if equal else "not equal")
+    return 0 if equal else DIFFERENT

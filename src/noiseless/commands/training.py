@@ -1,0 +1,137 @@
+"""The commands that train: a new run, or one that was begun; alone, or as one of the workers of a job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from noiseless.commands.arguments import one_run, take, take_count, take_recipe
+from noiseless.commands.console import console, tell_error
+from noiseless.commands.interrupt import noted
+from noiseless.commands.places import run_place
+from noiseless.errors import message
+from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.run.config import Config
+from noiseless.run.recipes import LADDER, row
+
+if TYPE_CHECKING:
+    from noiseless.objective.workers import Workers
+    from noiseless.run.directory import RunDirectory
+    from noiseless.run.session import Session
+
+
+def train(arguments: list[str]) -> int:
+    """Trains one model."""
+    given = ["train", *arguments]
+    workers, arguments = take_count(arguments, "--workers")
+    again = "--again" in arguments
+    arguments = [argument for argument in arguments if argument != "--again"]
+    name, arguments = take_recipe(arguments)
+    form, arguments = take(arguments, "--form")
+    data, _ = take(list(arguments), "--data")
+    form = form or ("small" if (data or "digits") == "digits" else "paper")
+    config = tyro.cli(
+        Config,
+        args=arguments,
+        default=Config(row(name, form)),
+        prog="noiseless train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
+        description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. The small form is for"
+        " digits, the paper's for other data. --workers W shares the work among W processes, with the same bits;"
+        " torchrun may start this command as well. --again goes on where --run-dir holds this run already.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    from noiseless.run import session, team
+
+    path = Path(config.settings.run_dir or run_place(config.recipe))
+    if workers > 1 and not team.in_job():
+        place = [] if config.settings.run_dir else ["--run-dir", str(path)]
+        return team.launch(workers, [*take(given, "--workers")[1], *place])
+    console.print(f"recipe {name} in its {form} form, with the flags that were given")
+    return _in_job(lambda team: session.new(config, path, ["noiseless", *given], team, again))
+
+
+def resume(arguments: list[str]) -> int:
+    """Goes on with a run."""
+    from noiseless.run import session, team
+
+    given = ["resume", *arguments]
+    workers, arguments = take_count(arguments, "--workers")
+    directory = one_run(arguments, "resume")
+    if directory.model.exists():
+        console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
+        return 0
+    if workers > 1 and not team.in_job():
+        return team.launch(workers, take(given, "--workers")[1])
+    return _in_job(lambda team: session.existing(directory.path, team))
+
+
+def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]]) -> int:
+    """Runs a session as one of the workers of its job, or alone; gives the exit code."""
+    from noiseless.objective.workers import WorkerLostError
+    from noiseless.run import team
+
+    with noted() as asked_to_stop:
+        workers = team.join(lambda: bool(asked_to_stop))
+        try:
+            with enter(workers) as session, _telling_how_to_go_on(session.directory):
+                return _run(session)
+        except WorkerLostError as error:
+            tell_error(str(error))
+            sys.exit(WORKER_LOST)  # at once, past `told`: torchrun is to start the workers anew
+
+
+def _run(session: Session) -> int:
+    """Trains from where the directory stands, with progress; writes the report."""
+    from noiseless.report import live, page, summary
+    from noiseless.run.train import Diverged, Interrupted, Progress
+    from noiseless.run.train import train as train_to_end
+
+    experiment, directory = session.experiment, session.directory
+    recipe, workers = experiment.config.recipe, experiment.workers
+    blocks = -(-len(experiment.train) // recipe.block)
+    note = f", {workers.count} workers" if workers.count > 1 else ""
+    if workers.count > blocks:
+        note += f" for {blocks} blocks: {workers.count - blocks} of them have nothing to do"
+    console.print(
+        f"{recipe.name}: {recipe.model} ({len(experiment.space):,} parameters) on {recipe.data}"
+        f" ({len(experiment.train):,} training images), {recipe.steps} steps,"
+        f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}{note}"
+    )
+    try:
+        with live.Live(console) as shown:
+            progress = Progress(
+                on_row=lambda row: shown.advance(recipe.name, recipe.steps, row),
+                on_message=lambda text: console.print(text, style="yellow"),
+            )
+            train_to_end(experiment, directory, progress)
+    except Diverged as error:
+        if first_worker():
+            tell_error(str(error))
+        return DIVERGED
+    except Interrupted as stopped:
+        console.print(str(stopped))
+        return INTERRUPTED
+    if workers.rank == 0:
+        runs = summary.read([directory])
+        console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
+        page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data}")
+        console.print(f"report: {directory.path / 'report.html'}")
+    return 0
+
+
+@contextmanager
+def _telling_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
+    """A full disk and its like end a run with what could not be written, and the command that goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = error.filename or str(directory.path)
+        command = "report" if directory.model.exists() else "resume"
+        raise ValueError(f"{message(error)}. Then go on with: noiseless {command} {directory.path}") from error

@@ -1,0 +1,102 @@
+"""What runs come to: one line a recipe, mean and spread over its seeds, nothing averaged that is not alike."""
+
+import json
+import statistics
+
+import pytest
+from rich.console import Console
+from small_runs import copy, npz, run, small_recipe
+
+from noiseless.report import summary
+from noiseless.run.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def directories(data, tmp_path_factory):
+    """Two seeds of fb and one of sgd, each with two steps."""
+    path = tmp_path_factory.mktemp("runs")
+    return [
+        run(path / f"{name}-{seed}", small_recipe(data, name, seed=seed, steps=2))
+        for name, seed in (("fb", 0), ("sgd", 0), ("fb", 1))
+    ]
+
+
+def test_runs_are_grouped_by_recipe_in_the_order_of_appearance(directories):
+    groups = summary.by_recipe(summary.read(directories))
+    assert [(g.name, [r.seed for r in g.runs]) for g in groups] == [("fb", [0, 1]), ("sgd", [0])]
+
+
+def test_a_line_holds_mean_and_sample_standard_deviation_over_seeds(directories):
+    fb, sgd = summary.by_recipe(summary.read(directories))
+    cells = dict(zip(summary.HEADINGS, fb.cells(), strict=True))
+    last = [directory.rows()[-1] for directory in (directories[0], directories[2])]
+    accuracies = [100 * row["test_accuracy"] for row in last]
+    losses = [row["train_loss"] for row in last]
+    mean, spread = statistics.mean(accuracies), abs(accuracies[0] - accuracies[1]) / 2**0.5  # of two values
+    assert cells["test accuracy %"] == f"{mean:.2f} ± {spread:.2f}"
+    assert cells["train loss"] == f"{sum(losses) / 2:.4f} ± {abs(losses[0] - losses[1]) / 2**0.5:.4f}"
+    assert (cells["row"], cells["steps"], cells["passes"], cells["seeds"]) == ("fb", "2", "2", "2")
+    seconds = [sum(row["seconds"] for row in directory.rows()) for directory in (directories[0], directories[2])]
+    assert cells["seconds"] == f"{sum(seconds) / 2:.1f}"
+    assert "±" not in "".join(sgd.cells())
+
+
+def test_runs_of_one_name_with_other_settings_are_not_seeds_of_one_line(data, directories, tmp_path):
+    other = run(tmp_path / "other", small_recipe(data, "fb", seed=2, steps=2, lr=0.7))
+    lines = summary.by_recipe(summary.read([directories[0], other]))
+    assert len(lines) == 2
+    assert [line.name for line in lines] == ["fb (lr 0.1)", "fb (lr 0.7)"]
+
+
+def test_the_same_recipe_with_the_same_seed_is_not_two_seeds(directories):
+    runs = summary.read([directories[0], directories[2], directories[0]])
+    with pytest.raises(ValueError, match=r"the same recipe with the same seed 0.*give one of them"):
+        summary.by_recipe(runs)
+
+
+def test_a_row_without_its_numbers_is_refused(directories, tmp_path):
+    directory = copy(directories[0], tmp_path / "run")
+    directory.metrics.write_text('{"step": 0, "lr": 1}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has a row without gradient_norm, parameter_norm"):
+        summary.read([directory])
+
+
+def test_an_unfinished_run_is_marked_and_its_last_evaluation_used(data, tmp_path):
+    recipe = small_recipe(data, "fb", steps=20)  # evaluated every other step
+    directory = run(tmp_path / "run", recipe, stop_after=4)
+    (line,) = summary.by_recipe(summary.read([directory]))
+    cells = dict(zip(summary.HEADINGS, line.cells(), strict=True))
+    assert (cells["row"], cells["steps"]) == ("fb (unfinished)", "5")
+    assert cells["test accuracy %"] == f"{100 * directory.rows()[3]['test_accuracy']:.2f}"
+    assert "test_accuracy" not in directory.rows()[4]
+
+
+def test_a_run_without_any_evaluation_has_a_dash(data, tmp_path):
+    directory = run(tmp_path / "run", small_recipe(data, "fb", steps=20), stop_after=0)
+    (line,) = summary.by_recipe(summary.read([directory]))
+    assert line.cells()[3] == "-"
+
+
+def test_a_run_without_rows_is_refused(tmp_path, directories):
+    (tmp_path / "config.json").write_text((directories[0].path / "config.json").read_text())
+    with pytest.raises(ValueError, match="no finished step yet"):
+        summary.read([RunDirectory(tmp_path)])
+
+
+def test_the_table_and_the_line_for_the_terminal(directories):
+    runs = summary.read(directories)
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(summary.table(summary.by_recipe(runs), "two rows"))
+    text = shown.get()
+    assert "two rows" in text
+    assert all(cell in text for line in summary.by_recipe(runs) for cell in line.cells())
+    line = summary.line(runs[1])
+    row = directories[1].rows()[-1]
+    assert f"2 steps       2 passes  test accuracy {row['test_accuracy']:.2%}" in line
+    assert json.dumps(row["train_loss"])[:5] in line

@@ -1,0 +1,101 @@
+"""A real process that is interrupted or killed: it leaves a run that goes on to the same bits."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from small_runs import go_on, record, small_recipe, start_program
+from small_runs import run as run_here
+
+from noiseless.commands.interrupt import noted
+from noiseless.run.directory import RunDirectory
+
+STEPS = 25
+FLAGS = ("--model", "resnet8", "--steps", STEPS, "--block", 16, "--warmup", 1, "--horizon", 4, "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """Digest and rows of the run that nobody disturbed."""
+    recipe = small_recipe(data, steps=STEPS)
+    return record(run_here(tmp_path_factory.mktemp("undisturbed") / "run", recipe))
+
+
+def begin(data, path, *flags):
+    """Starts the run in a process of its own and waits until it has done a few steps."""
+    program = start_program(
+        "train", "fb-practice", "--form", "small", "--data", data, *FLAGS, "--run-dir", path, *flags
+    )
+    directory, limit = RunDirectory(path), time.monotonic() + 60
+    while len(directory.rows()) < 3:
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    return program, directory
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(number, data, tmp_path, undisturbed):
+    program, directory = begin(data, tmp_path / "run")
+    program.send_signal(number)
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 130, (out, err)
+    assert "Traceback" not in out + err
+    assert f"noiseless resume {directory.path}" in out + err
+    rows = directory.rows()
+    assert 3 <= len(rows) < STEPS
+    assert (directory.checkpoints / f"step-{len(rows):08d}.json").exists()
+    assert not directory.model.exists()
+    go_on(directory)
+    assert record(directory) == undisturbed
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.11])
+def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbed):
+    # a checkpoint after every step: the kill may strike in the middle of writing one
+    program, directory = begin(data, tmp_path / "run", "--checkpoint-seconds", 0)
+    time.sleep(delay)
+    program.kill()
+    program.communicate(timeout=60)
+    assert program.returncode == -signal.SIGKILL
+    assert not directory.model.exists()
+    go_on(directory)
+    assert record(directory) == undisturbed
+
+
+def test_a_second_interrupt_ends_the_program_at_once():
+    """Another process, as the second one ends what it hits."""
+    program = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"ready\n"
+    program.send_signal(signal.SIGINT)
+    assert program.stdout.readline() == b"asked to stop\n"
+    program.send_signal(signal.SIGTERM)
+    out, err = program.communicate(timeout=60)
+    assert (out, program.returncode) == (b"forced\n", 0)
+    assert b"once more to stop at once" in err
+
+
+WAITING = """
+import time
+from noiseless.commands.interrupt import noted
+try:
+    with noted() as asked:
+        print("ready", flush=True)
+        while not asked:
+            time.sleep(0.01)
+        print("asked to stop", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("forced")
+"""
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with noted() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == [signal.SIGTERM]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,73 @@
+"""A loss that is not finite: the run stops at that step, says where it stood, and keeps finite checkpoints."""
+
+import json
+import re
+
+import pytest
+import safetensors.torch
+import torch
+from small_runs import call, refused
+
+from noiseless.run import checkpoint
+from noiseless.run.directory import RunDirectory
+
+FLAGS = ("--clip", "None", "--warmup", "0", "--threads", "1", "--model", "resnet8", "--block", "16", "--steps", "5")
+
+
+def all_finite(state):
+    return all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+@pytest.mark.parametrize("recipe", ["fb", "fb-regularized", "sgd"])
+@pytest.mark.parametrize("lr", [1e4, 1e12, 1e30])
+def test_a_run_that_diverges_stops_with_a_diagnosis_and_finite_checkpoints(recipe, lr, data, tmp_path):
+    path = tmp_path / "run"
+    answer = call("train", recipe, "--data", data, *FLAGS, "--lr", lr, "--run-dir", path, "--checkpoint-seconds", 0)
+    directory = RunDirectory(path)
+    if lr < 1e30 and answer.code == 0:  # a large rate may be survived, but then with finite numbers
+        assert all_finite(directory.state())
+    else:
+        assert answer.code == 3
+        assert "Traceback" not in answer.out + answer.err
+        found = re.search(r"not finite at step (\d+).*lr (\S+), gradient norm (\S+?)\. ", answer.err)
+        assert found, answer.err
+        assert int(found[1]) == len(directory.rows())
+        assert float(found[2]) > 0
+        assert str(directory.checkpoints) in answer.err
+        assert not directory.model.exists()
+    for file in directory.checkpoints.glob("*.json"):
+        assert all_finite(checkpoint.read(file)[1]["model"]), file.name
+
+
+def test_each_row_of_a_run_that_diverged_is_strict_json(data, tmp_path):
+    path = tmp_path / "run"
+    answer = call("train", "fb", "--data", data, *FLAGS, "--lr", 1e30, "--evaluate-every", 1, "--run-dir", path)
+    assert answer.code == 3
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON: other readers of metrics.jsonl stop there")
+
+    for line in (path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+def test_the_diverged_run_can_be_asked_for_its_last_good_state(data, tmp_path):
+    path = tmp_path / "run"
+    assert call("train", "fb", "--data", data, *FLAGS, "--lr", 1e30, "--run-dir", path).code == 3
+    digest = call("digest", path)
+    assert digest.code == 0
+    assert re.fullmatch(r"[0-9a-f]{64}\n", digest.out)
+    assert "has not ended" in digest.err
+    again = call("resume", path)
+    assert again.code == 3
+    assert "not finite" in again.err
+
+
+def test_initial_parameters_that_are_not_finite_are_refused(data, tmp_path, practice):
+    state = practice.state()
+    state["fc.bias"] = torch.full_like(state["fc.bias"], torch.nan)
+    safetensors.torch.save_file(state, tmp_path / "nan.safetensors")
+    refused(
+        "train", "--data", data, "--model", "resnet8", "--init", tmp_path / "nan.safetensors", "--block", 16,
+        names=("nan.safetensors", "fc.bias", "NaN"),
+    )  # fmt: skip

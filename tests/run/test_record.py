@@ -1,0 +1,158 @@
+"""The record of a run: rows, resolved config, environment; equal runs have equal digests."""
+
+import json
+import math
+import re
+from dataclasses import fields
+
+import pytest
+import torch
+from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recipe
+
+from noiseless.run import checkpoint
+from noiseless.run.config import Config, Recipe, Settings
+from noiseless.run.directory import RunDirectory
+from noiseless.run.evaluate import score
+
+ALWAYS = {
+    "step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm", "penalty", "clipped",
+    "seconds",
+}  # fmt: skip
+EVALUATED = {"test_loss", "test_accuracy"}
+
+
+def test_each_step_has_one_row_with_its_numbers(practice):
+    rows = [json.loads(line) for line in practice.metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert [row["passes"] for row in rows] == [2, 4, 6]
+    # evaluated every 2 steps, and after the last
+    assert [set(row) for row in rows] == [ALWAYS, ALWAYS | EVALUATED, ALWAYS | EVALUATED]
+    for row in rows:
+        assert all(math.isfinite(value) for value in row.values())
+        assert row["seconds"] > 0
+        assert row["gradient_norm"] > 0
+        assert (row["train_accuracy"] * IMAGES).is_integer()
+
+
+def test_the_learning_rate_is_the_schedules(practice):
+    # warm-up of one step from 0 to 0.8, then the cosine with horizon 4 begins at its peak
+    assert [row["lr"] for row in practice.rows()] == [0.0, 0.8, 0.8]
+
+
+def test_the_first_row_is_the_sweep_at_the_initial_parameters(practice):
+    experiment = prepare(practice.config().recipe)
+    (objective,) = experiment.regime.objectives(0)
+    found, row = objective.evaluate(), practice.rows()[0]
+    assert row["train_loss"] == found.loss
+    assert row["train_accuracy"] == found.hits / IMAGES
+    assert row["gradient_norm"] == pytest.approx(found.gradient.double().norm().item(), rel=1e-12)
+    assert row["penalty"] == found.penalty == 0.0  # the warm-up begins at lr 0, which is the penalty's scale
+    assert row["clipped"] == (row["gradient_norm"] > 0.25)
+
+
+def test_gradient_norms_are_those_before_clipping_and_the_penalty_is_reported(practice):
+    later = practice.rows()[1:]
+    assert all(row["clipped"] == 1 for row in later)
+    assert all(row["gradient_norm"] > 0.25 for row in later)
+    assert all(row["penalty"] > 0 for row in later)
+
+
+def test_the_last_row_belongs_to_the_final_parameters(practice):
+    last, state = practice.rows()[-1], practice.state()
+    experiment = prepare(practice.config().recipe)
+    experiment.model.load_state_dict(state)
+    names = experiment.space.names
+    norm = math.sqrt(sum(state[name].double().square().sum().item() for name in names))
+    assert last["parameter_norm"] == pytest.approx(norm, rel=1e-12)
+    found = score(experiment.model, experiment.test)
+    assert (last["test_loss"], last["test_accuracy"]) == (found.loss, found.accuracy)
+    assert (found.accuracy * TESTED).is_integer()
+
+
+def test_a_stochastic_row_is_the_mean_over_its_updates(data, tmp_path):
+    row = run(tmp_path / "run", small_recipe(data, "sgd", steps=1, warmup=1, clip=1e-3)).rows()[0]
+    assert row["passes"] == 1
+    assert row["clipped"] == 1.0
+    assert (row["train_accuracy"] * IMAGES) == pytest.approx(round(row["train_accuracy"] * IMAGES), abs=1e-9)
+
+
+def test_the_config_is_fully_resolved(practice):
+    written = json.loads((practice.path / "config.json").read_text())
+    assert set(written["recipe"]) == {f.name for f in fields(Recipe)}
+    assert set(written["settings"]) == {f.name for f in fields(Settings)}
+    recipe, settings = written["recipe"], written["settings"]
+    pixels = torch.tensor(arrays()["x_train"]).double() / 255
+    assert recipe["mean"] == [pytest.approx(pixels.mean().item(), rel=1e-12)]
+    assert recipe["std"] == [pytest.approx(pixels.std(correction=0).item(), rel=1e-12)]
+    assert (recipe["norm_block"], recipe["horizon"]) == (16, 4)
+    assert (settings["threads"], settings["evaluate_every"]) == (1, 2)
+    assert settings["chunk"] >= 1
+    assert settings["run_dir"] == str(practice.path)
+    assert [k for k, v in recipe.items() if v is None] == ["init", "block_clip"]
+    assert None not in settings.values()
+
+
+def test_the_config_is_read_back_as_it_was_written(practice):
+    config = practice.config()
+    assert Config.from_json(json.loads(json.dumps(config.as_json()))) == config
+    assert isinstance(config.recipe.mean, tuple)
+
+
+@pytest.mark.parametrize("change", [lambda c: c["recipe"].pop("lr"), lambda c: c["recipe"].update(flux=1)])
+def test_a_config_of_another_version_is_refused_by_field(practice, change):
+    values = json.loads(json.dumps(practice.config().as_json()))
+    change(values)
+    with pytest.raises(ValueError, match=r"another version: (lr|flux) missing or unknown"):
+        Config.from_json(values)
+
+
+def test_the_environment_says_what_the_bits_depend_on(practice):
+    found = json.loads((practice.path / "environment.json").read_text())
+    assert found["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    for key in ("noiseless", "python", "platform", "processor", "device", "threads", "data_sha256", "command"):
+        assert found[key], key
+    assert found["threads"] == 1
+    assert re.fullmatch(r"[0-9a-f]{64}", found["data_sha256"])
+    assert "git_revision" in found
+
+
+def test_equal_runs_have_equal_digests_and_rows(practice, data, tmp_path):
+    again = run(tmp_path / "again", small_recipe(data), evaluate_every=2)
+    assert record(again) == record(practice)
+
+
+def test_another_seed_has_another_digest(practice, data, tmp_path):
+    other = run(tmp_path / "other", small_recipe(data, seed=1), evaluate_every=2)
+    assert record(other)[0] != record(practice)[0]
+
+
+def test_evaluations_and_checkpoints_change_nothing(practice, data, tmp_path):
+    plain = run(tmp_path / "plain", small_recipe(data), checkpoint_seconds=1000, evaluate_every=3)
+    assert record(plain)[0] == record(practice)[0]
+
+
+def test_a_digest_is_over_names_dtypes_shapes_and_bytes():
+    base = {"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.int64)}
+    digests = {
+        checkpoint.digest(tensors)
+        for tensors in (
+            base,
+            {"a": base["a"], "c": base["b"]},
+            {"a": base["a"].reshape(2, 2), "b": base["b"]},
+            {"a": base["a"].double(), "b": base["b"]},
+            {"a": torch.tensor([0.0, 1, 2, 3.0000002]), "b": base["b"]},
+            {"a": -base["a"], "b": base["b"]},
+        )
+    }
+    assert len(digests) == 6
+    assert checkpoint.digest(dict(reversed(base.items()))) == checkpoint.digest(base)
+
+
+def test_a_row_that_was_cut_off_is_left_out(practice, tmp_path):
+    directory = RunDirectory(tmp_path)
+    text = practice.metrics.read_text()
+    directory.metrics.write_text(text[:-20])
+    assert directory.rows() == practice.rows()[:2]
+    directory.cut_rows(1)
+    assert directory.rows() == practice.rows()[:1]
+    assert directory.metrics.read_text().endswith("}\n")

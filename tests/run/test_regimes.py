@@ -1,0 +1,143 @@
+"""Regimes: which examples each step sees, in which order and view, and what it costs in passes."""
+
+import pytest
+import small_runs
+import torch
+from small_runs import IMAGES, prepare, small_recipe
+
+from noiseless import keyed
+from noiseless.optim import take_step
+
+
+def seen(experiment, step):
+    """The examples of each objective of a step: a list of (images [n, C, H, W], labels [n])."""
+    parts = []
+    for objective in experiment.regime.objectives(step):
+        risk = getattr(objective, "risk", objective)
+        batches = [(b.inputs[0].flatten(0, 1), b.target.flatten()) for b in risk.batches(1)]
+        parts.append(tuple(torch.cat(column) for column in zip(*batches, strict=True)))
+    return parts
+
+
+def ordered(images):
+    """The rows of [n, ...] in an order that depends on their contents alone."""
+    flat = images.flatten(1)
+    return torch.stack(sorted(flat, key=lambda image: image.tolist()))
+
+
+def plain(data):
+    """The training images of a set as a run without augmentation sees them, in their order."""
+    experiment = prepare(small_recipe(data, "fb", augment="none"))
+    return experiment.train.take(torch.arange(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["fb", "fb-regularized"])
+def test_the_full_batch_is_one_objective_with_each_example_once_in_order(data, name):
+    experiment = prepare(small_recipe(data, name, augment="none"))
+    for step in (0, 2):
+        (found,) = seen(experiment, step)
+        assert all(map(torch.equal, found, plain(data)))
+
+
+def test_blocks_hold_the_asked_examples_and_the_last_may_be_short(data):
+    experiment = prepare(small_recipe(data, "fb", augment="none", block=20))
+    (objective,) = experiment.regime.objectives(0)
+    assert [batch.target.shape[1] for batch in objective.batches(1)] == [20, 20, 8]
+
+
+def test_fresh_augmentation_differs_each_step_and_is_a_function_of_the_step(data):
+    experiment = prepare(small_recipe(data, "fb", padding=1))
+    first, second = seen(experiment, 0)[0][0], seen(experiment, 1)[0][0]
+    changed = (first != second).flatten(1).any(1).double().mean()
+    # a crop has 9 places, so 1 image in 9 stays where it is: far from 48 of 48, far from none
+    assert changed > 0.7
+    assert torch.equal(seen(experiment, 1)[0][0], second)
+    assert not torch.equal(seen(prepare(small_recipe(data, "fb", padding=1, seed=1)), 1)[0][0], second)
+
+
+def test_a_fixed_set_of_copies_repeats_and_holds_that_many_views_of_each_image(data):
+    experiment = prepare(small_recipe(data, "fb", padding=1, copies=3))
+    ((images, labels),) = seen(experiment, 0)
+    assert len(images) == 3 * IMAGES
+    assert torch.equal(seen(experiment, 5)[0][0], images)
+    copies = images.reshape(3, IMAGES, *images.shape[1:])
+    assert not torch.equal(copies[0], copies[1])
+    assert not torch.equal(copies[1], copies[2])
+    assert torch.equal(labels.reshape(3, IMAGES)[2], plain(data)[1])
+
+
+def test_a_stochastic_step_visits_one_copy_of_a_fixed_set_in_turn(data):
+    fixed = prepare(small_recipe(data, "fb", padding=1, copies=2))
+    copies = seen(fixed, 0)[0][0].reshape(2, IMAGES, -1)
+    stochastic = prepare(small_recipe(data, "sgd", padding=1, copies=2))
+    for step in range(3):
+        visited = torch.cat([images for images, _ in seen(stochastic, step)])
+        assert torch.equal(ordered(visited), ordered(copies[step % 2]))
+
+
+def test_shuffling_gives_the_same_examples_in_another_order_each_step(data):
+    experiment = prepare(small_recipe(data, "fb-practice", augment="none"))
+    images, labels = plain(data)
+    orders = [seen(experiment, step)[0] for step in range(3)]
+    for found, _ in orders:
+        assert torch.equal(ordered(found), ordered(images))
+    assert not any(torch.equal(a[0], b[0]) for a, b in zip(orders, [*orders[1:], (images, labels)], strict=True))
+    order = keyed.permutation(0, "shuffle", 1, IMAGES)
+    assert torch.equal(orders[1][1], labels[order])
+
+
+def test_the_stochastic_regime_visits_each_example_once_a_step_in_another_order(data):
+    experiment = prepare(small_recipe(data, "sgd", augment="none", block=20))
+    images, _ = plain(data)
+    steps = [seen(experiment, step) for step in range(2)]
+    for parts in steps:
+        assert [len(x) for x, _ in parts] == [20, 20, 8]
+        assert torch.equal(ordered(torch.cat([x for x, _ in parts])), ordered(images))
+    assert not torch.equal(steps[0][0][0], steps[1][0][0])
+
+
+def test_with_replacement_examples_are_keyed_draws(data):
+    experiment = prepare(small_recipe(data, "sgd", augment="none", replacement=True))
+    images, _ = plain(data)
+    for step in (0, 1):
+        drawn = keyed.integers(0, "replacement", step, torch.arange(IMAGES), IMAGES)
+        assert torch.equal(torch.cat([x for x, _ in seen(experiment, step)]), images[drawn])
+        assert len(drawn.unique()) < IMAGES
+
+
+def test_the_regime_switches_at_its_step(data):
+    experiment = prepare(small_recipe(data, "sgd", regime="switch", switch=2))
+    assert [len(seen(experiment, step)) for step in range(4)] == [3, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "passes"),
+    [
+        ("sgd", {}, 1),
+        ("sgd", {"block": 20}, 1),
+        ("sgd", {"replacement": True}, 1),
+        ("sgd", {"copies": 3}, 1),
+        ("sgd", {"penalty": 0.5}, 2),
+        ("fb", {}, 1),
+        ("fb", {"copies": 3}, 3),
+        ("fb-clipped", {}, 1),
+        ("fb-practice", {}, 2),
+        ("fb-practice", {"copies": 3}, 6),
+        # "the full gradient's penalty needs a sweep to get g first; cost 3 passes" (PAPER.md)
+        ("fb-practice", {"full_penalty": 0.5}, 3),
+        ("fb-practice", {"penalty_method": "central"}, 3),
+    ],
+)
+def test_passes_of_a_step(data, name, changes, passes):
+    experiment = prepare(small_recipe(data, name, **changes))
+    spent = sum(
+        take_step(experiment.optimizer, objective, experiment.transform, None, 1).passes
+        for objective in experiment.regime.objectives(1)
+    )
+    assert spent == pytest.approx(passes, rel=1e-12)  # thirds of a pass do not add up exactly in binary
+
+
+def test_a_run_counts_its_passes_over_the_switch(data, tmp_path):
+    recipe = small_recipe(data, "sgd", regime="switch", switch=1, copies=2)
+    rows = small_runs.run(tmp_path / "run", recipe).rows()
+    assert [row["passes"] for row in rows] == [1, 3, 5]

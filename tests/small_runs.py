@@ -1,0 +1,155 @@
+"""Small real runs for the tests of run/, report/ and the command line: tiny data, commands in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from noiseless import cli, keyed
+from noiseless.run import checkpoint
+from noiseless.run.build import Experiment, build, rebuild
+from noiseless.run.config import Config, Recipe, Settings
+from noiseless.run.directory import RunDirectory, environment
+from noiseless.run.recipes import row
+from noiseless.run.train import Interrupted, Progress, train
+
+IMAGES, TESTED, CLASSES, SIDE = 48, 20, 4, 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+def arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    """Keyed noise on a level that tells the class: 48 training and 20 test images of 8x8, 4 classes."""
+    made: dict[str, np.ndarray] = {}
+    for part, count in (("train", IMAGES), ("test", TESTED)):
+        labels = keyed.integers(seed, f"labels-{part}", 0, torch.arange(count), CLASSES)
+        labels[:CLASSES] = torch.arange(CLASSES)  # each class is there
+        pixels = keyed.integers(seed, f"pixels-{part}", 0, torch.arange(count * SIDE**2), 128).reshape(-1, SIDE, SIDE)
+        made[f"x_{part}"] = (pixels + 40 * labels[:, None, None]).clamp(max=255).numpy().astype(np.uint8)
+        made[f"y_{part}"] = labels.numpy()
+    return made
+
+
+def npz(path: Path, **changes: np.ndarray) -> str:
+    """Writes the tiny data, some arrays replaced, and gives the value of --data."""
+    np.savez(path, **(arrays() | changes))
+    return f"npz:{path}"
+
+
+def call(*arguments: object) -> Answer:
+    """A command line, run in this process; handlers and threads that it sets are put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads = torch.get_num_threads()
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = cli.run([str(a) for a in arguments])
+            except SystemExit as asked:  # the parser's own way out, which main() lets through
+                code = asked.code if isinstance(asked.code, int) else 1
+    finally:
+        torch.set_num_threads(threads)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object, names: tuple[object, ...]) -> str:
+    """Asserts that a command is refused as the design asks, and gives the message.
+
+    Exit code 2, one line on standard error with each of `names` in it, nothing that looks like a traceback.
+    """
+    answer = call(*arguments)
+    assert answer.code == 2, answer
+    assert "Traceback" not in answer.out + answer.err
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, answer.err
+    for name in names:
+        assert str(name) in lines[0], lines[0]
+    return lines[0]
+
+
+def start_program(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.Popen[str]:
+    """The real program in a process of its own."""
+    command = [sys.executable, "-m", "noiseless", *(str(a) for a in arguments)]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1"} | environ
+    return subprocess.Popen(
+        command, cwd=cwd, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def words(text: str) -> str:
+    """Text as one line, so that where a terminal breaks it does not matter."""
+    return re.sub(r"\s+", " ", text)
+
+
+def small_recipe(data: str, name: str = "fb-practice", **changes: Any) -> Recipe:
+    """A row of the ladder on tiny data: 3 steps, blocks of 16, a warm-up of one step."""
+    tiny = {"data": data, "model": "resnet8", "steps": 3, "block": 16, "warmup": 1, "horizon": 4}
+    return replace(row(name), **(tiny | changes))
+
+
+def prepare(recipe: Recipe, **settings: Any) -> Experiment:
+    """The objects of a run on one thread."""
+    return build(Config(recipe, Settings(threads=1, **settings)))
+
+
+def run(path: Path, recipe: Recipe, stop_after: int | None = None, **settings: Any) -> RunDirectory:
+    """A new run to its end, or asked to stop once a step is done."""
+    experiment = prepare(recipe, run_dir=str(path), **settings)
+    directory = RunDirectory(path)
+    done: list[int] = []
+    progress = Progress(
+        on_row=lambda row: done.append(row["step"]), stop=lambda: stop_after is not None and done[-1] >= stop_after
+    )
+    with (
+        directory.created(experiment.config, environment(experiment.config, experiment.data_sha256, ["test"])),
+        contextlib.suppress(Interrupted),
+    ):
+        train(experiment, directory, progress)
+    return directory
+
+
+def go_on(directory: RunDirectory) -> list[str]:
+    """Resumes a run to its end, in fresh objects; gives the messages."""
+    messages: list[str] = []
+    with directory.locked():
+        train(rebuild(directory), directory, Progress(on_message=messages.append))
+    return messages
+
+
+def record(directory: RunDirectory) -> tuple[str, list[dict[str, Any]]]:
+    """What two equal runs have in common: the digest, and the rows without their seconds."""
+    rows = [{k: v for k, v in each.items() if k != "seconds"} for each in directory.rows()]
+    assert directory.model.exists()
+    return checkpoint.digest(directory.state()), rows
+
+
+def copy(directory: RunDirectory, path: Path) -> RunDirectory:
+    """A copy of a run, to be damaged or gone on with."""
+    shutil.copytree(directory.path, path)
+    return RunDirectory(path)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Every file below a directory with its content."""
+    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}

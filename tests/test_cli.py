@@ -1,0 +1,224 @@
+"""The command line: help, flags, and what each command does on a small run."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import TESTED, call, npz, prepare, run, small_recipe, start_program, words
+
+import noiseless
+from noiseless.run.config import Recipe, Settings
+from noiseless.run.directory import RunDirectory
+from noiseless.run.evaluate import score
+from noiseless.run.recipes import LADDER
+
+COMMANDS = ("train", "reproduce", "resume", "evaluate", "report", "recipes", "digest")
+# issue 2, section 4: "Flags that must exist under these names"
+FLAGS = {
+    "--data", "--model", "--steps", "--seed", "--run-dir", "--threads", "--init", "--lr", "--warmup", "--horizon",
+    "--block", "--norm-block", "--clip", "--penalty", "--augment", "--mean", "--std", "--device", "--dtype",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run by the command, and what it has printed."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    flags = ("--form", "small", "--data", data, "--steps", 3, "--block", 16, "--warmup", 1, "--horizon", 4)
+    answer = call("train", "fb-clipped", *flags, "--threads", 1, "--run-dir", path)
+    assert answer.code == 0, answer.err
+    return RunDirectory(path), answer
+
+
+def test_help_is_quick_and_imports_no_torch():
+    watch = (
+        "import sys; from noiseless.cli import run; code = run(['--help']);"
+        " print([m for m in ('torch', 'numpy', 'matplotlib', 'sklearn') if m in sys.modules], code)"
+    )
+    found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[] 0"
+    seconds = []
+    for _ in range(3):  # the best of three: a busy machine is not the program's fault
+        began = time.perf_counter()
+        program = start_program("--help")
+        out, err = program.communicate(timeout=60)
+        seconds.append(time.perf_counter() - began)
+        assert (program.returncode, err) == (0, "")
+    assert min(seconds) < 1.5  # issue 2, section 1
+    assert all(re.search(rf"^ *{command}\b", out, re.MULTILINE) for command in COMMANDS), out
+
+
+def test_the_installed_command_is_the_module():
+    program = Path(sys.executable).with_name("noiseless")
+    found = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    module = start_program("--version")
+    assert module.communicate(timeout=60)[0] == found.stdout == f"noiseless {noiseless.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_without_a_command_the_commands_are_listed(arguments):
+    answer = call(*arguments)
+    assert answer.code == 0
+    assert "noiseless reproduce --quick" in words(answer.out)
+    assert all(command in answer.out for command in COMMANDS)
+    assert "train [RECIPE] [--FLAG VALUE ...]" in words(answer.out)
+
+
+def test_the_help_keeps_commands_whole_in_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in call("--help").out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "Start with: noiseless reproduce --quick" in lines
+    assert any(line.startswith("train [RECIPE] [--FLAG VALUE ...]  ") for line in lines)
+    assert "RUN" in call("resume", "--help").out
+
+
+def documented():
+    """(flag, type, help line) of each field of Recipe and Settings, read from the source of the config."""
+    for kind in (Recipe, Settings):
+        tree = ast.parse(inspect.getsource(kind)).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for field, line in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                assert isinstance(line, ast.Expr), f"{field.target.id} has no help line"
+                yield "--" + field.target.id.replace("_", "-"), ast.literal_eval(line.value)
+
+
+def test_train_help_lists_every_field_with_type_default_and_its_line():
+    answer = call("train", "--help")
+    assert answer.code == 0
+    text = words(re.sub(r"[│─╭╮╰╯]", " ", answer.out))
+    found = dict(documented())
+    assert len(found) == len(fields(Recipe)) + len(fields(Settings))
+    for flag, line in found.items():
+        assert re.search(rf"{flag}\b", text), flag
+        assert re.sub(r"\s", "", line) in re.sub(r"\s", "", text), (flag, line)  # a long word may be broken too
+    assert re.search(r"--lr FLOAT peak learning rate \(default: 0\.8\)", text)  # fb-regularized, the default recipe
+    assert "--augment {none,crop-flip}" in text
+    assert "fb-practice" in text  # RECIPE is one of ...
+
+
+def test_the_promised_flags_exist():
+    listed = set(re.findall(r"--[a-z][a-z-]*", call("train", "--help").out))
+    assert listed >= FLAGS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command):
+    answer = call(command, "--help")
+    assert answer.code == 0
+    assert f"noiseless {command}" in words(answer.out)
+
+
+def test_defaults_are_fb_regularized_on_digits_in_the_small_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = call("train", "--steps", 1, "--threads", 1, "--seed", 5)
+    assert answer.code == 0, answer.err
+    path = Path("runs/fb-regularized-digits-resnet8-seed5")  # config.py: runs/NAME-DATA-MODEL-seedSEED
+    recipe = RunDirectory(path).config().recipe
+    assert (recipe.name, recipe.data, recipe.block, recipe.seed) == ("fb-regularized", "digits", 32, 5)
+    assert (recipe.warmup, recipe.horizon, recipe.penalty, recipe.lr) == (13, 133, 0.5, 0.8)
+    assert str(path) in answer.out
+    # a second one finds a free name, and the first stays as it was
+    before = (path / "metrics.jsonl").read_bytes()
+    assert call("train", "--steps", 1, "--threads", 1, "--seed", 5).code == 0
+    assert Path(f"{path}-2").is_dir()
+    assert (path / "metrics.jsonl").read_bytes() == before
+
+
+def test_flags_reach_the_recipe(data, tmp_path):
+    flags = {
+        "model": "resnet8", "steps": 1, "seed": 3, "threads": 1, "lr": 0.25, "warmup": 0, "horizon": 7, "block": 12,
+        "norm_block": 6, "clip": None, "penalty": 0.125, "augment": "none", "mean": 0.5, "std": 0.25, "device": "cpu",
+        "dtype": "float64",
+    }  # fmt: skip
+    given = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert call("train", "fb-clipped", "--data", data, "--run-dir", tmp_path / "run", *given).code == 0
+    made = RunDirectory(tmp_path / "run").config()
+    found = vars(made.recipe) | vars(made.settings)
+    assert {name: found[name] for name in flags} == flags | {"mean": (0.5,), "std": (0.25,)}
+
+
+def test_train_leaves_the_promised_files_and_shows_a_result(finished):
+    directory, answer = finished
+    names = {p.name for p in directory.path.iterdir()}
+    promised = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "model.safetensors", "report.html"}
+    assert promised <= names
+    assert not list(directory.path.rglob("*.tmp"))
+    assert str(directory.path / "report.html") in words(answer.out)
+    assert "recipe fb-clipped in its small form" in words(answer.out)
+    assert json.loads((directory.path / "environment.json").read_text())["command"][:3] == [
+        "noiseless", "train", "fb-clipped",
+    ]  # fmt: skip
+
+
+def test_the_command_line_is_the_library(finished, data, tmp_path):
+    directory, _ = finished
+    same = run(tmp_path / "same", small_recipe(data, "fb-clipped"))
+    assert call("digest", directory.path).out == call("digest", same.path).out
+
+
+def test_digest_is_a_hash_and_nothing_else_on_standard_output(finished):
+    answer = call("digest", finished[0].path)
+    assert (answer.code, answer.err) == (0, "")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", answer.out)
+
+
+def test_evaluate_scores_the_final_parameters_on_both_parts(finished):
+    directory, _ = finished
+    answer = call("evaluate", directory.path)
+    assert answer.code == 0
+    experiment = prepare(directory.config().recipe)
+    experiment.model.load_state_dict(directory.state())
+    experiment.model.eval()
+    with torch.no_grad():
+        x, y = experiment.test.take(torch.arange(TESTED))
+        hits = int((experiment.model(x).argmax(1) == y).sum())
+    loss = score(experiment.model, experiment.test).loss
+    assert re.search(rf"test +loss {loss:.6f} +accuracy {hits / TESTED:.4%} +\({TESTED} images\)", answer.out)
+    last = directory.rows()[-1]
+    assert (last["test_loss"], last["test_accuracy"]) == (pytest.approx(loss), hits / TESTED)
+    assert re.search(r"train +loss \d+\.\d{6} +accuracy", answer.out)
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_recipes_prints_the_ladder_as_differences(form):
+    answer = call("recipes", "--form", form)
+    assert answer.code == 0
+    assert all(re.search(rf"\b{name} ", answer.out) for name in LADDER)
+    line = next(line for line in answer.out.splitlines() if "fb-clipped" in line)
+    assert "clip 0.25" in line
+    assert "lr" not in line  # only what it replaces
+    assert re.search(rf"fb-practice.*{'3000' if form == 'paper' else '100'}.*shuffle True", answer.out)
+
+
+def test_report_of_several_runs_goes_where_it_is_asked(finished, tmp_path):
+    target = tmp_path / "both.html"
+    answer = call("report", finished[0].path, "-o", target)
+    assert answer.code == 0
+    assert target.read_text().count("<svg") == 1
+    assert str(target) in words(answer.out)
+
+
+def test_a_directory_with_brackets_in_its_name_is_printed_as_it_is(data, tmp_path):
+    flags = ("--data", data, "--model", "resnet8", "--steps", 1, "--block", 16, "--threads", 1)
+    path = tmp_path / "a[red]b"
+    answer = call("train", "fb", *flags, "--run-dir", path)
+    assert answer.code == 0
+    assert f"report: {path}/report.html" in words(answer.out)
+    path = tmp_path / "a[" / "b]"  # "[/b]" would close what is not open
+    assert call("train", "fb", *flags, "--run-dir", path).code == 0
+    assert call("evaluate", path).code == 0

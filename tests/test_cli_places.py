@@ -1,0 +1,257 @@
+"""Where a run goes: taken, foreign, unwritable and full places are refused with a remedy, and nothing there is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import call, copy, files, go_on, npz, record, refused, run, small_recipe
+
+from noiseless.run.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A finished run."""
+    return run(tmp_path_factory.mktemp("whole") / "run", small_recipe(data))
+
+
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory):
+    """The same run, stopped after its second step; tests work on copies."""
+    return run(tmp_path_factory.mktemp("stopped") / "run", small_recipe(data), stop_after=1)
+
+
+@pytest.fixture
+def train(data):
+    """The command that makes the finished run, in another place."""
+    recipe = small_recipe(data)
+    flags = [
+        part
+        for name in ("data", "model", "steps", "block", "warmup", "horizon")
+        for part in (f"--{name}", getattr(recipe, name))
+    ]
+    start = ("train", "fb-practice", "--form", "small", *flags, "--threads", 1)
+    return lambda path, *more: (*start, "--run-dir", path, *more)
+
+
+def test_a_run_of_the_same_config_is_gone_on_with_by_resume(train, stopped):
+    before = files(stopped.path)
+    refused(*train(stopped.path), names=(stopped.path, "same config", f"noiseless resume {stopped.path}"))
+    assert files(stopped.path) == before
+
+
+def test_a_run_of_another_config_is_left_alone(train, stopped):
+    before = files(stopped.path)
+    message = refused(*train(stopped.path, "--lr", 0.1), names=(stopped.path, "another config", "--run-dir"))
+    assert "resume" not in message
+    assert files(stopped.path) == before
+
+
+def test_a_directory_with_other_things_in_it_is_left_alone(train, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    stamp = tmp_path.stat().st_mtime_ns
+    refused(*train(tmp_path), names=(tmp_path, "not an empty directory", "--run-dir"))
+    assert files(tmp_path) == {"thesis.tex": b"years of work"}
+    assert tmp_path.stat().st_mtime_ns == stamp
+
+
+def test_an_empty_directory_may_be_used(train, tmp_path, whole):
+    (tmp_path / "run").mkdir()
+    assert call(*train(tmp_path / "run")).code == 0
+    assert record(RunDirectory(tmp_path / "run")) == record(whole)
+
+
+def test_what_a_start_that_was_cut_off_has_left_may_be_used(train, tmp_path, whole):
+    """A kill or a full disk before config.json is written: no run yet, and nothing that could be lost."""
+    path = tmp_path / "run"
+    (path / "checkpoints").mkdir(parents=True)
+    (path / "lock").write_text("1")
+    (path / "environment.json").write_text("{}")
+    (path / ".config.json.1.tmp").write_text("{")
+    refused("resume", path, names=(path, "is not a run", f"noiseless train --run-dir {path}"))
+    assert call(*train(path)).code == 0
+    assert record(RunDirectory(path)) == record(whole)
+
+
+def test_an_environment_of_somebody_else_is_left_alone(train, tmp_path):
+    (tmp_path / "environment.json").write_text("{}")
+    refused(*train(tmp_path), names=(tmp_path, "not an empty directory", "--run-dir"))
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_place_of_the_directory_is_left_alone(train, tmp_path, below):
+    file = tmp_path / "notes"
+    file.write_text("mine")
+    refused(*train(file / below), names=(file, "--run-dir"))
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "digest", "report"])
+def test_what_is_no_run_is_named(command, tmp_path):
+    refused(command, tmp_path, names=(tmp_path, "is not a run", "noiseless train"))
+    refused(command, tmp_path / "nowhere", names=(tmp_path / "nowhere", "does not exist"))
+    (tmp_path / "file").write_text("")
+    refused(command, tmp_path / "file", names=(tmp_path / "file", "is not a run"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+HOLDER = """
+import sys, pathlib
+from noiseless.run.directory import RunDirectory
+with RunDirectory(pathlib.Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder():
+    """Starts another process that holds a run, as long as it is not ended."""
+    started = []
+
+    def hold(path):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_that_another_live_process_holds_is_named_with_that_process(train, stopped, tmp_path, holder, whole):
+    directory = copy(stopped, tmp_path / "run")
+    process = holder(directory.path)
+    before = files(directory.path)
+    names = (directory.path, f"in use by process {process.pid}", "--run-dir")
+    refused("resume", directory.path, names=names)
+    (tmp_path / "new").mkdir()
+    other = holder(tmp_path / "new")
+    refused(*train(tmp_path / "new"), names=(tmp_path / "new", f"in use by process {other.pid}", "--run-dir"))
+    assert files(directory.path) == before
+    process.kill()  # the lock goes with the process, however it ends
+    process.wait()
+    go_on(directory)
+    assert record(directory) == record(whole)
+
+
+def test_a_run_that_is_held_can_be_read(stopped, tmp_path):
+    directory = copy(stopped, tmp_path / "run")
+    with directory.locked():
+        assert call("evaluate", directory.path).code == 0
+        assert call("digest", directory.path).code == 0
+
+
+@pytest.mark.parametrize("place", ["/proc/noiseless-run", "/sys/noiseless-run"])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="not Linux")
+def test_no_permission_to_write_names_the_place_and_the_remedy(train, place):
+    refused(*train(place), names=(place, "--run-dir"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory_names_the_place_and_the_remedy(train, tmp_path):
+    tmp_path.chmod(0o555)
+    refused(*train(tmp_path / "run"), names=(tmp_path, "--run-dir"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "metrics.jsonl",
+        "checkpoints/step-00000003.safetensors",
+        "checkpoints/step-00000003.json",
+        "model.safetensors",
+        "report.html",
+    ],
+)
+def test_a_full_disk_loses_nothing(stopped, whole, tmp_path, file):
+    """Each file is written beside its place first: a link to /dev/full there makes that write end with ENOSPC."""
+    directory = copy(stopped, tmp_path / "run")
+    target = directory.path / file
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    beside.symlink_to("/dev/full")
+    message = refused("resume", directory.path, names=("No space left on device", directory.path))
+    assert "free" in message
+    assert not beside.is_symlink()
+    if file == "report.html":
+        assert call("report", directory.path).code == 0  # the run itself had ended
+    else:
+        assert f"noiseless resume {directory.path}" in message
+        assert not directory.model.exists()
+        go_on(directory)
+    assert record(directory) == record(whole)
+
+
+def test_a_small_disk_that_fills_up_loses_nothing(train, whole, tmp_path):
+    """A real file system of 1 MiB: the third checkpoint does not fit, with 0.6 MB each."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        refused(
+            *train(disk / "run", "--checkpoint-seconds", 0, "--keep", 9),
+            names=("No space left on device", f"noiseless resume {disk / 'run'}"),
+        )
+        moved = copy(RunDirectory(disk / "run"), tmp_path / "roomy")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    go_on(moved)
+    assert record(moved) == record(whole)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"recipe": {"lr": 1}, "settings": {}}', "\xff"])
+def test_a_config_that_cannot_be_read_is_named(stopped, tmp_path, content):
+    directory = copy(stopped, tmp_path / "run")
+    (directory.path / "config.json").write_text(content, encoding="latin-1")
+    for command in ("resume", "evaluate", "report"):
+        refused(command, directory.path, names=(directory.path / "config.json",))
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]"])
+def test_an_environment_that_cannot_be_read_is_named(stopped, tmp_path, content):
+    directory = copy(stopped, tmp_path / "run")
+    file = directory.path / "environment.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    refused("resume", directory.path, names=(file,))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 100, None])
+def test_final_parameters_that_cannot_be_read_are_named(whole, stopped, tmp_path, content):
+    directory = copy(whole, tmp_path / "run")
+    if content is None:  # those of another model
+        other = run(tmp_path / "other", small_recipe(whole.config().recipe.data, "fb", norm="none", steps=1))
+        content = other.model.read_bytes()
+    directory.model.write_bytes(content)
+    refused("evaluate", directory.path, names=(directory.model,))
+
+
+def test_metrics_that_are_no_rows_are_named(stopped, tmp_path):
+    directory = copy(stopped, tmp_path / "run")
+    directory.metrics.write_text("3\n[]\n")
+    for command in ("report", "resume"):
+        refused(command, directory.path, names=(directory.metrics,))
+
+
+def test_a_run_without_a_step_has_nothing_to_report(stopped, tmp_path):
+    directory = copy(stopped, tmp_path / "run")
+    directory.metrics.write_text("")
+    refused("report", directory.path, names=(directory.path, "no finished step"))

@@ -1,0 +1,155 @@
+"""The ladder by one command: runs, table, report; finished runs are kept, and other runs are not overwritten."""
+
+import re
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_runs import arrays, call, files, npz, record, refused, run, small_recipe, start_program, words
+
+from noiseless.run.directory import RunDirectory
+from noiseless.run.ladder import execute, plan
+from noiseless.run.recipes import row
+
+ROWS, SEEDS = ("sgd", "fb"), 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+def command(data, path, *more):
+    return (
+        "reproduce", "--data", data, "--model", "resnet8", "--rows", *ROWS, "--seeds", SEEDS, "--run-dir", path, *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ladder(data, tmp_path_factory):
+    """The directory of a small ladder, and what the command has printed."""
+    path = tmp_path_factory.mktemp("ladder") / "runs"
+    program = start_program(*command(data, path), COLUMNS="120")
+    out, err = program.communicate(timeout=120)
+    assert program.returncode == 0, (out, err)
+    return path, out
+
+
+def test_each_row_with_each_seed_is_a_run_that_ended(ladder):
+    path, _ = ladder
+    runs = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
+    assert set(runs) == {f"{name}-seed{seed}" for name in ROWS for seed in range(SEEDS)}
+    for name, directory in runs.items():
+        recipe = directory.config().recipe
+        assert f"{recipe.name}-seed{recipe.seed}" == name
+        assert len(directory.rows()) == recipe.steps == row(recipe.name).steps == 10
+        assert directory.model.exists()
+
+
+def test_the_command_ends_with_a_table_and_the_path_of_a_report(ladder):
+    path, out = ladder
+    text = words(out)
+    assert f"report: {path / 'report.html'}" in text
+    for heading in ("row", "steps", "passes", "test accuracy %", "seconds", "seeds"):
+        assert heading in text
+    for name in ROWS:
+        assert len(re.findall(rf"{name} seed [01] ", text)) >= SEEDS  # one line per finished run
+        # mean and spread over the seeds
+        assert re.search(rf"│ {name} +│ +10 │ +10 │ +\d+\.\d\d ± \d+\.\d\d │.*│ +2 │", out), out
+    assert (path / "report.html").read_text().count("<svg") == 1
+
+
+def test_a_run_of_the_ladder_is_the_run_that_train_makes(ladder, tmp_path):
+    path, _ = ladder
+    inside = RunDirectory(path / "fb-seed1")
+    alone = run(tmp_path / "alone", inside.config().recipe)
+    assert record(alone) == record(inside)
+
+
+def test_finished_runs_are_kept_and_the_report_made_anew(ladder, data):
+    path, _ = ladder
+    (path / "report.html").unlink()
+    before = {name: content for name, content in files(path).items() if name != "report.html"}
+    stamps = {name: (path / name).stat().st_mtime_ns for name in before}
+    answer = call(*command(data, path))
+    assert answer.code == 0, answer.err
+    assert f"4 are kept from {path}" in words(answer.out)
+    assert "all runs" not in answer.out  # there is nothing whose progress could be shown
+    assert (path / "report.html").exists()
+    assert {name: (path / name).stat().st_mtime_ns for name in before} == stamps
+
+
+def test_a_place_with_runs_of_another_recipe_is_refused_and_left_alone(ladder, data, tmp_path):
+    path, _ = ladder
+    before = files(path)
+    other = npz(tmp_path / "other.npz")
+    refused(*command(other, path), names=(path / "sgd-seed0", "another data", "--run-dir"))
+    refused(*command(data, path, "--form", "paper"), names=("another steps", "block"))
+    assert files(path) == before
+
+
+def test_data_that_changed_under_finished_runs_are_refused(ladder, data, tmp_path):
+    """The same file name with other images in it: its finished runs are not results on these data."""
+    path = tmp_path / "runs"
+    shutil.copytree(ladder[0], path)
+    file = Path(data.removeprefix("npz:"))
+    content = file.read_bytes()
+    npz(file, x_train=arrays(seed=9)["x_train"])
+    try:
+        refused(*command(data, path), names=(file, "changed"))
+    finally:
+        file.write_bytes(content)
+
+
+def test_what_stops_a_run_is_told_as_it_is(ladder, data, tmp_path):
+    """It comes from another process, and it is not that process which was killed."""
+    path = tmp_path / "runs"
+    shutil.copytree(ladder[0], path)
+    directory = RunDirectory(path / "fb-seed1")
+    directory.model.unlink()
+    with directory.locked():
+        refused(*command(data, path), names=(directory.path, "in use by process"))
+
+
+def test_the_plan_is_each_row_with_each_seed(tmp_path):
+    jobs = plan([row("sgd"), row("fb")], 2, tmp_path)
+    assert [(job.title, job.path.name) for job in jobs] == [
+        (f"{name} seed {seed}", f"{name}-seed{seed}") for name in ROWS for seed in (0, 1)
+    ]
+    assert not any(job.finished for job in jobs)
+
+
+def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
+    path = tmp_path / "runs"
+    asked = ("reproduce", "--data", data, "--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
+    program = start_program(*asked)
+    directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
+    while not directory.rows():
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 130, (out, err)
+    assert "the same command goes on" in words(out)
+    assert "Traceback" not in out + err
+    done = len(directory.rows())
+    assert 1 <= done < 100
+    assert (directory.checkpoints / f"step-{done:08d}.json").exists()
+    assert call(*asked).code == 0
+    assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
+
+
+def test_a_row_that_diverges_is_told_and_the_others_end(data, tmp_path):
+    good = replace(small_recipe(data, "fb"), name="good")
+    wild = replace(good, name="wild", lr=1e30, warmup=0)
+    jobs = plan([wild, good], 1, tmp_path)
+    told, ended = [], {}
+    execute(jobs, 1, lambda job, row: told.append((job.title, row["step"])), lambda job, why: ended.update({job: why}))
+    assert ended[jobs[1]] is None
+    assert "not finite" in ended[jobs[0]]
+    assert [step for title, step in told if title == "good seed 0"] == [0, 1, 2]
+    assert [job.finished for job in jobs] == [False, True]
