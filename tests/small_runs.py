@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from noiseless import cli, keyed
+from noiseless.objective.workers import Alone, Workers
 from noiseless.run import checkpoint
 from noiseless.run.build import Experiment, build, rebuild
 from noiseless.run.config import Config, Recipe, Settings
@@ -108,19 +109,18 @@ def small_recipe(data: str, name: str = "fb-practice", **changes: Any) -> Recipe
     return replace(row(name), **(tiny | changes))
 
 
-def prepare(recipe: Recipe, **settings: Any) -> Experiment:
+def prepare(recipe: Recipe, workers: Workers | None = None, **settings: Any) -> Experiment:
     """The objects of a run on one thread."""
-    return build(Config(recipe, Settings(threads=1, **settings)))
+    return build(Config(recipe, Settings(threads=1, **settings)), workers)
 
 
 def run(path: Path, recipe: Recipe, stop_after: int | None = None, **settings: Any) -> RunDirectory:
     """A new run to its end, or asked to stop once a step is done."""
-    experiment = prepare(recipe, run_dir=str(path), **settings)
+    done = [-1]
+    workers = Alone(lambda: stop_after is not None and done[-1] >= stop_after)
+    experiment = prepare(recipe, workers, run_dir=str(path), **settings)
     directory = RunDirectory(path)
-    done: list[int] = []
-    progress = Progress(
-        on_row=lambda row: done.append(row["step"]), stop=lambda: stop_after is not None and done[-1] >= stop_after
-    )
+    progress = Progress(on_row=lambda row: done.append(row["step"]))
     with (
         directory.created(experiment.config, environment(experiment.config, experiment.data_sha256, ["test"])),
         contextlib.suppress(Interrupted),

@@ -17,14 +17,15 @@ SOURCE = Path(noiseless.__file__).parent
 MAY_NAME = {
     "keyed": set(),
     "errors": set(),
+    "exits": set(),
     "data": {"keyed", "errors"},
     "models": {"keyed", "errors"},
     "objective": {"keyed", "errors"},
     "optim": {"keyed", "errors", "objective"},
-    "run": {"keyed", "errors", "objective", "data", "models", "optim"},
+    "run": {"keyed", "errors", "exits", "objective", "data", "models", "optim"},
     "report": {"keyed", "errors", "objective", "data", "models", "optim", "run"},
-    "commands": {"keyed", "errors", "objective", "data", "models", "optim", "run", "report"},
-    "cli": {"errors", "commands", "noiseless"},  # `noiseless` for the version
+    "commands": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "run", "report"},
+    "cli": {"errors", "exits", "commands", "noiseless"},  # `noiseless` for the version
     "__main__": {"cli"},
     "noiseless": {"objective", "optim"},  # looked up at first use
 }

@@ -14,8 +14,8 @@ def seen(experiment, step):
     parts = []
     for objective in experiment.regime.objectives(step):
         risk = getattr(objective, "risk", objective)
-        batches = [(b.inputs[0].flatten(0, 1), b.target.flatten()) for b in risk.batches(1)]
-        parts.append(tuple(torch.cat(column) for column in zip(*batches, strict=True)))
+        blocks = [risk.examples.take(chunk.index.flatten()) for chunk in risk.blocks.chunks(1)]
+        parts.append(tuple(torch.cat(column) for column in zip(*blocks, strict=True)))
     return parts
 
 

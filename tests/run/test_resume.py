@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_runs import arrays, call, copy, files, go_on, npz, record, run, small_recipe
 
+from noiseless.objective.workers import Alone
 from noiseless.run import checkpoint
 from noiseless.run.build import rebuild
 from noiseless.run.train import Interrupted, Progress, train
@@ -48,8 +49,10 @@ def test_resume_equals_never_stopped_at_every_step(kind, data, tmp_path):
 
 def test_a_run_stopped_again_and_again_is_the_same_run(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
+    done = []
+    experiment = rebuild(directory, Alone(lambda: bool(done)))
     with pytest.raises(Interrupted, match="stopped after step 1; go on with: noiseless resume"):
-        train(rebuild(directory), directory, Progress(stop=lambda: True))
+        train(experiment, directory, Progress(on_row=done.append))
     go_on(directory)
     assert record(directory) == record(practice)
 

@@ -51,8 +51,9 @@ def train(arguments: list[str]) -> int:
     if workers > 1 and not team.in_job():
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return team.launch(workers, [*take(given, "--workers")[1], *place])
-    console.print(f"recipe {name} in its {form} form, with the flags that were given")
-    return _in_job(lambda team: session.new(config, path, ["noiseless", *given], team, again))
+    command = ["noiseless", "train", name, "--form", form, *arguments]
+    intro = f"recipe {name} in its {form} form, with the flags that were given"
+    return _in_job(lambda team: session.new(config, path, command, team, again), intro)
 
 
 def resume(arguments: list[str]) -> int:
@@ -70,7 +71,7 @@ def resume(arguments: list[str]) -> int:
     return _in_job(lambda team: session.existing(directory.path, team))
 
 
-def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]]) -> int:
+def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]], intro: str | None = None) -> int:
     """Runs a session as one of the workers of its job, or alone; gives the exit code."""
     from noiseless.objective.workers import WorkerLostError
     from noiseless.run import team
@@ -79,6 +80,8 @@ def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]]) -> int:
         workers = team.join(lambda: bool(asked_to_stop))
         try:
             with enter(workers) as session, _telling_how_to_go_on(session.directory):
+                if intro:
+                    console.print(intro)
                 return _run(session)
         except WorkerLostError as error:
             tell_error(str(error))
