@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint install
+.PHONY: help demo test lint install soak bench
 .DEFAULT_GOAL := help
 
 help:
@@ -28,4 +28,12 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not soak"
+
+# Long checks: twenty-five kills, a worker that vanishes. About half an hour.
+soak: $(VENV)/.installed
+	$(BIN)/pytest -m soak -s
+
+# What is timed, against what, in one run.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/exact_sum.py

@@ -82,7 +82,7 @@ def test_vectors_longer_than_a_slice_with_weights(dtype):
     assert torch.equal(forward.value(), backward.value())
     products = terms.double() * weights[:, None]
     bound = 7 * 2.0**-53 * products.abs().max().item()
-    for element in (0, 16_383, 16_384, 39_999):
+    for element in (0, 16_383, 16_384, 39_999):  # on both sides of the border between two slices
         exact = math.fsum(products[:, element].tolist())
         assert abs(forward.value()[element].item() - exact) <= bound
 

@@ -42,7 +42,7 @@ def test_the_full_batch_is_one_objective_with_each_example_once_in_order(data, n
 def test_blocks_hold_the_asked_examples_and_the_last_may_be_short(data):
     experiment = prepare(small_recipe(data, "fb", augment="none", block=20))
     (objective,) = experiment.regime.objectives(0)
-    assert [batch.target.shape[1] for batch in objective.batches(1)] == [20, 20, 8]
+    assert [chunk.index.shape[1] for chunk in objective.blocks.chunks(1)] == [20, 20, 8]
 
 
 def test_fresh_augmentation_differs_each_step_and_is_a_function_of_the_step(data):

@@ -36,8 +36,6 @@ WIDTH = 32
 """bits of a bin"""
 MOST_TERMS = 2**21
 """of magnitude up to 2**31 each: bins stay at most 2**52, exact in float64"""
-SLICE = 2**14
-"""elements worked on at once: buffers and bins of a slice stay in the cache"""
 LOWEST = -(1074 // WIDTH + 1)
 """bin index below every float64: where a sum starts"""
 
@@ -152,12 +150,13 @@ class ExactSum:
     def _add_one(self, term: Tensor, weight: float) -> None:
         exponent = -WIDTH * self._top
         factor, rest = _factors(exponent)
-        for start in range(0, len(term), SLICE):
-            part = term[start : start + SLICE].double()
+        size = _slice()
+        for start in range(0, len(term), size):
+            part = term[start : start + size].double()
             part = part.mul(weight * factor) if rest == 1.0 else part.mul(weight).mul_(factor).mul_(rest)
             for position in range(3):
                 whole = part.round()
-                self._bins[position, start : start + SLICE].add_(whole)
+                self._bins[position, start : start + size].add_(whole)
                 if position < 2:
                     part.sub_(whole).mul_(2.0**WIDTH)
 
@@ -175,6 +174,12 @@ def exact_total(values: Tensor) -> float:
     if special:
         return sum(special) if len(set(special)) == 1 else math.nan
     return math.fsum(listed)
+
+
+def _slice() -> int:
+    """Elements worked on at once, which changes no bit: in the cache, and enough for torch to use all threads."""
+    threads = torch.get_num_threads()
+    return 2**14 if threads == 1 else 2**16 * threads
 
 
 def _top(largest: float) -> int:
