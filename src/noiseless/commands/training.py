@@ -47,6 +47,8 @@ def train(arguments: list[str]) -> int:
     )
     from noiseless.run import session, team
 
+    if team.in_job() and not config.settings.run_dir:
+        raise ValueError("under torchrun, give --run-dir: workers that are started anew must find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
     if workers > 1 and not team.in_job():
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]

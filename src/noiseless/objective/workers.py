@@ -38,11 +38,15 @@ class WorkerLostError(RuntimeError):
 
 
 class SweepStoppedError(Exception):
-    """The sweep was asked to stop before its end. `partial` is what all workers together have summed."""
+    """The sweep was asked to stop before its end.
+
+    Attributes:
+        moved: whether an optimizer has moved the parameters, or its own state, since its step began.
+    """
 
     def __init__(self, partial: Partial):
         super().__init__(f"{int(partial.done.sum())} of {len(partial.done)} chunks are done")
-        self.partial = partial
+        self.moved = False
 
 
 class Workers(ABC):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective import Evaluation, Objective
+from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
 from noiseless.optim.transforms import State, Transform
 
@@ -55,6 +56,7 @@ def take_step(
 
     Raises:
         ValueError: if the optimizer does a line search and the gradient is not the gradient of the value.
+        SweepStoppedError: if a worker was told to stop; its `moved` says whether anything has changed by then.
     """
     refuse_line_search(optimizer, objective, transform)
     space = objective.space
@@ -80,7 +82,11 @@ def take_step(
         space.set_gradient(gradient)
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
-    optimizer.step(closure)  # type: ignore[arg-type]
+    try:
+        optimizer.step(closure)  # type: ignore[arg-type]
+    except SweepStoppedError as stopped:
+        stopped.moved = True
+        raise
     objective.accept(first)
     return Step(first, after, passes, True)
 

@@ -114,10 +114,12 @@ def _shown(recipe: Recipe, recipes: list[Recipe]) -> str:
 def table(summaries: Iterable[Summary], title: str) -> Table:
     """The summaries for the terminal."""
     made = Table(title=title)
+    rows = [summary.cells() for summary in summaries]
     for position, heading in enumerate(HEADINGS):
-        made.add_column(heading, justify="right" if position else "left", no_wrap=position == 0)
-    for summary in summaries:
-        made.add_row(*summary.cells())
+        widest = max((len(row[position]) for row in rows), default=0)  # headings may break, figures may not
+        made.add_column(heading, justify="right" if position else "left", min_width=widest)
+    for row in rows:
+        made.add_row(*row)
     return made
 
 

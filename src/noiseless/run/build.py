@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,12 +156,16 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"there is no device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        # of torchrun's workers on a node, each has its own
+        number = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
+        if number >= torch.cuda.device_count():
+            seen = torch.cuda.device_count()
+            raise ValueError(f"there is no device cuda:{number}: torch sees {seen} CUDA devices; use --device cpu")
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
     return device
 
 

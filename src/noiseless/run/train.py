@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import Step, take_step
@@ -66,7 +64,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             lr = experiment.schedule(step)
             for group in experiment.optimizer.param_groups:
                 group["lr"] = lr
-            before, updates = experiment.space.theta.clone(), []
+            updates: list[Step] = []
             try:
                 for number, objective in enumerate(experiment.regime.objectives(step)):
                     taken = take_step(experiment.optimizer, objective, experiment.transform, transformed, step)
@@ -75,7 +73,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                         raise Diverged(_diagnosis(taken, step, number, lr, directory.path))
                     transformed = taken.transformed
             except SweepStoppedError as stopped:
-                if torch.equal(before, experiment.space.theta):  # else the step is computed from its start again
+                if not updates and not stopped.moved:  # else the step is computed from the last checkpoint again
                     _save(experiment, directory, step, passes, transformed)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
             passes += sum(taken.passes for taken in updates)

@@ -1,0 +1,52 @@
+"""Told to stop before any chunk of any sweep, a run resumes to the bits of one that was never stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from small_runs import go_on, record, small_recipe
+
+from noiseless.objective.workers import Alone
+from noiseless.run.build import build
+from noiseless.run.config import Config, Settings
+from noiseless.run.directory import RunDirectory, environment
+from noiseless.run.train import Interrupted, Progress, train
+
+
+def _recipe(kind, data):
+    if kind == "lbfgs":
+        made = small_recipe(data, "fb", optimizer="LBFGS", lr=0.5, schedule="constant", steps=2, warmup=0)
+        return replace(made, momentum=None, nesterov=None, weight_decay=None, optimizer_options="max_iter=3")
+    # sgd has a warm-up: at its first step the parameters stay where they are, but momentum and buffers do not
+    return small_recipe(data, kind, steps=2)
+
+
+def _run(path, recipe, chunks):
+    """A run that is told to stop once it has asked that often for a chunk; whether it did."""
+    asked = count()
+    made = build(Config(recipe, Settings(threads=1, chunk=1)), Alone(lambda: next(asked) >= chunks), path)
+    directory = RunDirectory(path)
+    with directory.created(made.config, environment(made.config, made.data_sha256, ["test"])):
+        try:
+            train(made, directory, Progress())
+        except Interrupted as stopped:
+            assert f"go on with: noiseless resume {path}" in str(stopped)
+            return directory, True
+    return directory, False
+
+
+@pytest.mark.parametrize("kind", ["fb-practice", "sgd", "lbfgs"])
+def test_a_stop_before_any_chunk_changes_no_bit(kind, data, tmp_path):
+    recipe = _recipe(kind, data)
+    directory, stopped = _run(tmp_path / "whole", recipe, 10**9)
+    assert not stopped
+    whole = record(directory)
+    for chunks in count():
+        directory, stopped = _run(tmp_path / f"after-{chunks}", recipe, chunks)
+        if not stopped:
+            break
+        go_on(directory)
+        assert record(directory) == whole, f"stopped after {chunks} chunks"
+    assert chunks >= 2 * 3  # 3 blocks, 2 steps: the loop has seen each of them
