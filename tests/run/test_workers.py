@@ -56,5 +56,5 @@ def test_more_workers_than_blocks_work_with_a_note(tmp_path):
     arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
     job = jobs.Job(jobs.command(2, *arguments, "--run-dir", str(place)), tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
-    assert "2 workers for 1 blocks: 1 of them have nothing to do" in job.log.read_text()
+    assert "2 workers for 1 blocks in 1 chunks: 1 of them have nothing to do" in job.log.read_text()
     assert (place / "model.safetensors").exists()

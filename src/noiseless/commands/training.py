@@ -98,10 +98,12 @@ def _run(session: Session) -> int:
 
     experiment, directory = session.experiment, session.directory
     recipe, workers = experiment.config.recipe, experiment.workers
-    blocks = -(-len(experiment.train) // recipe.block)
+    blocks = -(-len(experiment.train) * max(1, recipe.copies) // recipe.block)
+    chunks = -(-blocks // (experiment.config.settings.chunk or 1))
     note = f", {workers.count} workers" if workers.count > 1 else ""
-    if workers.count > blocks:
-        note += f" for {blocks} blocks: {workers.count - blocks} of them have nothing to do"
+    if workers.count > chunks:
+        note += f" for {blocks} blocks in {chunks} chunks: {workers.count - chunks} of them have nothing to do"
+        note += "; a smaller --chunk would give them some" if blocks > chunks else ""
     console.print(
         f"{recipe.name}: {recipe.model} ({len(experiment.space):,} parameters) on {recipe.data}"
         f" ({len(experiment.train):,} training images), {recipe.steps} steps,"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
-from noiseless.objective import Evaluation
+from noiseless.objective import EmpiricalRisk, Evaluation, GradientPenalty
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
@@ -48,7 +48,8 @@ class Noise:
 def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
     """Computes the gradient at a run's newest state in several ways.
 
-    Twice in the order of the blocks, in a permuted order, and in jobs of 1, 2 and 3 workers.
+    Twice in the order of the blocks, in a permuted order, and in jobs of 1, 2 and 3 workers; in chunks of at most an
+    eighth of the blocks, so that there are several to be permuted and shared.
 
     Args:
         directory: of the run.
@@ -89,7 +90,11 @@ def gradient(directory: RunDirectory, workers: Workers) -> Evaluation:
     experiment = _at_newest(directory, workers)
     step = min(_steps_done(directory), experiment.config.recipe.steps - 1)
     workers.begin(step)
-    return next(iter(experiment.regime.objectives(step))).evaluate()
+    objective = next(iter(experiment.regime.objectives(step)))
+    risk = objective.risk if isinstance(objective, GradientPenalty) else objective
+    assert isinstance(risk, EmpiricalRisk)
+    risk.chunk = min(risk.chunk, max(1, len(risk.blocks) // 8))
+    return objective.evaluate()
 
 
 def _at_newest(directory: RunDirectory, workers: Workers) -> Experiment:
