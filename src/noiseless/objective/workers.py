@@ -34,7 +34,13 @@ TIMEOUT_SECONDS = 60.0
 
 
 class WorkerLostError(RuntimeError):
-    """A worker has vanished: the others cannot finish the sweep."""
+    """A worker has vanished: the others cannot finish the sweep.
+
+    Attributes:
+        intact: whether this worker's own partial sum is still its own: not once the adding up has begun.
+    """
+
+    intact = True
 
 
 class SweepStoppedError(Exception):
@@ -174,7 +180,7 @@ class Team(Workers):
         """
         self._gather()
         done = partial.done.clone()
-        dist.all_reduce(done, dist.ReduceOp.MAX)
+        _maximum(done)
         waiting = torch.nonzero(done == 0).flatten().tolist()
         counter = f"claimed/{self._number}"
         while True:
@@ -195,8 +201,8 @@ class Team(Workers):
         self._gather()
         for part in (partial.vector, partial.statistics):
             part.reduce(_maximum, _total)
-        dist.all_reduce(partial.scalars)
-        dist.all_reduce(partial.done)
+        _total(partial.scalars)
+        _total(partial.done)
         if not partial.complete:
             raise SweepStoppedError(partial)
 
@@ -204,7 +210,7 @@ class Team(Workers):
         """Whether the flag is set at any worker."""
         self._gather()
         known = torch.tensor([flag], dtype=torch.uint8)
-        dist.all_reduce(known, dist.ReduceOp.MAX)
+        _maximum(known)
         return bool(known)
 
     def exchange(self, text: str) -> list[str]:
@@ -266,8 +272,17 @@ _STORE_GONE = "the job's store, at its first node, does not answer ({}); start t
 
 
 def _total(tensor: Tensor) -> None:
-    dist.all_reduce(tensor)
+    _reduce(tensor, dist.ReduceOp.SUM)
 
 
 def _maximum(tensor: Tensor) -> None:
-    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    _reduce(tensor, dist.ReduceOp.MAX)
+
+
+def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
+    try:
+        dist.all_reduce(tensor, operation)
+    except RuntimeError as error:
+        lost = WorkerLostError(f"a worker has vanished while sums were added up ({error})")
+        lost.intact = False
+        raise lost from error

@@ -74,8 +74,9 @@ class Snapshots(Workers):
         own = set(self._directory.glob(f"{self._name()}*"))
         try:
             self._workers.combine(partial)
-        except WorkerLostError:
-            self._write(partial)
+        except WorkerLostError as lost:
+            if lost.intact:
+                self._write(partial)
             raise
         except SweepStoppedError:
             self._write_whole(partial, own)
