@@ -25,7 +25,7 @@ def recipe(name):
     return replace(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
 
 
-def main(place, names, slow=0.0, chunk_of_last=None):
+def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):
     workers = team.join(lambda: False)
     if slow:
         take = data.Images.take
@@ -38,10 +38,16 @@ def main(place, names, slow=0.0, chunk_of_last=None):
         data.Images.take = slowly
     for name in names:
         last = chunk_of_last is not None and workers.rank == workers.count - 1
-        settings = Settings(threads=1, chunk=int(chunk_of_last) if last else 2, evaluate_every=1)
+        settings = Settings(threads=1, chunk=int(chunk_of_last) if last else 2, evaluate_every=1, check_every=1)
         with session.new(Config(recipe(name), settings), place / name, [], workers) as running:
             began = time.perf_counter()
-            train(running.experiment, running.directory, Progress())
+            theta = running.experiment.space.theta
+
+            def spoiled(row, theta=theta):  # as a machine that computes wrongly would
+                if spoil and row["step"] == 1 and workers.rank == workers.count - 1:
+                    theta[0] += spoil
+
+            train(running.experiment, running.directory, Progress(on_row=spoiled))
             if workers.rank == 0:
                 rows = [{k: v for k, v in row.items() if k != "seconds"} for row in running.directory.rows()]
                 told = {"digest": checkpoint.digest(running.directory.state()), "rows": rows}

@@ -51,6 +51,17 @@ def test_workers_that_disagree_refuse_to_start(tmp_path):
     assert not (place / "fb-clipped").exists()
 
 
+def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
+    place = tmp_path / "job"
+    place.mkdir()
+    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", "spoil=1e-6"), place / "log")
+    assert job.wait() != 0
+    log = job.log.read_text()
+    assert "the workers' parameters differ after step 1 (worker 0: " in log
+    assert ", worker 1: " in log
+    assert not (place / "fb-clipped" / "model.safetensors").exists()
+
+
 def test_more_workers_than_blocks_work_with_a_note(tmp_path):
     place = tmp_path / "run"
     arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
