@@ -113,6 +113,7 @@ def test_a_worker_that_vanishes_ends_the_others_within_a_minute(tmp_path, monkey
         started.append(_start("train", *TRAIN, "--run-dir", str(place), log=tmp_path / f"{rank}.log"))
     started[0].until(lambda: _has_snapshots(place))
     started[1].process.kill()
+    started[1].wait()
     began = time.monotonic()
     assert started[0].wait(90) == 4
     assert time.monotonic() - began < 60
