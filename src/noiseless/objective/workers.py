@@ -147,10 +147,9 @@ class Team(Workers):
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
         shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
-        # torchrun keeps its store when it starts workers anew, with the addresses of those that are gone
-        self._store = dist.distributed_c10d.PrefixStore(
-            f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared
-        )
+        # torchrun keeps its store when it starts workers anew, as many or fewer, with the addresses of those before
+        launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
+        self._store = dist.distributed_c10d.PrefixStore(launch, shared)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT)
         self._number = 0
