@@ -40,26 +40,26 @@ def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
     assert found["fb-clipped"]["seconds"] < 3 * 4 - 2
 
 
-def test_workers_that_disagree_refuse_to_start(tmp_path):
-    place = tmp_path / "job"
+def _refused(place, word):
+    """What two workers say that do not get to the end, where the last is made to differ."""
     place.mkdir()
-    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", "chunk_of_last=4"), place / "log")
+    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", word), place / "log")
     assert job.wait() != 0
-    log = job.log.read_text()
+    return job.log.read_text()
+
+
+def test_workers_that_disagree_refuse_to_start(tmp_path):
+    log = _refused(tmp_path / "job", "chunk_of_last=4")
     assert "the workers disagree" in log
     assert "--chunk: worker 0 has 2, worker 1 has 4" in log
-    assert not (place / "fb-clipped").exists()
+    assert not (tmp_path / "job" / "fb-clipped").exists()
 
 
 def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
-    place = tmp_path / "job"
-    place.mkdir()
-    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", "spoil=1e-6"), place / "log")
-    assert job.wait() != 0
-    log = job.log.read_text()
+    log = _refused(tmp_path / "job", "spoil=1e-6")
     assert "the workers' parameters differ after step 1 (worker 0: " in log
     assert ", worker 1: " in log
-    assert not (place / "fb-clipped" / "model.safetensors").exists()
+    assert not (tmp_path / "job" / "fb-clipped" / "model.safetensors").exists()
 
 
 def test_more_workers_than_blocks_work_with_a_note(tmp_path):

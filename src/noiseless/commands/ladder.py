@@ -14,6 +14,7 @@ from rich.table import Table
 from noiseless.commands.console import console
 from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
+from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.run.recipes import LADDER, differences, row
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def reproduce(arguments: list[str]) -> int:
             ladder.execute(jobs, at_once, told, ended)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the checkpoints")
-        return 130
+        return INTERRUPTED
     runs = summary.read(job.directory for job in jobs if job.directory.rows())
     console.print(summary.table(summary.by_recipe(runs), f"the ladder on {asked.data} with {asked.model}"))
     page.write(path / "report.html", runs, f"Noiseless: the paper's ladder on {asked.data}")
     console.print(f"report: {path / 'report.html'}")
-    return 3 if failed else 0
+    return DIVERGED if failed else 0
 
 
 @dataclass(frozen=True)

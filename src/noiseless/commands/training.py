@@ -55,7 +55,7 @@ def train(arguments: list[str]) -> int:
         return team.launch(workers, [*take(given, "--workers")[1], *place])
     command = ["noiseless", "train", name, "--form", form, *arguments]
     intro = f"recipe {name} in its {form} form, with the flags that were given"
-    return _in_job(lambda team: session.new(config, path, command, team, again), intro)
+    return _in_job(lambda joined: session.new(config, path, command, joined, again), intro)
 
 
 def resume(arguments: list[str]) -> int:
@@ -70,7 +70,7 @@ def resume(arguments: list[str]) -> int:
         return 0
     if workers > 1 and not team.in_job():
         return team.launch(workers, take(given, "--workers")[1])
-    return _in_job(lambda team: session.existing(directory.path, team))
+    return _in_job(lambda joined: session.existing(directory.path, joined))
 
 
 def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]], intro: str | None = None) -> int:

@@ -49,6 +49,7 @@ class BlockNorm:
             if statistics == "ema" and layer.momentum is None:
                 raise ValueError(f'{name} has momentum None (cumulative average): use statistics="average"')
         self._tracked = {name: layer for name, layer in self._layers.items() if _tracks(layer)}
+        self._lengths = [_length(layer) for layer in self._tracked.values()]
         self._recorded: dict[str, list[Tensor]] | None = None
         self.any_order = False
         """whether forwards must be differentiable more than twice, which torch's fused batch norm is not"""
@@ -92,7 +93,7 @@ class BlockNorm:
                 report = calls[0] if len(calls) == 1 else torch.stack(calls).mean(0)
                 parts += [report, report.new_ones(groups, 1)]
             else:
-                parts.append(like.new_zeros(groups, 2 * layer.num_features + 1))
+                parts.append(like.new_zeros(groups, _length(layer)))
         return torch.cat(parts, 1)
 
     def groups(self, count: int) -> list[int]:
@@ -108,21 +109,20 @@ class BlockNorm:
             total: norm blocks in the sweep.
 
         Returns:
-            float64 `[len(sizes), S]`: a count in `"average"` (the sum is divided by the examples), `m (1 - m)**later`
-            in `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that follow.
+            float64 `[len(sizes), S]`: a count in `"average"` (`write` divides by their sum), `m (1 - m)**later` in
+            `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that follow.
         """
         if self.statistics == "average":
             return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self.length)
         later = (total - 1 - torch.arange(first, first + len(sizes), dtype=torch.float64))[:, None]
-        lengths = torch.tensor([2 * layer.num_features + 1 for layer in self._tracked.values()])
         momenta = torch.tensor([float(layer.momentum or 0.0) for layer in self._tracked.values()], dtype=torch.float64)
-        momentum = momenta.repeat_interleave(lengths)
+        momentum = momenta.repeat_interleave(torch.tensor(self._lengths))
         return momentum * (1 - momentum) ** later
 
     @property
     def length(self) -> int:
         """S: numbers that a norm block reports."""
-        return sum(2 * layer.num_features + 1 for layer in self._tracked.values())
+        return sum(self._lengths)
 
     def write(self, summed: Tensor, norm_blocks: int) -> None:
         """Writes the running statistics of an accepted sweep into the layers' buffers.
@@ -133,19 +133,16 @@ class BlockNorm:
             summed: the weighted sum of the norm blocks' reports, float64 `[S]`.
             norm_blocks: norm blocks in the sweep.
         """
-        offset = 0
-        for layer in self._tracked.values():
-            features = layer.num_features
-            weight = summed[offset + 2 * features]
-            for buffer in (layer.running_mean, layer.running_var) if weight else ():
+        for layer, report in zip(self._tracked.values(), summed.split(self._lengths), strict=True):
+            mean, variance, weight = report.split((layer.num_features, layer.num_features, 1))
+            if not weight:
+                continue
+            for buffer, part in ((layer.running_mean, mean), (layer.running_var, variance)):
                 assert buffer is not None
-                part = summed[offset : offset + features]
                 ema = self.statistics == "ema"
                 buffer.copy_(buffer.double() * (1 - weight) + part if ema else part / weight)
-                offset += features
-            if weight and layer.num_batches_tracked is not None:
+            if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(norm_blocks)
-            offset += 1 if weight else 2 * features + 1
 
     def _forward(self, name: str, layer: _BatchNorm) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
@@ -181,6 +178,11 @@ class BlockNorm:
         if groups == 1:
             return normalised
         return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape)
+
+
+def _length(layer: _BatchNorm) -> int:
+    """Numbers that a layer reports: means, variances, and 1."""
+    return 2 * layer.num_features + 1
 
 
 def _tracks(layer: _BatchNorm) -> bool:

@@ -111,7 +111,7 @@ class EmpiricalRisk(Objective):
         """
         theta = self.space.theta.detach()
         examples = self.blocks.count
-        norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
+        norm_blocks = self._norm_blocks()
 
         def report(batch: Batch, partial: Partial) -> Tensor:
             found = self.block_loss.differentiate(theta, batch, record=True)
@@ -122,11 +122,10 @@ class EmpiricalRisk(Objective):
                 corrected = term.add_(corrected)
             if self.block_clip is not None:
                 corrected = _clip(corrected, self.block_clip)
-            groups = self.norm.groups(batch.target.shape[1]) * len(batch)
-            before = (batch.first - self.first) * len(self.norm.groups(self.blocks.size))
-            weights = self.norm.weights(before, groups, norm_blocks)
-            partial.statistics.add(found.statistics.flatten(0, 1), weights)
             first = batch.first - self.first
+            groups = self.norm.groups(batch.target.shape[1]) * len(batch)
+            weights = self.norm.weights(first * len(self.norm.groups(self.blocks.size)), groups, norm_blocks)
+            partial.statistics.add(found.statistics.flatten(0, 1), weights)
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
@@ -181,8 +180,11 @@ class EmpiricalRisk(Objective):
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
-        norm_blocks = sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
-        self.norm.write(evaluation.statistics, norm_blocks)
+        self.norm.write(evaluation.statistics, self._norm_blocks())
+
+    def _norm_blocks(self) -> int:
+        """Norm blocks in a sweep."""
+        return sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
 
     def _sum(self, length: int, statistics: int, chunk: int, report: Callable[[Batch, Partial], Tensor]) -> Partial:
         """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,7 +99,7 @@ def gradient(directory: RunDirectory, workers: Workers) -> Evaluation:
 
 def _at_newest(directory: RunDirectory, workers: Workers) -> Experiment:
     # without a place for snapshots: this leaves no trace in the run
-    experiment = replace(rebuild(directory, workers, snapshots=False), workers=workers)
+    experiment = rebuild(directory, workers, snapshots=False)
     experiment.model.load_state_dict(directory.state())
     experiment.model.train()
     return experiment
