@@ -21,8 +21,9 @@ from noiseless import cli, keyed
 from noiseless.objective.workers import Alone, Workers
 from noiseless.run import checkpoint
 from noiseless.run.build import Experiment, build, rebuild
-from noiseless.run.config import Config, Recipe, Settings
+from noiseless.run.config import Config, Settings
 from noiseless.run.directory import RunDirectory, environment
+from noiseless.run.recipe import Recipe
 from noiseless.run.recipes import row
 from noiseless.run.train import Interrupted, Progress, train
 

@@ -15,9 +15,10 @@ import torch
 from small_runs import TESTED, call, npz, prepare, run, small_recipe, start_program, words
 
 import noiseless
-from noiseless.run.config import Recipe, Settings
+from noiseless.run.config import Settings
 from noiseless.run.directory import RunDirectory
 from noiseless.run.evaluate import score
+from noiseless.run.recipe import Recipe
 from noiseless.run.recipes import LADDER
 
 COMMANDS = ("train", "reproduce", "resume", "evaluate", "report", "recipes", "digest")

@@ -83,7 +83,7 @@ def test_output_shapes_on_paper(name, norm):
 @pytest.mark.parametrize("size", [7, 8, 28, 32])
 @pytest.mark.parametrize("name", CHEAP)
 def test_scores_of_real_images_are_finite(name, size, channels, norm):
-    module = models.build(name, channels, 7, norm)
+    module = models.build(name, channels, 7, models.Form(norm))
     scores = module(torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(0)))
     assert scores.shape == (2, 7)
     assert scores.isfinite().all()
@@ -115,14 +115,15 @@ def test_the_shortcut_is_an_average_pool_and_a_projection():
 
 def test_norms_are_what_was_asked_for():
     kinds = {
-        norm: [type(m) for m in models.build("resnet8", 1, 10, norm).modules()] for norm in ("batch", "group", "none")
+        norm: [type(m) for m in models.build("resnet8", 1, 10, models.Form(norm)).modules()]
+        for norm in ("batch", "group", "none")
     }
     layers = 1 + 3 * 2 + 2  # stem, two a block, two projections
     assert kinds["batch"].count(nn.BatchNorm2d) == kinds["group"].count(nn.GroupNorm) == layers
     assert nn.GroupNorm not in kinds["batch"]
     assert nn.BatchNorm2d not in kinds["group"]
     assert not {nn.BatchNorm2d, nn.GroupNorm} & set(kinds["none"])
-    bare = models.build("resnet8", 1, 10, "none")
+    bare = models.build("resnet8", 1, 10, models.Form("none"))
     assert all(m.bias is not None and not m.bias.any() for m in bare.modules() if isinstance(m, nn.Conv2d))
     normed = models.build("resnet8", 1, 10)
     assert all(m.bias is None for m in normed.modules() if isinstance(m, nn.Conv2d))
@@ -130,7 +131,7 @@ def test_norms_are_what_was_asked_for():
 
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="norm"):
-        models.build("resnet8", 1, 10, "layer")
+        models.build("resnet8", 1, 10, models.Form("layer"))
 
 
 def test_initialisation_is_keyed():

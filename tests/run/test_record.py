@@ -10,9 +10,10 @@ import torch
 from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recipe
 
 from noiseless.run import checkpoint
-from noiseless.run.config import Config, Recipe, Settings
+from noiseless.run.config import Config, Settings
 from noiseless.run.directory import RunDirectory
 from noiseless.run.evaluate import score
+from noiseless.run.recipe import Recipe
 
 ALWAYS = {
     "step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm", "penalty", "clipped",
@@ -88,7 +89,7 @@ def test_the_config_is_fully_resolved(practice):
     assert (settings["threads"], settings["evaluate_every"]) == (1, 2)
     assert settings["chunk"] >= 1
     assert settings["run_dir"] == str(practice.path)
-    assert [k for k, v in recipe.items() if v is None] == ["init", "block_clip"]
+    assert [k for k, v in recipe.items() if v is None] == ["pixels", "init", "block_clip", "agc"]
     assert None not in settings.values()
 
 

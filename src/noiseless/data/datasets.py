@@ -18,11 +18,13 @@ DIGITS_TRAIN = 512
 NAMES = ("digits", "npz:FILE")
 
 
-def load(name: str) -> ImageSet:
+def load(name: str, directory: Path | None = None, pixels: int | None = None) -> ImageSet:
     """The data set of a name.
 
     Args:
         name: `digits`, or `npz:FILE` with the path of an npz file.
+        directory: of downloaded and packed sets; None: the default.
+        pixels: size to which images are resized and cropped; None: as they are.
 
     Returns:
         The images and labels.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from noiseless import keyed
 from noiseless.errors import UnknownNameError
-from noiseless.models.resnet import RESNETS, Norm, ResNet
+from noiseless.models.form import Form
+from noiseless.models.resnet import RESNETS, ResNet
 
-__all__ = ["ResNet", "build", "names"]
+__all__ = ["Form", "ResNet", "build", "names"]
 
 
 def names() -> list[str]:
@@ -19,15 +21,23 @@ def names() -> list[str]:
     return sorted(RESNETS, key=lambda name: int(name.removeprefix("resnet")))
 
 
-def build(name: str, channels: int, classes: int, norm: Norm = "batch", seed: int = 0) -> nn.Module:
+def build(
+    name: str,
+    channels: int,
+    classes: int,
+    form: Form | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """A model with initial parameters that are a function of the seed.
 
     Args:
         name: see `names`.
         channels: of the images.
         classes: outputs.
-        norm: normalisation layers.
+        form: choices that families share; None: the default.
         seed: keys the initialisation.
+        options: further arguments, for models that take some.
 
     Returns:
         The model, on the CPU in float32.
@@ -37,7 +47,5 @@ def build(name: str, channels: int, classes: int, norm: Norm = "batch", seed: in
     """
     if name not in RESNETS:
         raise UnknownNameError("model", name, names())
-    if norm not in get_args(Norm):
-        raise UnknownNameError("norm", norm, get_args(Norm))
     with keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
-        return RESNETS[name](channels, classes, norm)
+        return RESNETS[name](channels, classes, (form or Form()).norm)

@@ -7,11 +7,10 @@ convolution ("downsample C"). State names (`stem.*`, `layers.*`, `fc.*`) are tho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
-Norm = Literal["batch", "group", "none"]
+from noiseless.models.form import Norm
 
 
 class Basic(nn.Module):

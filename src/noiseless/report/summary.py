@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 
 from rich.table import Table
 
-from noiseless.run.config import Recipe
 from noiseless.run.directory import Row, RunDirectory
+from noiseless.run.recipe import Recipe
 
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}

@@ -11,34 +11,18 @@ from torch import nn
 
 from noiseless import models
 from noiseless.data import Images, ImageSet, load
-from noiseless.objective import (
-    EmpiricalRisk,
-    GradientPenalty,
-    Objective,
-    ParameterSpace,
-    cross_entropy,
-    parameter_space,
-)
+from noiseless.objective import EmpiricalRisk, ParameterSpace, cross_entropy, parameter_space
 from noiseless.objective.workers import Alone, Workers
-from noiseless.optim import (
-    Transform,
-    additive_noise,
-    chain,
-    clip_norm,
-    make_optimizer,
-    multiplicative_noise,
-    norm_bias,
-    optimizer_arguments,
-    parse_options,
-    refuse_line_search,
-    schedules,
-)
+from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
 from noiseless.run.checkpoint import digest
-from noiseless.run.config import Config, Recipe, check
+from noiseless.run.config import Config, check
 from noiseless.run.directory import RunDirectory
 from noiseless.run.parameters import load_parameters
-from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
+from noiseless.run.recipe import Recipe
+from noiseless.run.regimes import Regime
+from noiseless.run.sequence import make_images, make_regime
 from noiseless.run.snapshot import Snapshots
+from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 
 
 @dataclass(frozen=True)
@@ -80,20 +64,20 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    dataset = load(config.recipe.data)
+    data_dir = config.settings.data_dir
+    dataset = load(config.recipe.data, Path(data_dir) if data_dir else None, config.recipe.pixels)
     recipe = _resolve(config.recipe, dataset)
-    model = models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, recipe.norm, recipe.seed)
-    model = model.to(device=device, dtype=getattr(torch, recipe.dtype))
+    model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.dtype))
     if recipe.init is not None:
         load_parameters(model, Path(recipe.init))
-    train, test = _images(recipe, dataset, device)
+    train, test = make_images(recipe, dataset, device)
     settings = replace(
         config.settings,
         threads=threads,
         chunk=config.settings.chunk or _chunk(recipe.block, sum(p.numel() for p in model.parameters())),
         evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
     )
-    schedule = _schedule(recipe)
+    schedule = make_schedule(recipe)
     workers = workers or Alone()
     if place is not None:
         space = parameter_space(model)
@@ -113,9 +97,9 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         seed=recipe.seed,
         workers=workers,
     )
-    optimizer = _optimizer(recipe, model)
-    transform = _transform(recipe)
-    regime = _regime(recipe, risk, train, schedule)
+    optimizer = make_optimizer(recipe, model)
+    transform = make_transform(recipe)
+    regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
         Config(recipe, settings), model, risk.space, train, test, regime, schedule, optimizer, transform,
@@ -169,6 +153,17 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
+    form = models.Form(
+        recipe.norm, recipe.stem, recipe.shortcut, recipe.padding_mode, recipe.convolution, recipe.zero_init
+    )
+    try:
+        options = parse_options(recipe.model_options)
+    except ValueError as error:
+        raise ValueError(f"--model-options: {error}") from None
+    return models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, form, recipe.seed, options)
+
+
 def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     mean, std = dataset.statistics()
     channels = len(mean)
@@ -187,83 +182,7 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
         std=resolved,
         norm_block=recipe.norm_block or recipe.block,
         horizon=recipe.horizon or recipe.steps,
+        shuffle=recipe.regime == "stochastic"
+        if recipe.shuffle is None and recipe.regime != "switch"
+        else recipe.shuffle,
     )
-
-
-def _images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
-    if recipe.augment == "crop-flip" and recipe.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
-        raise ValueError("images of one pixel cannot be cropped; use --augment none")
-    assert recipe.mean is not None and recipe.std is not None
-    dtype = getattr(torch, recipe.dtype)
-    train = Images(
-        dataset.x_train.to(device), dataset.y_train.to(device), recipe.mean, recipe.std, dtype,
-        recipe.augment, recipe.padding, recipe.flip, recipe.seed,
-    )  # fmt: skip
-    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
-
-
-def _regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
-    def wrap(risk: EmpiricalRisk, step: int) -> Objective:
-        if not recipe.penalty and not recipe.full_penalty:
-            return risk
-        return GradientPenalty(
-            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
-            method=recipe.penalty_method, eps=recipe.penalty_eps,
-        )  # fmt: skip
-
-    def whole(step: int) -> Images:
-        return replace(train, copies=recipe.copies) if recipe.copies else replace(train, epoch=step)
-
-    def one_copy(step: int) -> Images:
-        return replace(train, epoch=step % recipe.copies if recipe.copies else step)
-
-    full = FullBatch(risk, whole, wrap, recipe.seed, recipe.shuffle)
-    stochastic = Stochastic(risk, one_copy, wrap, recipe.seed, recipe.replacement)
-    if recipe.regime == "switch":
-        return Switch(stochastic, full, recipe.switch)
-    return full if recipe.regime == "full-batch" else stochastic
-
-
-def _schedule(recipe: Recipe) -> schedules.Schedule:
-    lr, warmup = recipe.lr, recipe.warmup
-    assert recipe.horizon is not None
-    match recipe.schedule:
-        case "cosine":
-            return schedules.cosine(lr, warmup, recipe.horizon)
-        case "cosine-floor":
-            return schedules.cosine(lr, warmup, recipe.horizon, floor=lr / 25)
-        case "multi-step":
-            return schedules.multi_step(lr, warmup, recipe.steps)
-        case "exponential":
-            return schedules.exponential(lr, warmup, recipe.decay)
-        case "constant":
-            return schedules.constant(lr, warmup)
-
-
-def _transform(recipe: Recipe) -> Transform | None:
-    parts = []
-    if recipe.norm_bias:
-        parts.append(norm_bias(recipe.norm_bias, recipe.norm_target, recipe.norm_bias_type))
-    if recipe.clip is not None:
-        parts.append(clip_norm(recipe.clip, recipe.clip_type))
-    if recipe.additive_noise:
-        parts.append(additive_noise(recipe.additive_noise, recipe.seed))
-    if recipe.multiplicative_noise:
-        parts.append(multiplicative_noise(recipe.multiplicative_noise, recipe.seed))
-    return chain(*parts) if parts else None
-
-
-def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    try:
-        options = parse_options(recipe.optimizer_options)
-    except ValueError as error:
-        raise ValueError(f"--optimizer-options: {error}") from None
-    if "lr" in options:
-        raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
-    takes = optimizer_arguments(recipe.optimizer)
-    usual = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
-    usual = {name: value for name, value in usual.items() if value is not None and name in takes}
-    if not usual.get("momentum"):
-        usual.pop("nesterov", None)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return make_optimizer(recipe.optimizer, parameters, **({"lr": recipe.lr} | usual | options))

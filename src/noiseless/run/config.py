@@ -1,4 +1,4 @@
-"""What a run is: a recipe (all that changes results) and settings (what should not).
+"""A run: its recipe (all that changes results) and its settings (what should not).
 
 Both are frozen values; their fields are the flags of `noiseless train`, and the string under a field is its help.
 """
@@ -8,107 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """The mathematics of a run: which function is minimised, and how."""
-
-    name: str = "fb-regularized"
-    """name in the record and of the run directory"""
-
-    # what is learned
-    data: str = "digits"
-    """data set: digits, or npz:FILE with x_train, y_train, x_test, y_test"""
-    model: str = "resnet8"
-    """model: resnet8, 18, 20, 32, 34, 50, 56, 101, 110, 152"""
-    norm: Literal["batch", "group", "none"] = "batch"
-    """normalisation layers of the model"""
-    init: str | None = None
-    """safetensors file with initial parameters and buffers; none: drawn from the seed"""
-    seed: int = 0
-    """keys every random draw"""
-    mean: tuple[float, ...] | None = None
-    """pixel mean a channel in units of 255; none: of the training images"""
-    std: tuple[float, ...] | None = None
-    """pixel standard deviation a channel in units of 255; none: of the training images"""
-    dtype: Literal["float32", "float64"] = "float32"
-    """of parameters, activations and gradients"""
-
-    # the sequence of objectives
-    regime: Literal["full-batch", "stochastic", "switch"] = "full-batch"
-    """full-batch: one update a step; stochastic: one update a block; switch: the second, then the first"""
-    switch: int = 0
-    """first step with the full batch, in the regime switch"""
-    steps: int = 3000
-    """steps of the run; a stochastic step is one pass over the data, with many updates"""
-    block: int = 128
-    """examples a block: for the penalty, and for an update of the stochastic regime"""
-    norm_block: int | None = None
-    """examples that batch norm normalises together, divides the block; none: the block"""
-    shuffle: bool = False
-    """blocks are cut anew from a shuffled order at each step (the stochastic regime always does)"""
-    replacement: bool = False
-    """the stochastic regime draws examples with replacement"""
-    augment: Literal["none", "crop-flip"] = "crop-flip"
-    """random crop and mirror image, or none"""
-    padding: int = 4
-    """pixels of zeros around the image that is cropped"""
-    flip: float = 0.5
-    """probability of the mirror image"""
-    copies: int = 0
-    """0: augmentations are drawn anew at each step; N: a fixed set of N copies; a stochastic step visits one"""
-    statistics: Literal["average", "ema"] = "average"
-    """batch norm's running statistics: average over the sweep, or exponential; stochastic updates use the second"""
-
-    # what is added to the loss, and done to its gradient
-    penalty: float = 0.0
-    """strength of the penalty on the block gradients' norms: adds (lr / 8) * penalty * mean ||g_b||^2"""
-    full_penalty: float = 0.0
-    """strength of the penalty on the full gradient's norm"""
-    penalty_method: Literal["forward", "central", "exact"] = "forward"
-    """Hessian products by forward or central differences, or exact by double backward"""
-    penalty_eps: float = 1e-2
-    """length of the finite-difference probe"""
-    block_clip: float | None = None
-    """L2 norm to which each block's gradient is clipped; none: not"""
-    norm_bias: float = 0.0
-    """strength of the pull of the parameters' norm towards norm-target"""
-    norm_target: float = 0.0
-    """target of the norm bias"""
-    norm_bias_type: Literal["l1", "l2"] = "l2"
-    """norm of the norm bias"""
-    clip: float | None = None
-    """norm to which the full gradient is clipped; none: not"""
-    clip_type: Literal["l2", "max"] = "l2"
-    """norm of the clip: Euclidean, or the largest element"""
-    additive_noise: float = 0.0
-    """standard deviation of noise added to each element of the gradient"""
-    multiplicative_noise: float = 0.0
-    """standard deviation of noise that multiplies each element of the gradient"""
-
-    # how it moves
-    optimizer: str = "SGD"
-    """any optimizer of torch.optim"""
-    lr: float = 0.1
-    """peak learning rate"""
-    momentum: float | None = 0.9
-    """momentum, for optimizers that take it"""
-    nesterov: bool | None = True
-    """Nesterov momentum, for optimizers that take it"""
-    weight_decay: float | None = 5e-4
-    """weight decay on all parameters, for optimizers that take it"""
-    optimizer_options: str = ""
-    """further arguments of the optimizer, as in a call: NAME=VALUE,NAME=VALUE"""
-    schedule: Literal["cosine", "cosine-floor", "multi-step", "exponential", "constant"] = "cosine"
-    """learning rate after the warm-up; cosine-floor ends at lr / 25, multi-step falls to a tenth at 3/8, 5/8, 7/8"""
-    warmup: int = 0
-    """steps of linear warm-up from 0"""
-    horizon: int | None = None
-    """steps in which the cosine falls to 0 or its floor; none: the run's steps"""
-    decay: float = 0.99
-    """factor a step of the exponential schedule"""
+from noiseless.run.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -117,6 +19,8 @@ class Settings:
 
     run_dir: str | None = None
     """directory of the run, new or empty; none: runs/NAME-DATA-MODEL-seedSEED, numbered where it exists"""
+    data_dir: str | None = None
+    """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
     threads: int | None = None

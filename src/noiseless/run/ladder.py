@@ -21,8 +21,9 @@ from typing import Any
 from noiseless.errors import message
 from noiseless.objective.penalty import PASSES
 from noiseless.objective.workers import Alone
-from noiseless.run.config import Config, Recipe, Settings
+from noiseless.run.config import Config, Settings
 from noiseless.run.directory import Row, RunDirectory
+from noiseless.run.recipe import Recipe
 
 Told = Callable[["Job", Row], None]
 Ended = Callable[["Job", str | None], None]

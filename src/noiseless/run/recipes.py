@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 
 from noiseless.errors import UnknownNameError
-from noiseless.run.config import Recipe
+from noiseless.run.recipe import Recipe
 
 
 def sgd() -> Recipe:

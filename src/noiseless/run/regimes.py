@@ -57,7 +57,7 @@ class FullBatch:
 
 @dataclass(frozen=True)
 class Stochastic:
-    """One objective for each block of a new order: a step is one pass over the data, with many updates.
+    """One objective for each block: a step is one pass over the data, with many updates.
 
     Batch norm's running statistics are always exponential here: an average over one update would be that of one block.
     """
@@ -66,6 +66,8 @@ class Stochastic:
     view: View
     wrap: Wrap
     seed: int
+    shuffle: bool = True
+    """blocks are cut from a new order at each step"""
     replacement: bool = False
     """examples are drawn, rather than shuffled"""
 
@@ -79,8 +81,10 @@ class Stochastic:
         count = len(data)
         if self.replacement:
             order = keyed.integers(self.seed, "replacement", step, torch.arange(count), count)
-        else:
+        elif self.shuffle:
             order = keyed.permutation(self.seed, "shuffle", step, count)
+        else:
+            order = torch.arange(count)
         size = self.risk.blocks.size
         for number, start in enumerate(range(0, count, size)):
             part = order[start : start + size]

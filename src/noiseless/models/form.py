@@ -1,0 +1,43 @@
+"""The form of a model: choices that several families share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_type_hints
+
+from noiseless.errors import UnknownNameError
+
+Norm = Literal["batch", "group", "none", "skipinit"]
+Stem = Literal["small", "standard", "efficient"]
+Shortcut = Literal["A", "B", "C"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Convolution = Literal["standard", "weight-standardized"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model of a family is built.
+
+    Raises:
+        UnknownNameError: for a choice that there is not.
+    """
+
+    norm: Norm = "batch"
+    """normalisation layers; skipinit: none, and a learned scale from 0 on each residual branch (arXiv 2002.10444)"""
+    stem: Stem = "small"
+    """one 3x3 convolution; 7x7 with stride and max-pool; or three 3x3 with stride and max-pool"""
+    shortcut: Shortcut = "C"
+    """of a ResNet, where shapes change: 1x1 convolution; with norm; average pool, 1x1 convolution and norm"""
+    padding_mode: PaddingMode = "zeros"
+    """of the convolutions"""
+    convolution: Convolution = "standard"
+    """weight-standardized: arXiv 1903.10520"""
+    zero_init: bool = False
+    """residual branches begin at zero: the last scale of each is 0, and learned (arXiv 1706.02677)"""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Form)
+        for field in fields(Form):
+            choices = get_args(hints[field.name])
+            if choices and getattr(self, field.name) not in choices:
+                raise UnknownNameError(field.name, getattr(self, field.name), choices)
