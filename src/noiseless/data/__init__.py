@@ -2,6 +2,7 @@
 
 from noiseless.data.augment import crop_flip
 from noiseless.data.datasets import digits, load, npz
+from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 
-__all__ = ["ImageSet", "Images", "crop_flip", "digits", "load", "npz"]
+__all__ = ["ImageSet", "Images", "crop_flip", "digits", "home", "load", "npz"]

@@ -23,7 +23,7 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
 
     Args:
         name: `digits`, or `npz:FILE` with the path of an npz file.
-        directory: of downloaded and packed sets; None: the default.
+        directory: of downloaded and packed sets; None: see `home`.
         pixels: size to which images are resized and cropped; None: as they are.
 
     Returns:

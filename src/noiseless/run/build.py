@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from noiseless import models
-from noiseless.data import Images, ImageSet, load
+from noiseless.data import Images, ImageSet, home, load
 from noiseless.objective import EmpiricalRisk, ParameterSpace, cross_entropy, parameter_space
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
@@ -64,8 +64,8 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    data_dir = config.settings.data_dir
-    dataset = load(config.recipe.data, Path(data_dir) if data_dir else None, config.recipe.pixels)
+    data_dir = home(config.settings.data_dir)
+    dataset = load(config.recipe.data, data_dir, config.recipe.pixels)
     recipe = _resolve(config.recipe, dataset)
     model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.dtype))
     if recipe.init is not None:
@@ -73,6 +73,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     train, test = make_images(recipe, dataset, device)
     settings = replace(
         config.settings,
+        data_dir=str(data_dir),
         threads=threads,
         chunk=config.settings.chunk or _chunk(recipe.block, sum(p.numel() for p in model.parameters())),
         evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
