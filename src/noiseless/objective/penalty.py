@@ -19,6 +19,8 @@ from noiseless.objective.risk import EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
 
+PROBES: dict[Method, int] = {"forward": 1, "central": 2, "exact": 0}
+"""further forwards of a block, whose batch-norm statistics the published code keeps"""
 VALUE_CONSTANT = 1 / 8
 """of `lr s ||g||**2` in the value; the gradient has twice that"""
 PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
@@ -59,6 +61,9 @@ class GradientPenalty(Objective):
     """how Hessian products are taken"""
     eps: float = 1e-2
     """length of the finite-difference probe, in the norm of theta's space"""
+    published: bool = False
+    """as the paper's published code has it: the value is reported with twice its constant, lr / 4, and the probes
+    leave their statistics in batch norm's running averages, after those of the block"""
 
     def __post_init__(self) -> None:
         for name in ("strength", "lr", "full_strength"):
@@ -70,21 +75,23 @@ class GradientPenalty(Objective):
         if self.method not in PASSES:
             raise ValueError(f"the penalty's method must be one of {', '.join(PASSES)}, not {self.method!r}")
         self.space = self.risk.space
+        if self.published:
+            self.risk = replace(self.risk, visits=1 + PROBES[self.method])
 
     @property
     def exact(self) -> bool:
-        """True with the method "exact" over an exact risk."""
-        return self.method == "exact" and self.risk.exact
+        """True with the method "exact" over an exact risk, unless the value has the published constant."""
+        return self.method == "exact" and self.risk.exact and not self.published
 
     def evaluate(self) -> Evaluation:
         """Value and gradient from one sweep, or two where the full gradient is penalised."""
         passes = PASSES[self.method]
         full: Tensor | None = None
         if self.full_strength:
-            full = replace(self.risk, block_clip=None).evaluate().gradient
+            full = replace(self.risk, block_clip=None, visits=1).evaluate().gradient
             passes += 1.0
 
-        def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor]:
+        def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor, list[Tensor]]:
             return self._correction(theta, batch, found.gradient, full)
 
         return self.risk.sweep(correction, passes)
@@ -118,26 +125,32 @@ class GradientPenalty(Objective):
         """Writes the sweep's batch-norm statistics into the module's buffers."""
         self.risk.accept(evaluation)
 
-    def _correction(self, theta: Tensor, batch: Batch, g: Tensor, full: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the penalty adds to the block gradients `g [K, P]`, and its values, float64 `[K]`."""
+    def _correction(
+        self, theta: Tensor, batch: Batch, g: Tensor, full: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What the penalty adds to the gradients `g [K, P]`, its values, float64 `[K]`, and the probes' statistics."""
         v = self.strength * g
         square = self.strength * square_norms(g)
         if full is not None:
             v += self.full_strength * full
             square = square + self.full_strength * square_norms(full)
-        product = self._exact_product(theta, batch, v) if self.method == "exact" else self._probe(theta, batch, g, v)
-        return product.mul_(2 * VALUE_CONSTANT * self.lr), VALUE_CONSTANT * self.lr * square
+        exact = self.method == "exact"
+        product, probes = (self._exact_product(theta, batch, v), []) if exact else self._probe(theta, batch, g, v)
+        reported = VALUE_CONSTANT * (2 if self.published else 1)
+        return product.mul_(2 * VALUE_CONSTANT * self.lr), reported * self.lr * square, probes
 
-    def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> Tensor:
+    def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`H v` by finite differences, and the statistics that the probes leave, where they do."""
         norm = square_norms(v)[:, None].sqrt()
-        h = (
-            (self.eps / norm).clamp(max=torch.finfo(theta.dtype).max).to(theta.dtype)
-        )  # finite, so that v = 0 gives no step and no product
-        ahead = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v), batch).gradient
+        # finite, so that v = 0 gives no step and no product
+        h = (self.eps / norm).clamp(max=torch.finfo(theta.dtype).max).to(theta.dtype)
+        differentiate = self.risk.block_loss.differentiate
+        ahead = differentiate(torch.addcmul(theta, h, v), batch, self.published)
         if self.method == "forward":
-            return ahead.sub_(g).div_(h)
-        behind = self.risk.block_loss.differentiate(torch.addcmul(theta, h, v, value=-1), batch).gradient
-        return ahead.sub_(behind).div_(2 * h)
+            return ahead.gradient.sub_(g).div_(h), [ahead.statistics] if self.published else []
+        behind = differentiate(torch.addcmul(theta, h, v, value=-1), batch, self.published)
+        statistics = [ahead.statistics, behind.statistics] if self.published else []
+        return ahead.gradient.sub_(behind.gradient).div_(2 * h), statistics
 
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
         products = []

@@ -23,8 +23,9 @@ from noiseless.objective.partial import Partial
 from noiseless.objective.space import parameter_space
 from noiseless.objective.workers import Alone, Workers
 
-Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor]]
-"""(theta `[P]`, batch, its block gradients) -> (what to add to them `[K, P]`, penalty of each block, float64 `[K]`)"""
+Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor, list[Tensor]]]
+"""(theta `[P]`, batch, its block gradients) -> (what to add to them `[K, P]`, penalty of each block, float64 `[K]`,
+batch-norm statistics of further visits, each `[K, G, S]`)"""
 
 
 @dataclass(eq=False)
@@ -54,6 +55,8 @@ class EmpiricalRisk(Objective):
     """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
+    visits: int = 1
+    """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
     order: Tensor | None = None
@@ -115,17 +118,18 @@ class EmpiricalRisk(Objective):
 
         def report(batch: Batch, partial: Partial) -> Tensor:
             found = self.block_loss.differentiate(theta, batch, record=True)
-            corrected, penalty = found.gradient, torch.zeros_like(found.loss)
+            corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
             norms = square_norms(found.gradient)
             if correction is not None:
-                term, penalty = correction(theta, batch, found)
-                corrected = term.add_(corrected)
+                term, penalty, further = correction(theta, batch, found)
+                corrected, visits = term.add_(corrected), [*visits, *further]
             if self.block_clip is not None:
                 corrected = _clip(corrected, self.block_clip)
             first = batch.first - self.first
-            groups = self.norm.groups(batch.target.shape[1]) * len(batch)
-            weights = self.norm.weights(first * len(self.norm.groups(self.blocks.size)), groups, norm_blocks)
-            partial.statistics.add(found.statistics.flatten(0, 1), weights)
+            groups = self.norm.groups(batch.target.shape[1]) * self.visits * len(batch)
+            before = first * len(self.norm.groups(self.blocks.size)) * self.visits
+            weights = self.norm.weights(before, groups, norm_blocks)
+            partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
@@ -183,8 +187,8 @@ class EmpiricalRisk(Objective):
         self.norm.write(evaluation.statistics, self._norm_blocks())
 
     def _norm_blocks(self) -> int:
-        """Norm blocks in a sweep."""
-        return sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
+        """Norm blocks in a sweep, as often as they are counted."""
+        return self.visits * sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
 
     def _sum(self, length: int, statistics: int, chunk: int, report: Callable[[Batch, Partial], Tensor]) -> Partial:
         """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""

@@ -175,6 +175,8 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     resolved = recipe.std or tuple(std)
     if not all(0 < s < float("inf") for s in resolved):
         raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
+    if recipe.compat == "published":
+        recipe = replace(recipe, drop_last=True, statistics="ema")
     return replace(
         recipe,
         data=dataset.name,
