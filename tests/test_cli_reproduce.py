@@ -1,5 +1,6 @@
 """The ladder by one command: runs, table, report; finished runs are kept, and other runs are not overwritten."""
 
+import csv
 import re
 import shutil
 import signal
@@ -24,7 +25,8 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "reproduce", "--data", data, "--model", "resnet8", "--rows", *ROWS, "--seeds", SEEDS, "--run-dir", path, *more,
+        "reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", *ROWS, "--seeds", SEEDS,
+        "--run-dir", path, *more,
     )  # fmt: skip
 
 
@@ -62,6 +64,55 @@ def test_the_command_ends_with_a_table_and_the_path_of_a_report(ladder):
     assert (path / "report.html").read_text().count("<svg") == 1
 
 
+def test_the_plan_comes_first_with_its_cost(ladder):
+    text = words(ladder[1])
+    assert text.index("plan: 4 runs") < text.index("sgd seed 0")
+    assert re.search(r"40 passes to go, about \d+ s from a short measurement", text)
+
+
+def test_plan_only_runs_nothing(data, tmp_path):
+    answer = call(*command(data, tmp_path / "runs", "--plan-only"))
+    assert (answer.code, (tmp_path / "runs").exists()) == (0, False)
+    assert "2 of 2" in answer.out
+
+
+def test_the_table_is_written_as_markdown_and_csv(ladder):
+    path, _ = ladder
+    rows = {each["row"]: each for each in csv.DictReader((path / "table.csv").read_text().splitlines())}
+    assert list(rows) == list(ROWS)
+    for name in ROWS:
+        reached = [RunDirectory(path / f"{name}-seed{seed}").rows()[-1] for seed in range(SEEDS)]
+        accuracies = [each["test_accuracy"] for each in reached]
+        mean, spread = sum(accuracies) / 2, abs(accuracies[0] - accuracies[1]) / 2**0.5  # sample deviation of two
+        assert float(rows[name]["test_accuracy_mean"]) == pytest.approx(mean, rel=1e-12)
+        assert float(rows[name]["test_accuracy_std"]) == pytest.approx(spread, rel=1e-9)
+        assert (rows[name]["n"], rows[name]["passes"]) == ("2", "10.0")
+        line = f"| {name} | 10 | 10 | {100 * mean:.2f} ± {100 * spread:.2f} |"
+        assert line in (path / "table.md").read_text()
+    assert "`noiseless reproduce --form small --data" in (path / "table.md").read_text()
+
+
+def test_a_table_with_fixed_copies_and_one_for_two_models(data, tmp_path):
+    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
+    assert call(*asked, "--table", "fixed", "--run-dir", tmp_path / "fixed").code == 0
+    found = {p.name: RunDirectory(p) for p in (tmp_path / "fixed").iterdir() if p.is_dir()}
+    assert {name: each.rows()[-1]["passes"] for name, each in found.items()} == {
+        "fb-noaug-seed0": 10, "fb-10x-seed0": 100,
+    }  # fmt: skip
+    models = ("--table", "architectures", "--model", "resnet8", "resnet20")
+    assert call(*asked, *models, "--run-dir", tmp_path / "models").code == 0
+    names = {p.name for p in (tmp_path / "models").iterdir() if p.is_dir()}
+    assert names == {"fb-resnet8-seed0", "fb-resnet20-seed0"}
+
+
+def test_compat_goes_into_every_run_and_is_no_other_recipe_when_it_goes_on(data, tmp_path):
+    asked = command(data, tmp_path / "runs", "--compat", "published", "--seeds", 1)
+    assert call(*asked).code == 0
+    recipe = RunDirectory(tmp_path / "runs" / "fb-seed0").config().recipe
+    assert (recipe.compat, recipe.drop_last, recipe.statistics) == ("published", True, "ema")
+    assert "2 are kept" in words(call(*asked).out)
+
+
 def test_a_run_of_the_ladder_is_the_run_that_train_makes(ladder, tmp_path):
     path, _ = ladder
     inside = RunDirectory(path / "fb-seed1")
@@ -72,7 +123,8 @@ def test_a_run_of_the_ladder_is_the_run_that_train_makes(ladder, tmp_path):
 def test_finished_runs_are_kept_and_the_report_made_anew(ladder, data):
     path, _ = ladder
     (path / "report.html").unlink()
-    before = {name: content for name, content in files(path).items() if name != "report.html"}
+    made = ("report.html", "table.md", "table.csv")
+    before = {name: content for name, content in files(path).items() if name not in made}
     stamps = {name: (path / name).stat().st_mtime_ns for name in before}
     answer = call(*command(data, path))
     assert answer.code == 0, answer.err
@@ -124,7 +176,21 @@ def test_the_plan_is_each_row_with_each_seed(tmp_path):
 
 def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     path = tmp_path / "runs"
-    asked = ("reproduce", "--data", data, "--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
+    asked = (
+        "reproduce",
+        "--form",
+        "small",
+        "--data",
+        data,
+        "--rows",
+        "fb-longer",
+        "--seeds",
+        1,
+        "--jobs",
+        1,
+        "--run-dir",
+        path,
+    )
     program = start_program(*asked)
     directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
     while not directory.rows():

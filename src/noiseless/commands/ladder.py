@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.table import Table
@@ -15,67 +16,131 @@ from noiseless.commands.console import console
 from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
-from noiseless.run.recipes import LADDER, differences, row
+from noiseless.run import tables
+from noiseless.run.recipes import LADDER, default_form, differences, published, row
 
 if TYPE_CHECKING:
     from noiseless.run.directory import Row
+    from noiseless.run.ladder import Job
+    from noiseless.run.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run the paper's ladder: every recipe with every seed, then a table and a report."""
+    """Run a table of the paper: every recipe with every seed, then table.md, table.csv and a report."""
 
     quick: bool = False
     """a first impression: one seed, up to fb-regularized"""
+    table: Literal["augmented", "fixed", "architectures"] = "augmented"
+    """fresh augmentations at each step; none, or a fixed set of copies; or the ladder for several models"""
     rows: tuple[str, ...] = ()
-    """recipes to run; none: all"""
+    """recipes to run; none: all of the table"""
     seeds: int | None = None
     """seeds of each recipe, from 0 on; none: 3"""
     data: str = "digits"
-    """data set: digits, or npz:FILE"""
-    model: str = "resnet8"
-    """model, see noiseless train --help"""
-    form: str = "small"
-    """small: the scaled ladder for small sets; paper: the paper's steps and blocks"""
+    """data set, see noiseless data list"""
+    pixels: int | None = None
+    """images are resized and cropped to this size; none: as they are"""
+    model: tuple[str, ...] = ()
+    """models, see noiseless train --help; none: the form's"""
+    form: Literal["small", "paper"] | None = None
+    """small: the scaled ladder for small sets; paper: the paper's; none: small for digits and mnist-5k"""
+    compat: Literal["none", "published"] = "none"
+    """published: the arithmetic of the published code, see docs/parity.md"""
     jobs: int | None = None
     """runs at once, each on one thread; none: one for each core"""
     run_dir: str | None = None
-    """directory of the runs; none: runs/reproduce-DATA"""
+    """directory of the runs; none: runs/reproduce-DATA, with the table's name if it is not augmented"""
+    data_dir: str | None = None
+    """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    plan_only: bool = False
+    """print the plan with its cost, and run nothing"""
 
 
 def reproduce(arguments: list[str]) -> int:
-    """Runs the paper's ladder."""
+    """Runs a table of the paper."""
     asked = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
     names = asked.rows or tuple(LADDER)[: 5 if asked.quick else None]
     seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
     if seeds < 1 or (asked.jobs is not None and asked.jobs < 1):
         raise ValueError(f"--seeds and --jobs must be at least 1, not {seeds} and {asked.jobs}")
-    data = f"npz:{Path(asked.data[4:]).resolve()}" if asked.data.startswith("npz:") else asked.data
-    recipes = [replace(row(name, asked.form), data=data, model=asked.model) for name in names]
-    path = Path(asked.run_dir or ladder_place(asked.data))
-    failed: list[str] = []
+    recipes = _recipes(asked, names)
+    path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
 
-    from noiseless.report import live, page, summary
+    from noiseless.report import page, summary
+    from noiseless.report import table as files
     from noiseless.run import ladder
 
     jobs = ladder.plan(recipes, seeds, path)
-    ladder.check(jobs)
     at_once = asked.jobs or len(os.sched_getaffinity(0))
+    costs = ladder.check(jobs, asked.data_dir)
+    _tell_plan(jobs, costs, seeds, at_once, path)
+    if asked.plan_only:
+        return 0
+    stopped, failed = _execute(jobs, at_once, asked.data_dir)
+    runs = summary.read(job.directory for job in jobs if job.directory.rows())
+    if runs:
+        found = summary.by_recipe(runs)
+        title = f"The paper's table {asked.table!r} on {asked.data}"
+        command = shlex.join(["noiseless", "reproduce", *arguments])
+        console.print(summary.table(found, title))
+        page.write(path / "report.html", runs, f"Noiseless: {title}")
+        markdown, table = files.write(path, found, title, command)
+        console.print(f"table: {markdown} and {table}\nreport: {path / 'report.html'}")
+    if stopped:
+        console.print("stopped; the same command goes on from the checkpoints")
+        return INTERRUPTED
+    return DIVERGED if failed else 0
+
+
+def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
+    """The table's recipes, with what the flags replace in all of them."""
+    data = f"npz:{Path(asked.data[4:]).resolve()}" if asked.data.startswith("npz:") else asked.data
+    form = asked.form or default_form(asked.data)
+    made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
+    made = [replace(each, pixels=asked.pixels) for each in made]
+    return [published(each) for each in made] if asked.compat == "published" else made
+
+
+def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
+    """Prints what will run, and what it costs."""
+    from noiseless.run import ladder
+
+    recipes = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs)
     kept = sum(job.finished for job in jobs)
-    console.print(
-        f"{len(jobs)} runs on {asked.data} with {asked.model}, {at_once} at once on one thread each"
-        + (f"; {kept} are kept from {path}" if kept else "")
-    )
+    made = Table(title=f"plan: {len(jobs)} runs, {at_once} at once on one thread each")
+    for heading in ("row", "model", "steps", "passes", "seeds left", "estimate a run"):
+        named = heading in ("row", "model")
+        made.add_column(heading, justify="left" if named else "right", no_wrap=named)
+    for recipe in recipes:
+        alike = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
+        left = sum(not job.finished for job in alike)
+        passes = f"{recipe.steps * alike[0].passes:g}"
+        took = _duration(costs[recipe]) if recipe in costs else "-"
+        made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
+    console.print(made)
+    to_go = sum(job.recipe.steps * job.passes for job in jobs if not job.finished)
+    whole = _duration(ladder.estimate(jobs, costs, at_once))
+    note = f"{kept} are kept from {path}; " if kept else ""
+    console.print(f"{note}{to_go:g} passes to go, about {whole} from a short measurement on this machine")
+
+
+def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool, list[str]]:
+    """Runs them with progress; whether it was stopped, and what diverged."""
+    from noiseless.report import live, summary
+    from noiseless.run import ladder
+
+    failed: list[str] = []
     try:
         with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
-            if kept < len(jobs):
+            if not all(job.finished for job in jobs):
                 shown.plan(sum(job.recipe.steps * job.passes for job in jobs if not job.finished))
 
-            def told(job: ladder.Job, found: Row) -> None:
+            def told(job: Job, found: Row) -> None:
                 shown.advance(job.title, job.recipe.steps, found)
                 shown.spend(job.passes)
 
-            def ended(job: ladder.Job, problem: str | None) -> None:
+            def ended(job: Job, problem: str | None) -> None:
                 if problem:
                     failed.append(job.title)
                     shown.end(job.title, f"{job.title}: {problem}", "bold red")
@@ -83,15 +148,16 @@ def reproduce(arguments: list[str]) -> int:
                     (run,) = summary.read([job.directory])
                     shown.end(job.title, f"{job.title:24} {summary.line(run)}")
 
-            ladder.execute(jobs, at_once, told, ended)
+            ladder.execute(jobs, at_once, told, ended, data_dir)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the checkpoints")
-        return INTERRUPTED
-    runs = summary.read(job.directory for job in jobs if job.directory.rows())
-    console.print(summary.table(summary.by_recipe(runs), f"the ladder on {asked.data} with {asked.model}"))
-    page.write(path / "report.html", runs, f"Noiseless: the paper's ladder on {asked.data}")
-    console.print(f"report: {path / 'report.html'}")
-    return DIVERGED if failed else 0
+        return True, failed
+    return False, failed
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ def run_place(recipe: Recipe) -> Path:
     return path
 
 
-def ladder_place(data: str) -> Path:
-    """The directory of all runs of a ladder: it goes on where it stands."""
-    return Path(f"runs/reproduce-{_slug(data)}")
+def ladder_place(data: str, table: str = "augmented") -> Path:
+    """The directory of all runs of a table: it goes on where it stands."""
+    return Path(f"runs/reproduce-{_slug(data)}" + ("" if table == "augmented" else f"-{table}"))
 
 
 def _slug(data: str) -> str:

@@ -17,7 +17,7 @@ from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
 from noiseless.run.config import Config
-from noiseless.run.recipes import LADDER, row
+from noiseless.run.recipes import LADDER, default_form, row
 
 if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
@@ -34,15 +34,15 @@ def train(arguments: list[str]) -> int:
     name, arguments = take_recipe(arguments)
     form, arguments = take(arguments, "--form")
     data, _ = take(list(arguments), "--data")
-    form = form or ("small" if (data or "digits") == "digits" else "paper")
+    form = form or default_form(data or "digits")
     config = tyro.cli(
         Config,
         args=arguments,
-        default=Config(row(name, form)),
+        default=Config(row(name, form, data)),
         prog="noiseless train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
         description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. The small form is for"
-        " digits, the paper's for other data. --workers W shares the work among W processes, with the same bits;"
-        " torchrun may start this command as well. --again goes on where --run-dir holds this run already.",
+        " digits and mnist-5k, the paper's for other data. --workers W shares the work among W processes, with the same"
+        " bits; torchrun may start this command as well. --again goes on where --run-dir holds this run already.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     from noiseless.run import session, team

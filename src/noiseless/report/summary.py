@@ -29,6 +29,25 @@ class Run:
         """Its recipe's seed."""
         return self.recipe.seed
 
+    @property
+    def accuracy(self) -> float | None:
+        """The last test accuracy, 0 ... 1; None where it was never tested."""
+        return next((row["test_accuracy"] for row in reversed(self.rows) if "test_accuracy" in row), None)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the runs of one recipe come to; a spread over seeds is the sample standard deviation, None of one seed."""
+
+    steps: float
+    passes: float
+    accuracy: tuple[float | None, float | None]
+    """mean and spread of the last test accuracy, 0 ... 1; None where no run was tested"""
+    loss: tuple[float | None, float | None]
+    """mean and spread of the last training loss"""
+    seconds: float
+    """mean over the runs of the time in steps"""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -38,12 +57,21 @@ class Summary:
     """the recipe's, with what it has of its own where another recipe is called the same"""
     runs: list[Run]
 
+    def figures(self) -> Figures:
+        """The recipe's figures, unrounded."""
+        last = [run.rows[-1] for run in self.runs]
+        return Figures(
+            steps=statistics.mean(row["step"] + 1 for row in last),
+            passes=statistics.mean(row["passes"] for row in last),
+            accuracy=_mean_and_spread([a for run in self.runs if (a := run.accuracy) is not None]),
+            loss=_mean_and_spread([row["train_loss"] for row in last]),
+            seconds=statistics.mean(sum(row["seconds"] for row in run.rows) for run in self.runs),
+        )
+
     def cells(self) -> tuple[str, ...]:
         """The recipe's line of the table: means, and ± the sample standard deviation over several seeds."""
         last = [run.rows[-1] for run in self.runs]
-        tested = [
-            next((r["test_accuracy"] for r in reversed(run.rows) if "test_accuracy" in r), None) for run in self.runs
-        ]
+        tested = [run.accuracy for run in self.runs]
         unfinished = any(len(run.rows) < run.recipe.steps for run in self.runs)
         return (
             self.name + (" (unfinished)" if unfinished else ""),
@@ -131,6 +159,12 @@ def line(run: Run) -> str:
         f"{last['step'] + 1:5d} steps  {last['passes']:6g} passes  test accuracy {last['test_accuracy']:.2%}"
         f"  train loss {last['train_loss']:.4f}  {seconds:6.1f} s"
     )
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
+    if not values:
+        return None, None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _spread(values: list[float], digits: int) -> str:

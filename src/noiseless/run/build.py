@@ -19,6 +19,7 @@ from noiseless.run.config import Config, check
 from noiseless.run.directory import RunDirectory
 from noiseless.run.parameters import load_parameters
 from noiseless.run.recipe import Recipe
+from noiseless.run.recipes import published
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_regime
 from noiseless.run.snapshot import Snapshots
@@ -176,7 +177,7 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     if not all(0 < s < float("inf") for s in resolved):
         raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
     if recipe.compat == "published":
-        recipe = replace(recipe, drop_last=True, statistics="ema")
+        recipe = published(recipe)
     return replace(
         recipe,
         data=dataset.name,

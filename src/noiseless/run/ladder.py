@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.errors import message
-from noiseless.objective.penalty import PASSES
 from noiseless.objective.workers import Alone
 from noiseless.run.config import Config, Settings
+from noiseless.run.cost import passes_a_step, seconds
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.recipe import Recipe
 
@@ -45,10 +45,7 @@ class Job:
     @property
     def passes(self) -> float:
         """What a step costs."""
-        recipe = self.recipe
-        penalised = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
-        sweep = penalised + (recipe.full_penalty > 0)
-        return sweep * recipe.copies if recipe.copies and recipe.regime == "full-batch" else sweep
+        return passes_a_step(self.recipe)
 
     @property
     def directory(self) -> RunDirectory:
@@ -82,27 +79,47 @@ def plan(rows: Iterable[Recipe], seeds: int, directory: Path) -> list[Job]:
     return [Job(replace(row, seed=seed), directory / f"{row.name}-seed{seed}") for row in rows for seed in range(seeds)]
 
 
-def check(jobs: list[Job]) -> None:
-    """Refuses a ladder that cannot run as it is planned, before anything of it is written.
+def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
+    """Refuses a ladder that cannot run as it is planned, before anything of it is written, and measures what it costs.
+
+    Args:
+        jobs: the plan.
+        data_dir: directory of data sets; None: the default.
+
+    Returns:
+        Seconds that a run of each recipe (with the seed 0) that has not ended will take, from a short measurement.
 
     Raises:
         ValueError: if a place holds a run of another recipe or of data that have changed since, or if a recipe does not
             fit the data, the model or the machine.
     """
-    from noiseless.data import load
+    from noiseless.data import home, load
     from noiseless.run.build import build
 
     for job in jobs:
         job.refuse_other()
-    digests = {data: load(data).sha256() for data in {job.recipe.data for job in jobs}}
+    sets = {(job.recipe.data, job.recipe.pixels) for job in jobs}
+    digests = {(data, pixels): load(data, home(data_dir), pixels).sha256() for data, pixels in sets}
     for job in jobs:
         if (job.path / "config.json").exists():
-            job.directory.refuse_other_data(digests[job.recipe.data])
-    for recipe in dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished):
-        build(Config(recipe, Settings(threads=1)))
+            job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
+    waiting = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished)
+    settings = Settings(threads=1, data_dir=data_dir)
+    return {recipe: seconds(build(Config(recipe, settings))) for recipe in waiting}
 
 
-def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
+def estimate(jobs: list[Job], costs: dict[Recipe, float], at_once: int) -> float:
+    """Seconds until all jobs have ended: their sum over the processes, or the longest one."""
+    left = [costs[replace(job.recipe, seed=0)] * _share_left(job) for job in jobs if not job.finished]
+    return max([sum(left) / at_once, *left], default=0.0)
+
+
+def _share_left(job: Job) -> float:
+    done = job.directory.rows()[-1]["step"] + 1 if job.directory.rows() else 0
+    return 1 - done / job.recipe.steps
+
+
+def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended, data_dir: str | None = None) -> None:
     """Runs the jobs that have not finished, the longest first.
 
     Args:
@@ -110,6 +127,7 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
         at_once: processes.
         on_row: told of each row of each run.
         on_end: told of each run that has ended, those that were finished before included.
+        data_dir: directory of data sets; None: the default.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
@@ -129,7 +147,7 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended) -> None:
         dearest = sorted(waiting, key=_cost, reverse=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
         try:
-            started = {pool.submit(_run, job.recipe, job.path): job for job in dearest}
+            started = {pool.submit(_run, job.recipe, job.path, data_dir): job for job in dearest}
         finally:
             signal.signal(signal.SIGINT, before)
         try:
@@ -176,7 +194,7 @@ def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
     _rows, _stop = rows, stop
 
 
-def _run(recipe: Recipe, path: Path) -> str | None:
+def _run(recipe: Recipe, path: Path, data_dir: str | None) -> str | None:
     """One job, in a process of the pool.
 
     Returns:
@@ -197,7 +215,9 @@ def _run(recipe: Recipe, path: Path) -> str | None:
             with directory.locked():
                 train(rebuild(directory, Alone(_stop.is_set)), directory, progress)
         else:
-            made = build(Config(recipe, Settings(run_dir=str(path), threads=1)), Alone(_stop.is_set), path)
+            made = build(
+                Config(recipe, Settings(run_dir=str(path), data_dir=data_dir, threads=1)), Alone(_stop.is_set), path
+            )
             with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", "reproduce"])):
                 train(made, directory, progress)
     except Diverged as error:

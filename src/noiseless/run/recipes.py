@@ -17,7 +17,7 @@ def sgd() -> Recipe:
     """Mini-batches of 128 in a new order each epoch; momentum, weight decay, warm-up and cosine as usual."""
     return Recipe(
         name="sgd",
-        data="npz:cifar10.npz",
+        data="cifar10",
         model="resnet18",
         regime="stochastic",
         steps=300,
@@ -73,35 +73,55 @@ BLOCK_SCALE = 4
 """and a 4th of its blocks: 128 -> 32, 32 -> 8"""
 
 
-def small(recipe: Recipe) -> Recipe:
+SMALL = {"digits": ("resnet8", 1), "mnist-5k": ("resnet8", 3)}
+"""sets that the small form is for: model, and pixels of the border for crops, an eighth of the image's side"""
+
+
+def small(recipe: Recipe, data: str = "digits") -> Recipe:
     """A row in the scaled form for small embedded sets, in the paper's proportions.
 
     Steps, warm-up and horizon are divided by 30 and blocks by 4; learning rates, clip and penalty stay the paper's.
     An image of 8 pixels is cropped from a border of 1, as one of 32 from 4; a mirrored digit is no digit, so none is
     flipped.
 
+    Args:
+        recipe: in the paper's form.
+        data: the set; of others than those of `SMALL`, images are taken to be as small as digits.
+
     Returns:
-        The recipe, for `digits` and `resnet8`.
+        The recipe, for that set and a small model.
     """
+    model, padding = SMALL.get(data, SMALL["digits"])
     return replace(
         recipe,
-        data="digits",
-        model="resnet8",
+        data=data,
+        model=model,
         steps=recipe.steps // STEPS_SCALE,
         warmup=recipe.warmup // STEPS_SCALE,
         horizon=(recipe.horizon or recipe.steps) // STEPS_SCALE,
         block=recipe.block // BLOCK_SCALE,
-        padding=1,
+        padding=padding,
         flip=0.0,
     )
 
 
-def row(name: str, form: str = "small") -> Recipe:
+def published(recipe: Recipe) -> Recipe:
+    """A recipe with the arithmetic of the published code, as docs/parity.md lists it."""
+    return replace(recipe, compat="published", drop_last=True, statistics="ema")
+
+
+def default_form(data: str) -> str:
+    """The form of a set: `"small"` for those of `SMALL`, `"paper"` for all others."""
+    return "small" if data in SMALL else "paper"
+
+
+def row(name: str, form: str = "small", data: str | None = None) -> Recipe:
     """A row of the ladder.
 
     Args:
         name: see `LADDER`.
-        form: `"small"`, for digits, or `"paper"`, for CIFAR-10.
+        form: `"small"`, for digits and their like, or `"paper"`, for CIFAR-10.
+        data: the set; None: `digits` in the small form, `cifar10` in the paper's.
 
     Returns:
         The recipe.
@@ -114,7 +134,9 @@ def row(name: str, form: str = "small") -> Recipe:
     if form not in ("small", "paper"):
         raise UnknownNameError("form", form, ("small", "paper"))
     made = LADDER[name]()
-    return small(made) if form == "small" else made
+    if form == "small":
+        return small(made, data or "digits")
+    return replace(made, data=data) if data else made
 
 
 def differences(recipe: Recipe, before: Recipe | None) -> dict[str, tuple[object, object]]:

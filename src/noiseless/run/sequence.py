@@ -56,7 +56,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
             return risk
         return GradientPenalty(
             risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
-            method=recipe.penalty_method, eps=recipe.penalty_eps,
+            method=recipe.penalty_method, eps=recipe.penalty_eps, published=recipe.compat == "published",
         )  # fmt: skip
 
     def whole(step: int) -> Images:

@@ -1,0 +1,86 @@
+"""What a run will cost: passes, known in advance, and seconds, from a short measurement of its own objective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from noiseless.objective import EmpiricalRisk, Objective
+from noiseless.objective.penalty import PASSES
+from noiseless.run.build import Experiment
+from noiseless.run.evaluate import BATCH, score
+from noiseless.run.recipe import Recipe
+
+SECONDS = 0.5
+"""of measuring, at least, unless one part takes longer"""
+
+
+def passes_a_step(recipe: Recipe) -> float:
+    """What a step costs, in gradient evaluations over the whole training set.
+
+    A penalty with forward differences doubles a sweep, a full strength and SAM add sweeps, each fixed copy and each
+    draw of max-up is a set of its own. What a line search will spend is not known; its first evaluation is counted.
+
+    Args:
+        recipe: resolved or not.
+
+    Returns:
+        Passes.
+    """
+    sweep = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
+    sweep += recipe.full_penalty > 0
+    sweep *= 2 if recipe.sam else 1
+    copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
+    return sweep * copies * recipe.max_up
+
+
+def seconds(experiment: Experiment) -> float:
+    """How long a run will take on this machine, as this process stands, from about a second of measuring.
+
+    The objective of step 0 is asked on its first chunk of blocks, again and again, and so is the evaluation on test
+    images; both are scaled to the whole. Nothing of the experiment is changed.
+
+    Args:
+        experiment: built for this machine.
+
+    Returns:
+        Seconds from the first step to the last.
+    """
+    recipe, settings = experiment.config.recipe, experiment.config.settings
+    objective = next(iter(experiment.regime.objectives(0)))
+    examples = len(experiment.train) * max(1, recipe.copies if recipe.regime == "full-batch" else 1) * recipe.max_up
+    count = min(recipe.block * (settings.chunk or 1), examples)
+    if recipe.regime == "stochastic":
+        count = min(recipe.block, examples)
+    part = _first(objective, count)
+    experiment.model.train()
+    step = _median(part.evaluate) * examples / count
+    few = replace(experiment.test, images=experiment.test.images[:BATCH], labels=experiment.test.labels[:BATCH])
+    evaluation = _median(lambda: score(experiment.model, few)) * len(experiment.test) / len(few)
+    evaluations = -(-recipe.steps // (settings.evaluate_every or recipe.steps))
+    return recipe.steps * step + evaluations * evaluation
+
+
+def _first(objective: Objective, count: int) -> Objective:
+    """The same objective over its first examples, whatever is wrapped around the risk."""
+    if isinstance(objective, EmpiricalRisk):
+        order = torch.arange(len(objective.examples)) if objective.order is None else objective.order
+        return replace(objective, order=order[:count], block=min(objective.blocks.size, count))
+    for name in ("risk", "objective"):
+        inner = getattr(objective, name, None)
+        if isinstance(inner, Objective):
+            return replace(objective, **{name: _first(inner, count)})  # type: ignore[type-var]
+    raise TypeError(f"{type(objective).__name__} wraps no risk")
+
+
+def _median(ask: Callable[[], object]) -> float:
+    ask()  # the first one also allocates
+    found: list[float] = []
+    while sum(found) < SECONDS and len(found) < 20:
+        began = time.perf_counter()
+        ask()
+        found.append(time.perf_counter() - began)
+    return sorted(found)[len(found) // 2]

@@ -1,0 +1,48 @@
+"""What a run will cost: passes against the record's, seconds against a real run."""
+
+import pytest
+import torch
+from small_runs import npz, prepare, run, small_recipe
+
+from noiseless.run.cost import passes_a_step, seconds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sgd", {}),
+        ("sgd", {"copies": 3}),
+        ("fb", {"copies": 3}),
+        ("fb-regularized", {}),
+        ("fb-regularized", {"full_penalty": 0.1}),
+        ("fb-regularized", {"penalty_method": "central", "copies": 2}),
+    ],
+)
+def test_the_passes_of_a_step_are_those_of_the_record(data, tmp_path, name, changes):
+    recipe = small_recipe(data, name, steps=2, **changes)
+    assert [each["passes"] for each in run(tmp_path / "run", recipe).rows()] == [
+        passes_a_step(recipe), 2 * passes_a_step(recipe),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sgd", "fb-strong"])
+def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, tmp_path, name):
+    recipe = small_recipe(data, name, steps=20)
+    experiment = prepare(recipe)
+    before = {key: tensor.clone() for key, tensor in experiment.model.state_dict().items()}
+    expected = seconds(experiment)
+    for key, tensor in experiment.model.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+    found = sum(each["seconds"] for each in run(tmp_path / "run", recipe).rows())
+    # a machine that does other work at the same time is the reason for the wide bounds
+    assert found / 4 < expected < found * 4
+
+
+def test_twice_the_copies_take_about_twice_as_long(data):
+    few, many = (seconds(prepare(small_recipe(data, "fb", steps=100, copies=n))) for n in (2, 8))
+    assert 2 < many / few < 8
