@@ -80,12 +80,12 @@ _PIXELS = {
     # of torchvision's modes, those that its rotation of tensors knows
     "interpolation": _Argument("nearest", "nearest or bilinear", lambda v: v in ("nearest", "bilinear")),
     "fill": _Argument(
-        0,
-        "a grey level between 0 and 255, or a tuple with one for each channel",
-        lambda v: all(map(_is_level, v)) if isinstance(v, tuple) else _is_level(v),
+        None,
+        "a grey level between 0 and 255, a tuple with one for each channel, or None for black",
+        lambda v: v is None or (all(map(_is_level, v)) if isinstance(v, tuple) else _is_level(v)),
     ),
 }
-_BINS = {"num_magnitude_bins": _whole(31, 2)}
+_BINS = {"num_magnitude_bins": _whole(31, 2, 1000)}
 _TABLES = ("CIFAR10", "IMAGENET", "SVHN")
 _ARGUMENTS: Mapping[str, Mapping[str, _Argument]] = {
     "rand": {"num_ops": _whole(2, 1), "magnitude": _whole(9, 0), **_BINS, **_PIXELS},
@@ -103,7 +103,7 @@ _ARGUMENTS: Mapping[str, Mapping[str, _Argument]] = {
             "a whole number of at least 1, or -1 for a drawn one of 1 to 3",
             lambda v: type(v) is int and (v > 0 or v == -1),
         ),
-        "alpha": _Argument(1.0, "a positive number", lambda v: type(v) in (int, float) and 0 < v < math.inf),
+        "alpha": _Argument(1.0, "a number above 0 and up to 1e6", lambda v: type(v) in (int, float) and 0 < v <= 1e6),
         "all_ops": _Argument(True, "True or False", lambda v: isinstance(v, bool)),
         **_PIXELS,
         "interpolation": replace(_PIXELS["interpolation"], default="bilinear"),
@@ -158,6 +158,8 @@ def _transform(name: str, values: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     values = values | {"interpolation": v2.InterpolationMode(values["interpolation"])}
     if name == "auto":
         values["policy"] = v2.AutoAugmentPolicy[values["policy"].upper()]
+    if name == "augmix":
+        values["alpha"] = float(values["alpha"])  # torch draws from no Dirichlet distribution of whole numbers
     kinds = {"rand": v2.RandAugment, "auto": v2.AutoAugment, "trivial": v2.TrivialAugmentWide, "augmix": v2.AugMix}
     made: Callable[[Tensor], Tensor] = kinds[name](**values)
     return made
