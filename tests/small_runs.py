@@ -138,6 +138,16 @@ def go_on(directory: RunDirectory) -> list[str]:
     return messages
 
 
+def seen(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
+    """The examples of each objective of a step: (images `[n, C, H, W]`, labels `[n]`), in the order of the blocks."""
+    parts = []
+    for objective in experiment.regime.objectives(step):
+        risk = getattr(objective, "risk", objective)
+        blocks = [risk.examples.take(chunk.index.flatten()) for chunk in risk.blocks.chunks(1)]
+        parts.append(tuple(torch.cat(column) for column in zip(*blocks, strict=True)))
+    return parts
+
+
 def record(directory: RunDirectory) -> tuple[str, list[dict[str, Any]]]:
     """What two equal runs have in common: the digest, and the rows without their seconds."""
     rows = [{k: v for k, v in each.items() if k != "seconds"} for each in directory.rows()]

@@ -101,6 +101,12 @@ def test_permutation_is_a_permutation(seed, count, step):
     assert order.sort().values.tolist() == list(range(count))
 
 
+def test_a_long_permutation_sorts_the_words_of_all_its_numbers():
+    words = keyed.words(3, "shuffle", 1, torch.arange(150_000))  # more than two of the parts in which they are drawn
+    expected = torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
+    assert torch.equal(keyed.permutation(3, "shuffle", 1, 150_000), expected)
+
+
 def test_permutations_differ_by_seed_stream_and_step():
     orders = [keyed.permutation(*key, 50) for key in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))]
     assert len({tuple(order.tolist()) for order in orders}) == 4

@@ -18,6 +18,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_PART = 2**16
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
@@ -88,8 +89,15 @@ def integers(seed: int, stream: str, step: int, index: Tensor, high: int) -> Ten
 
 def permutation(seed: int, stream: str, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """A random order of 0 ... count - 1: int64 `[count]`."""
-    drawn = words(seed, stream, step, torch.arange(count, device=device))
-    return torch.argsort((drawn[:, 0] << 31) | (drawn[:, 1] >> 1), stable=True)
+    # in parts: a word of millions of examples takes some 30 int64 tensors of their number on its way
+    parts = torch.arange(count, device=device).split(_PART)
+    return torch.argsort(torch.cat([torch_seeds(seed, stream, step, part) for part in parts]), stable=True)
+
+
+def torch_seeds(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
+    """A seed for torch's own generators for each index: 63 bits, int64 like `index`."""
+    drawn = words(seed, stream, step, index)
+    return (drawn[..., 0] << 31) | (drawn[..., 1] >> 1)
 
 
 @contextmanager
@@ -102,10 +110,9 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
     Yields:
         Nothing; the code in the `with` block draws keyed numbers.
     """
-    drawn = words(seed, stream, step, torch.tensor(index))
+    key = int(torch_seeds(seed, stream, step, torch.tensor(index)))
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
-        key = int(drawn[0]) << 31 | int(drawn[1]) >> 1
         torch.default_generator.manual_seed(key)
         if device.type == "cuda":
             with torch.cuda.device(device):

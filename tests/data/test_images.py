@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from noiseless.data import Images, ImageSet, crop_flip
+from noiseless.data import Images, ImageSet, crop_flip, make_policy
 from noiseless.objective import Examples
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.25)
@@ -60,6 +60,47 @@ def test_copies_without_augmentation_repeat():
     many = _images(copies=2)
     x, _ = many.take(torch.arange(12))
     assert torch.equal(x[:6], x[6:])
+
+
+def test_the_policy_acts_on_the_bytes_before_crop_and_flip():
+    grey = torch.randint(256, (6, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    policy, index = make_policy("trivial", 1), torch.tensor([5, 0, 3])
+    part = Images(grey, torch.arange(6), (0.4,), (0.2,), torch.float64, "crop-flip", 2, 0.5, 3, 5, policy=policy)
+    bytes_of_it = crop_flip(policy(grey[index], 3, 5, index), 3, 5, index, 2, 0.5)
+    expected = (bytes_of_it.double() / 255 - 0.4) / 0.2
+    torch.testing.assert_close(part.take(index)[0], expected, rtol=1e-14, atol=1e-14)
+    alone = dataclasses.replace(part, augment="none")
+    expected = (policy(grey[index], 3, 5, index).double() / 255 - 0.4) / 0.2
+    torch.testing.assert_close(alone.take(index)[0], expected, rtol=1e-14, atol=1e-14)
+
+
+def _with_policy(**settings):
+    pixels = torch.randint(256, (6, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    mean, std, policy = (0.4,) * 3, (0.2,) * 3, make_policy("rand", 3)
+    return Images(pixels, torch.arange(6), mean, std, torch.float64, "crop-flip", 1, policy=policy, **settings)
+
+
+def test_a_policy_draws_for_each_copy():
+    many = _with_policy(epoch=4, copies=3)
+    whole, _ = many.take(torch.arange(18))
+    for k in range(3):
+        one = dataclasses.replace(many, copies=1, epoch=4 + k)
+        assert torch.equal(whole[6 * k : 6 * k + 6], one.take(torch.arange(6))[0])
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(many.take(order)[0], whole[order])
+    assert torch.equal(torch.cat([many.take(part)[0] for part in torch.arange(18).split(5)]), whole)
+    assert len({tuple(x.flatten().tolist()) for x in whole}) == 18
+
+
+def test_the_first_copy_is_left_as_it_is_where_asked():
+    plain = dataclasses.replace(_with_policy(), policy=None, augment="none").take(torch.arange(6))[0]
+    clean, drawn = (_with_policy(copies=3, first_clean=first).take(torch.arange(18))[0] for first in (True, False))
+    assert torch.equal(clean[:6], plain)
+    assert not torch.equal(drawn[:6], plain)
+    assert torch.equal(clean[6:], drawn[6:])
+    for k in range(3):  # visited one at a time, the copies are the same
+        one = _with_policy(epoch=k, first_clean=True)
+        assert torch.equal(one.take(torch.arange(6))[0], clean[6 * k : 6 * k + 6])
 
 
 def test_taking_leaves_the_pixels_alone():

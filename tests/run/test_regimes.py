@@ -3,20 +3,10 @@
 import pytest
 import small_runs
 import torch
-from small_runs import IMAGES, prepare, small_recipe
+from small_runs import IMAGES, prepare, seen, small_recipe
 
 from noiseless import keyed
 from noiseless.optim import take_step
-
-
-def seen(experiment, step):
-    """The examples of each objective of a step: a list of (images [n, C, H, W], labels [n])."""
-    parts = []
-    for objective in experiment.regime.objectives(step):
-        risk = getattr(objective, "risk", objective)
-        blocks = [risk.examples.take(chunk.index.flatten()) for chunk in risk.blocks.chunks(1)]
-        parts.append(tuple(torch.cat(column) for column in zip(*blocks, strict=True)))
-    return parts
 
 
 def ordered(images):

@@ -4,5 +4,17 @@ from noiseless.data.augment import crop_flip
 from noiseless.data.datasets import digits, load, npz
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
+from noiseless.data.policies import Policy, make_policy, policy_names
 
-__all__ = ["ImageSet", "Images", "crop_flip", "digits", "home", "load", "npz"]
+__all__ = [
+    "ImageSet",
+    "Images",
+    "Policy",
+    "crop_flip",
+    "digits",
+    "home",
+    "load",
+    "make_policy",
+    "npz",
+    "policy_names",
+]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless.data.augment import crop_flip
+from noiseless.data.policies import Policy
 from noiseless.errors import UnknownNameError
 
 
@@ -62,7 +63,8 @@ class Images:
     """One part of an image set as `Examples`: `take` gives normalised float images `[..., C, H, W]` and labels.
 
     An example's number is `copy * N + image`: with `copies` above 1 it stands for a set that holds each image that many
-    times, each augmented by draws of its own; nothing of it is stored.
+    times, each augmented by draws of its own; nothing of it is stored. An image passes the policy, then crop and flip,
+    as bytes; then it is normalised.
     """
 
     images: Tensor
@@ -83,6 +85,10 @@ class Images:
     epoch: int = 0
     """keys the draws of the first copy; copy k has epoch + k"""
     copies: int = 1
+    policy: Policy | None = None
+    """None: none"""
+    first_clean: bool = False
+    """the copy of epoch 0, the first of a fixed set, is left as it is"""
 
     def __post_init__(self) -> None:
         if self.augment not in ("none", "crop-flip"):
@@ -96,11 +102,21 @@ class Images:
         number = index.flatten().to(self.images.device)
         image = number % len(self.images)
         x = self.images[image]
-        if self.augment == "crop-flip":
+        if self.policy is not None or self.augment == "crop-flip":
             copy = number // len(self.images)
             for k in copy.unique().tolist():
                 which = copy == k
-                x[which] = crop_flip(x[which], self.seed, self.epoch + k, image[which], self.padding, self.flip)
+                x[which] = self._augmented(x[which], image[which], self.epoch + k)
         mean, std = (torch.tensor(v, dtype=self.dtype, device=x.device)[:, None, None] for v in (self.mean, self.std))
         x = (x.to(self.dtype) / 255 - mean) / std
         return x.reshape(*index.shape, *x.shape[1:]), self.labels[image].reshape(index.shape)
+
+    def _augmented(self, x: Tensor, image: Tensor, epoch: int) -> Tensor:
+        """Images uint8 `[n, C, H, W]` of these numbers after the epoch's policy, crop and flip."""
+        if self.first_clean and epoch == 0:
+            return x
+        if self.policy is not None:
+            x = self.policy(x, self.seed, epoch, image)
+        if self.augment == "crop-flip":
+            x = crop_flip(x, self.seed, epoch, image, self.padding, self.flip)
+        return x

@@ -4,6 +4,7 @@ from noiseless.objective.base import Evaluation, Objective
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.losses import cross_entropy, squared_error
+from noiseless.objective.maxup import max_up
 from noiseless.objective.penalty import GradientPenalty
 from noiseless.objective.risk import EmpiricalRisk
 from noiseless.objective.space import ParameterSpace, parameter_space
@@ -19,6 +20,7 @@ __all__ = [
     "ParameterSpace",
     "TensorExamples",
     "cross_entropy",
+    "max_up",
     "parameter_space",
     "squared_error",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from noiseless import models
 from noiseless.data import Images, ImageSet, home, load
-from noiseless.objective import EmpiricalRisk, ParameterSpace, cross_entropy, parameter_space
+from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
 from noiseless.run.checkpoint import digest
@@ -21,7 +21,7 @@ from noiseless.run.parameters import load_parameters
 from noiseless.run.recipe import Recipe
 from noiseless.run.recipes import published
 from noiseless.run.regimes import Regime
-from noiseless.run.sequence import make_images, make_regime
+from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.snapshot import Snapshots
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 
@@ -88,8 +88,8 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         )
     risk = EmpiricalRisk(
         model,
-        cross_entropy,
-        replace(train, copies=max(1, recipe.copies)),
+        make_loss(recipe),
+        replace(train, copies=max(1, recipe.copies, recipe.max_up)),
         block=recipe.block,
         norm_block=recipe.norm_block,
         chunk=settings.chunk or 1,

@@ -88,6 +88,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("copies", 0),
         ("switch", 0),
         ("seed", 0),
+        ("max_up", 1),
     ):
         _at_least(name, getattr(recipe, name), low)
     for name in ("penalty", "full_penalty", "additive_noise", "multiplicative_noise", "norm_bias", "norm_target"):
@@ -105,6 +106,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
     if recipe.replacement and recipe.regime == "full-batch":
         raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
+    _check_augmentation(recipe)
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
     if recipe.seed >= 2**64:
@@ -120,6 +122,24 @@ def check(recipe: Recipe, settings: Settings) -> None:
     ):
         if (value := getattr(settings, name)) is not None:
             _at_least(name, value, low)
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    if recipe.policy_options and recipe.policy == "none":
+        raise ValueError(f"--policy-options {recipe.policy_options!r} belong to a --policy, and none is given")
+    if recipe.first_clean and not recipe.copies:
+        raise ValueError("--first-clean leaves the first of a fixed set's copies as it is; give --copies N with it")
+    if recipe.max_up == 1:
+        return
+    if recipe.copies:
+        raise ValueError("--max-up draws anew at each step, and --copies is a fixed set of draws: give one of them")
+    if recipe.augment == "none" and recipe.policy == "none":
+        raise ValueError("--max-up compares random draws of an image; give it --augment crop-flip or a --policy")
+    if recipe.block % recipe.max_up:
+        raise ValueError(
+            f"--block {recipe.block} must be divisible by --max-up {recipe.max_up}: it counts draws, and those of an"
+            " image stay in one block"
+        )
 
 
 def _at_least(name: str, value: float, low: float) -> None:

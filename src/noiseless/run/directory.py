@@ -22,6 +22,8 @@ from noiseless.run.config import Config
 from noiseless.run.parameters import read_parameters, write_parameters
 
 Row = dict[str, Any]
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+"""whose versions a run's bits may depend on"""
 
 
 class RunDirectory:
@@ -212,7 +214,9 @@ def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
     return {
         "noiseless": metadata.version("noiseless"),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+        "packages": {
+            name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+        },
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from noiseless import keyed
 from noiseless.objective import EmpiricalRisk, Examples, Objective
+from noiseless.objective.blocks import check_size
 
 View = Callable[[int], Examples]
 """step -> the training examples as they are seen at that step"""
@@ -43,6 +45,10 @@ class FullBatch:
     seed: int
     shuffle: bool = False
     """blocks are cut from a new order at each step"""
+    drop_last: bool = False
+    """a short last block is left out; with `shuffle` other examples at each step"""
+    draws: int = 1
+    """copies of each image that stay together: the view holds them one whole copy after the other"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """One objective.
@@ -51,7 +57,13 @@ class FullBatch:
             The full batch, as it is seen at that step.
         """
         data = self.view(step)
-        order = keyed.permutation(self.seed, "shuffle", step, len(data)) if self.shuffle else None
+        images = len(data) // self.draws
+        if self.shuffle or self.drop_last or self.draws > 1:
+            drawn = keyed.permutation(self.seed, "shuffle", step, images) if self.shuffle else torch.arange(images)
+            order = _together(drawn, images, self.draws)
+            order = _whole_blocks(order, self.risk.blocks.size) if self.drop_last else order
+        else:
+            order = None
         yield self.wrap(replace(self.risk, data=data, order=order, step=step), step)
 
 
@@ -70,6 +82,10 @@ class Stochastic:
     """blocks are cut from a new order at each step"""
     replacement: bool = False
     """examples are drawn, rather than shuffled"""
+    drop_last: bool = False
+    """a short last block is left out"""
+    draws: int = 1
+    """copies of each image that stay together: the view holds them one whole copy after the other"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """One objective for each block.
@@ -78,20 +94,33 @@ class Stochastic:
             The blocks of the step, each an objective of its own.
         """
         data = self.view(step)
-        count = len(data)
-        if self.replacement:
-            order = keyed.integers(self.seed, "replacement", step, torch.arange(count), count)
-        elif self.shuffle:
-            order = keyed.permutation(self.seed, "shuffle", step, count)
-        else:
-            order = torch.arange(count)
+        images = len(data) // self.draws
         size = self.risk.blocks.size
-        for number, start in enumerate(range(0, count, size)):
+        check_size("block", size, images)
+        if self.replacement:
+            drawn = keyed.integers(self.seed, "replacement", step, torch.arange(images), images)
+        elif self.shuffle:
+            drawn = keyed.permutation(self.seed, "shuffle", step, images)
+        else:
+            drawn = torch.arange(images)
+        order = _together(drawn, images, self.draws)
+        order = _whole_blocks(order, size) if self.drop_last else order
+        for number, start in enumerate(range(0, len(order), size)):
             part = order[start : start + size]
             risk = replace(
-                self.risk, data=data, order=part, block=size, statistics="ema", whole=count, first=number, step=step
+                self.risk, data=data, order=part, block=size, statistics="ema", whole=images, first=number, step=step
             )
             yield self.wrap(risk, step)
+
+
+def _together(drawn: Tensor, images: int, draws: int) -> Tensor:
+    """Example numbers `[n * draws]` of images `[n]`: all copies of one, then all of the next."""
+    return (drawn[:, None] + images * torch.arange(draws)).flatten()
+
+
+def _whole_blocks(order: Tensor, block: int) -> Tensor:
+    """The order without its short last block."""
+    return order[: len(order) // block * block]
 
 
 @dataclass(frozen=True)

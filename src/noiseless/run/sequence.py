@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from noiseless.data import Images, ImageSet
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
-from noiseless.optim import schedules
+from noiseless.data import Images, ImageSet, Policy, make_policy
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, cross_entropy, max_up
+from noiseless.objective.losses import PerExampleLoss
+from noiseless.optim import parse_options, schedules
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
@@ -25,7 +26,7 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         Both parts; the test part is not augmented.
 
     Raises:
-        ValueError: if an image is too small for the augmentation.
+        ValueError: if the images do not suit the augmentation or the policy, or the policy refuses its options.
     """
     if recipe.augment == "crop-flip" and recipe.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
         raise ValueError("images of one pixel cannot be cropped; use --augment none")
@@ -34,8 +35,22 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     train = Images(
         dataset.x_train.to(device), dataset.y_train.to(device), recipe.mean, recipe.std, dtype,
         recipe.augment, recipe.padding, recipe.flip, recipe.seed,
+        policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=recipe.first_clean,
     )  # fmt: skip
     return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+
+
+def make_loss(recipe: Recipe) -> PerExampleLoss:
+    """The loss of each example.
+
+    Args:
+        recipe: resolved.
+
+    Returns:
+        The loss that is minimised, which of several draws of an image counts the largest.
+    """
+    loss: PerExampleLoss = cross_entropy
+    return max_up(loss, recipe.max_up) if recipe.max_up > 1 else loss
 
 
 def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
@@ -59,14 +74,33 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
             method=recipe.penalty_method, eps=recipe.penalty_eps, published=recipe.compat == "published",
         )  # fmt: skip
 
-    def whole(step: int) -> Images:
-        return replace(train, copies=recipe.copies) if recipe.copies else replace(train, epoch=step)
+    # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
+    def fresh(step: int) -> Images:
+        return replace(train, epoch=step * recipe.max_up, copies=recipe.max_up)
+
+    def every_copy(step: int) -> Images:
+        return replace(train, copies=recipe.copies)
 
     def one_copy(step: int) -> Images:
-        return replace(train, epoch=step % recipe.copies if recipe.copies else step)
+        return replace(train, epoch=step % recipe.copies)
 
-    full = FullBatch(risk, whole, wrap, recipe.seed, bool(recipe.shuffle))
-    stochastic = Stochastic(risk, one_copy, wrap, recipe.seed, recipe.shuffle is not False, recipe.replacement)
+    full = FullBatch(
+        risk, every_copy if recipe.copies else fresh, wrap, recipe.seed, bool(recipe.shuffle),
+        recipe.drop_last, recipe.max_up,
+    )  # fmt: skip
+    stochastic = Stochastic(
+        risk, one_copy if recipe.copies else fresh, wrap, recipe.seed, recipe.shuffle is not False, recipe.replacement,
+        recipe.drop_last, recipe.max_up,
+    )  # fmt: skip
     if recipe.regime == "switch":
         return Switch(stochastic, full, recipe.switch)
     return full if recipe.regime == "full-batch" else stochastic
+
+
+def _policy(recipe: Recipe, channels: int) -> Policy | None:
+    if recipe.policy == "none":
+        return None
+    try:
+        return make_policy(recipe.policy, channels, **parse_options(recipe.policy_options))
+    except ValueError as error:
+        raise ValueError(f"--policy {recipe.policy} --policy-options {recipe.policy_options!r}: {error}") from None
