@@ -69,9 +69,11 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     def wrap(risk: EmpiricalRisk, step: int) -> Objective:
         if not recipe.penalty and not recipe.full_penalty:
             return risk
+        published = recipe.compat == "published"
+        halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
         return GradientPenalty(
-            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
-            method=recipe.penalty_method, eps=recipe.penalty_eps, published=recipe.compat == "published",
+            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty, method=recipe.penalty_method,
+            eps=recipe.penalty_eps / (2 if halved else 1), published=published,
         )  # fmt: skip
 
     # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
