@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.evaluate import score
 from noiseless.run.parameters import fill
+from noiseless.run.record import Record, make_row
 
 
 class Diverged(Exception):
@@ -57,7 +57,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     experiment.model.train()
     start, passes, transformed = _restore(experiment, directory, progress.on_message)
     saved = time.monotonic()
-    with _Record(directory, workers.rank == 0, start) as record:
+    with Record(directory, workers.rank == 0, start) as record:
         for step in range(start, recipe.steps):
             began = time.perf_counter()
             workers.begin(step)
@@ -77,7 +77,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                     _save(experiment, directory, step, passes, transformed)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
             passes += sum(taken.passes for taken in updates)
-            row = _row(experiment, step, passes, lr, updates, time.perf_counter() - began)
+            row = make_row(experiment, step, passes, lr, updates, time.perf_counter() - began)
             if not math.isfinite(row["parameter_norm"]):
                 raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, lr, directory.path))
             last = step == recipe.steps - 1
@@ -99,29 +99,6 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     workers.begin(recipe.steps)
 
 
-class _Record:
-    """The metrics file, in the worker that keeps the record."""
-
-    def __init__(self, directory: RunDirectory, kept: bool, start: int):
-        self._directory, self._kept, self._start = directory, kept, start
-
-    def __enter__(self) -> _Record:
-        if self._kept:
-            self._directory.cut_rows(self._start)
-            self._file = self._directory.metrics.open("a")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._kept:
-            self._file.close()
-
-    def write(self, row: Row) -> None:
-        if self._kept:
-            finite = {k: v if _finite(v) else None for k, v in row.items()}
-            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
-            self._file.flush()
-
-
 def _go_on(what: str, directory: RunDirectory) -> str:
     return f"{what}; go on with: noiseless resume {directory.path}"
 
@@ -135,30 +112,6 @@ def _compare(experiment: Experiment, step: int) -> None:
             f"the workers' parameters differ after step {step} ({found}): a machine computes wrongly, or another"
             " library version is in use there. The checkpoints are kept; find it, and resume without it"
         )
-
-
-def _row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
-    """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count)."""
-    found = [taken.evaluation for taken in updates]
-    examples = sum(e.count for e in found)
-    norms = [square_norms(e.gradient).sqrt().item() for e in found]
-    hits = [e.hits for e in found if e.hits is not None]
-    return {
-        "step": step,
-        "passes": round(passes, 9),
-        "lr": lr,
-        "train_loss": sum(e.loss * e.count for e in found) / examples,
-        "train_accuracy": sum(hits) / examples if hits else None,
-        "gradient_norm": sum(norms) / len(norms),
-        "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
-        "penalty": sum(e.penalty * e.count for e in found) / examples,
-        "clipped": sum(taken.clipped for taken in updates) / len(updates),
-        "seconds": round(seconds, 6),
-    }
-
-
-def _finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
 
 
 def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str:
