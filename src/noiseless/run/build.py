@@ -11,7 +11,8 @@ from torch import nn
 
 from noiseless import models
 from noiseless.data import Images, ImageSet, home, load
-from noiseless.objective import EmpiricalRisk, ParameterSpace, cross_entropy, parameter_space
+from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
+from noiseless.objective.losses import classification_loss
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
 from noiseless.run.checkpoint import digest
@@ -87,7 +88,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         )
     risk = EmpiricalRisk(
         model,
-        cross_entropy,
+        classification_loss(recipe.loss, recipe.label_smoothing, others_only=recipe.compat == "published"),
         replace(train, copies=max(1, recipe.copies)),
         block=recipe.block,
         norm_block=recipe.norm_block,

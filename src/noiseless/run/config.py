@@ -87,6 +87,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("padding", 0),
         ("copies", 0),
         ("switch", 0),
+        ("stop_perfect", 0),
         ("seed", 0),
     ):
         _at_least(name, getattr(recipe, name), low)
@@ -107,6 +108,9 @@ def check(recipe: Recipe, settings: Settings) -> None:
         raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
+    for name in ("label_smoothing", "ema"):
+        if not 0 <= (share := getattr(recipe, name)) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be a number of at least 0 and below 1, not {share}")
     if recipe.seed >= 2**64:
         raise ValueError(f"--seed must be below 2**64, not {recipe.seed}")
     for name, low in (
