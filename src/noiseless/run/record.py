@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Self
 
+from noiseless.objective import Evaluation
 from noiseless.objective.base import square_norms
+from noiseless.objective.exactsum import exact_total
 from noiseless.optim import Step
 from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
@@ -45,6 +48,9 @@ class Record:
 def make_row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
     """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count).
 
+    `block_gradient_norm` is `sqrt((1 / N) sum_b n_b ||g_b||**2)` over the blocks of all updates, with g_b the gradient
+    of a block's mean loss before penalty and clip: what the penalty on block gradients is made of.
+
     Args:
         experiment: after the step.
         step: its number.
@@ -67,8 +73,15 @@ def make_row(experiment: Experiment, step: int, passes: float, lr: float, update
         "train_loss": sum(e.loss * e.count for e in found) / examples,
         "train_accuracy": sum(hits) / examples if hits else None,
         "gradient_norm": sum(norms) / len(norms),
+        "block_gradient_norm": math.sqrt(_mean_square_norm(found)),
         "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
         "penalty": sum(e.penalty * e.count for e in found) / examples,
         "clipped": sum(taken.clipped for taken in updates) / len(updates),
         "seconds": round(seconds, 6),
     }
+
+
+def _mean_square_norm(found: Sequence[Evaluation]) -> float:
+    """The mean of `||g_b||**2` over the blocks of several sweeps, by count; its bits depend on no order."""
+    total = sum(exact_total(e.block_counts * e.block_square_norms) for e in found)
+    return total / sum(e.count for e in found)
