@@ -68,14 +68,18 @@ def reproduce(arguments: list[str]) -> int:
     )
     try:
         with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
-            if kept < len(jobs):
-                shown.plan(sum(job.recipe.steps * job.passes for job in jobs if not job.finished))
+            left = {job.title: job.recipe.steps * job.passes for job in jobs if not job.finished}
+            if left:
+                shown.plan(sum(left.values()))
 
             def told(job: ladder.Job, found: Row) -> None:
-                shown.advance(job.title, job.recipe.steps, found)
-                shown.spend(job.passes)
+                if job.title in left:  # rows and ends come by two ways: a row may come after the end
+                    shown.advance(job.title, job.recipe.steps, found)
+                    shown.spend(job.passes)
+                    left[job.title] -= job.passes
 
             def ended(job: ladder.Job, problem: str | None) -> None:
+                shown.spend(left.pop(job.title, 0.0))  # a run may be resumed, or end before its steps
                 if problem:
                     failed.append(job.title)
                     shown.end(job.title, f"{job.title}: {problem}", "bold red")
