@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -53,8 +52,8 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
 
 
 def _scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:
-    """Class scores `[n, classes]` of images `[n, C, H, W]`, whose softmax is p: with `flips`, `log p` itself."""
+    """Class scores `[n, classes]` of images `[n, C, H, W]`, whose softmax is p: with `flips`, `log p + log 2`."""
     if not flips:
         return model(x)
-    both = [F.log_softmax(model(seen), 1) for seen in (x, x.flip(-1))]
-    return torch.logaddexp(*both) - math.log(2)
+    log_p, mirrored = (F.log_softmax(model(seen), 1) for seen in (x, x.flip(-1)))
+    return torch.logaddexp(log_p, mirrored)
