@@ -45,9 +45,43 @@ def ending(streaks):
 
 
 @pytest.fixture(scope="module")
-def ended(data, ending, tmp_path_factory):
+def told(data, ending, tmp_path_factory):
+    """A run by the command that ends early, and what it has printed."""
     path = tmp_path_factory.mktemp("perfect") / "ended"
-    return run(path, recipe_of(data, stop_perfect=ending[0]), checkpoint_seconds=0, keep=99)
+    flags = (
+        "--form",
+        "small",
+        "--model",
+        "resnet8",
+        "--block",
+        16,
+        "--steps",
+        STEPS,
+        "--horizon",
+        STEPS,
+        "--warmup",
+        0,
+    )
+    flags += (
+        "--dtype",
+        "float64",
+        "--threads",
+        1,
+        "--stop-perfect",
+        ending[0],
+        "--checkpoint-seconds",
+        0,
+        "--keep",
+        99,
+    )
+    answer = call("train", "sgd", "--data", data, *flags, "--run-dir", path)
+    assert answer.code == 0, answer.err
+    return RunDirectory(path), answer.out
+
+
+@pytest.fixture(scope="module")
+def ended(told):
+    return told[0]
 
 
 def test_a_run_ends_after_that_many_steps_in_a_row(ended, undisturbed, ending, streaks):
@@ -101,13 +135,9 @@ def test_a_run_that_lacks_its_end_is_unfinished_whatever_its_rows(ended, tmp_pat
     assert line.cells()[0] == "sgd (unfinished)"
 
 
-def test_the_bar_is_full_at_the_end(data, ending, tmp_path):
-    n, last = ending
-    flags = ("--form", "small", "--model", "resnet8", "--block", 16, "--steps", STEPS, "--horizon", STEPS)
-    flags += ("--warmup", 0, "--threads", 1, "--stop-perfect", n, "--dtype", "float64")
-    answer = call("train", "sgd", "--data", data, *flags, "--run-dir", tmp_path / "run")
-    assert answer.code == 0, answer.err
-    assert re.search(rf"{last + 1}/{last + 1}\b", answer.out), answer.out
+def test_the_bar_is_full_at_the_end(told, ending):
+    last = ending[1]
+    assert re.search(rf"\b{last + 1}/{last + 1}\b", told[1]), told[1]
 
 
 def test_a_ladder_ends_with_full_bars_and_the_same_run(data, ending, ended, tmp_path, monkeypatch):
