@@ -48,32 +48,9 @@ def ending(streaks):
 def told(data, ending, tmp_path_factory):
     """A run by the command that ends early, and what it has printed."""
     path = tmp_path_factory.mktemp("perfect") / "ended"
-    flags = (
-        "--form",
-        "small",
-        "--model",
-        "resnet8",
-        "--block",
-        16,
-        "--steps",
-        STEPS,
-        "--horizon",
-        STEPS,
-        "--warmup",
-        0,
-    )
-    flags += (
-        "--dtype",
-        "float64",
-        "--threads",
-        1,
-        "--stop-perfect",
-        ending[0],
-        "--checkpoint-seconds",
-        0,
-        "--keep",
-        99,
-    )
+    small = "--form small --model resnet8 --dtype float64 --block 16 --warmup 0 --threads 1"
+    shown = f"--steps {STEPS} --horizon {STEPS} --stop-perfect {ending[0]} --checkpoint-seconds 0 --keep 99"
+    flags = [*small.split(), *shown.split()]
     answer = call("train", "sgd", "--data", data, *flags, "--run-dir", path)
     assert answer.code == 0, answer.err
     return RunDirectory(path), answer.out

@@ -18,8 +18,7 @@ PASSES = {"forward": 3, "central": 4, "exact": 4}
 """one for the full gradient; then the block gradients, and one, two, or about two for the product (PAPER: 3 in all)"""
 
 
-@pytest.mark.parametrize("copies", [0, 2])
-@pytest.mark.parametrize("strength", [0.0, 0.5])
+@pytest.mark.parametrize(("strength", "copies"), [(0.0, 0), (0.5, 2)])
 @pytest.mark.parametrize("method", PASSES)
 def test_a_row_has_the_passes_that_the_ladder_plans(method, strength, copies, data, tmp_path):
     recipe = small_recipe(
