@@ -22,7 +22,7 @@ class Row:
     lr: float
     train_loss: float
     train_accuracy: float
-    gradient_norm: float
+    block_gradient_norm: float
     """root of the mean square of the blocks' gradient norms, before penalty and clip"""
     penalty: float
     """as it is printed: with lr / 4, twice what the gradient belongs to"""

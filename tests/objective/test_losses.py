@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import oracles
 import problems
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from noiseless import EmpiricalRisk, cross_entropy, squared_error
-from noiseless.objective.losses import count_hits, per_example
+from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
+from noiseless.errors import UnknownNameError
+from noiseless.objective.losses import classification_loss, count_hits, per_example
 
 
 def test_cross_entropy_is_minus_log_softmax():
@@ -37,10 +41,11 @@ def test_a_loss_over_classes_is_refused():
         risk.evaluate()
 
 
+@pytest.mark.parametrize("loss", [cross_entropy, classification_loss("incorrect", 0.1)])
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_a_label_out_of_range_is_refused(chunk):
+def test_a_label_out_of_range_is_refused(chunk, loss):
     x, y = problems.points()
-    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, (x, y + 1), block=3, chunk=chunk)
+    risk = EmpiricalRisk(problems.perceptron(), loss, (x, y + 1), block=3, chunk=chunk)
     with pytest.raises((ValueError, IndexError), match="out of bounds"):
         risk.evaluate()
 
@@ -51,3 +56,107 @@ def test_hits_are_counted_in_classifications_only():
     assert count_hits(scores, torch.tensor([1.0, 1.0, 1.0])).isnan()
     assert count_hits(scores, torch.ones(3, 2, dtype=torch.long)).isnan()
     assert count_hits(scores[:, 0], torch.tensor([1, 1, 1])).isnan()
+
+
+def _by_hand(output, target, smoothing, others_only, incorrect):
+    """The loss from the target distribution q, example by example and class by class."""
+    losses = []
+    for row, t in zip(output, target.tolist(), strict=True):
+        k = len(row)
+        even = smoothing / (k - 1) if others_only else smoothing / k
+        q = [1 - smoothing if others_only and c == t else even + (c == t) * (1 - smoothing) for c in range(k)]
+        assert sum(q) == pytest.approx(1)
+        p = row.exp() / row.exp().sum()
+        hit = all(row[t] >= other for other in row)
+        losses.append(0.0 if incorrect and hit else -sum(w * float(x.log()) for w, x in zip(q, p, strict=True)))
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("incorrect", [False, True])
+@pytest.mark.parametrize("others_only", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_classification_losses_are_their_formulas(smoothing, others_only, incorrect):
+    output, target = problems.targets() * 3, problems.points()[1]
+    loss = classification_loss("incorrect" if incorrect else "cross-entropy", smoothing, others_only)
+    expected = _by_hand(output, target, smoothing, others_only, incorrect)
+    torch.testing.assert_close(loss(output, target), expected, rtol=1e-13, atol=1e-13)  # rounding of some ten terms
+    assert 0 < (expected == 0).sum() < len(expected) if incorrect else (expected > 0).all()
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(2, 7), st.floats(0, 0.99), st.booleans())
+def test_smoothing_is_torchs(classes, smoothing, others_only):
+    output = torch.linspace(-3, 4, 5 * classes, dtype=torch.float64).reshape(5, classes).sin() * 4
+    target = torch.arange(5) % classes
+    share = smoothing * classes / (classes - 1) if others_only else smoothing
+    if share > 1:  # which torch refuses
+        return
+    expected = F.cross_entropy(output, target, reduction="none", label_smoothing=share)
+    found = classification_loss("cross-entropy", smoothing, others_only)(output, target)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_plain_cross_entropy_keeps_its_bits():
+    assert classification_loss() is cross_entropy
+
+
+def test_what_is_incorrect_is_what_is_no_hit():
+    # a tie goes to the first class, for the hit and for the loss
+    output, target = torch.tensor([[2.0, 2.0], [2.0, 2.0], [1.0, 3.0]]), torch.tensor([0, 1, 1])
+    losses = classification_loss("incorrect")(output, target)
+    assert losses.tolist() == [0.0, pytest.approx(0.6931, abs=1e-4), 0.0]
+    assert count_hits(output, target) == (losses == 0).sum()
+
+
+def test_outputs_that_are_not_finite_are_not_hidden():
+    output = torch.full((2, 3), torch.nan)  # whose largest is the first, as torch has it
+    assert classification_loss("incorrect")(output, torch.tensor([0, 0])).isnan().all()
+
+
+LOSSES = [("cross-entropy", 0.2), ("incorrect", 0.0), ("incorrect", 0.2)]
+
+
+def _mean(kind, smoothing):
+    """The loss as torch would have it, differentiated by autograd alone."""
+
+    def loss(output, target):
+        losses = F.cross_entropy(output, target, reduction="none", label_smoothing=smoothing)
+        wrong = output.detach().argmax(1) != target
+        return torch.where(wrong, losses, 0.0) if kind == "incorrect" else losses
+
+    return loss
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize(("kind", "smoothing"), LOSSES)
+def test_a_risk_of_these_losses_is_the_mean_over_all_examples(kind, smoothing, chunk):
+    module, data = problems.perceptron(), problems.points()
+    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, chunk=chunk)
+    found = risk.evaluate()
+    value, gradient = oracles.one_batch(module, _mean(kind, smoothing), data)
+    assert found.loss == pytest.approx(value, rel=1e-12)
+    torch.testing.assert_close(found.gradient, gradient, **oracles.ROUNDING)
+    assert 0 < found.hits < problems.COUNT  # or incorrect would be all or nothing
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize(("kind", "smoothing"), LOSSES)
+def test_these_losses_bear_a_double_backward(kind, smoothing, chunk):
+    module, data = problems.normed(), problems.points()
+    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, chunk=chunk)
+    found = GradientPenalty(risk, 0.5, lr=0.8, method="exact").evaluate()
+    oracle = oracles.Penalised(oracles.ghosted(module, 3), _mean(kind, smoothing), data, 3, 0.8, 0.5)
+    point = oracles.theta(module)
+    assert found.value == pytest.approx(float(oracle(point)), rel=1e-12)
+    torch.testing.assert_close(found.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_a_smoothing_out_of_range_is_refused(smoothing):
+    with pytest.raises(ValueError, match=rf"label_smoothing must be a number in \[0, 1\), not {smoothing}"):
+        classification_loss("cross-entropy", smoothing)
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown loss 'incorect'.*incorrect"):
+        classification_loss("incorect")

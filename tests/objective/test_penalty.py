@@ -38,6 +38,37 @@ def test_exact_gradient_is_that_of_the_value(make, strength, full, chunk):
     assert found.penalty > 1e-3
 
 
+@pytest.mark.parametrize(("strength", "full"), STRENGTHS)
+@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+def test_exact_gradient_agrees_with_central_differences_of_the_value(make, strength, full):
+    penalty = _penalty(make, strength=strength, full_strength=full, method="exact")
+    point, found = oracles.theta(penalty.risk.module), penalty.evaluate().gradient
+
+    def value(vector):
+        penalty.space.theta.copy_(vector)
+        return penalty.evaluate().value
+
+    differences = oracles.central_difference(value, point, 1e-5)
+    # h**2 / 6 times a third derivative (up to some 1e3 where a norm divides by a small deviation), and 2**-53 / h
+    torch.testing.assert_close(found, differences, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_direction_of_the_product_is_the_blocks_and_the_full_gradient(method):
+    # L_b = mean (theta x - y)**2 / 2 with x = 1 in block 0 and x = 2 in block 1, y = 0, at theta = 3: g = 3 and 12,
+    # H = 1 and 4, each block half the data: g_full = 7.5. v_b = 0.4 g_b + 0.2 g_full = 2.7 and 6.3. At lr = 0.8 the
+    # gradient is 7.5 + (0.8 / 4) (1 * 2.7 + 4 * 6.3) / 2 = 10.29; the penalty (0.8 / 8) (0.4 (9 + 144) / 2 +
+    # 0.2 * 56.25)
+    module = nn.Linear(1, 1, bias=False).double()
+    module.weight.data.fill_(3.0)
+    x = torch.tensor([[1.0], [1.0], [2.0], [2.0]]).double()
+    risk = EmpiricalRisk(module, lambda output, y: squared_error(output, y) / 2, [x, 0 * x], block=2, chunk=2)
+    found = GradientPenalty(risk, 0.4, lr=0.8, full_strength=0.2, method=method).evaluate()
+    assert found.gradient.item() == pytest.approx(10.29)
+    assert found.penalty == pytest.approx(0.1 * (30.6 + 11.25))
+    assert found.loss == pytest.approx((4.5 + 18) / 2)
+
+
 def test_the_constant_is_an_eighth_in_the_value_and_a_quarter_in_the_gradient():
     # L = mean (theta x - y)**2 with x = 1, y = 0: L = theta**2, g = 2 theta, H = 2. At theta = 3, lr = 0.8, s = 0.5:
     # penalty (0.8 / 8) * 0.5 * 36 = 1.8; gradient 6 + (0.8 / 4) * 0.5 * 2 * 6 = 7.2

@@ -16,8 +16,8 @@ from noiseless.run.evaluate import score
 from noiseless.run.recipe import Recipe
 
 ALWAYS = {
-    "step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm", "penalty", "clipped",
-    "seconds",
+    "step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "block_gradient_norm", "parameter_norm",
+    "penalty", "clipped", "seconds",
 }  # fmt: skip
 EVALUATED = {"test_loss", "test_accuracy"}
 
@@ -75,6 +75,23 @@ def test_a_stochastic_row_is_the_mean_over_its_updates(data, tmp_path):
     assert row["passes"] == 1
     assert row["clipped"] == 1.0
     assert (row["train_accuracy"] * IMAGES) == pytest.approx(round(row["train_accuracy"] * IMAGES), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["fb", "fb-regularized", "sgd"])
+def test_the_block_gradient_norm_is_the_root_of_the_mean_square_over_blocks_by_count(name, data, tmp_path):
+    # float64, blocks of 20 on 48 images, the last of 8; at lr 0 sgd's updates all start at the initial parameters
+    changes = {"dtype": "float64", "block": 20, "steps": 1, "block_clip": 0.1, "augment": "none", "shuffle": False}
+    recipe = small_recipe(data, name, **changes)
+    (row,) = run(tmp_path / "run", recipe).rows()
+    experiment = prepare(recipe)
+    model, squares = experiment.model.train(), 0.0
+    images, labels = experiment.train.take(torch.arange(IMAGES))
+    for part in torch.arange(IMAGES).split(20):
+        loss = torch.nn.functional.cross_entropy(model(images[part]), labels[part])
+        gradient = torch.autograd.grad(loss, list(model.parameters()))
+        squares += len(part) * sum(float(g.square().sum()) for g in gradient)
+    assert row["block_gradient_norm"] == pytest.approx(math.sqrt(squares / IMAGES), rel=1e-10)  # float64's rounding
+    assert row["block_gradient_norm"] > row["gradient_norm"]
 
 
 def test_the_config_is_fully_resolved(practice):

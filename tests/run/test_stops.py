@@ -19,6 +19,8 @@ def _recipe(kind, data):
     if kind == "lbfgs":
         made = small_recipe(data, "fb", optimizer="LBFGS", lr=0.5, schedule="constant", steps=2, warmup=0)
         return replace(made, momentum=None, nesterov=None, weight_decay=None, optimizer_options="max_iter=3")
+    if kind == "two-sweeps":
+        return small_recipe(data, "fb-practice", steps=2, block=24, full_penalty=0.3, ema=0.5)
     # sgd has a warm-up: at its first step the parameters stay where they are, but momentum and buffers do not
     return small_recipe(data, kind, steps=2)
 
@@ -37,7 +39,7 @@ def _run(path, recipe, chunks):
     return directory, False
 
 
-@pytest.mark.parametrize("kind", ["fb-practice", "sgd", "lbfgs"])
+@pytest.mark.parametrize("kind", ["fb-practice", "sgd", "lbfgs", "two-sweeps"])
 def test_a_stop_before_any_chunk_changes_no_bit(kind, data, tmp_path):
     recipe = _recipe(kind, data)
     directory, stopped = _run(tmp_path / "whole", recipe, 10**9)

@@ -133,14 +133,18 @@ def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool,
     failed: list[str] = []
     try:
         with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
-            if not all(job.finished for job in jobs):
-                shown.plan(sum(job.recipe.steps * job.passes for job in jobs if not job.finished))
+            left = {job.title: job.recipe.steps * job.passes for job in jobs if not job.finished}
+            if left:
+                shown.plan(sum(left.values()))
 
             def told(job: Job, found: Row) -> None:
-                shown.advance(job.title, job.recipe.steps, found)
-                shown.spend(job.passes)
+                if job.title in left:  # rows and ends come by two ways: a row may come after the end
+                    shown.advance(job.title, job.recipe.steps, found)
+                    shown.spend(job.passes)
+                    left[job.title] -= job.passes
 
             def ended(job: Job, problem: str | None) -> None:
+                shown.spend(left.pop(job.title, 0.0))  # a run may be resumed, or end before its steps
                 if problem:
                     failed.append(job.title)
                     shown.end(job.title, f"{job.title}: {problem}", "bold red")

@@ -16,18 +16,26 @@ from noiseless.exits import DIFFERENT
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Loss and accuracy of a run's model."""
+    """Loss and accuracy of a run's model, and of the average of its states where the run keeps one."""
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
     from noiseless.run.parameters import fill
 
     directory = one_run(arguments, "evaluate")
     experiment = rebuild(directory)
-    fill(experiment.model, directory.state(), directory.model if directory.model.exists() else directory.checkpoints)
-    for part, images in (("train", experiment.train), ("test", experiment.test)):
-        found = score(experiment.model, replace(images, augment="none"))
-        console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
-    if not directory.model.exists():
+    recipe, ended = experiment.config.recipe, directory.model.exists()
+    if recipe.test_flips:
+        console.print("class probabilities are averaged with those of the mirror image")
+    for average in (True, False) if recipe.ema else (False,):
+        if recipe.ema:
+            kept = f"the average of its states, momentum {recipe.ema:g}: what the record's test columns are of"
+            console.print(kept if average else "the model as training has left it:")
+        file = directory.average if average else directory.model
+        fill(experiment.model, directory.state(average), file if ended else directory.checkpoints)
+        for part, images in (("train", experiment.train), ("test", experiment.test)):
+            found = score(experiment.model, replace(images, augment="none"), recipe.test_flips)
+            console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
+    if not ended:
         console.print("the run has not ended: this is its newest checkpoint")
     return 0
 

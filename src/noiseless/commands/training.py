@@ -116,6 +116,7 @@ def _run(session: Session) -> int:
                 on_message=lambda text: console.print(text, style="yellow"),
             )
             train_to_end(experiment, directory, progress)
+            shown.finish(recipe.name)
     except Diverged as error:
         if first_worker():
             tell_error(str(error))

@@ -26,6 +26,8 @@ class Evaluation:
     """examples classified correctly; None where this is no classification"""
     block_square_norms: Tensor
     """squared L2 norm of each block's loss gradient (before penalty and clip), float64 `[blocks]`"""
+    block_counts: Tensor
+    """examples in each block, float64 `[blocks]`"""
     count: int
     """examples in the sweep"""
     passes: float

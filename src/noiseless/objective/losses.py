@@ -1,18 +1,22 @@
 """Losses in their per-example form, and what counts as a hit.
 
 The objective is a mean over examples, so it needs one value an example; any callable `(output, target)` that gives
-them will do, torch's with `reduction="none"` included.
+them will do, torch's with `reduction="none"` included. Step 3 of a training step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from noiseless.errors import UnknownNameError
+
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+Kind = Literal["cross-entropy", "incorrect"]
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
@@ -23,6 +27,58 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """`(output - target)**2`, elementwise `[n, ...]`; the objective takes each example's mean over its elements."""
     return F.mse_loss(output, target, reduction="none")
+
+
+def classification_loss(
+    kind: Kind = "cross-entropy", label_smoothing: float = 0.0, others_only: bool = False
+) -> PerExampleLoss:
+    """Cross entropy with a smoothed target, of all examples or of those that are classified wrongly.
+
+    With K classes, p = softmax(output) and smoothing s, an example's loss is `-sum_k q_k log p_k` with the target
+    distribution (arXiv 1512.00567, as torch has it)
+
+        q_k = s / K, and 1 - s more for the target,
+
+    or, with `others_only`, `q_k = s / (K - 1)` for the other classes and `1 - s` for the target, which is the first
+    with s K / (K - 1) in the place of s.
+
+    Args:
+        kind: `"incorrect"`: an example that counts as a hit has loss 0, and so have its gradient and its part in the
+            mean over all examples. Which ones these are is not differentiated: the value jumps where one of them
+            changes sides, and the gradient is that of the value everywhere else.
+        label_smoothing: s, in [0, 1).
+        others_only: spreads s over the other classes, as the published code of arXiv 2109.14119 does.
+
+    Returns:
+        A loss of output `[n, K]` and target int64 `[n]` that gives `[n]`.
+
+    Raises:
+        UnknownNameError: for a kind that there is not.
+        ValueError: for a smoothing out of range.
+    """
+    if kind not in get_args(Kind):
+        raise UnknownNameError("loss", kind, get_args(Kind))
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be a number in [0, 1), not {label_smoothing}")
+    if kind == "cross-entropy" and not label_smoothing:
+        return cross_entropy
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        losses = _smoothed(output, target, label_smoothing, others_only)
+        # a product, not a choice: what is not finite stays so, and the run says it
+        return losses * (~_is_hit(output.detach(), target)).to(losses.dtype) if kind == "incorrect" else losses
+
+    return loss
+
+
+def _smoothed(output: Tensor, target: Tensor, smoothing: float, others_only: bool) -> Tensor:
+    if not smoothing:
+        return cross_entropy(output, target)
+    classes = output.shape[1]
+    even = smoothing / max(classes - 1, 1) if others_only else smoothing / classes
+    more = 1 - smoothing - even if others_only else 1 - smoothing
+    log_p = F.log_softmax(output, 1)
+    return more * F.nll_loss(log_p, target, reduction="none") - even * log_p.sum(1)
 
 
 def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
@@ -63,4 +119,8 @@ def count_hits(output: Tensor, target: Tensor) -> Tensor:
     """
     if output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
         return torch.full((), torch.nan, dtype=torch.float64, device=output.device)
-    return (output.argmax(1) == target).sum(dtype=torch.float64)
+    return _is_hit(output, target).sum(dtype=torch.float64)
+
+
+def _is_hit(output: Tensor, target: Tensor) -> Tensor:
+    return output.argmax(1) == target

@@ -143,6 +143,7 @@ class EmpiricalRisk(Objective):
             penalty=exact_total(penalties) / examples,
             hits=None if math.isnan(found_hits) else int(found_hits),
             block_square_norms=square,
+            block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=partial.statistics.value(),

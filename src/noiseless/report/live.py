@@ -69,6 +69,12 @@ class Live:
             note += f"  test {row['test_accuracy']:.2%}"
         self._progress.update(self._tasks[name], completed=row["step"] + 1, note=note)
 
+    def finish(self, name: str) -> None:
+        """Shows that a run has ended, be it before its steps."""
+        for task in self._progress.tasks:
+            if task.id == self._tasks.get(name):
+                self._progress.update(task.id, total=task.completed)
+
     def end(self, name: str, line: str, style: str | None = None) -> None:
         """Takes a run's bar away and prints a line instead."""
         if name in self._tasks:

@@ -72,7 +72,7 @@ class Summary:
         """The recipe's line of the table: means, and ± the sample standard deviation over several seeds."""
         last = [run.rows[-1] for run in self.runs]
         tested = [run.accuracy for run in self.runs]
-        unfinished = any(len(run.rows) < run.recipe.steps for run in self.runs)
+        unfinished = any(not run.directory.model.exists() for run in self.runs)
         return (
             self.name + (" (unfinished)" if unfinished else ""),
             _range([row["step"] + 1 for row in last]),

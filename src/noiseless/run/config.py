@@ -87,6 +87,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("padding", 0),
         ("copies", 0),
         ("switch", 0),
+        ("stop_perfect", 0),
         ("seed", 0),
         ("max_up", 1),
     ):
@@ -109,6 +110,9 @@ def check(recipe: Recipe, settings: Settings) -> None:
     _check_augmentation(recipe)
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
+    for name in ("label_smoothing", "ema"):
+        if not 0 <= (share := getattr(recipe, name)) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be a number of at least 0 and below 1, not {share}")
     if recipe.seed >= 2**64:
         raise ValueError(f"--seed must be below 2**64, not {recipe.seed}")
     for name, low in (

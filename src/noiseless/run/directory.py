@@ -27,13 +27,17 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
 class RunDirectory:
-    """The files of a run: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`."""
+    """The files of a run: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`.
+
+    Where an exponential average is kept (`ema`), `average.safetensors` beside the model.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.safetensors"
+        self.average = path / "average.safetensors"
 
     @contextmanager
     def created(self, config: Config, record: Row) -> Iterator[None]:
@@ -186,12 +190,17 @@ class RunDirectory:
         kept = [row for row in self.rows() if row["step"] < step]
         write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
-    def finish(self, state: dict[str, Tensor]) -> None:
-        """Writes the final parameters and buffers."""
+    def finish(self, state: dict[str, Tensor], average: dict[str, Tensor] | None = None) -> None:
+        """Writes the final parameters and buffers, and before them, as they mark the run's end, their average."""
+        if average is not None:
+            write_parameters(self.average, average)
         write_parameters(self.model, state)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, average: bool = False) -> dict[str, Tensor]:
         """The final parameters and buffers, or those of the newest checkpoint where the run has not ended.
+
+        Args:
+            average: their exponential average instead, of a run that keeps one.
 
         Returns:
             Tensors by state name.
@@ -200,11 +209,13 @@ class RunDirectory:
             ValueError: if there are none, or they cannot be read.
         """
         if self.model.exists():
-            return read_parameters(self.model, sealed=True)
+            return read_parameters(self.average if average else self.model, sealed=True)
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint yet")
-        model: dict[str, Tensor] = found.state["model"]
+        model: dict[str, Tensor] | None = found.state.get("average") if average else found.state["model"]
+        if model is None:
+            raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
         return model
 
 

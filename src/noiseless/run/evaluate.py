@@ -1,11 +1,12 @@
-"""The model's quality on examples that it was not trained on."""
+"""The model's quality on examples that it was not trained on. Step 9 of a training step, where it is due."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from noiseless.data import Images
 from noiseless.objective import cross_entropy
@@ -23,23 +24,36 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: nn.Module, images: Images) -> Score:
+def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     """Loss and accuracy of the model in evaluation mode, without augmentation.
+
+    The loss is the cross entropy, whatever the model was trained with: `-log p[target]`. With `flips`, p is the mean of
+    the class probabilities of the image and of its mirror image, `(softmax(f(x)) + softmax(f(mirror x))) / 2`, and the
+    answer is the class with the largest p.
 
     Args:
         model: left in the mode in which it stands.
         images: labelled images.
+        flips: whether mirror images are asked, too.
 
     Returns:
-        The mean cross entropy (summed in float64) and the accuracy, 0 ... 1.
+        The mean loss (summed in float64) and the accuracy, 0 ... 1.
     """
     training = model.training
     model.eval()
     loss, hits = torch.zeros((), dtype=torch.float64), 0
     for index in torch.arange(len(images)).split(BATCH):
         x, y = images.take(index)
-        output = model(x)
+        output = _scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         hits += int((output.argmax(1) == y).sum())
     model.train(training)
     return Score(loss.item() / len(images), hits / len(images))
+
+
+def _scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:
+    """Class scores `[n, classes]` of images `[n, C, H, W]`, whose softmax is p: with `flips`, `log p + log 2`."""
+    if not flips:
+        return model(x)
+    log_p, mirrored = (F.log_softmax(model(seen), 1) for seen in (x, x.flip(-1)))
+    return torch.logaddexp(log_p, mirrored)

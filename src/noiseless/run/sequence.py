@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from noiseless.data import Images, ImageSet, Policy, make_policy
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, cross_entropy, max_up
-from noiseless.objective.losses import PerExampleLoss
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, max_up
+from noiseless.objective.losses import PerExampleLoss, classification_loss
 from noiseless.optim import parse_options, schedules
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
@@ -49,7 +49,7 @@ def make_loss(recipe: Recipe) -> PerExampleLoss:
     Returns:
         The loss that is minimised, which of several draws of an image counts the largest.
     """
-    loss: PerExampleLoss = cross_entropy
+    loss = classification_loss(recipe.loss, recipe.label_smoothing, others_only=recipe.compat == "published")
     return max_up(loss, recipe.max_up) if recipe.max_up > 1 else loss
 
 

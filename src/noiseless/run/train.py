@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import Step, take_step
 from noiseless.optim.transforms import State
 from noiseless.run import checkpoint
+from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.evaluate import score
 from noiseless.run.parameters import fill
+from noiseless.run.record import Record, make_row
 
 
 class Diverged(Exception):
@@ -38,8 +42,27 @@ class Progress:
     """gets what a user should know"""
 
 
+@dataclass
+class _Carried:
+    """What goes from step to step, beside model and optimizer."""
+
+    average: Average | None
+    """of the model's states, where one is kept"""
+    passes: float = 0.0
+    """spent since the run began"""
+    transformed: State | None = None
+    """of the transforms"""
+    perfect: int = 0
+    """steps in a row, up to now, with all training examples correct"""
+
+    @property
+    def average_state(self) -> dict[str, Tensor] | None:
+        """The average by state name."""
+        return self.average.state if self.average else None
+
+
 def train(experiment: Experiment, directory: RunDirectory, progress: Progress | None = None) -> None:
-    """Runs an experiment to its last step, from the newest whole checkpoint of its directory where there is one.
+    """Runs an experiment to its end, from the newest whole checkpoint of its directory where there is one.
 
     Every worker of the experiment calls it; the first one keeps the record.
 
@@ -55,10 +78,10 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     progress = progress or Progress()
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
     experiment.model.train()
-    start, passes, transformed = _restore(experiment, directory, progress.on_message)
+    step, carried = _restore(experiment, directory, progress.on_message)
     saved = time.monotonic()
-    with _Record(directory, workers.rank == 0, start) as record:
-        for step in range(start, recipe.steps):
+    with Record(directory, workers.rank == 0, step) as record:
+        while not _ended(experiment, step, carried):
             began = time.perf_counter()
             workers.begin(step)
             lr = experiment.schedule(step)
@@ -67,59 +90,52 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             updates: list[Step] = []
             try:
                 for number, objective in enumerate(experiment.regime.objectives(step)):
-                    taken = take_step(experiment.optimizer, objective, experiment.transform, transformed, step)
+                    taken = take_step(experiment.optimizer, objective, experiment.transform, carried.transformed, step)
                     updates.append(taken)
                     if not taken.finite:
                         raise Diverged(_diagnosis(taken, step, number, lr, directory.path))
-                    transformed = taken.transformed
+                    carried.transformed = taken.transformed
             except SweepStoppedError as stopped:
                 if not updates and not stopped.moved:  # else the step is computed from the last checkpoint again
-                    _save(experiment, directory, step, passes, transformed)
+                    _save(experiment, directory, step, carried)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
-            passes += sum(taken.passes for taken in updates)
-            row = _row(experiment, step, passes, lr, updates, time.perf_counter() - began)
+            carried.passes += sum(taken.passes for taken in updates)
+            row = make_row(experiment, step, carried.passes, lr, updates, time.perf_counter() - began)
             if not math.isfinite(row["parameter_norm"]):
                 raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, lr, directory.path))
-            last = step == recipe.steps - 1
+            if carried.average:
+                carried.average.follow()
+            carried.perfect = carried.perfect + 1 if row["train_accuracy"] == 1 else 0
+            last = _ended(experiment, step + 1, carried)
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0):
-                tested = score(experiment.model, experiment.test)
-                row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
+                row |= _tested(experiment, carried.average)
             record.write(row)
             progress.on_row(row)
             if last or (step + 1) % settings.check_every == 0:
                 _compare(experiment, step)
             stop = not last and workers.any(workers.stop())
             if last or stop or time.monotonic() - saved >= settings.checkpoint_seconds:
-                _save(experiment, directory, step + 1, passes, transformed)
+                _save(experiment, directory, step + 1, carried)
                 saved = time.monotonic()
             if stop:
                 raise Interrupted(_go_on(f"stopped after step {step}", directory))
+            step += 1
     if workers.rank == 0:
-        directory.finish(experiment.model.state_dict())
-    workers.begin(recipe.steps)
+        directory.finish(experiment.model.state_dict(), carried.average_state)
+    workers.begin(step)
 
 
-class _Record:
-    """The metrics file, in the worker that keeps the record."""
+def _ended(experiment: Experiment, step: int, carried: _Carried) -> bool:
+    """Whether no step is left, from that one on."""
+    recipe = experiment.config.recipe
+    return step >= recipe.steps or 0 < recipe.stop_perfect <= carried.perfect
 
-    def __init__(self, directory: RunDirectory, kept: bool, start: int):
-        self._directory, self._kept, self._start = directory, kept, start
 
-    def __enter__(self) -> _Record:
-        if self._kept:
-            self._directory.cut_rows(self._start)
-            self._file = self._directory.metrics.open("a")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._kept:
-            self._file.close()
-
-    def write(self, row: Row) -> None:
-        if self._kept:
-            finite = {k: v if _finite(v) else None for k, v in row.items()}
-            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
-            self._file.flush()
+def _tested(experiment: Experiment, average: Average | None) -> Row:
+    """What the test images say of the model, or of its average where one is kept."""
+    with average.installed() if average else nullcontext():
+        found = score(experiment.model, experiment.test, experiment.config.recipe.test_flips)
+    return {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
 
 def _go_on(what: str, directory: RunDirectory) -> str:
@@ -137,30 +153,6 @@ def _compare(experiment: Experiment, step: int) -> None:
         )
 
 
-def _row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
-    """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count)."""
-    found = [taken.evaluation for taken in updates]
-    examples = sum(e.count for e in found)
-    norms = [square_norms(e.gradient).sqrt().item() for e in found]
-    hits = [e.hits for e in found if e.hits is not None]
-    return {
-        "step": step,
-        "passes": round(passes, 9),
-        "lr": lr,
-        "train_loss": sum(e.loss * e.count for e in found) / examples,
-        "train_accuracy": sum(hits) / examples if hits else None,
-        "gradient_norm": sum(norms) / len(norms),
-        "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
-        "penalty": sum(e.penalty * e.count for e in found) / examples,
-        "clipped": sum(taken.clipped for taken in updates) / len(updates),
-        "seconds": round(seconds, 6),
-    }
-
-
-def _finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
-
-
 def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str:
     evaluation = taken.evaluation
     norm = square_norms(evaluation.gradient).sqrt().item()
@@ -171,34 +163,45 @@ def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str
     )
 
 
-def _save(experiment: Experiment, directory: RunDirectory, step: int, passes: float, transformed: State | None) -> None:
+def _save(experiment: Experiment, directory: RunDirectory, step: int, carried: _Carried) -> None:
     if experiment.workers.rank != 0:
         return
     state = {
         "model": dict(experiment.model.state_dict()),
+        "average": carried.average_state,
         "optimizer": experiment.optimizer.state_dict(),
-        "transforms": transformed,
-        "passes": passes,
+        "transforms": carried.transformed,
+        "passes": carried.passes,
+        "perfect": carried.perfect,
     }
     checkpoint.save(directory.checkpoints, step, state, experiment.config.settings.keep)
 
 
 def _restore(
     experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
-) -> tuple[int, float, State | None]:
-    """Step, passes and transform state to go on from, with model and optimizer restored."""
+) -> tuple[int, _Carried]:
+    """The step to go on from and what is carried to it, with model and optimizer restored."""
     found = checkpoint.newest(directory.checkpoints)
     steps = experiment.workers.exchange(str(found.step) if found else "none")
     if len(set(steps)) > 1:
         raise ValueError(f"the workers see different checkpoints in {directory.path}, of steps {', '.join(steps)}")
+    if found is not None:
+        for problem in found.damaged:
+            on_message(f"{problem}; going on from step {found.step}")
+        lost = set(range(found.step)) - {row["step"] for row in directory.rows()}
+        if lost:
+            on_message(
+                f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again"
+            )
+        fill(experiment.model, found.state["model"], directory.checkpoints)
+        experiment.optimizer.load_state_dict(found.state["optimizer"])
+    momentum = experiment.config.recipe.ema
+    average = Average(experiment.model, momentum) if momentum else None
     if found is None:
-        _save(experiment, directory, 0, 0.0, None)
-        return 0, 0.0, None
-    for problem in found.damaged:
-        on_message(f"{problem}; going on from step {found.step}")
-    lost = set(range(found.step)) - {row["step"] for row in directory.rows()}
-    if lost:
-        on_message(f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again")
-    fill(experiment.model, found.state["model"], directory.checkpoints)
-    experiment.optimizer.load_state_dict(found.state["optimizer"])
-    return found.step, found.state["passes"], found.state["transforms"]
+        carried = _Carried(average)
+        _save(experiment, directory, 0, carried)
+        return 0, carried
+    if average and found.state.get("average"):  # a checkpoint that was imported has none: it begins there
+        average.restore(found.state["average"])
+    state = found.state
+    return found.step, _Carried(average, state["passes"], state["transforms"], state.get("perfect", 0))

@@ -1,0 +1,87 @@
+"""The record of a run: a row a step in `metrics.jsonl`. Step 9 of a training step."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Self
+
+from noiseless.objective import Evaluation
+from noiseless.objective.base import square_norms
+from noiseless.objective.exactsum import exact_total
+from noiseless.optim import Step
+from noiseless.run.build import Experiment
+from noiseless.run.directory import Row, RunDirectory
+
+
+class Record:
+    """The metrics file as a context, in the worker that keeps the record; in the others nothing is written.
+
+    Args:
+        directory: of the run.
+        kept: whether this is that worker.
+        start: step from which rows are written; those from it on that are there are cut off.
+    """
+
+    def __init__(self, directory: RunDirectory, kept: bool, start: int):
+        self._directory, self._kept, self._start = directory, kept, start
+
+    def __enter__(self) -> Self:
+        if self._kept:
+            self._directory.cut_rows(self._start)
+            self._file = self._directory.metrics.open("a")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._kept:
+            self._file.close()
+
+    def write(self, row: Row) -> None:
+        """Appends a row, in which numbers that are not finite become null."""
+        if self._kept:
+            finite = {k: v if v is None or math.isfinite(v) else None for k, v in row.items()}
+            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
+            self._file.flush()
+
+
+def make_row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
+    """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count).
+
+    `block_gradient_norm` is `sqrt((1 / N) sum_b n_b ||g_b||**2)` over the blocks of all updates, with g_b the gradient
+    of a block's mean loss before penalty and clip: what the penalty on block gradients is made of.
+
+    Args:
+        experiment: after the step.
+        step: its number.
+        passes: spent since the run began.
+        lr: of the step.
+        updates: what its updates did, at least one.
+        seconds: that it took.
+
+    Returns:
+        Numbers by name.
+    """
+    found = [taken.evaluation for taken in updates]
+    examples = sum(e.count for e in found)
+    norms = [square_norms(e.gradient).sqrt().item() for e in found]
+    hits = [e.hits for e in found if e.hits is not None]
+    return {
+        "step": step,
+        "passes": round(passes, 9),
+        "lr": lr,
+        "train_loss": sum(e.loss * e.count for e in found) / examples,
+        "train_accuracy": sum(hits) / examples if hits else None,
+        "gradient_norm": sum(norms) / len(norms),
+        "block_gradient_norm": math.sqrt(_mean_square_norm(found)),
+        "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
+        "penalty": sum(e.penalty * e.count for e in found) / examples,
+        "clipped": sum(taken.clipped for taken in updates) / len(updates),
+        "seconds": round(seconds, 6),
+    }
+
+
+def _mean_square_norm(found: Sequence[Evaluation]) -> float:
+    """The mean of `||g_b||**2` over the blocks of several sweeps, by count; its bits depend on no order."""
+    total = sum(exact_total(e.block_counts * e.block_square_norms) for e in found)
+    return total / sum(e.count for e in found)
