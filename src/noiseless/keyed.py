@@ -102,7 +102,7 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
     Yields:
         Nothing; the code in the `with` block draws keyed numbers.
     """
-    drawn = words(seed, stream, step, torch.tensor(index))
+    drawn = words(seed, stream, step, torch.tensor(index, device="cpu"))  # also where models are built on meta
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         key = int(drawn[0]) << 31 | int(drawn[1]) >> 1

@@ -44,7 +44,7 @@ class Summary:
         tested = [
             next((r["test_accuracy"] for r in reversed(run.rows) if "test_accuracy" in r), None) for run in self.runs
         ]
-        unfinished = any(len(run.rows) < run.recipe.steps for run in self.runs)
+        unfinished = any(run.rows[-1]["step"] + 1 < run.recipe.steps for run in self.runs)
         return (
             self.name + (" (unfinished)" if unfinished else ""),
             _range([row["step"] + 1 for row in last]),
