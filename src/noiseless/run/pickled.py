@@ -22,11 +22,9 @@ import torch
 
 TENSORS = re.compile(
     r"torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)|torch\.nn\.parameter\.Parameter"
-    r"|torch\.\w+Storage|torch\.storage\.(Unt|T)ypedStorage|torch\.Size|torch\.device|torch\.serialization\._get_layout"
+    r"|torch\.\w+Storage|torch\.storage\.(Unt|T)ypedStorage|torch\.Size|torch\.device"
 )
-CONTAINERS = re.compile(
-    r"collections\.(OrderedDict|Counter|defaultdict)|builtins\.(dict|list|set|complex|bytearray)|_codecs\.encode"
-)
+CONTAINERS = re.compile(r"collections\.(OrderedDict|Counter|defaultdict)|builtins\.(dict|list|set)")
 INERT = re.compile(
     r"(torch\.optim|fullbatch)(\.[a-z_]\w*)*\._*[A-Z]\w*|numpy\.(dtype|(core|_core)\.multiarray\.scalar)"
 )
