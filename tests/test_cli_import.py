@@ -1,4 +1,4 @@
-"""noiseless import: a published checkpoint becomes a run, which evaluate, resume and verify take for one of their own."""
+"""noiseless import: a published checkpoint becomes a run, which evaluate and resume take for one of their own."""
 
 import json
 import os

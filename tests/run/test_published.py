@@ -7,7 +7,7 @@ from published_files import parts, write
 from noiseless import models
 from noiseless.run.parameters import load_parameters
 from noiseless.run.published import read_published, read_state
-from noiseless.run.recognise import recognise, sizes
+from noiseless.run.recognise import classes_of, recognise, sizes
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,8 @@ def test_a_model_is_recognised_by_its_state(name, channels, classes, form):
         state = models.build(name, channels, classes, form).state_dict()
     assert sizes(state) == (channels, classes)
     assert recognise(state, form) == name
+    shuffled = {key: state[key] for key in sorted(state)}  # as safetensors keeps it
+    assert classes_of(shuffled, lambda n: models.build(name, channels, n, form)) == classes
 
 
 def test_a_model_that_is_not_known_comes_with_the_nearest():
@@ -118,3 +120,5 @@ def test_a_model_that_is_not_known_comes_with_the_nearest():
         recognise({**state, "head.bias": torch.empty(1)}, models.Form())
     with pytest.raises(ValueError, match="no convolution"):
         recognise({"a": torch.ones(2)}, models.Form())
+    with pytest.raises(ValueError, match="no number of classes"):
+        classes_of({"a": torch.ones(2, 2)}, lambda n: models.build("resnet8", 1, n))

@@ -30,18 +30,18 @@ def import_checkpoint(arguments: list[str]) -> int:
         data="",
     )
     config, file = parsed.config, Path(first[0])
-    from noiseless.run.description import description_of
+    from noiseless.run.description import form_of
     from noiseless.run.imported import import_run
     from noiseless.run.published import read_published
     from noiseless.run.recognise import recognise
 
     published = read_published(file)
     if take(list(arguments), "--model")[0] is None:
-        form = description_of(config.recipe, 1, 1).form
         try:
-            config = replace(config, recipe=replace(config.recipe, model=recognise(published.model, form)))
+            name = recognise(published.model, form_of(config.recipe))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
+        config = replace(config, recipe=replace(config.recipe, model=name))
     path = Path(config.settings.run_dir or run_place(config.recipe))
     made = import_run(published, config, path, ["noiseless", "import", *arguments])
     for note in made.notes:
@@ -80,7 +80,7 @@ def export(arguments: list[str]) -> int:
     from noiseless.run.evaluate import score
     from noiseless.run.parameters import fill
     from noiseless.run.pretrained import save_pretrained
-    from noiseless.run.recognise import sizes
+    from noiseless.run.recognise import classes_of
 
     directory = RunDirectory.open(Path(asked.run))
     experiment = rebuild(directory, snapshots=False)
@@ -94,7 +94,7 @@ def export(arguments: list[str]) -> int:
         recipe, json.loads((directory.path / "environment.json").read_text()), step, passes,
         len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
     )  # fmt: skip
-    description = description_of(recipe, *sizes(state))
+    description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
     text = card(description, checkpoint.digest(state), facts, asked.license)
     sha256 = save_pretrained(experiment.model, asked.directory, description, text)
     if not ended:

@@ -54,17 +54,21 @@ class Description:
         return (images.float() / 255 - mean) / std
 
 
-def description_of(recipe: Recipe, channels: int, classes: int) -> Description:
+def description_of(recipe: Recipe, classes: int) -> Description:
     """The description of a recipe's model.
 
     Args:
         recipe: resolved.
-        channels: of its images.
         classes: outputs.
 
     Returns:
         The description.
     """
-    form = models.Form(**{f.name: getattr(recipe, f.name) for f in fields(models.Form)})
+    assert recipe.mean is not None
     options = parse_options(recipe.model_options)
-    return Description(recipe.model, channels, classes, form, options, recipe.mean, recipe.std)
+    return Description(recipe.model, len(recipe.mean), classes, form_of(recipe), options, recipe.mean, recipe.std)
+
+
+def form_of(recipe: Recipe) -> models.Form:
+    """The form of a recipe's model."""
+    return models.Form(**{f.name: getattr(recipe, f.name) for f in fields(models.Form)})

@@ -21,7 +21,7 @@ from noiseless.run.checkpoint import digest
 from noiseless.run.description import Description, description_of
 from noiseless.run.directory import RunDirectory
 from noiseless.run.parameters import fill, read_parameters, write_parameters
-from noiseless.run.recognise import sizes
+from noiseless.run.recognise import classes_of
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 VERSION = 1
@@ -98,7 +98,8 @@ def from_run(directory: Path | str) -> nn.Module:
     """
     run = RunDirectory.open(Path(directory))
     recipe, state = run.config().recipe, run.state()
-    model = description_of(recipe, *sizes(state)).build().to(getattr(torch, recipe.dtype))
+    classes = classes_of(state, lambda classes: description_of(recipe, classes).build())
+    model = description_of(recipe, classes).build().to(getattr(torch, recipe.dtype))
     fill(model, state, run.path)
     return model.eval()
 

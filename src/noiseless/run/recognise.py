@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noiseless import models
+from noiseless.run.description import Description
+
+Shapes = set[tuple[str, torch.Size]]
 
 
 def sizes(state: dict[str, Tensor]) -> tuple[int, int]:
@@ -42,12 +48,11 @@ def recognise(state: dict[str, Tensor], form: models.Form) -> str:
         ValueError: with the nearest model and what differs, if none fits.
     """
     channels, classes = sizes(state)
-    found = {(name, t.shape) for name, t in state.items()}
+    found = _of(state)
     nearest, differing = "", found
     for name in models.names():
         try:
-            with torch.device("meta"):
-                wanted = {(n, t.shape) for n, t in models.build(name, channels, classes, form).state_dict().items()}
+            wanted = _shapes(Description(name, channels, classes, form).build)
         except ValueError:
             continue  # a model that does not come in this form, or needs options
         if wanted == found:
@@ -59,3 +64,33 @@ def recognise(state: dict[str, Tensor], form: models.Form) -> str:
         f"no known model has its names and shapes; the nearest is {nearest or 'none'}, which differs in"
         f" {len({name for name, _ in differing})} of them ({shown}). Give --model, and the flags of its form"
     )
+
+
+def classes_of(state: Mapping[str, Tensor], build: Callable[[int], nn.Module]) -> int:
+    """Number of classes of a state, in whatever order its names are.
+
+    Args:
+        state: parameters and buffers.
+        build: makes its model for a number of classes.
+
+    Returns:
+        The number with which names and shapes are the state's.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = _of(state)
+    for dimensions in ((2,), (1, 4)):  # of a matrix as a rule
+        for classes in sorted({t.shape[0] for t in state.values() if t.ndim in dimensions}):
+            if _shapes(partial(build, classes)) == found:
+                return classes
+    raise ValueError("no number of classes gives its model this state's names and shapes")
+
+
+def _shapes(build: Callable[[], nn.Module]) -> Shapes:
+    with torch.device("meta"):  # no parameter is made
+        return _of(build().state_dict())
+
+
+def _of(state: Mapping[str, Tensor]) -> Shapes:
+    return {(name, t.shape) for name, t in state.items()}
