@@ -97,8 +97,10 @@ def _notes(published: Published, experiment: Experiment) -> list[str]:
     for name in SETTINGS:
         if name in there and name in group and there[name] != group[name]:
             notes.append(f"{name} is {there[name]} in the checkpoint, {group[name]} in the recipe")
-    step, rate = published.step, there.get("lr")
-    if isinstance(rate, float) and step < experiment.config.recipe.steps:
+    step, rate, steps = published.step, there.get("lr"), experiment.config.recipe.steps
+    if step > steps:
+        notes.append(f"the checkpoint has {step} steps, the recipe only {steps}: there is nothing to go on with")
+    if isinstance(rate, float) and step < steps:
         # which side of the schedule's step the published code saves at is not told: either will do
         near = [experiment.schedule(max(0, s)) for s in (step - 1, step, step + 1)]
         if not min(near) * 0.99 <= rate <= max(near) * 1.01 or not math.isfinite(rate):
