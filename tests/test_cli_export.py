@@ -51,7 +51,7 @@ def test_the_model_comes_back_and_classifies_as_it_did(finished, tmp_path):
     recorded = json.loads((finished.path / "environment.json").read_text())
     for fact in (
         f"Test accuracy {accuracy:.2%}", "20 test images", "n = 1", "48 training images", "| seed | 7 |",
-        "| steps | 3 of 3 |", "| passes over the data | 6 |", recorded["data_sha256"], digest, "fb-regularized",
+        "| steps | 3 |", "data | npz:tiny.npz,", "| passes over the data | 6 |", recorded["data_sha256"], digest, "fb-regularized",
         shlex.join(recorded["command"]), f"torch {recorded['packages']['torch']}",
     ):  # fmt: skip
         assert fact in text, fact
@@ -76,6 +76,8 @@ def test_an_import_is_exported_with_where_it_is_from(data, tmp_path):
     _, text = card(tmp_path / "model")
     assert "| begun from | the checkpoint `theirs.pth`" in text
     assert "imported at step 3" in text
+    assert "| steps | 3, 3 of them before the import |" in text
+    assert str(tmp_path) not in text.partition("## To repeat it")[0]  # a card tells no directories
     assert "| passes over the data | not recorded |" in text
     assert RunDirectory(tmp_path / "run").rows() == []
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from noiseless.run.description import Description
@@ -60,7 +61,10 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
     """
     recipe, made = facts.recipe, facts.environment
     begun = made.get("imported")
-    changed = [f"{f.name}={getattr(recipe, f.name)!r}" for f in fields(Recipe) if getattr(recipe, f.name) != f.default]
+    shown = replace(recipe, data=_place(recipe.data), init=recipe.init and Path(recipe.init).name)
+    changed = [f"{f.name}={getattr(shown, f.name)!r}" for f in fields(Recipe) if getattr(shown, f.name) != f.default]
+    steps = f"{facts.step:,} of {recipe.steps:,}" if facts.step < recipe.steps else f"{facts.step:,}"
+    before = f", {begun['step']:,} of them before the import" if begun else ""
     passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if begun else ''}"
     packages = ", ".join(f"{name} {version}" for name, version in made.get("packages", {}).items())
     lines = [
@@ -71,9 +75,9 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | {recipe.data}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
-        f"| recipe | {recipe.name} ({recipe.regime}) |",
-        f"| steps | {facts.step:,} of {recipe.steps:,} |",
+        f"| data | {shown.data}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
+        f"| recipe{' since the import' if begun else ''} | {recipe.name} ({recipe.regime}) |",
+        f"| steps | {steps}{before} |",
         f"| passes over the data | {passes} |",
         f"| seed | {recipe.seed} |",
         f"| versions | noiseless {made.get('noiseless')}, {packages}, on {made.get('device')} |",
@@ -88,12 +92,13 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "## Quality",
         "",
         f"Test accuracy {facts.test_accuracy:.2%}, cross entropy {facts.test_loss:.4f}, on {facts.test_images:,} test"
-        f" images of {recipe.data} without augmentation: one seed (n = 1), which says nothing of the spread.",
+        f" images of {shown.data} without augmentation: one seed (n = 1), which says nothing of the spread.",
         "",
         "## To repeat it",
         "",
         "```sh",
         shlex.join(made["command"]),
+        *(["noiseless resume RUN  # the directory that the import has printed"] if begun else []),
         "```",
         "",
         f"All that is not the default: `{', '.join(changed)}`.",
@@ -102,6 +107,12 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "",
     ]
     return "\n".join(lines)
+
+
+def _place(data: str) -> str:
+    """A data set's name without the directories of the machine where it was used."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}{colon}{Path(path).name}" if colon else data
 
 
 def _head(description: Description, license_name: str, facts: Facts | None) -> list[str]:
@@ -141,7 +152,7 @@ def _what(description: Description, sha256: str) -> list[str]:
         f"# {description.model}",
         "",
         f"{description.model} for images of {description.channels} channel{'s' * (description.channels > 1)} and"
-        f" {description.classes} classes ({form}{'; ' + options if options else ''}), trained with Noiseless.",
+        f" {description.classes} classes ({form}{'; ' + options if options else ''}), as Noiseless builds it.",
         "",
         f"SHA-256 over parameters and buffers: `{sha256}`.",
     ]
