@@ -51,7 +51,8 @@ def test_the_model_comes_back_and_classifies_as_it_did(finished, tmp_path):
     recorded = json.loads((finished.path / "environment.json").read_text())
     for fact in (
         f"Test accuracy {accuracy:.2%}", "20 test images", "n = 1", "48 training images", "| seed | 7 |",
-        "| steps | 3 |", "data | npz:tiny.npz,", "| passes over the data | 6 |", recorded["data_sha256"], digest, "fb-regularized",
+        "| steps | 3 |", "data | npz:tiny.npz,", "| passes over the data | 6 |",
+        recorded["data_sha256"], digest, "fb-regularized",
         shlex.join(recorded["command"]), f"torch {recorded['packages']['torch']}",
     ):  # fmt: skip
         assert fact in text, fact

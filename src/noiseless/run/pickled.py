@@ -101,7 +101,9 @@ def read(path: Path) -> Any:
             " was made: torch.save(model.state_dict(), FILE)"
         ) from None
     except Exception as error:  # foreign bytes: whatever torch or the reader of zip files stumbles over
-        told = " ".join(str(error).split())[:160] or type(error).__name__
+        # of torch's text the cause, not its advice to load the file without these walls
+        cause = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+        told = " ".join(cause.partition("Please use")[0].split())[:160].rstrip(" .") or type(error).__name__
         raise ValueError(f"{path} cannot be read as a file of torch.save: {told}. Take it from a copy") from None
 
 
