@@ -101,10 +101,16 @@ def read(path: Path) -> Any:
             " was made: torch.save(model.state_dict(), FILE)"
         ) from None
     except Exception as error:  # foreign bytes: whatever torch or the reader of zip files stumbles over
-        # of torch's text the cause, not its advice to load the file without these walls
-        cause = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-        told = " ".join(cause.partition("Please use")[0].split())[:160].rstrip(" .") or type(error).__name__
-        raise ValueError(f"{path} cannot be read as a file of torch.save: {told}. Take it from a copy") from None
+        raise ValueError(
+            f"{path} cannot be read as a file of torch.save: {_cause(error)}. Take it from a copy"
+        ) from None
+
+
+def _cause(error: Exception) -> str:
+    """Of torch's text the cause, not its advice to load the file without these walls."""
+    cause = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[-1]
+    cause = re.split("Please use|Check the documentation", cause)[0]
+    return " ".join(cause.split())[:160].rstrip(" .") or type(error).__name__
 
 
 def _stand_ins(names: set[str]) -> list[Any]:
