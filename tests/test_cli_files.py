@@ -140,7 +140,7 @@ def init_errors():
         path.write_bytes(path.read_bytes()[:-9])
 
     def pickled(path, state):
-        torch.save(state, path)
+        torch.save({"epoch": 3, "state": state}, path)
 
     def other_shape(path, state):
         safetensors.torch.save_file(state | {"fc.weight": torch.zeros(10, 64)}, path)
@@ -157,7 +157,7 @@ def init_errors():
         (absent, ("there is no file",)),
         (folder, ()),
         (cut_off, ("safetensors",)),
-        (pickled, ("safetensors",)),
+        (pickled, ("tensors by name", "'epoch' is 3")),
         (other_shape, ("fc.weight", "[10, 64]", "[4, 64]")),
         (fewer, ("missing fc.bias",)),
         (more, ("unknown head.bias",)),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         squared_error,
     )
     from noiseless.optim import chain, clip_norm, take_step
+    from noiseless.run.pretrained import from_pretrained, save_pretrained
 
 _HOMES = {
     "noiseless.objective": (
@@ -25,6 +26,7 @@ _HOMES = {
         "squared_error",
     ),
     "noiseless.optim": ("chain", "clip_norm", "take_step"),
+    "noiseless.run.pretrained": ("from_pretrained", "save_pretrained"),
 }  # fmt: skip
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "chain",
     "clip_norm",
     "cross_entropy",
+    "from_pretrained",
     "parameter_space",
+    "save_pretrained",
     "squared_error",
     "take_step",
 ]

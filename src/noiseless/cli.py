@@ -45,6 +45,12 @@ def _commands() -> dict[str, Command]:
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
+        "import": Command(
+            do.import_checkpoint,
+            "import FILE [RECIPE] [--FLAG VALUE ...]",
+            "make a run of a published checkpoint",
+        ),
+        "export": Command(do.export, "export RUN DIRECTORY", "a run's model with a card, for from_pretrained and hubs"),
     }
 
 

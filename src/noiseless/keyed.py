@@ -110,7 +110,7 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
     Yields:
         Nothing; the code in the `with` block draws keyed numbers.
     """
-    key = int(torch_seeds(seed, stream, step, torch.tensor(index)))
+    key = int(torch_seeds(seed, stream, step, torch.tensor(index, device="cpu")))  # also where models are built on meta
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.default_generator.manual_seed(key)

@@ -1,7 +1,19 @@
 """What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
 
+from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
-__all__ = ["digest", "evaluate", "recipes", "report", "reproduce", "resume", "train", "verify"]
+__all__ = [
+    "digest",
+    "evaluate",
+    "export",
+    "import_checkpoint",
+    "recipes",
+    "report",
+    "reproduce",
+    "resume",
+    "train",
+    "verify",
+]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from noiseless.run.recipes import LADDER
+from noiseless.run.config import Config
+from noiseless.run.recipes import LADDER, default_form, row
 
 if TYPE_CHECKING:
     from noiseless.run.directory import RunDirectory
@@ -40,6 +41,46 @@ def take_recipe(arguments: list[str]) -> tuple[str, list[str]]:
             rest = [each for each in arguments if each != argument]
             raise ValueError(f"the recipe comes before the flags: noiseless train {argument} {' '.join(rest)}")
     return "fb-regularized", arguments
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The config that arguments ask for, and what it was made from."""
+
+    config: Config
+    name: str
+    """of the recipe"""
+    form: str
+    """in which it was taken: small or paper"""
+    flags: list[str]
+    """the others"""
+
+
+def parse_config(arguments: list[str], usage: str, description: str, data: str) -> Parsed:
+    """Reads `[RECIPE] [--form FORM] [--FLAG VALUE ...]`: a row of the ladder with fields replaced.
+
+    Args:
+        arguments: of the command.
+        usage: the command, as help shows it.
+        description: what help says of it.
+        data: the data set that is meant where none is given, which decides the form.
+
+    Returns:
+        The config, not resolved.
+    """
+    name, arguments = take_recipe(arguments)
+    form, arguments = take(arguments, "--form")
+    given, _ = take(list(arguments), "--data")
+    form = form or default_form(given or data)
+    config = tyro.cli(
+        Config,
+        args=arguments,
+        default=Config(row(name, form, given)),
+        prog=f"noiseless {usage}",
+        description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. {description}",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return Parsed(config, name, form, arguments)
 
 
 def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:

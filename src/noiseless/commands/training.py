@@ -8,16 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
-from noiseless.commands.arguments import one_run, take, take_count, take_recipe
+from noiseless.commands.arguments import one_run, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import noted
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
-from noiseless.run.config import Config
-from noiseless.run.recipes import LADDER, default_form, row
 
 if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
@@ -31,20 +27,15 @@ def train(arguments: list[str]) -> int:
     workers, arguments = take_count(arguments, "--workers")
     again = "--again" in arguments
     arguments = [argument for argument in arguments if argument != "--again"]
-    name, arguments = take_recipe(arguments)
-    form, arguments = take(arguments, "--form")
-    data, _ = take(list(arguments), "--data")
-    form = form or default_form(data or "digits")
-    config = tyro.cli(
-        Config,
-        args=arguments,
-        default=Config(row(name, form, data)),
-        prog="noiseless train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
-        description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. The small form is for"
-        " digits and mnist-5k, the paper's for other data. --workers W shares the work among W processes, with the same"
-        " bits; torchrun may start this command as well. --again goes on where --run-dir holds this run already.",
-        config=(tyro.conf.OmitArgPrefixes,),
+    parsed = parse_config(
+        arguments,
+        "train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
+        "The small form is for digits and mnist-5k, the paper's for other data. --workers W shares the work among W"
+        " processes, with the same bits; torchrun may start this command as well. --again goes on where --run-dir"
+        " holds this run already.",
+        data="digits",
     )
+    config, name, form = parsed.config, parsed.name, parsed.form
     from noiseless.run import session, team
 
     if team.in_job() and not config.settings.run_dir:
@@ -53,7 +44,7 @@ def train(arguments: list[str]) -> int:
     if workers > 1 and not team.in_job():
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return team.launch(workers, [*take(given, "--workers")[1], *place])
-    command = ["noiseless", "train", name, "--form", form, *arguments]
+    command = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the flags that were given"
     return _in_job(lambda joined: session.new(config, path, command, joined, again), intro)
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -40,12 +40,13 @@ class RunDirectory:
         self.average = path / "average.safetensors"
 
     @contextmanager
-    def created(self, config: Config, record: Row) -> Iterator[None]:
+    def created(self, config: Config, record: Row, first: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Makes the directory of a new run, and holds it.
 
         Args:
             config: resolved.
             record: what `environment.json` says.
+            first: writes what must be there before the config, which is what makes the directory a run.
 
         Yields:
             Nothing.
@@ -58,6 +59,7 @@ class RunDirectory:
             self._refuse_taken(config)  # another process may have been faster
             self.checkpoints.mkdir(exist_ok=True)
             write_json(self.path / "environment.json", record)
+            first()
             write_json(self.path / "config.json", config.as_json())
             yield
 
@@ -115,6 +117,13 @@ class RunDirectory:
                 f"{self.config().recipe.data} has changed since {self.path} was made: put the old data back, or start"
                 " anew with another --run-dir"
             )
+
+    def began(self) -> int:
+        """The first step of the record: 0, or where the checkpoint stood from which the run was imported."""
+        try:
+            return int(json.loads((self.path / "environment.json").read_text())["imported"]["step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     def config(self) -> Config:
         """The run's config.

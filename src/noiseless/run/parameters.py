@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from noiseless.run.atomic import write_bytes
 from noiseless.run.checkpoint import digest
+from noiseless.run.pickled import looks_pickled
+from noiseless.run.published import read_state
 
 SEAL = "sha256"
 """key of the file's metadata: the digest of what it holds"""
@@ -50,11 +52,18 @@ def read_parameters(path: Path, sealed: bool) -> dict[str, Tensor]:
 
 
 def load_parameters(model: nn.Module, path: Path) -> None:
-    """Fills a model from a safetensors file of its state names.
+    """Fills a model from a file of its state names, recognised by its content.
+
+    Args:
+        model: gets them.
+        path: of a safetensors file, a published checkpoint, or a state saved by `torch.save`.
 
     Raises:
         ValueError: if the file cannot be read, its names or shapes are not the model's, or a number is not finite.
     """
+    if path.is_file() and looks_pickled(path):
+        fill(model, read_state(path), path)
+        return
     state = read_parameters(path, sealed=False)
     for name, tensor in state.items():
         if not tensor.isfinite().all():

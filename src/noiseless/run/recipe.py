@@ -38,7 +38,7 @@ class Recipe:
     model_options: str = ""
     """further arguments of the model, as in a call: NAME=VALUE,NAME=VALUE"""
     init: str | None = None
-    """safetensors file with initial parameters and buffers; none: drawn from the seed"""
+    """file with initial parameters and buffers: safetensors, torch.save or published; none: drawn from the seed"""
     seed: int = 0
     """keys every random draw"""
     mean: tuple[float, ...] | None = None

@@ -177,6 +177,17 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, carried: _
     checkpoint.save(directory.checkpoints, step, state, experiment.config.settings.keep)
 
 
+def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None:
+    """Writes the checkpoint from which `train` goes on at a step, with model and optimizer as they are.
+
+    Args:
+        experiment: its transforms begin anew, and passes are counted from here on.
+        directory: of the run.
+        step: number of steps done.
+    """
+    _save(experiment, directory, step, _Carried(None))
+
+
 def _restore(
     experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
 ) -> tuple[int, _Carried]:
@@ -188,7 +199,7 @@ def _restore(
     if found is not None:
         for problem in found.damaged:
             on_message(f"{problem}; going on from step {found.step}")
-        lost = set(range(found.step)) - {row["step"] for row in directory.rows()}
+        lost = set(range(directory.began(), found.step)) - {row["step"] for row in directory.rows()}
         if lost:
             on_message(
                 f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again"

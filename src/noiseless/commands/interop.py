@@ -1,0 +1,106 @@
+"""The commands that take models in and give them away: import a published checkpoint, export a run's model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from noiseless.commands.arguments import parse_config, take
+from noiseless.commands.console import console
+from noiseless.commands.places import run_place
+
+
+def import_checkpoint(arguments: list[str]) -> int:
+    """Makes a run of a published checkpoint."""
+    first, rest = arguments[:1], arguments[1:]
+    if {"-h", "--help"} & set(arguments):
+        rest = ["--help"]
+    elif not first or first[0].startswith("-"):
+        raise ValueError("the file comes first: noiseless import FILE [RECIPE] [--FLAG VALUE ...]")
+    parsed = parse_config(
+        rest,
+        "import FILE [RECIPE] [--form {small,paper}]",
+        "FILE is a list of optimizer, model, scheduler, scaler state and step, as the paper's published code saves it."
+        " RECIPE and flags say what the run goes on with. Without --model the model is recognised. The form is the"
+        " paper's unless the data are digits.",
+        data="",
+    )
+    config, file = parsed.config, Path(first[0])
+    from noiseless.run.description import form_of
+    from noiseless.run.imported import import_run
+    from noiseless.run.published import read_published
+    from noiseless.run.recognise import recognise
+
+    published = read_published(file)
+    if take(list(arguments), "--model")[0] is None:
+        try:
+            name = recognise(published.model, form_of(config.recipe))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        config = replace(config, recipe=replace(config.recipe, model=name))
+    path = Path(config.settings.run_dir or run_place(config.recipe))
+    made = import_run(published, config, path, ["noiseless", "import", *arguments])
+    for note in made.notes:
+        console.print(note, style="yellow")
+    recipe = made.experiment.config.recipe
+    console.print(
+        f"imported {file}: {recipe.model} ({len(made.experiment.space):,} parameters) at step {published.step} of"
+        f" {recipe.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
+    )
+    go_on = f"noiseless evaluate {path}" if made.ended else f"noiseless resume {path}"
+    console.print(f"{'the run has ended; its result' if made.ended else 'go on'}: {go_on}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's model with a card into a directory of its own, for from_pretrained, torch.hub and model hubs."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """directory of the run"""
+    directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIRECTORY")]
+    """new or empty directory that gets the model"""
+    license: str = "unknown"
+    """licence of the model, as hubs name it: apache-2.0, mit, cc-by-4.0, ..."""
+
+
+def export(arguments: list[str]) -> int:
+    """Writes a run's model for others."""
+    asked = tyro.cli(Export, args=arguments, prog="noiseless export")
+    from noiseless.run import checkpoint
+    from noiseless.run.build import rebuild
+    from noiseless.run.card import Facts, card
+    from noiseless.run.checkpoint import newest
+    from noiseless.run.description import description_of
+    from noiseless.run.directory import RunDirectory
+    from noiseless.run.evaluate import score
+    from noiseless.run.parameters import fill
+    from noiseless.run.pretrained import save_pretrained
+    from noiseless.run.recognise import classes_of
+
+    directory = RunDirectory.open(Path(asked.run))
+    experiment = rebuild(directory, snapshots=False)
+    recipe, state = experiment.config.recipe, directory.state()
+    fill(experiment.model, state, directory.path)
+    ended, found, rows = directory.model.exists(), newest(directory.checkpoints), directory.rows()
+    step = found.step if found else recipe.steps
+    passes = next((row["passes"] for row in reversed(rows) if row["step"] == step - 1), None)
+    tested = score(experiment.model, experiment.test)
+    facts = Facts(
+        recipe, json.loads((directory.path / "environment.json").read_text()), step, passes,
+        len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
+    )  # fmt: skip
+    description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
+    text = card(description, checkpoint.digest(state), facts, asked.license)
+    sha256 = save_pretrained(experiment.model, asked.directory, description, text)
+    if not ended:
+        console.print("the run has not ended: this is its newest checkpoint", style="yellow")
+    console.print(
+        f"{asked.directory}: {recipe.model} of {recipe.name} after {step} steps, test accuracy {tested.accuracy:.2%}"
+        f" (one seed), digest {sha256}"
+    )
+    return 0
