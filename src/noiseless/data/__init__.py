@@ -1,8 +1,10 @@
 """Data sets, and augmentation as pure functions of (seed, epoch, example number)."""
 
+from noiseless.data.arrays import npz
 from noiseless.data.augment import crop_flip
-from noiseless.data.datasets import digits, load, npz
+from noiseless.data.datasets import load, pack
+from noiseless.data.embedded import digits, mnist_5k
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 
-__all__ = ["ImageSet", "Images", "crop_flip", "digits", "home", "load", "npz"]
+__all__ = ["ImageSet", "Images", "crop_flip", "digits", "home", "load", "mnist_5k", "npz", "pack"]

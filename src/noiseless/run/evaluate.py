@@ -35,9 +35,10 @@ def score(model: nn.Module, images: Images) -> Score:
     """
     training = model.training
     model.eval()
+    device = next(model.parameters()).device  # images of a large set live elsewhere
     loss, hits = torch.zeros((), dtype=torch.float64), 0
     for index in torch.arange(len(images)).split(BATCH):
-        x, y = images.take(index)
+        x, y = (each.to(device) for each in images.take(index))
         output = model(x)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         hits += int((output.argmax(1) == y).sum())

