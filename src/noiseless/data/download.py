@@ -1,6 +1,7 @@
 """Downloads that lose nothing: resumed where they broke off, checked before they get their name.
 
-If one server fails, the next is asked. What has come so far lies beside as `FILE.part`, which nothing takes for the file.
+If one server fails, the next is asked. What has come so far lies beside as `FILE.part`, which nothing takes for the
+file.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,7 +135,7 @@ def _pour(file: Any, room: int, entries: dict[str, Any], contents: Contents, adv
         for chunk in (found,) if name[0] == "y" else found:
             array = np.ascontiguousarray(chunk, DTYPES[entries[name]["dtype"]])
             file.write(array)
-            total.update(array)
+            total.update(array.data)
             if name[0] == "x":
                 done += len(array)
                 advance(done)
@@ -182,6 +182,21 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
         name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
         resident=ends[-1] <= RESIDENT, facts=facts,
     )  # fmt: skip
+
+
+def sets(directory: Path) -> Iterator[tuple[Path, str, int | None]]:
+    """The packed sets in the directory of data sets.
+
+    Args:
+        directory: of data sets.
+
+    Yields:
+        File, name and pixels; files that cannot be read are left out.
+    """
+    for path in sorted((directory / "packed").glob("*.safetensors")):
+        with suppress(KeyError, TypeError, ValueError):
+            record = _header(path)[0]["__metadata__"]
+            yield path, record["name"], json.loads(record["pixels"])
 
 
 def source(path: Path) -> str:
