@@ -22,9 +22,9 @@ from noiseless.data.sources import VARIABLE, Source
 TIMEOUT = 30.0
 """seconds of silence after which a server counts as gone"""
 SLOWEST = 1000
-"""bytes a second, over the timeout, below which a server counts as gone, too"""
+"""bytes a second, over the timeout, below which a server counts as gone, too: it would take days"""
 TRIES = 3
-"""broken connections in a row without a new byte, before the next server is asked"""
+"""broken connections in a row that have brought (next to) nothing, before the next server is asked"""
 
 
 class _FailedError(Exception):
@@ -97,18 +97,19 @@ def _complete(url: str, part: Path, source: Source, timeout: float, pause: float
 def _transfer(url: str, part: Path, source: Source, timeout: float, pause: float, advance: Advance) -> None:
     """Asks a server until the part has all bytes, as long as each connection but a few brings some."""
     most, failures = _length(part), 0
-    while _length(part) < source.size:
+    while True:
         try:
             _receive(url, part, source, timeout, advance)
             reason = _BrokenError("the connection ended early")
         except _BrokenError as error:
             reason = error
-        grown = _length(part) > most
-        most, failures = max(most, _length(part)), 0 if grown else failures + 1
+        if (length := _length(part)) >= source.size:
+            return
+        grown = length - most >= SLOWEST * timeout
+        most, failures = max(most, length), 0 if grown else failures + 1
         if failures == TRIES:
             raise reason
-        if _length(part) < source.size:
-            time.sleep(pause * 2**failures)
+        time.sleep(pause * 2**failures)
 
 
 def _receive(url: str, part: Path, source: Source, timeout: float, advance: Advance) -> None:
@@ -121,14 +122,19 @@ def _receive(url: str, part: Path, source: Source, timeout: float, advance: Adva
         if begins not in (0, start):
             part.unlink()
             raise _BrokenError("it sends another range than was asked for")
-        with part.open("r+b" if part.exists() else "w+b") as file:  # a full disk is no fault of the server
-            file.truncate(begins)
-            file.seek(begins)
-            for chunk in _chunks(response, timeout):
-                file.write(chunk[: source.size + 1 - file.tell()])  # one byte too many tells that it is another file
-                advance(file.tell())
-                if file.tell() > source.size:
-                    return
+        try:
+            with part.open("r+b" if part.exists() else "w+b") as file:
+                file.truncate(begins)
+                file.seek(begins)
+                for chunk in _chunks(response, timeout):
+                    file.write(chunk[: source.size + 1 - file.tell()])  # a byte too many tells that it is another file
+                    file.flush()
+                    advance(file.tell())
+                    if file.tell() > source.size:
+                        return
+        except OSError as error:  # a full disk is no fault of the server
+            error.filename = str(part)
+            raise
 
 
 def _ask(url: str, start: int, timeout: float) -> HTTPResponse:
@@ -158,7 +164,7 @@ def _extent(response: HTTPResponse) -> tuple[int, int | None]:
 
 
 def _chunks(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
-    """What comes, as it comes; a trickle is a broken connection, too."""
+    """What comes, as it comes."""
     since, received = time.monotonic(), 0
     while True:
         try:
@@ -173,7 +179,7 @@ def _chunks(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
         received += len(chunk)
         if (seconds := time.monotonic() - since) > timeout:
             if received < SLOWEST * seconds:
-                raise _BrokenError(f"{received:,} bytes in {seconds:.0f} seconds are too slow")
+                raise _FailedError(f"{received:,} bytes in {seconds:.0f} seconds are too slow")
             since, received = time.monotonic(), 0
 
 
