@@ -96,7 +96,7 @@ def write(path: Path, contents: Contents, advance: Advance = lambda done: None) 
             record |= {"sha256": facts.sha256, "labels": _digest(contents.y_train, contents.y_test)}
             header = {"__metadata__": record, **entries}
             record["seal"] = _seal(header)
-            text = json.dumps(header).encode().ljust(room - 8)
+            text = json.dumps(header, separators=(",", ":")).encode().ljust(room - 8)
             assert len(text) == room - 8
             file.seek(0)
             file.write(len(text).to_bytes(8, "little") + text)

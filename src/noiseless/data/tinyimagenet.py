@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import threading
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -59,8 +60,11 @@ class _Zip:
         return [each.removeprefix(self.below) for each in normal]
 
     def read(self, name: str) -> bytes:
-        with self.one:
-            return self.file.read(self.below + name)
+        try:
+            with self.one:
+                return self.file.read(self.below + name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ValueError(f"{self.where}: {name} cannot be read: {error}") from None
 
 
 def place(directory: Path, source: Source | None = None) -> Path | None:
@@ -114,16 +118,13 @@ def tiny_imagenet(directory: Path, pixels: int | None = None, source: Source | N
 def _annotations(files: _Files) -> list[str]:
     try:
         text = files.read(ANNOTATIONS).decode()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{files.where} lacks {ANNOTATIONS}: {error}") from None
     return [line for line in text.splitlines() if line]
 
 
 def _part(files: _Files, names: Sequence[str], labels: list[int]) -> Part:
     def read(number: int) -> bytes:
-        try:
-            return files.read(names[number])
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{files.where}: {names[number]} cannot be read: {error}") from None
+        return files.read(names[number])
 
     return Part([f"{files.where}/{name}" for name in names], np.array(labels, np.int64), read)
