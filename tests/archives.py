@@ -127,7 +127,7 @@ def tar(files, root, *others):
         top.type = tarfile.DIRTYPE
         archive.addfile(top)
         named = [(tarfile.TarInfo(f"{root}/{name}"), content) for name, content in files.items()]
-        for member, content in (*others, *named):
+        for member, content in (*named, *others):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return held.getvalue()

@@ -64,7 +64,7 @@ def test_members_that_leave_the_archive_are_not_followed(tmp_path):
     files = tiny_imagenet()
     escaping = {
         "../../evil.JPEG": b"evil", "/evil.JPEG": b"evil", "train/n01/images/../../../../evil.JPEG": b"evil",
-        "train/../../images/evil.JPEG": b"evil",
+        "train/../images/evil.JPEG": b"evil",
     }  # fmt: skip
     held = _place(tmp_path / "home", files | escaping)
     before = tree(tmp_path)
