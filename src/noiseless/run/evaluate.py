@@ -41,9 +41,10 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     """
     training = model.training
     model.eval()
+    device = next(model.parameters()).device  # images of a large set live elsewhere
     loss, hits = torch.zeros((), dtype=torch.float64), 0
     for index in torch.arange(len(images)).split(BATCH):
-        x, y = images.take(index)
+        x, y = (each.to(device) for each in images.take(index))
         output = _scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         hits += int((output.argmax(1) == y).sum())

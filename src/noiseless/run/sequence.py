@@ -20,7 +20,7 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     Args:
         recipe: resolved.
         dataset: the bytes.
-        device: where they are kept.
+        device: where they are kept, if they are small enough to live there.
 
     Returns:
         Both parts; the test part is not augmented.
@@ -32,6 +32,7 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         raise ValueError("images of one pixel cannot be cropped; use --augment none")
     assert recipe.mean is not None and recipe.std is not None
     dtype = getattr(torch, recipe.dtype)
+    device = device if dataset.resident else torch.device("cpu")
     train = Images(
         dataset.x_train.to(device), dataset.y_train.to(device), recipe.mean, recipe.std, dtype,
         recipe.augment, recipe.padding, recipe.flip, recipe.seed,

@@ -1,0 +1,92 @@
+"""One's own arrays as a data set: `npz:FILE`."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseless.data.images import ImageSet
+
+
+def npz(path: Path) -> ImageSet:
+    """One's own arrays: `x_train`, `y_train`, `x_test`, `y_test` in an npz file (`numpy.savez`).
+
+    Args:
+        path: the file. Images are uint8 `[N, H, W]` or `[N, H, W, C]`, labels whole numbers 0 ... classes - 1.
+
+    Returns:
+        The image set.
+
+    Raises:
+        ValueError: if the file cannot be read, lacks an array, or an array is not as it should be.
+    """
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    arrays: dict[str, np.ndarray] = {}
+    reading = ""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            held = list(file)
+            for key in filter(held.__contains__, keys):
+                reading = f" ({key})"
+                arrays[key] = np.asarray(file[key])
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{path} cannot be read as an npz file{reading}: {error}") from None
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing'}."
+            " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
+        )
+    x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        shapes = [list(arrays[key].shape[1:]) for key in ("x_train", "x_test")]
+        raise ValueError(f"{path}: training and test images differ in shape, {shapes[0]} and {shapes[1]}")
+    y_train = _labels(path, "y_train", arrays["y_train"], len(x_train), None)
+    y_test = _labels(path, "y_test", arrays["y_test"], len(x_test), int(y_train.max()) + 1)
+    return ImageSet(f"npz:{path.resolve()}", x_train, y_train, x_test, y_test)
+
+
+def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
+    if array.dtype != np.uint8:
+        nans = int(np.isnan(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
+        holds = f" and holds {nans} NaN" if nans else ""
+        raise ValueError(f"{path}: {key} must be uint8 (0 ... 255), but is {array.dtype}{holds}; scale and convert it")
+    if array.ndim not in (3, 4):
+        raise ValueError(f"{path}: {key} must have shape [N, H, W] or [N, H, W, C], not {list(array.shape)}")
+    if array.size == 0:
+        raise ValueError(f"{path}: {key} is empty (shape {list(array.shape)})")
+    pixels = torch.from_numpy(array)
+    return (pixels[:, None] if array.ndim == 3 else pixels.permute(0, 3, 1, 2)).contiguous()
+
+
+def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int | None) -> Tensor:
+    if array.ndim != 1 or len(array) != images:
+        raise ValueError(f"{path}: {key} must have one label an image, shape [{images}], not {list(array.shape)}")
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{path}: {key} must hold whole numbers, but is {array.dtype}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0:
+        raise ValueError(f"{path}: {key} holds the label {low}; labels count from 0")
+    if classes is None and high >= len(array):
+        raise ValueError(
+            f"{path}: {key} holds the label {high}, out of range for {len(array)} images; number classes from 0"
+        )
+    if classes is not None and high >= classes:
+        raise ValueError(f"{path}: {key} holds the label {high}, but training labels end at {classes - 1}")
+    return torch.from_numpy(array.astype(np.int64))

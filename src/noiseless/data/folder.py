@@ -1,0 +1,90 @@
+"""Sets of image files in class folders: `folder:PATH`, and ImageNet, which is one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from noiseless.data.pictures import Part, Pictures
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+"""of image files, in small letters; other files in class folders are left out"""
+
+
+def class_folders(name: str, path: Path, pixels: int | None, watched: bool = True) -> Pictures:
+    """The set of a folder with `train/CLASS/...` and `test/CLASS/...` (or `val/CLASS/...`).
+
+    Args:
+        name: of the set.
+        path: of the folder.
+        pixels: see `Pictures`.
+        watched: whether names, sizes and times of the files are noted, to tell when they change.
+
+    Returns:
+        Its images: classes, and files within a class, by the order of their names.
+
+    Raises:
+        ValueError: if folders are missing, differ between the two parts, or hold no images.
+    """
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}")
+    train = path / "train"
+    test = next((path / each for each in ("test", "val") if (path / each).is_dir()), path / "test")
+    if not train.is_dir() or not test.is_dir():
+        raise ValueError(f"{path} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val); it holds {_names(path)}")
+    classes = [_classes(each) for each in (train, test)]
+    if classes[0] != classes[1]:
+        differing = sorted(set(classes[0]) ^ set(classes[1]))
+        listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
+        raise ValueError(f"the class folders of {train} and {test} differ: {listed} in one of them alone")
+    if not classes[0]:
+        raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
+    noted = hashlib.sha256()
+    first, second = (_part(each, classes[0], noted if watched else None) for each in (train, test))
+    return Pictures(name, first, second, pixels, noted.hexdigest() if watched else "")
+
+
+def _classes(path: Path) -> list[str]:
+    return sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def _names(path: Path) -> str:
+    found = sorted(each.name for each in path.iterdir())
+    return (", ".join(found[:5]) + (", ..." if len(found) > 5 else "")) or "nothing"
+
+
+def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
+    files: list[str] = []
+    labels: list[int] = []
+    for label, each in enumerate(classes):
+        found = sorted(_images(path / each))
+        if not found:
+            raise ValueError(
+                f"{path / each} holds no images ({', '.join(sorted(SUFFIXES))}); it holds {_names(path / each)}"
+            )
+        files += found
+        labels += [label] * len(found)
+    if noted is not None:
+        for file in files:
+            state = os.stat(file)  # noqa: PTH116  # a Path for each of a million files would take twice as long
+            noted.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
+
+    def read(number: int) -> bytes:
+        return Path(files[number]).read_bytes()
+
+    return Part(files, np.array(labels, np.int64), read)
+
+
+def _images(path: Path) -> list[str]:
+    """Image files below a class folder, at any depth; hidden ones are left out."""
+    found = []
+    for place, _, files in os.walk(path, followlinks=True):
+        found += [
+            f"{place}/{file}"
+            for file in files
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES  # noqa: PTH122
+        ]
+    return found

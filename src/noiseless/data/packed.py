@@ -1,0 +1,272 @@
+"""Packed sets: all images as bytes in one file, memory-mapped, so that a worker reads only the pages of its blocks.
+
+The file is a safetensors file with the tensors `y_train`, `y_test`, `x_train` and `x_test`, which any reader of the
+format can open. Its metadata hold what else is known of the set: statistics, the digest of the contents
+(`ImageSet.sha256`), and a seal, the digest of the header itself. It is written beside and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseless.data import statistics
+from noiseless.data.images import Facts, ImageSet
+from noiseless.data.progress import Advance, size
+
+FORMAT = "noiseless image set 1"
+PAGE = 4096
+RESIDENT = 2**32
+"""bytes of a set up to which it is moved to the device; larger ones stay mapped"""
+NAMES = ("y_train", "y_test", "x_train", "x_test")
+"""in the order in which they lie in the file: labels first, where int64 is aligned"""
+DTYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is to be packed: the images come as they are decoded."""
+
+    name: str
+    pixels: int | None
+    shape: tuple[int, ...]
+    """`[C, H, W]` of an image"""
+    y_train: np.ndarray
+    y_test: np.ndarray
+    x_train: Iterable[np.ndarray]
+    """uint8 `[n, C, H, W]` each, asked for once"""
+    x_test: Iterable[np.ndarray]
+    source: str = ""
+    """see `Pictures.source`"""
+
+    def bytes(self) -> int:
+        """Bytes of all pixels."""
+        return (len(self.y_train) + len(self.y_test)) * int(np.prod(self.shape))
+
+
+def place(directory: Path, name: str, pixels: int | None) -> Path:
+    """The file of a packed set in the directory of data sets."""
+    kind, _, path = name.partition(":")
+    slug = f"{kind}-{Path(path).name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else kind
+    return directory / "packed" / f"{slug}{f'-{pixels}px' if pixels else ''}.safetensors"
+
+
+def write(path: Path, contents: Contents, advance: Advance = lambda done: None) -> None:
+    """Writes a packed set. Whoever calls it holds the lock of the file.
+
+    Args:
+        path: of the file.
+        contents: images, labels and name.
+        advance: told how many images are written.
+
+    Raises:
+        ValueError: if there is too little room on the disk.
+        OSError: if it cannot be written. A file of that name is untouched, whatever happens.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.unlink(missing_ok=True)  # of a process that was killed
+    if (free := shutil.disk_usage(path.parent).free) < contents.bytes():
+        raise ValueError(
+            f"{contents.name} takes {size(contents.bytes())} when packed, but {path.parent} has {size(free)} free: make"
+            " room, or name another place with --data-dir or NOISELESS_DATA"
+        )
+    entries, ends = _entries(contents)
+    room = -(-(PAGE + len(json.dumps(contents.name))) // PAGE) * PAGE  # of the header: whole pages
+    try:
+        with beside.open("w+b") as file:
+            facts = _pour(file, room, entries, contents, advance)
+            record = {"format": FORMAT, "name": contents.name, "source": contents.source}
+            record |= {
+                "pixels": json.dumps(contents.pixels),
+                "mean": json.dumps(facts.mean),
+                "std": json.dumps(facts.std),
+            }
+            record |= {"sha256": facts.sha256, "labels": _digest(contents.y_train, contents.y_test)}
+            header = {"__metadata__": record, **entries}
+            record["seal"] = _seal(header)
+            text = json.dumps(header, separators=(",", ":")).encode().ljust(room - 8)
+            assert len(text) == room - 8
+            file.seek(0)
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.flush()
+            assert os.fstat(file.fileno()).st_size == room + ends
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _entries(contents: Contents) -> tuple[dict[str, Any], int]:
+    """The header's entries of the tensors, and where the last one ends."""
+    entries: dict[str, Any] = {}
+    end = 0
+    for name in NAMES:
+        labels = contents.y_train if name.endswith("train") else contents.y_test
+        dtype, shape = ("I64", [len(labels)]) if name[0] == "y" else ("U8", [len(labels), *contents.shape])
+        start, end = end, end + int(np.prod(shape)) * DTYPES[dtype].itemsize
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    return entries, end
+
+
+def _pour(file: Any, room: int, entries: dict[str, Any], contents: Contents, advance: Advance) -> Facts:
+    """Writes the tensors in the order of `ImageSet.sha256`, and gives what was learned of them on the way."""
+    total, histograms, done = hashlib.sha256(), [], 0
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        start, end = entries[name]["data_offsets"]
+        file.seek(room + start)
+        total.update(str(entries[name]["shape"]).encode())
+        found = getattr(contents, name)
+        for chunk in (found,) if name[0] == "y" else found:
+            array = np.ascontiguousarray(chunk, DTYPES[entries[name]["dtype"]])
+            file.write(array)
+            total.update(array.data)
+            if name[0] == "x":
+                done += len(array)
+                advance(done)
+            if name == "x_train":
+                histograms += [
+                    statistics.histogram(array[k : k + statistics.CHUNK])
+                    for k in range(0, len(array), statistics.CHUNK)
+                ]
+        assert file.tell() == room + end, f"{name} has another length than its labels"
+    return Facts(*statistics.moments(histograms), total.hexdigest())
+
+
+def read(path: Path, name: str, pixels: int | None) -> ImageSet:
+    """A packed set: the labels in memory, the images mapped. Its size, header and labels are checked, not the images.
+
+    Args:
+        path: of the file.
+        name: of the set, and
+        pixels: which the file must hold.
+
+    Returns:
+        The set with its recorded facts.
+
+    Raises:
+        ValueError: if the file is cut off, damaged or of another set.
+    """
+    try:
+        header, start = _header(path)
+        record = header["__metadata__"]
+        if (record["name"], json.loads(record["pixels"])) != (name, pixels):
+            raise ValueError(f"it holds {record['name']}")
+        ends = [header[each]["data_offsets"][1] for each in NAMES]
+        if (length := path.stat().st_size) != start + ends[-1]:
+            raise ValueError(f"it has {length:,} bytes, not {start + ends[-1]:,}")
+        mapped = {each: _mapped(path, start, header[each]) for each in NAMES}
+        y_train, y_test = (np.array(mapped[each]) for each in NAMES[:2])
+        if _digest(y_train, y_test) != record["labels"]:
+            raise ValueError("its labels are not those that were written")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or no packed set ({error}). {_remedy(name, pixels)}") from None
+    facts = Facts(json.loads(record["mean"]), json.loads(record["std"]), record["sha256"])
+    x_train, x_test = (_tensor(mapped[each]) for each in NAMES[2:])
+    return ImageSet(
+        name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
+        resident=ends[-1] <= RESIDENT, facts=facts,
+    )  # fmt: skip
+
+
+def sets(directory: Path) -> Iterator[tuple[Path, str, int | None]]:
+    """The packed sets in the directory of data sets.
+
+    Args:
+        directory: of data sets.
+
+    Yields:
+        File, name and pixels; files that cannot be read are left out.
+    """
+    for path in sorted((directory / "packed").glob("*.safetensors")):
+        with suppress(KeyError, TypeError, ValueError):
+            record = _header(path)[0]["__metadata__"]
+            yield path, record["name"], json.loads(record["pixels"])
+
+
+def source(path: Path) -> str:
+    """What `Pictures.source` was when the set was packed.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        It; empty if the file cannot be read.
+    """
+    try:
+        return str(_header(path)[0]["__metadata__"]["source"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
+    """Reads all of a packed set again.
+
+    Args:
+        path: of its file.
+        dataset: as `read` has given it.
+        pixels: see `read`.
+
+    Raises:
+        ValueError: if a byte of it has changed since it was written.
+    """
+    found = replace(dataset, facts=None).sha256()
+    if found != dataset.sha256():
+        remedy = _remedy(dataset.name, pixels)
+        raise ValueError(f"{path} has changed since it was written (sha256 {found}, not {dataset.sha256()}). {remedy}")
+
+
+def _remedy(name: str, pixels: int | None) -> str:
+    return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it anew"
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The sealed header of a file, and where its tensors begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < 2**20:
+            raise ValueError("it has no header")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise TypeError("its header is no dictionary")
+    if header["__metadata__"]["format"] != FORMAT:
+        raise ValueError("it is of another format")
+    seal = header["__metadata__"].pop("seal")
+    if seal != _seal(header):
+        raise ValueError("its header is not as it was written")
+    return header, 8 + length
+
+
+def _mapped(path: Path, start: int, entry: dict[str, Any]) -> np.ndarray:
+    offset = start + entry["data_offsets"][0]
+    return np.memmap(path, DTYPES[entry["dtype"]], "r", offset, tuple(entry["shape"]))
+
+
+def _tensor(mapped: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # torch warns that the pages cannot be written, which is meant so
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(mapped)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(each, "<i8").tobytes() for each in arrays)).hexdigest()
+
+
+def _seal(header: dict[str, Any]) -> str:
+    """Digest of a header, before the seal is in it."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

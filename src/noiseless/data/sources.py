@@ -1,0 +1,121 @@
+"""Published files: their names, sizes, digests, and the addresses where they are, in the order to try them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+VARIABLE = "NOISELESS_MIRROR"
+"""environment variable: addresses of servers (without the file's name), one or more, that replace the public ones"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as its authors have published it."""
+
+    file: str
+    """its name"""
+    size: int
+    """bytes"""
+    digests: tuple[str, ...]
+    """`md5:HEX` or `sha256:HEX`; all must hold"""
+    urls: tuple[str, ...]
+    """addresses, the authors' first"""
+    unpacked: str
+    """folder that it holds, which does as well"""
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where to look: the servers of NOISELESS_MIRROR if there are any, else the public ones.
+
+        Returns:
+            URLs in the order to try them.
+
+        Raises:
+            ValueError: if the variable holds something else than addresses.
+        """
+        own = os.environ.get(VARIABLE, "").replace(",", " ").split()
+        for each in own:
+            if not each.startswith(("http://", "https://")):
+                raise ValueError(f"{VARIABLE} must hold http or https addresses, not {each!r}")
+        return tuple(f"{each.rstrip('/')}/{self.file}" for each in own) or self.urls
+
+    def difference(self, path: Path) -> str | None:
+        """What sets a file apart from the published one: its size or a digest; None: nothing."""
+        length = path.stat().st_size
+        if length != self.size:
+            return f"{length:,} bytes, not {self.size:,}"
+        for wanted in self.digests:
+            kind, _, value = wanted.partition(":")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+            if found != value:
+                return f"{kind} {found}, not {value}"
+        return None
+
+    def refuse_other(self, path: Path) -> None:
+        """Refuses a file that is not the published one.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if its size or a digest differs.
+        """
+        if different := self.difference(path):
+            raise ValueError(
+                f"{path} is not the published file ({different}): it was cut off, damaged, or is another one."
+                f" Remove it; it is at {self.urls[0]}"
+            )
+
+
+TORONTO = "https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz", "https://dataset.bj.bcebos.com/cifar"
+"""of both CIFARs: the authors' page, where it has moved to, and a mirror (of the Python version alone)"""
+
+# Sizes and md5 as on https://www.cs.toronto.edu/~kriz/cifar.html; sha256 of the same files, as Keras checks them.
+CIFAR10 = Source(
+    "cifar-10-python.tar.gz",
+    170_498_071,
+    (
+        "md5:c58f30108f718f92721af3b95e74349a",
+        "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    tuple(f"{place}/cifar-10-python.tar.gz" for place in TORONTO),
+    "cifar-10-batches-py",
+)
+CIFAR100 = Source(
+    "cifar-100-python.tar.gz",
+    169_001_437,
+    (
+        "md5:eb9058c3a382ffc7106e4002c42a8d85",
+        "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+    tuple(f"{place}/cifar-100-python.tar.gz" for place in TORONTO),
+    "cifar-100-python",
+)
+CIFAR10_BINARY = Source(
+    "cifar-10-binary.tar.gz",
+    170_052_171,
+    ("md5:c32a1d4ab5d03f1284b67883e8d87530",),
+    tuple(f"{place}/cifar-10-binary.tar.gz" for place in TORONTO[:2]),
+    "cifar-10-batches-bin",
+)
+CIFAR100_BINARY = Source(
+    "cifar-100-binary.tar.gz",
+    168_513_733,
+    ("md5:03b5dce01913d631647c71ecec9e9cb8",),
+    tuple(f"{place}/cifar-100-binary.tar.gz" for place in TORONTO[:2]),
+    "cifar-100-binary",
+)
+TINY_IMAGENET = Source(
+    "tiny-imagenet-200.zip",
+    248_100_043,
+    ("md5:90528d7ca1a48142e341f4ef8d21d0de",),
+    (
+        "https://image-net.org/data/tiny-imagenet-200.zip",
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    ),
+    "tiny-imagenet-200",
+)

@@ -1,0 +1,192 @@
+"""Class folders and the image files in them: every format becomes bytes in red, green and blue, or an error."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from archives import class_folders, encoded, folder, image
+from PIL import Image
+
+from noiseless.data import digits, load
+from noiseless.data.pictures import decode, resized
+
+
+def _pixels(seed, size=(8, 8)):
+    return np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_class_folders_are_read_in_the_order_of_their_names(tmp_path, test):
+    found = load(f"folder:{class_folders(tmp_path, ('bee', 'ant', 'cat'), test=test)}")
+    assert found.name == f"folder:{tmp_path}"
+    assert (found.y_train.tolist(), found.y_test.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2])
+    order = [100, 110, 0, 10, 200, 210]  # ant before bee, as `class_folders` has drawn them
+    for x, extra in ((found.x_train, 1), (found.x_test, 0)):
+        assert (x.dtype, x.shape) == (torch.uint8, (6, 3, 8, 8))
+        for k, seed in enumerate(order):
+            assert np.array_equal(x[k].permute(1, 2, 0), _pixels(seed + extra))
+
+
+def test_files_at_any_depth_count_and_others_do_not(tmp_path):
+    class_folders(tmp_path, ("a", "b"), 1)
+    folder(tmp_path, {
+        "train/a/deep/er/x.PNG": image(1), "train/a/.hidden.png": b"", "train/b/notes.txt": b"no image",
+        "train/.git/x.png": b"", "readme.md": b"", "test/b/Thumbs.db": b"",
+    })  # fmt: skip
+    found = load(f"folder:{tmp_path}")
+    assert found.y_train.tolist() == [0, 0, 1]
+    assert np.array_equal(found.x_train[1].permute(1, 2, 0), _pixels(1))
+
+
+def test_a_relative_path_is_recorded_as_an_absolute_one(tmp_path, monkeypatch):
+    class_folders(tmp_path / "mine", ("a",), 1)
+    monkeypatch.chdir(tmp_path)
+    assert load("folder:mine").name == f"folder:{tmp_path / 'mine'}"
+
+
+def _missing(path, name):
+    shutil.rmtree(path / name)
+
+
+def _emptied(path):
+    for each in (path / "train" / "bee").iterdir():
+        each.unlink()
+    (path / "train" / "bee" / "a.txt").write_text("x")
+
+
+BAD = {
+    "nothing there": (lambda path: shutil.rmtree(path), "there is no folder"),
+    "no training": (lambda path: _missing(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
+    "no test": (lambda path: _missing(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
+    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone"),
+    "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them alone"),
+    "class without images": (_emptied, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
+    "no classes": (
+        lambda path: [_missing(path, f"{p}/{c}") for p in ("train", "test") for c in ("ant", "bee", "cat")],
+        "train holds no class folders; it holds nothing",
+    ),
+    "empty file": (lambda path: (path / "test/cat/1.png").write_bytes(b""), "test/cat/1.png is empty"),
+    "no image": (lambda path: (path / "test/cat/1.png").write_bytes(b"text"), "test/cat/1.png cannot be read as an im"),
+    "another size": (
+        lambda path: (path / "test/cat/1.png").write_bytes(image(1, (9, 8))),
+        "test/cat/1.png is 9x8, but .*train/ant/0.png is 8x8; --pixels N crops and resizes all",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
+def test_bad_folders_are_refused(tmp_path, spoil, message):
+    path = class_folders(tmp_path / "set")
+    load(f"folder:{path}")
+    spoil(path)
+    with pytest.raises(ValueError, match=message):
+        load(f"folder:{path}")
+
+
+def test_a_folder_needs_a_path():
+    with pytest.raises(ValueError, match="folder: lacks a path: folder:PATH"):
+        load("folder:")
+
+
+def test_images_of_one_channel_and_with_alpha_become_three():
+    grey = _pixels(0)[..., 0]
+    assert np.array_equal(decode(encoded(Image.fromarray(grey)), "x"), np.stack([grey] * 3))
+    colours = np.concatenate((_pixels(0), _pixels(1)[..., :1]), 2)
+    assert np.array_equal(decode(encoded(Image.fromarray(colours)), "x"), _pixels(0).transpose(2, 0, 1))
+    both = np.stack((grey, _pixels(1)[..., 0]), 2)
+    assert np.array_equal(decode(encoded(Image.fromarray(both, mode=None)), "x"), np.stack([grey] * 3))
+    bits = Image.fromarray(grey > 99)
+    assert np.array_equal(decode(encoded(bits), "x"), np.stack([255 * (grey > 99)] * 3))
+
+
+def test_palettes_are_looked_up():
+    table = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+    numbers = np.random.default_rng(0).integers(0, 4, (8, 8), dtype=np.uint8)
+    picture = Image.fromarray(numbers, mode=None)
+    picture.putpalette(table.tobytes())
+    held = io.BytesIO()
+    picture.save(held, "png", transparency=bytes([0, 255, 9, 255]))
+    for content in (encoded(picture), encoded(picture, "gif"), held.getvalue()):
+        assert np.array_equal(decode(content, "x"), table[numbers].transpose(2, 0, 1))
+
+
+def test_cmyk_becomes_red_green_and_blue():
+    ink = np.zeros((8, 8, 4), np.uint8)
+    ink[..., 0] = 255  # cyan alone: no red
+    found = decode(encoded(Image.fromarray(ink, "CMYK"), "jpeg"), "x").astype(int)
+    assert np.abs(found - np.array([0, 255, 255])[:, None, None]).max() <= 2  # a JPEG rounds
+
+
+def test_sixteen_bits_are_refused():
+    deep = encoded(Image.fromarray(np.full((8, 8), 40_000, np.uint16)))
+    with pytest.raises(ValueError, match=r"a/b\.png cannot be read as an image: it has more than 8 bits a channel"):
+        decode(deep, "a/b.png")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp"])
+def test_an_image_cut_at_any_byte_is_refused_or_whole(kind):
+    content = image(3, (16, 16), kind=kind)
+    whole = decode(content, "x")
+    for cut in {*range(0, len(content), 7), *range(len(content) - 20, len(content))}:
+        try:
+            assert np.array_equal(decode(content[:cut], "some/file"), whole)
+            assert cut >= len(content) - 20  # what stands behind the pixels
+        except ValueError as error:
+            assert "some/file" in str(error)
+
+
+@pytest.mark.parametrize("size", [(24, 8), (8, 24)])
+def test_the_middle_of_a_long_image_is_taken(size):
+    long = np.zeros((8, 24, 3), np.uint8)
+    long[:, 8:16] = _pixels(0)
+    picture = Image.fromarray(long if size[0] == 24 else long.transpose(1, 0, 2))
+    middle = _pixels(0) if size[0] == 24 else _pixels(0).transpose(1, 0, 2)
+    assert np.array_equal(decode(encoded(picture), "x", 8), middle.transpose(2, 0, 1))
+
+
+def _halved(line):
+    """Every second of a float64 line, under a triangle of half-width 2 centred between pixels: weights 1 3 3 1."""
+    weights, padded = np.array([1, 3, 3, 1]), np.pad(line, 1)
+    inside = np.pad(np.ones_like(line), 1)
+    starts = range(0, len(line), 2)
+    return np.array([(weights * padded[k : k + 4]).sum() / (weights * inside[k : k + 4]).sum() for k in starts])
+
+
+def test_resizing_is_bilinear_with_a_filter_as_wide_as_the_step():
+    pixels = _pixels(5, (16, 16))
+    expected = np.apply_along_axis(_halved, 1, np.apply_along_axis(_halved, 0, pixels.astype(float)))
+    found = decode(encoded(Image.fromarray(pixels)), "x", 8)
+    # rounded to a whole level after either direction: half a level each
+    assert np.abs(found - expected.transpose(2, 0, 1)).max() <= 1
+
+
+def test_images_of_different_sizes_are_resized(tmp_path):
+    class_folders(tmp_path, ("a", "b"), 1)
+    folder(tmp_path, {"train/a/1.png": image(7, (31, 17)), "test/b/3.jpg": image(8, (5, 6), "L", "jpeg")})
+    found = load(f"folder:{tmp_path}", pixels=10)
+    assert found.x_train.shape == (3, 3, 10, 10)
+    assert np.array_equal(found.x_train[1], decode(image(7, (31, 17)), "x", 10))
+    assert found.x_test.shape == (3, 3, 10, 10)
+
+
+def test_sets_in_memory_are_resized_alike():
+    whole = digits()
+    small = load("digits", pixels=4)
+    assert small.x_train.shape == (512, 1, 4, 4)
+    assert torch.equal(small.y_test, whole.y_test)
+    for k in range(5):
+        grey = encoded(Image.fromarray(whole.x_test[k, 0].numpy()))
+        assert np.array_equal(small.x_test[k, 0], decode(grey, "x", 4)[0])
+    assert resized(whole, 8) is whole
+    assert resized(whole, None) is whole
+
+
+@pytest.mark.parametrize("pixels", [0, -3])
+def test_pixels_are_a_size(pixels):
+    with pytest.raises(ValueError, match=re.escape(f"--pixels must be at least 1, not {pixels}")):
+        load("digits", pixels=pixels)

@@ -1,0 +1,219 @@
+"""Data sets through the command line: list, fetch, info, pack, and a step of training on real forms of them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from archives import Server, cifar10, class_folders, folder, published, tiny_cifar10
+from small_runs import call, prepare, refused, small_recipe, words
+
+from noiseless.data import cifar, home, load, packed
+from noiseless.run.directory import RunDirectory
+
+STEP = (
+    "train",
+    "fb",
+    "--model",
+    "resnet8",
+    "--block",
+    "16",
+    "--steps",
+    "1",
+    "--threads",
+    "1",
+    "--checkpoint-seconds",
+    "999",
+)
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISELESS_DATA", str(tmp_path / "home"))
+    monkeypatch.delenv("NOISELESS_MIRROR", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+def _cifar(path):
+    return folder(path / "cifar-10-batches-py", cifar10().python)
+
+
+def _recorded(path, name):
+    return RunDirectory(path).config().recipe.data == name and RunDirectory(path).rows()[-1]["step"] == 0
+
+
+def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
+    _cifar(tmp_path / "home")
+    answer = call("data", "list")
+    assert answer.code == 0
+    lines = {line.split()[1]: words(line) for line in answer.out.splitlines() if line.startswith("│")}
+    assert list(lines) == ["digits", "mnist-5k", "cifar10", "cifar100", "tinyimagenet", "imagenet"]
+    assert "50,000 + 10,000 │ 3x32x32 │ 10 │ cifar-10-batches-py" in lines["cifar10"]
+    assert "no, 169.0 MB to download" in lines["cifar100"]
+    assert str(tmp_path / "home") in answer.out
+    elsewhere = call("data", "list", "--data-dir", tmp_path / "elsewhere")
+    assert "no, 170.5 MB to download" in elsewhere.out
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
+    _, content, dataset = tiny_cifar10()
+    monkeypatch.setattr(cifar, "CIFAR10", dataset)
+    with Server({"cifar-10-python.tar.gz": content}, cuts=[1000]) as server:
+        monkeypatch.setenv("NOISELESS_MIRROR", f"{server.url}/data")
+        monkeypatch.setattr("noiseless.data.download.time.sleep", lambda seconds: None)
+        answer = call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d")
+        assert answer.code == 0, answer.err
+        path = tmp_path / "d" / "cifar-10-python.tar.gz"
+        assert answer.out == f"cifar10 is here: {path}\n"
+        assert (
+            answer.err == f"downloading {server.url}/data/cifar-10-python.tar.gz ({_size(content)}) to {path.parent}\n"
+        )
+        assert path.read_bytes() == content
+        assert call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d").out == answer.out
+        assert server.asked == [None, "bytes=1000-"]
+
+
+def _size(content):
+    return f"{len(content) / 1000:.1f} kB"
+
+
+def test_fetch_without_a_network_tells_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISELESS_MIRROR", "http://127.0.0.1:9")  # the discard port: nobody listens
+    for arguments in (("data", "fetch", "cifar100"), (*STEP, "--data", "cifar100", "--run-dir", tmp_path / "run")):
+        answer = call(*arguments)
+        assert answer.code == 2
+        said = answer.err.splitlines()[-1]
+        for each in ("error: cifar-100-python.tar.gz could not be downloaded", "www.cs.toronto.edu", "169.0 MB",
+                     f"put it, or the folder cifar-100-python that it holds, in {tmp_path}/home"):  # fmt: skip
+            assert each in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("data", "lst"), ("unknown data command 'lst'", "did you mean list")),
+        (("data", "fetch", "cifar"), ("unknown data set 'cifar'", "did you mean cifar10")),
+        (("data", "fetch", "imagenet"), ("without an account", "image-net.org", "train/WNID")),
+        (("data", "fetch", "npz:x.npz"), ("your own: there is nothing to download",)),
+        (("data", "pack", "digits"), ("there is nothing to pack",)),
+        (("data", "pack", "folder:/not/there"), ("there is no folder /not/there",)),
+        (("data", "info", "cifar10", "--pixels", "0"), ("--pixels", "at least 1", "0")),
+        (("data", "info", "digits", "--verify"), ("digits is not packed",)),
+        ((*STEP, "--pixels", "0", "--run-dir", "r"), ("--pixels", "positive", "0")),
+        ((*STEP, "--data", "imagenet", "--run-dir", "r"), ("without an account",)),
+        ((*STEP, "--data", "folder:/not/there", "--run-dir", "r"), ("there is no folder /not/there",)),
+    ],
+)
+def test_what_cannot_be_is_told(arguments, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(*arguments, names=names)
+    assert not list(tmp_path.glob("r*"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("data",), ("data", "--help"), *(("data", a, "--help") for a in ("list", "pack"))]
+)
+def test_help_is_given(arguments):
+    answer = call(*arguments)
+    assert answer.code == 0
+    assert "data" in answer.out
+
+
+def test_info_describes_a_set_and_downloads_nothing(tmp_path):
+    assert call("data", "info", "cifar100").out == (
+        f"cifar100 is not in {tmp_path}/home: 169.0 MB to download\n"
+    )  # fmt: skip
+    said = words(call("data", "info", "mnist-5k", "--pixels", "14").out)
+    for each in ("1,000 for training, 4,000 for testing", "1x14x14", load("mnist-5k", pixels=14).sha256()):
+        assert each in said
+    class_folders(tmp_path / "mine")
+    said = words(call("data", "info", f"folder:{tmp_path / 'mine'}").out)
+    for each in ("6 for training, 6 for testing", "3x8x8", "2.3 kB when decoded; not packed yet"):
+        assert each in said
+    assert not (tmp_path / "home").exists()
+
+
+def test_pack_and_verify(tmp_path):
+    _cifar(tmp_path / "home")
+    digest = load("cifar10").sha256()
+    path = packed.place(tmp_path / "home", "cifar10", None)
+    answer = call("data", "pack", "cifar10")
+    assert (answer.code, answer.out) == (0, f"packed: {path}\n")
+    assert "packing 36 images of cifar10" in answer.err
+    said = call("data", "info", "cifar10", "--verify")
+    assert digest in said.out
+    assert "verified: the contents are those that were written" in said.out
+    assert f"packed: cifar10 in {path}" in call("data", "list").out
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    answer = call("data", "info", "cifar10", "--verify")
+    assert answer.code == 2
+    assert "Remove it; noiseless data pack cifar10 writes it anew" in answer.err
+    path.write_bytes(content[:-1])
+    refused("data", "info", "cifar10", names=(path, "damaged", "Remove it"))
+    refused(*STEP, "--data", "cifar10", "--run-dir", tmp_path / "run", names=(path, "damaged", "Remove it"))
+    assert "packed:" in call("data", "list").out
+
+
+def test_a_step_on_cifar10_from_the_archive_the_folder_and_the_packed_file(tmp_path, monkeypatch):
+    _, content, dataset = tiny_cifar10()
+    digests = set()
+
+    def step(place, *flags):
+        answer = call(*STEP, "--data", "cifar10", "--run-dir", tmp_path / place, *flags)
+        assert answer.code == 0, answer.err
+        assert _recorded(tmp_path / place, "cifar10")
+        digests.add(call("digest", tmp_path / place).out)
+
+    folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
+    step("folder")
+    assert call("data", "pack", "cifar10").code == 0
+    shutil.rmtree(tmp_path / "home" / "cifar-10-batches-py")
+    step("packed")
+    assert call("evaluate", tmp_path / "packed").code == 0
+    with Server({"cifar-10-python.tar.gz": content}) as server:
+        monkeypatch.setattr(cifar, "CIFAR10", published(dataset, content, f"{server.url}/cifar-10-python.tar.gz"))
+        step("archive", "--data-dir", str(tmp_path / "other"))
+        assert (tmp_path / "other" / "cifar-10-python.tar.gz").exists()
+    assert len(digests) == 1
+    assert RunDirectory(tmp_path / "archive").config().settings.data_dir == str(tmp_path / "other")
+    assert RunDirectory(tmp_path / "packed").config().settings.data_dir == str(tmp_path / "home")
+
+
+def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "mine", each=4, size=(12, 9))
+    flags = ("--data", "folder:mine", "--pixels", "8", "--block", "6", "--run-dir", tmp_path / "run")
+    answer = call(*STEP, *flags)
+    assert answer.code == 0, answer.err
+    assert _recorded(tmp_path / "run", f"folder:{tmp_path / 'mine'}")
+    monkeypatch.chdir("/")
+    assert "(12 images)" in call("evaluate", tmp_path / "run").out
+
+
+def test_a_set_that_stays_mapped_gives_the_same_gradient(tmp_path, monkeypatch):
+    _cifar(tmp_path / "home")
+    recipe = small_recipe("cifar10", block=8)
+    expected = prepare(recipe)
+    load_packed = call("data", "pack", "cifar10")
+    assert load_packed.code == 0
+    monkeypatch.setattr(packed, "RESIDENT", 0)
+    found = prepare(recipe)
+    assert found.data_sha256 == expected.data_sha256
+    gradients = [next(iter(each.regime.objectives(0))).evaluate().gradient for each in (expected, found)]
+    assert gradients[0].equal(gradients[1])
+
+
+def test_the_directory_is_given_or_in_the_environment_or_in_the_cache(tmp_path, monkeypatch):
+    assert home("~/there") == Path.home() / "there"
+    assert home() == tmp_path / "home"
+    monkeypatch.setenv("NOISELESS_DATA", "~/sets")
+    assert home() == Path.home() / "sets"
+    monkeypatch.delenv("NOISELESS_DATA")
+    assert home() == Path.home() / ".cache/noiseless/data"
+    assert re.fullmatch("/.*", str(home("relative")))
