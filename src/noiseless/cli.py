@@ -41,6 +41,7 @@ def _commands() -> dict[str, Command]:
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
         "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with table and curves of runs"),
         "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in the one before it"),
+        "models": Command(do.models, "models [NAME ...]", "the models, and how many parameters they have"),
         "verify": Command(
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),

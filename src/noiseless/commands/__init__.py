@@ -1,7 +1,8 @@
 """What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
 
 from noiseless.commands.ladder import recipes, reproduce
+from noiseless.commands.models import models
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
-__all__ = ["digest", "evaluate", "recipes", "report", "reproduce", "resume", "train", "verify"]
+__all__ = ["digest", "evaluate", "models", "recipes", "report", "reproduce", "resume", "train", "verify"]
