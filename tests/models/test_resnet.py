@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet as their_resnet
 
 from noiseless import EmpiricalRisk, cross_entropy, models
 from noiseless.models import Form
@@ -142,14 +143,15 @@ def test_the_form_for_large_images_has_the_literatures_parameters(name):
     assert _count(models.outline(name, 3, 1000, Form(stem="standard", shortcut="B"))) == LITERATURE[name]
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet18", 33), ("resnet50", 64)])
-def test_the_form_for_large_images_is_torchvisions_function(name, size):
-    torchvision = pytest.importorskip("torchvision.models")
-    theirs = torchvision.get_model(name, weights=None, num_classes=7).double()
-    ours = models.build(name, 3, 7, Form(stem="standard", shortcut="B")).double()
+@pytest.mark.parametrize(("block", "size"), [(Basic, 33), (Bottleneck, 48)])
+def test_the_form_for_large_images_is_torchvisions_function(block, size):
+    their_block = {Basic: their_resnet.BasicBlock, Bottleneck: their_resnet.Bottleneck}[block]
+    depths = (2, 1, 1, 1) if block is Basic else (1, 1, 1, 1)
+    torch.manual_seed(0)
+    theirs = their_resnet.ResNet(their_block, depths, num_classes=7).double()
+    ours = ResNet(block, depths, (64, 128, 256, 512), 3, 7, Form(stem="standard", shortcut="B")).double()
     # the layers stand in the same order, under other names
-    values = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
-    ours.load_state_dict(dict(values))
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)  # the same operations, in training mode
 

@@ -113,7 +113,7 @@ def _own(module: str, function: str, channels: int, classes: int, options: Mappi
         ) from None
     made = make(channels=channels, classes=classes, **options)
     if not isinstance(made, nn.Module):
-        raise ValueError(f"{name} gave a {type(made).__name__}; it must give a torch.nn.Module")
+        raise ValueError(f"{name} gave a value of type {type(made).__name__}; it must give a torch.nn.Module")
     return made
 
 
@@ -139,7 +139,9 @@ def _import(module: str, function: str) -> Callable[..., Any]:
             raise UnknownNameError(f"function of {module}", function, public)
         found = getattr(found, part)
     if not callable(found):
-        raise ValueError(f"{module}:{function} is a {type(found).__name__}; it must be a function that gives a module")
+        raise ValueError(
+            f"{module}:{function} is of type {type(found).__name__}; it must be a function that gives a module"
+        )
     return found
 
 
