@@ -191,6 +191,15 @@ def test_options_that_a_model_does_not_take_are_refused(name, options, message):
         models.build(name, 3, 10, options=options)
 
 
+def test_maps_that_are_too_small_for_their_padding_are_refused_before_a_run():
+    form = Form(padding_mode="reflect")
+    with pytest.raises(
+        ValueError, match=r"resnet18 does not take images of 3 x 8 x 8 .*needs a map of at least 2 pixels"
+    ):
+        models.build("resnet18", 3, 10, form, size=(8, 8))
+    assert models.build("resnet8", 3, 10, form, size=(8, 8))(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
 def test_the_linear_model_needs_the_size():
     with pytest.raises(ValueError, match=r"linear needs the size of the images"):
         models.build("linear", 3, 10)

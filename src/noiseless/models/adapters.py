@@ -7,7 +7,6 @@ that does not take such images is refused before a run begins.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import importlib
 import inspect
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from noiseless.errors import UnknownNameError
-from noiseless.models.family import refuse_form, refuse_options
+from noiseless.models.family import ask_once, refuse_form, refuse_options
 from noiseless.models.form import Form
 
 PLACES = ("torchvision:NAME", "timm:NAME", "package.module:function")
@@ -67,7 +66,7 @@ def build(
     else:
         module = _own(place, rest, channels, classes, options)
     if size is not None:
-        _ask(name, module, channels, classes, size)
+        ask_once(name, module, channels, classes, size)
     return module
 
 
@@ -179,23 +178,6 @@ def _first_convolution(name: str, module: nn.Module, channels: int) -> nn.Module
         weight = old.weight[:, torch.arange(channels, device=old.weight.device) % 3] * (3 / channels) ** 0.5
     old.weight, old.in_channels = nn.Parameter(weight), channels
     return module
-
-
-def _ask(name: str, module: nn.Module, channels: int, classes: int, size: tuple[int, int]) -> None:
-    """Refuses a model that does not take two such images in training, or gives something else than class scores."""
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    images = torch.zeros(2, channels, *size, device=device)
-    try:
-        found = copy.deepcopy(module).train()(images)
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"{name} does not take images of {channels} x {size[0]} x {size[1]} in training: {reason}. See its options,"
-            " or resize the images (pixels)"
-        ) from error
-    if not isinstance(found, Tensor) or found.shape != (2, classes):
-        given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{name} must give one score a class, [2, {classes}] for two images, and gave {given}")
 
 
 def _nearest(name: str, known: Iterable[str], where: str) -> list[str]:

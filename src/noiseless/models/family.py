@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.models.form import Form
@@ -55,7 +57,10 @@ class Family:
         takes = inspect.signature(self.make).parameters
         refuse_options(name, options, [key for key in takes if key not in GIVEN])
         sized = {"size": size} if "size" in takes else {}
-        return self.make(channels=channels, classes=classes, form=form, **sized, **options)
+        module = self.make(channels=channels, classes=classes, form=form, **sized, **options)
+        if size is not None and form.padding_mode != "zeros":
+            ask_once(name, module, channels, classes, size)  # deep maps of small images may be too small to be framed
+        return module
 
 
 def refuse_form(name: str, form: Form, choices: Mapping[str, tuple[Any, ...]], why: str) -> None:
@@ -98,3 +103,32 @@ def check_rate(name: str, rate: float) -> None:
     """
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise ValueError(f"{name} must be a probability below 1, not {rate!r}")
+
+
+def ask_once(name: str, module: nn.Module, channels: int, classes: int, size: tuple[int, int]) -> None:
+    """Asks a copy of a model in training mode for the scores of two blank images.
+
+    Args:
+        name: of the model, for messages.
+        module: the model; it stays as it is.
+        channels: of the images.
+        classes: outputs that it should have.
+        size: of the images, `(H, W)`.
+
+    Raises:
+        ValueError: if it cannot give them, or gives something else than class scores.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, channels, *size, device=device)
+    try:
+        with torch.no_grad():
+            found = copy.deepcopy(module).train()(images)
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{name} does not take images of {channels} x {size[0]} x {size[1]} in training: {reason}. See its options,"
+            " or resize the images (pixels)"
+        ) from error
+    if not isinstance(found, Tensor) or found.shape != (2, classes):
+        given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"{name} must give one score a class, [2, {classes}] for two images, and gave {given}")
