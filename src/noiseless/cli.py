@@ -35,7 +35,9 @@ def _commands() -> dict[str, Command]:
             do.train, "train [RECIPE] [--FLAG VALUE ...]", "train one model; the default is fb-regularized on digits"
         ),
         "reproduce": Command(
-            do.reproduce, "reproduce [--quick]", "run the paper's ladder: every recipe, several seeds, one report"
+            do.reproduce,
+            "reproduce [--table T] [--quick]",
+            "run a table of the paper: every row, several seeds, a report",
         ),
         "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
@@ -44,6 +46,7 @@ def _commands() -> dict[str, Command]:
         "data": Command(
             do.data, "data list|fetch|info|pack [NAME]", "data sets: what there is, what is here, download, pack"
         ),
+        "models": Command(do.models, "models [NAME ...]", "the models, and how many parameters they have"),
         "verify": Command(
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),

@@ -1,21 +1,18 @@
-"""The ResNet family: parameter counts, state names, output shapes, norms, keyed initialisation."""
+"""The ResNet family: parameter counts, output shapes, stems, shortcuts, norms, branches that begin at zero."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet as their_resnet
 
-from noiseless import models
-from noiseless.errors import UnknownNameError
-from noiseless.models.resnet import RESNETS, Basic
+from noiseless import EmpiricalRisk, cross_entropy, models
+from noiseless.models import Form
+from noiseless.models.resnet import Basic, Bottleneck, Residual, ResNet
 
-# Names and shapes of the state of the published code's ResNet-18, as a published checkpoint has them
-PUBLISHED = json.loads((Path(__file__).parent / "resnet18.json").read_text())
 DEPTHS = {
     "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3),
     "resnet152": (3, 8, 36, 3), "resnet8": (1,) * 3, "resnet20": (3,) * 3, "resnet32": (5,) * 3, "resnet56": (9,) * 3,
@@ -25,9 +22,7 @@ CHEAP = ["resnet8", "resnet20"]
 
 
 def _on_paper(name, channels=3, classes=10, norm="batch"):
-    """The model without memory for its parameters."""
-    with torch.device("meta"):
-        return RESNETS[name](channels, classes, norm)
+    return models.outline(name, channels, classes, Form(norm))
 
 
 def _count(module):
@@ -62,23 +57,15 @@ def test_resnet18_has_the_papers_parameters():
     assert _count(_on_paper("resnet18")) == 11_173_962
 
 
-def test_resnet18_has_the_published_state():
-    state = {name: list(t.shape) for name, t in _on_paper("resnet18").state_dict().items()}
-    assert list(state.items()) == list(PUBLISHED.items())
-
-
-def test_names_are_in_order_of_depth():
-    assert models.names() == sorted(DEPTHS, key=lambda name: int(name[6:]))
-
-
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("name", DEPTHS)
+@pytest.mark.parametrize(
+    ("name", "norm"), [*((name, "batch") for name in DEPTHS), ("resnet50", "group"), ("resnet50", "skipinit")]
+)
 def test_output_shapes_on_paper(name, norm):
     module = _on_paper(name, norm=norm)
     assert module(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none", "skipinit"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [7, 8, 28, 32])
 @pytest.mark.parametrize("name", CHEAP)
@@ -103,7 +90,7 @@ def test_stages_halve_the_image(name):
 
 def test_the_shortcut_is_an_average_pool_and_a_projection():
     torch.manual_seed(0)
-    block = Basic(4, 6, 2, "none").double()
+    block = Basic(4, 6, 2, Form("none")).double()
     nn.init.zeros_(block.conv2.weight)
     nn.init.zeros_(block.conv2.bias)  # the other branch is silent
     x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
@@ -134,19 +121,6 @@ def test_an_unknown_norm_is_refused():
         models.build("resnet8", 1, 10, models.Form("layer"))
 
 
-def test_initialisation_is_keyed():
-    def bits(seed):
-        return torch.cat([p.detach().flatten() for p in models.build("resnet8", 1, 10, seed=seed).parameters()])
-
-    torch.manual_seed(1)
-    state = torch.get_rng_state()
-    first = bits(0)
-    assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(2)
-    assert torch.equal(bits(0), first)
-    assert not torch.equal(bits(1), first)
-
-
 def test_convolutions_are_kaiming_normal():
     module = models.build("resnet20", 3, 10)
     weight = module.layers[2][1].conv1.weight.detach()
@@ -157,9 +131,137 @@ def test_convolutions_are_kaiming_normal():
     assert float(weight.abs().max()) > 3 * expected  # a uniform one of this deviation ends at 1.73
 
 
+# what torchvision's documentation gives for its ResNets: its form has the standard stem and shortcut B
+LITERATURE = {
+    "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032, "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LITERATURE)
+def test_the_form_for_large_images_has_the_literatures_parameters(name):
+    assert _count(models.outline(name, 3, 1000, Form(stem="standard", shortcut="B"))) == LITERATURE[name]
+
+
+@pytest.mark.parametrize(("block", "size"), [(Basic, 33), (Bottleneck, 48)])
+def test_the_form_for_large_images_is_torchvisions_function(block, size):
+    their_block = {Basic: their_resnet.BasicBlock, Bottleneck: their_resnet.Bottleneck}[block]
+    depths = (2, 1, 1, 1) if block is Basic else (1, 1, 1, 1)
+    torch.manual_seed(0)
+    theirs = their_resnet.ResNet(their_block, depths, num_classes=7).double()
+    ours = ResNet(block, depths, (64, 128, 256, 512), 3, 7, Form(stem="standard", shortcut="B")).double()
+    # the layers stand in the same order, under other names
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)  # the same operations, in training mode
+
+
 @pytest.mark.parametrize(
-    ("wrong", "near"), [("resnet9", "resnet8"), ("ResNet-18", "resnet18"), ("reset20", "resnet20")]
+    ("stem", "extra", "shrinks"),
+    # parameters of the stem at width 16 and 3 channels: weights, and two numbers a channel for each norm
+    [
+        ("small", 3 * 16 * 9 + 32, 1),
+        ("standard", 3 * 16 * 49 + 32, 4),
+        ("efficient", 3 * 8 * 9 + 16 + 8 * 8 * 9 + 16 + 8 * 16 * 9 + 32, 4),
+    ],
 )
-def test_unknown_names_get_the_nearest(wrong, near):
-    with pytest.raises(UnknownNameError, match=f"unknown model '{wrong}'; did you mean .*{near}.*known: resnet8,"):
-        models.build(wrong, 3, 10)
+def test_stems(stem, extra, shrinks):
+    module = models.build("resnet8", 3, 10, Form(stem=stem))
+    assert _count(module.stem) == extra
+    assert module.stem(torch.zeros(2, 3, 32, 32)).shape == (2, 16, 32 // shrinks, 32 // shrinks)
+    assert isinstance(module.stem[2], nn.ReLU)
+    assert not (module.stem(torch.randn(2, 3, 32, 32)) < 0).any()
+
+
+def test_shortcuts_are_what_was_asked_for():
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for shortcut, layers in (("A", [nn.Conv2d]), ("B", [nn.Conv2d, nn.BatchNorm2d])):
+        block = Basic(4, 6, 2, Form(shortcut=shortcut)).double()
+        assert [type(each) for each in block.downsample] == layers
+        # 1x1 with stride 2: every other pixel
+        expected = torch.einsum("oc,nchw->nohw", block.downsample[0].weight[..., 0, 0], x[..., ::2, ::2])
+        torch.testing.assert_close(block.downsample[0](x), expected, rtol=1e-12, atol=1e-12)
+        assert block.downsample[0].bias is None
+        assert block(x).shape == (2, 6, 3, 3)
+    assert isinstance(Basic(4, 4, 1, Form(shortcut="A")).downsample, nn.Identity)
+
+
+def _two_steps(module, x, y):
+    """Two steps of plain gradient descent; the gradients of the first."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    first = {}
+    for step in range(2):
+        risk = EmpiricalRisk(module, cross_entropy, (x, y))
+        risk.space.set_gradient(risk.evaluate().gradient)
+        if not step:
+            first = {name: p.grad.clone() for name, p in module.named_parameters()}
+        optimizer.step()
+    return first
+
+
+@pytest.mark.parametrize("block", [Basic, Bottleneck])
+@pytest.mark.parametrize("form", [Form(zero_init=True), Form("group", zero_init=True), Form("skipinit")])
+def test_branches_that_begin_at_zero_switch_on(form, block):
+    torch.manual_seed(0)
+    module = ResNet(block, (2, 1), (4, 8), 1, 3, form)
+    drawn = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 1, 8, 8, generator=drawn), torch.arange(12) % 3
+    branches = {name: m for name, m in module.named_modules() if isinstance(m, Residual)}
+    assert len(branches) == 3
+
+    def contributions():
+        """Largest absolute value that each branch adds to its shortcut."""
+        found, hooks = {}, []
+        for name, m in branches.items():
+
+            def note(unit, inputs, output, name=name):
+                shortcut = unit.downsample(inputs[0])
+                if unit.skip_scale is None:
+                    found[name] = float((output - shortcut.relu()).abs().max())
+                else:
+                    inactive = isinstance(unit.downsample, nn.Identity)
+                    shortcut = shortcut if inactive else unit.downsample(inputs[0].relu())
+                    found[name] = float((output - shortcut).abs().max())
+
+            hooks.append(m.register_forward_hook(note))
+        with torch.no_grad():
+            module.eval()(x)
+        module.train()
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    assert contributions() == dict.fromkeys(branches, 0.0)
+    last = {"Basic": "bn2.weight", "Bottleneck": "bn3.weight"}[block.__name__]
+    scale = "skip_scale" if form.norm == "skipinit" else last
+    gradients = _two_steps(module, x, y)
+    for name, added in contributions().items():
+        assert float(gradients[f"{name}.{scale}"].abs().max()) > 1e-6
+        assert added > 1e-6
+
+
+def test_without_zero_init_branches_contribute_from_the_start():
+    scales = [m.last_norm().weight for m in models.build("resnet8", 1, 10).modules() if isinstance(m, Residual)]
+    assert all(bool((weight == 1).all()) for weight in scales)
+
+
+def test_skipinit_is_a_preactivated_network_without_norms():
+    module = models.build("resnet8", 3, 10, Form("skipinit"))
+    assert not [m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    assert all(m.bias is not None for m in module.modules() if isinstance(m, nn.Conv2d))
+    scales = [p for name, p in module.named_parameters() if name.endswith("skip_scale")]
+    assert len(scales) == 3 and all(p.shape == () and p == 0 for p in scales)
+    # at the beginning only stem, shortcuts and head act: y = fc(mean(relu(...)))
+    x = torch.randn(2, 3, 8, 8)
+    state = module.stem[0](x)
+    for stage in module.layers:
+        for unit in stage:
+            state = state if isinstance(unit.downsample, nn.Identity) else unit.downsample(state.relu())
+    torch.testing.assert_close(module(x), module.fc(state.relu().mean((2, 3))))
+
+
+def test_group_norms_divide_their_widths():
+    module = models.outline("pyramidnet110", form=Form("group"))
+    groups = {m.num_channels: m.num_groups for m in module.modules() if isinstance(m, nn.GroupNorm)}
+    assert groups[16] == 4 and groups[256] == 32 and groups[31] == 1 and groups[66] == 11
+    assert all(width % count == 0 for width, count in groups.items())

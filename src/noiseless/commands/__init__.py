@@ -3,6 +3,7 @@
 from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
+from noiseless.commands.models import models
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
@@ -12,6 +13,7 @@ __all__ = [
     "evaluate",
     "export",
     "import_checkpoint",
+    "models",
     "recipes",
     "report",
     "reproduce",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
 
 from noiseless.errors import UnknownNameError
 
@@ -20,6 +20,7 @@ class Form:
 
     Raises:
         UnknownNameError: for a choice that there is not.
+        ValueError: for choices that contradict each other.
     """
 
     norm: Norm = "batch"
@@ -36,8 +37,16 @@ class Form:
     """residual branches begin at zero: the last scale of each is 0, and learned (arXiv 1706.02677)"""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(Form)
-        for field in fields(Form):
-            choices = get_args(hints[field.name])
-            if choices and getattr(self, field.name) not in choices:
-                raise UnknownNameError(field.name, getattr(self, field.name), choices)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                if name == "zero_init":
+                    raise ValueError(f"zero_init must be True or False, not {self.zero_init!r}")
+                raise UnknownNameError(name, str(getattr(self, name)), choices)
+        if self.zero_init and self.norm == "none":
+            raise ValueError("zero_init needs a scale on each residual branch, and norm none has none: use skipinit")
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    name: get_args(hint) or (False, True) for name, hint in get_type_hints(Form).items()
+}
+"""all values of each field"""

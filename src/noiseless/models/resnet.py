@@ -1,58 +1,101 @@
 """Residual networks for small images (He et al., arXiv 1512.03385; stem and shortcuts as in arXiv 2109.14119).
 
-The stem is a 3x3 convolution without pooling; where shapes change, the shortcut is an average pool and a 1x1
-convolution ("downsample C"). State names (`stem.*`, `layers.*`, `fc.*`) are those of the paper's published checkpoints.
+By default the stem is a 3x3 convolution without pooling, and where shapes change, the shortcut is an average pool, a
+1x1 convolution and a norm ("downsample C"). State names (`stem.*`, `layers.*`, `fc.*`) are those of the paper's
+published checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from noiseless.models.form import Norm
+from noiseless.models.family import Family
+from noiseless.models.form import CHOICES, Form
+from noiseless.models.layers import GlobalPool, conv, halving_pool, initialise, norm, stem
 
 
-class Basic(nn.Module):
+class Residual(nn.Module):
+    """A residual branch and its shortcut.
+
+    With a norm, or with none: `relu(branch(x) + shortcut(x))`. With SkipInit (arXiv 2002.10444), whose blocks are
+    pre-activated: `shortcut(x) + skip_scale * branch(relu(x))`, where skip_scale is learned from 0; a shortcut with a
+    convolution takes `relu(x)`, too.
+    """
+
+    downsample: nn.Module
+    relu: nn.ReLU
+
+    def __init__(self, form: Form):
+        super().__init__()
+        self.skip_scale = nn.Parameter(torch.zeros(())) if form.norm == "skipinit" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[n, channels, H, W]` to `[n, expansion * width, H / stride, W / stride]`."""
+        if self.skip_scale is None:
+            return self.relu(self.branch(x) + self.downsample(x))
+        active = self.relu(x)
+        shortcut = x if isinstance(self.downsample, nn.Identity) else self.downsample(active)
+        return shortcut + self.skip_scale * self.branch(active)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The residual branch, its last norm included."""
+        raise NotImplementedError
+
+    def last_norm(self) -> nn.Module:
+        """The norm at the end of the branch."""
+        raise NotImplementedError
+
+
+class Basic(Residual):
     """Two 3x3 convolutions and a shortcut."""
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, stride: int, norm: Norm):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(channels, width, 3, norm, stride), _norm(norm, width)
-        self.conv2, self.bn2 = _conv(width, width, 3, norm), _norm(norm, width)
-        self.downsample = _shortcut(channels, width, stride, norm)
+    def __init__(self, channels: int, width: int, stride: int, form: Form):
+        super().__init__(form)
+        self.conv1, self.bn1 = conv(form, channels, width, 3, stride), norm(form, width)
+        self.conv2, self.bn2 = conv(form, width, width, 3), norm(form, width)
+        self.downsample = _shortcut(form, channels, width, stride)
         self.relu = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[n, channels, H, W]` to `[n, width, H / stride, W / stride]`."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+    def branch(self, x: Tensor) -> Tensor:
+        """Two convolutions; the first has the stride."""
+        return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+
+    def last_norm(self) -> nn.Module:
+        """The second."""
+        return self.bn2
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Residual):
     """1x1, 3x3 (with the stride) and 1x1 convolutions to four times the width, and a shortcut."""
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, stride: int, norm: Norm):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(channels, width, 1, norm), _norm(norm, width)
-        self.conv2, self.bn2 = _conv(width, width, 3, norm, stride), _norm(norm, width)
-        self.conv3, self.bn3 = _conv(width, 4 * width, 1, norm), _norm(norm, 4 * width)
-        self.downsample = _shortcut(channels, 4 * width, stride, norm)
+    def __init__(self, channels: int, width: int, stride: int, form: Form):
+        super().__init__(form)
+        self.conv1, self.bn1 = conv(form, channels, width, 1), norm(form, width)
+        self.conv2, self.bn2 = conv(form, width, width, 3, stride), norm(form, width)
+        self.conv3, self.bn3 = conv(form, width, 4 * width, 1), norm(form, 4 * width)
+        self.downsample = _shortcut(form, channels, 4 * width, stride)
         self.relu = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[n, channels, H, W]` to `[n, 4 * width, H / stride, W / stride]`."""
+    def branch(self, x: Tensor) -> Tensor:
+        """Three convolutions; the second has the stride."""
         y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        return self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
+
+    def last_norm(self) -> nn.Module:
+        """The third."""
+        return self.bn3
 
 
 class ResNet(nn.Module):
-    """A small-image ResNet.
+    """A ResNet.
 
     Args:
         block: `Basic` or `Bottleneck`.
@@ -60,7 +103,7 @@ class ResNet(nn.Module):
         widths: channels of each stage's 3x3 convolutions.
         channels: of the images.
         classes: outputs.
-        norm: normalisation after each convolution. Without one, convolutions have a bias.
+        form: all of it. Without a norm, convolutions have a bias.
     """
 
     def __init__(
@@ -70,57 +113,49 @@ class ResNet(nn.Module):
         widths: Sequence[int],
         channels: int,
         classes: int,
-        norm: Norm = "batch",
+        form: Form,
     ):
         super().__init__()
-        self.stem = nn.Sequential(_conv(channels, widths[0], 3, norm), _norm(norm, widths[0]), nn.ReLU())
+        preactivated = form.norm == "skipinit"
+        self.stem = stem(form, channels, widths[0], activated=not preactivated)
         stages, incoming = [], widths[0]
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            made = []
+            made: list[nn.Module] = []
             for position in range(depth):
-                made.append(block(incoming, width, 2 if stage and not position else 1, norm))
+                made.append(block(incoming, width, 2 if stage and not position else 1, form))
                 incoming = width * block.expansion
             stages.append(nn.Sequential(*made))
         self.layers = nn.Sequential(*stages)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = GlobalPool()
+        if preactivated:
+            self.pool.insert(0, nn.ReLU())
         self.fc = nn.Linear(incoming, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
+        if form.zero_init and not preactivated:  # whose scales are 0 in any case
+            for module in self.modules():
+                if isinstance(module, Residual):
+                    nn.init.zeros_(module.last_norm().weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n, channels, H, W]` to class scores `[n, classes]`."""
         return self.fc(self.pool(self.layers(self.stem(x))))
 
 
-def _conv(channels: int, width: int, size: int, norm: Norm, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, width, size, stride, size // 2, bias=norm == "none")
-
-
-def _norm(norm: Norm, width: int) -> nn.Module:
-    if norm == "batch":
-        return nn.BatchNorm2d(width)
-    return nn.GroupNorm(min(32, width // 4), width) if norm == "group" else nn.Identity()
-
-
-def _shortcut(channels: int, width: int, stride: int, norm: Norm) -> nn.Module:
+def _shortcut(form: Form, channels: int, width: int, stride: int) -> nn.Module:
     if stride == 1 and channels == width:
         return nn.Identity()
-    # ceil_mode: an odd image leaves as many pixels as the stride-2 convolution beside it
-    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-    return nn.Sequential(pool, _conv(channels, width, 1, norm), _norm(norm, width))
+    if form.shortcut == "C":
+        return nn.Sequential(halving_pool(stride), conv(form, channels, width, 1), norm(form, width))
+    projection = conv(form, channels, width, 1, stride)
+    return nn.Sequential(projection, norm(form, width)) if form.shortcut == "B" else nn.Sequential(projection)
 
 
-def _family(
-    block: type[Basic] | type[Bottleneck], depths: Sequence[int], widths: Sequence[int]
-) -> Callable[..., ResNet]:
-    return lambda channels, classes, norm: ResNet(block, depths, widths, channels, classes, norm)
+def _family(block: type[Basic] | type[Bottleneck], depths: Sequence[int], widths: Sequence[int]) -> Family:
+    return Family(partial(ResNet, block, depths, widths), CHOICES)
 
 
 _WIDE = (64, 128, 256, 512)
-RESNETS: dict[str, Callable[..., ResNet]] = {
+FAMILIES = {
     "resnet18": _family(Basic, (2, 2, 2, 2), _WIDE),
     "resnet34": _family(Basic, (3, 4, 6, 3), _WIDE),
     "resnet50": _family(Bottleneck, (3, 4, 6, 3), _WIDE),

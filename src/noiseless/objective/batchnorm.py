@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from noiseless.objective import plain
 
@@ -24,6 +25,9 @@ Statistics = Literal["average", "ema"]
 class BlockNorm:
     """The batch-norm layers of a model, as a sweep sees them.
 
+    A subclass with a forward of its own, such as timm's batch norm with activation, is run as it is, with norm blocks
+    in the place of its one call of `torch.nn.functional.batch_norm`; without such a call, the sweep is refused.
+
     Args:
         module: the model; it may have no batch norm at all.
         norm_block: examples that are normalised together (ghost batch norm where it is below the block).
@@ -32,6 +36,7 @@ class BlockNorm:
 
     Raises:
         ValueError: for a layer whose semantics a sweep cannot keep, or an average that is not defined.
+
     """
 
     def __init__(self, module: nn.Module, norm_block: int, statistics: Statistics):
@@ -41,11 +46,8 @@ class BlockNorm:
         self.statistics = statistics
         self._layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)}
         for name, layer in self._layers.items():
-            if type(layer).forward is not _BatchNorm.forward:
-                raise ValueError(
-                    f"{name} is a {type(layer).__name__}, whose forward differs from torch's BatchNorm: its statistics"
-                    " cannot be taken on blocks; use torch.nn.BatchNorm1d/2d/3d"
-                )
+            if isinstance(layer, nn.SyncBatchNorm):
+                raise _differs(name, layer)
             if statistics == "ema" and layer.momentum is None:
                 raise ValueError(f'{name} has momentum None (cumulative average): use statistics="average"')
         self._tracked = {name: layer for name, layer in self._layers.items() if _tracks(layer)}
@@ -63,7 +65,7 @@ class BlockNorm:
         """
         active = {name: layer for name, layer in self._layers.items() if layer.training or not _tracks(layer)}
         for name, layer in active.items():
-            layer.forward = self._forward(name, layer)  # type: ignore[assignment, method-assign]
+            layer.forward = self._forward(name, layer)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -144,40 +146,123 @@ class BlockNorm:
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(norm_blocks)
 
-    def _forward(self, name: str, layer: _BatchNorm) -> Callable[[Tensor], Tensor]:
+    def _forward(self, name: str, layer: _BatchNorm) -> Callable[..., Tensor]:
+        """What the layer's forward is replaced by; one of its own is run with another batch norm inside."""
+        if type(layer).forward is not _BatchNorm.forward:
+            return self._own_forward(name, layer)
+
         def forward(x: Tensor) -> Tensor:
             layer._check_input_dim(x)
-            whole, rest = divmod(len(x), self.norm_block)
-            if x[:1, :1].numel() * (rest or self.norm_block) < 2:
-                raise ValueError(
-                    f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
-                    " choose a block and norm block that do not leave one example over"
-                )
-            head = x[: whole * self.norm_block]
-            parts = [part for part, groups in ((head, whole), (x[len(head) :], int(rest > 0))) if groups]
-            counts = [groups for groups in (whole, int(rest > 0)) if groups]
-            if self._recorded is not None and _tracks(layer):
-                reports = [_report(part.detach(), groups) for part, groups in zip(parts, counts, strict=True)]
-                self._recorded.setdefault(name, []).append(torch.cat(reports))
-            outputs = [self._normalise(layer, part, groups) for part, groups in zip(parts, counts, strict=True)]
-            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            return self._batch_norm(name, layer, x, layer.weight, layer.bias, layer.eps)
 
         return forward
 
-    def _normalise(self, layer: _BatchNorm, x: Tensor, groups: int) -> Tensor:
+    def _own_forward(self, name: str, layer: _BatchNorm) -> Callable[..., Tensor]:
+        own = layer.forward
+
+        def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            def batch_norm(
+                input: Tensor,
+                running_mean: Tensor | None,
+                running_var: Tensor | None,
+                weight: Tensor | None = None,
+                bias: Tensor | None = None,
+                training: bool = False,
+                momentum: float = 0.1,
+                eps: float = 1e-5,
+            ) -> Tensor:
+                if not training or input.shape[:2] != x.shape[:2]:
+                    raise _differs(name, layer)
+                return self._batch_norm(name, layer, input, weight, bias, eps)
+
+            with _scratch_buffers(layer) as written, _BatchNormBy(batch_norm) as replaced:
+                output = own(x, *args, **kwargs)
+            if replaced.calls != 1 or written():
+                raise _differs(name, layer)
+            return output
+
+        return forward
+
+    def _batch_norm(
+        self, name: str, layer: _BatchNorm, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        """Each norm block of x `[n, C, ...]` normalised by itself, its statistics recorded where that is asked for."""
+        whole, rest = divmod(len(x), self.norm_block)
+        if x[:1, :1].numel() * (rest or self.norm_block) < 2:
+            raise ValueError(
+                f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
+                " choose a block and norm block that do not leave one example over"
+            )
+        head = x[: whole * self.norm_block]
+        parts = [part for part, groups in ((head, whole), (x[len(head) :], int(rest > 0))) if groups]
+        counts = [groups for groups in (whole, int(rest > 0)) if groups]
+        if self._recorded is not None and _tracks(layer):
+            reports = [_report(part.detach(), groups) for part, groups in zip(parts, counts, strict=True)]
+            self._recorded.setdefault(name, []).append(torch.cat(reports))
+        outputs = [self._normalise(part, groups, weight, bias, eps) for part, groups in zip(parts, counts, strict=True)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _normalise(self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """Batch norm of each of `groups` equal parts by itself: x `[n, C, ...]`."""
         # Parts become channels: one call normalises them all.
         n, channels, place = len(x) // groups, x.shape[1], x.shape[2:]
         folded = x if groups == 1 else x.reshape(groups, n, channels, *place).transpose(0, 1)
         folded = folded.reshape(n, groups * channels, *place)
-        weight, bias = (p if p is None or groups == 1 else p.repeat(groups) for p in (layer.weight, layer.bias))
+        weight, bias = (p if p is None or groups == 1 else p.repeat(groups) for p in (weight, bias))
         if self.any_order:
-            normalised = plain.batch_norm(folded, weight, bias, layer.eps)
+            normalised = plain.batch_norm(folded, weight, bias, eps)
         else:
-            normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, layer.eps)
+            normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, eps)
         if groups == 1:
             return normalised
         return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape)
+
+
+class _BatchNormBy(TorchFunctionMode):
+    """Within it, `torch.nn.functional.batch_norm` is another function, with the same arguments; calls are counted."""
+
+    def __init__(self, batch_norm: Callable[..., Tensor]):
+        super().__init__()
+        self.batch_norm = batch_norm
+        self.calls = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls what was called, or its replacement."""
+        if func is F.batch_norm:
+            self.calls += 1
+            func = self.batch_norm
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _scratch_buffers(layer: nn.Module) -> Iterator[Callable[[], bool]]:
+    """Within it, a layer's forward writes into copies of its buffers.
+
+    Yields:
+        Whether more than the count of calls has been written.
+    """
+    buffers = dict(layer._buffers)
+    copies = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
+    versions = {name: copy._version for name, copy in copies.items() if copy is not None}
+    layer._buffers.update(copies)
+
+    def written() -> bool:
+        changed = {name for name, version in versions.items() if copies[name]._version != version}  # type: ignore[union-attr]
+        return bool(changed - {"num_batches_tracked"})
+
+    try:
+        yield written
+    finally:
+        layer._buffers.update(buffers)
+
+
+def _differs(name: str, layer: nn.Module) -> ValueError:
+    return ValueError(
+        f"{name} is a {type(layer).__name__}, whose forward differs from torch's BatchNorm: its statistics"
+        " cannot be taken on blocks; use torch.nn.BatchNorm1d/2d/3d"
+    )
 
 
 def _length(layer: _BatchNorm) -> int:

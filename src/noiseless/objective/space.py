@@ -97,7 +97,7 @@ class ParameterSpace:
             raise ValueError(f"a vector of this parameter space has {len(self)} elements, not {vector.shape[-1]}")
         parts = vector.split(self.sizes, dim=-1)
         return {
-            name: part.reshape(*part.shape[:-1], *shape)
+            name: part.reshape((*part.shape[:-1], *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 

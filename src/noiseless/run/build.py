@@ -163,7 +163,8 @@ def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
         options = parse_options(recipe.model_options)
     except ValueError as error:
         raise ValueError(f"--model-options: {error}") from None
-    return models.build(recipe.model, dataset.x_train.shape[1], dataset.classes, form, recipe.seed, options)
+    _, channels, height, width = dataset.x_train.shape
+    return models.build(recipe.model, channels, dataset.classes, form, recipe.seed, options, (height, width))
 
 
 def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
