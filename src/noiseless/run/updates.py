@@ -22,7 +22,7 @@ from noiseless.run.recipe import Recipe
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
     """The learning rate of a recipe, step by step."""
-    lr, warmup = recipe.lr, recipe.warmup
+    lr, warmup, published = recipe.lr, recipe.warmup, recipe.compat == "published"
     assert recipe.horizon is not None
     match recipe.schedule:
         case "cosine":
@@ -30,9 +30,9 @@ def make_schedule(recipe: Recipe) -> schedules.Schedule:
         case "cosine-floor":
             return schedules.cosine(lr, warmup, recipe.horizon, floor=lr / 25)
         case "multi-step":
-            return schedules.multi_step(lr, warmup, recipe.steps)
+            return schedules.multi_step(lr, warmup, recipe.steps, published)
         case "exponential":
-            return schedules.exponential(lr, warmup, recipe.decay)
+            return schedules.exponential(lr, warmup, recipe.decay, published)
         case "constant":
             return schedules.constant(lr, warmup)
 
