@@ -6,6 +6,7 @@ from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.losses import cross_entropy, squared_error
 from noiseless.objective.penalty import GradientPenalty
 from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GradientPenalty",
     "Objective",
     "ParameterSpace",
+    "SharpnessAware",
     "TensorExamples",
     "cross_entropy",
     "parameter_space",

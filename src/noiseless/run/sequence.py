@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from noiseless.data import Images, ImageSet
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware
 from noiseless.optim import schedules
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
@@ -52,12 +52,13 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     """
 
     def wrap(risk: EmpiricalRisk, step: int) -> Objective:
-        if not recipe.penalty and not recipe.full_penalty:
-            return risk
-        return GradientPenalty(
-            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
-            method=recipe.penalty_method, eps=recipe.penalty_eps,
-        )  # fmt: skip
+        made: Objective = risk
+        if recipe.penalty or recipe.full_penalty:
+            made = GradientPenalty(
+                risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
+                method=recipe.penalty_method, eps=recipe.penalty_eps,
+            )  # fmt: skip
+        return SharpnessAware(made, recipe.sam) if recipe.sam else made
 
     def whole(step: int) -> Images:
         return replace(train, copies=recipe.copies) if recipe.copies else replace(train, epoch=step)
