@@ -141,6 +141,12 @@ def test_a_step_of_length_zero_leaves_the_pairs():
     assert torch.isfinite(parts[0]).all()
 
 
+def test_at_a_stationary_point_it_stays():
+    points, optimizer = run(bowl, torch.zeros(5).double(), 3, lr=1.0)
+    assert all(torch.equal(point, points[0]) for point in points)
+    assert all(len(state["S"]) == 0 for state in optimizer.state.values())
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

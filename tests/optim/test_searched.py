@@ -189,6 +189,7 @@ def test_a_direction_that_goes_up_is_replaced_by_the_negative_gradient():
 @pytest.mark.parametrize("name", ["SGD", "Adagrad", "DampedLBFGS"])
 def test_a_search_that_fails_moves_nothing(kind, name):
     problem = Problem(name, kind, {"trials": 4}, lr=0.1)
+    fresh = copy.deepcopy(problem.optimizer.state_dict()["base"])
     values = iter(range(1000))
     lying = problem.closure
     problem.closure = lambda: lying() * 0 + next(values)  # each value is higher than the ones before
@@ -197,6 +198,7 @@ def test_a_search_that_fails_moves_nothing(kind, name):
     # the restarting one asks for the optimizer's own step first
     assert problem.optimizer.last.trials == (5 if kind == "restarting" else 4)
     assert problem.optimizer.counts["failures"] == 1
+    assert str(problem.optimizer.state_dict()["base"]) == str(fresh)  # the memory is cleared
     problem.closure = lying
     problem.step()
     assert problem.f(problem.x) < problem.f(problem.x0)
@@ -237,7 +239,9 @@ def made(name, kind):
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting", None])
 def test_what_a_checkpoint_holds_is_all_there_is(name, kind, tmp_path):
     whole, broken = made(name, kind), made(name, kind)
-    for _ in range(8):
+    for step in range(8):
+        for group in whole.optimizer.param_groups:  # as the loop does; the optimizer inside must see it
+            group["lr"] = 0.3 if step < 4 else 0.2
         whole.step()
     for _ in range(4):
         broken.step()
@@ -247,8 +251,8 @@ def test_what_a_checkpoint_holds_is_all_there_is(name, kind, tmp_path):
     for p, held in zip(again.parts, broken.parts, strict=True):
         p.data.copy_(held.data)
     again.optimizer.load_state_dict(found.state["optimizer"])
-    for group in again.optimizer.param_groups:  # as the loop does; the optimizer inside must see it
-        group["lr"] = 0.3
+    for group in again.optimizer.param_groups:
+        group["lr"] = 0.2
     for _ in range(4):
         again.step()
     assert torch.equal(again.x, whole.x)
