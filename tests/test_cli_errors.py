@@ -82,7 +82,10 @@ def test_unknown_names_come_with_the_nearest(arguments, names, tmp_path):
         ("--optimizer-options", "dampning=0.1", ("dampning", "dampening")),
         ("--optimizer-options", "params=1", ("params",)),
         ("--optimizer", "SparseAdam", ("SparseAdam",)),
-        ("--optimizer", "Muon", ("Muon",)),
+        ("--agc", "0", ("--agc", "0", "positive")),
+        ("--trust", "-1", ("--trust", "-1", "positive")),
+        ("--sam", "-1", ("--sam", "-1", "at least 0")),
+        ("--line-search-options", "c1=0.1", ("--line-search-options", "--line-search")),
     ],
 )
 def test_a_number_that_cannot_be_names_itself_and_what_would_do(train, flag, value, names):

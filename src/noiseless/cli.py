@@ -37,7 +37,7 @@ def _commands() -> dict[str, Command]:
         "reproduce": Command(
             do.reproduce,
             "reproduce [--table T] [--quick]",
-            "run a table of the paper: every row, several seeds, a report",
+            "run a table of the paper: each row, several seeds",
         ),
         "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from noiseless.errors import UnknownNameError
-from noiseless.optim import line_search, make_optimizer, optimizer_names, parse_options
+from noiseless.optim import Muon, Searched, line_search, make_optimizer, optimizer_names, parse_options
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "AdamW", "adamw", "LBFGS", "Rprop"])
@@ -17,11 +17,28 @@ def test_any_case_will_do(name):
     assert made.param_groups[0]["lr"] == 0.5
 
 
-def test_names_are_torchs():
+def test_names_are_torchs_and_ours():
     names = optimizer_names()
-    assert {"SGD", "Adam", "AdamW", "LBFGS", "RMSprop"} <= set(names)
+    assert {"SGD", "Adam", "AdamW", "LBFGS", "RMSprop", "Muon", "FISTA", "DampedLBFGS"} <= set(names)
     assert "Optimizer" not in names
-    assert all(issubclass(getattr(torch.optim, name), torch.optim.Optimizer) for name in names)
+    torchs = [name for name in names if name not in ("Muon", "FISTA", "DampedLBFGS")]
+    assert all(issubclass(getattr(torch.optim, name), torch.optim.Optimizer) for name in torchs)
+    assert len(set(names)) == len(names)
+
+
+def test_our_muon_wins():
+    made = make_optimizer("muon", problems.convolution().parameters(), lr=0.1)
+    assert type(made) is Muon
+    with pytest.raises(ValueError, match=r"noiseless\.optim\.Muon takes no nesterow; it takes lr, weight_decay"):
+        make_optimizer("Muon", problems.convolution().parameters(), nesterow=True)
+    with pytest.raises(ValueError, match=r"noiseless\.optim\.FISTA refuses restart='gradient': restart must be True"):
+        make_optimizer("FISTA", problems.perceptron().parameters(), restart="gradient")
+
+
+def test_groups_have_settings_of_their_own():
+    first, *others = problems.perceptron().parameters()
+    made = make_optimizer("SGD", [{"params": [first]}, {"params": others, "weight_decay": 0.0}], weight_decay=0.1)
+    assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("SDG", "SGD"), ("adanw", "AdamW"), ("lbfg", "LBFGS")])
@@ -35,11 +52,12 @@ def test_settings_that_it_does_not_take_are_refused():
         make_optimizer("LBFGS", problems.perceptron().parameters(), momentum=0.9)
 
 
-def test_only_lbfgs_with_wolfe_searches():
+def test_lbfgs_with_wolfe_searches_and_what_a_search_is_around():
     parameters = list(problems.perceptron().parameters())
     assert line_search(make_optimizer("LBFGS", parameters, line_search_fn="strong_wolfe")) == "strong_wolfe"
     assert line_search(make_optimizer("LBFGS", parameters)) is None
     assert line_search(make_optimizer("SGD", parameters, lr=0.1)) is None
+    assert line_search(Searched(make_optimizer("SGD", parameters, lr=0.1), "armijo")) == "armijo"
 
 
 @pytest.mark.parametrize(

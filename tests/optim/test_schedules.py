@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noiseless.optim import schedules
+from noiseless.run.recipe import Recipe
+from noiseless.run.updates import make_schedule
 
 # The ladder's longer rows: base * (1 + cos(pi (t - 401) / 4000)) / 2 after 400 steps of warm-up. PAPER.md gives five
 # digits, measured from the published scheduler: half a unit in the last place.
@@ -63,6 +66,19 @@ def test_cosine_with_a_floor_is_halfway_at_half_of_the_horizon():
     assert schedules.cosine(0.4, 10, 30, floor=0.1)(10_000) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("horizon", "t"), [(4, 0), (4, 1), (4, 2), (300, 1), (300, 299)])
+def test_cosine_without_warm_up_is_the_plain_one(horizon, t):
+    # 0.4 (1 + cos(pi t / horizon)) / 2: at a quarter and half of the way 0.2 (1 + sqrt(1/2)) and 0.2
+    expected = {(4, 0): 0.4, (4, 1): 0.2 * (1 + math.sqrt(0.5)), (4, 2): 0.2}
+    found = schedules.cosine(0.4, 0, horizon)(t)
+    assert found == pytest.approx(expected.get((horizon, t), 0.4 * math.cos(math.pi * t / horizon / 2) ** 2), rel=1e-12)
+
+
+def test_cosine_without_warm_up_ends_at_its_horizon():
+    assert schedules.cosine(0.4, 0, 10, floor=0.1)(10) == pytest.approx(0.1)
+    assert schedules.cosine(0.4, 0, 10, floor=0.1)(9) > 0.1
+
+
 def test_multi_step_falls_at_three_five_and_seven_eighths():
     schedule = schedules.multi_step(0.4, 0, 80)
     expected = [0.4] * 30 + [0.04] * 20 + [0.004] * 20 + [0.0004] * 10
@@ -75,6 +91,33 @@ def test_exponential_counts_from_the_end_of_the_warm_up():
     assert schedules.exponential(0.4, 0, 0.5)(0) == 0.4
 
 
+def test_multi_step_as_published_counts_from_behind_the_warm_up():
+    # milestones floor(80 / 2.667) = 29, floor(80 / 1.6) = 49 (in floating point 1.6 is a little more than 1.6, so that
+    # 80 / 1.6 = 50 is not reached) and floor(80 / 1.142) = 70, met at t - 10 - 1
+    schedule = schedules.multi_step(0.4, 10, 80, published=True)
+    expected = [0.04 * t for t in range(10)] + [0.4] * 30 + [0.04] * 20 + [0.004] * 21 + [0.0004] * 9
+    assert [schedule(t) for t in range(90)] == pytest.approx(expected)
+    plain = schedules.multi_step(0.4, 0, 80, published=True)  # and at t without one
+    assert [plain(t) for t in (28, 29, 48, 49, 69, 70)] == pytest.approx([0.4, 0.04, 0.04, 0.004, 0.004, 0.0004])
+
+
+def test_exponential_as_published_begins_a_step_later():
+    schedule = schedules.exponential(0.4, 3, 0.5, published=True)
+    assert [schedule(t) for t in (3, 4, 5, 6)] == pytest.approx([0.4, 0.4, 0.2, 0.1])
+    plain = schedules.exponential(0.4, 0, 0.5, published=True)
+    assert [plain(t) for t in (0, 1)] == pytest.approx([0.4, 0.2])
+
+
+@pytest.mark.parametrize(("compat", "lr"), [("none", 0.2), ("published", 0.4)])
+def test_a_recipe_chooses_by_its_compat(compat, lr):
+    recipe = Recipe(lr=0.4, warmup=3, schedule="exponential", decay=0.5, steps=9, horizon=9, compat=compat)
+    assert make_schedule(recipe)(4) == pytest.approx(lr)
+    stepped = make_schedule(dataclasses.replace(recipe, schedule="multi-step"))
+    # 3/8 of 9 is 3.4; as published floor(9 / 2.667) = 3 is met at t - 3 - 1
+    assert stepped(4) == pytest.approx(0.04 if compat == "none" else 0.4)
+    assert make_schedule(dataclasses.replace(recipe, schedule="cosine"))(4) == 0.4  # the same in both
+
+
 def test_constant_is_constant():
     assert {schedules.constant(0.4, 0)(t) for t in range(100)} == {0.4}
     assert {schedules.constant(0.4, 7)(t) for t in range(7, 100)} == {0.4}
@@ -82,5 +125,4 @@ def test_constant_is_constant():
 
 def test_without_warm_up_the_first_step_moves_at_the_peak():
     for schedule in (schedules.cosine(0.4, 0, 300), schedules.multi_step(0.4, 0, 80), schedules.constant(0.4, 0)):
-        # the cosine's offset of one step is worth (pi / 300)**2 / 4 = 3e-5 of the peak at most
-        assert math.isclose(schedule(0), 0.4, rel_tol=3e-5)
+        assert schedule(0) == 0.4

@@ -7,6 +7,7 @@ from noiseless.objective.losses import cross_entropy, squared_error
 from noiseless.objective.maxup import max_up
 from noiseless.objective.penalty import GradientPenalty
 from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "GradientPenalty",
     "Objective",
     "ParameterSpace",
+    "SharpnessAware",
     "TensorExamples",
     "cross_entropy",
     "max_up",

@@ -1,4 +1,7 @@
-"""Optimizers by name: any of `torch.optim` that takes dense gradients, closures included."""
+"""Optimizers by name: any of `torch.optim` that takes dense gradients, and the few that torch has not, or not so.
+
+Where a name is in both, ours wins: `torch.optim.Muon` takes matrices only.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,22 @@ import torch
 from torch import nn
 
 from noiseless.errors import UnknownNameError
+from noiseless.optim.fista import FISTA
+from noiseless.optim.lbfgs import DampedLBFGS
+from noiseless.optim.muon import Muon
+from noiseless.optim.searched import Searched
+
+OURS: dict[str, type[torch.optim.Optimizer]] = {kind.__name__: kind for kind in (DampedLBFGS, FISTA, Muon)}
 
 
 def optimizer_names() -> list[str]:
-    """The names of `torch.optim`'s optimizers, as torch spells them."""
-    return sorted(
+    """The names of ours and of `torch.optim`'s optimizers, as they are spelled."""
+    torchs = {
         name
         for name, member in vars(torch.optim).items()
         if inspect.isclass(member) and issubclass(member, torch.optim.Optimizer) and member is not torch.optim.Optimizer
-    )
+    }
+    return sorted(torchs | OURS.keys())
 
 
 def optimizer_arguments(name: str) -> list[str]:
@@ -29,7 +39,7 @@ def optimizer_arguments(name: str) -> list[str]:
         name: in any case.
 
     Returns:
-        Their names, in torch's order.
+        Their names, in its order.
 
     Raises:
         UnknownNameError: with the nearest names.
@@ -67,12 +77,14 @@ def parse_options(text: str) -> dict[str, Any]:
     return found
 
 
-def make_optimizer(name: str, parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Optimizer:
-    """An optimizer of `torch.optim` by its name, in any case.
+def make_optimizer(
+    name: str, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], **settings: Any
+) -> torch.optim.Optimizer:
+    """An optimizer by its name, in any case.
 
     Args:
-        name: "SGD", "adamw", "LBFGS", ...
-        parameters: what it moves.
+        name: "SGD", "adamw", "LBFGS", "Muon", ...
+        parameters: what it moves, or groups of it with settings of their own.
         settings: its arguments.
 
     Returns:
@@ -87,16 +99,18 @@ def make_optimizer(name: str, parameters: Iterable[nn.Parameter], **settings: An
         raise ValueError("torch.optim.SparseAdam needs sparse gradients, and these are dense; use Adam")
     stray = [key for key in settings if key not in takes]
     if stray:
-        raise ValueError(f"torch.optim.{kind.__name__} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
+        raise ValueError(f"{_origin(kind)} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
     try:
         return kind(parameters, **settings)
     except (TypeError, ValueError, RuntimeError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-        raise ValueError(f"torch.optim.{kind.__name__} refuses {given}: {error}") from None
+        raise ValueError(f"{_origin(kind)} refuses {given}: {error}") from None
 
 
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:
     """The name of the line search that an optimizer does, if any: it needs an exact objective."""
+    if isinstance(optimizer, Searched):
+        return optimizer.kind
     return optimizer.param_groups[0].get("line_search_fn")
 
 
@@ -104,5 +118,11 @@ def _kind(name: str) -> type[torch.optim.Optimizer]:
     known = {each.lower(): each for each in optimizer_names()}
     if name.lower() not in known:
         raise UnknownNameError("optimizer", name, known.values())
-    kind: type[torch.optim.Optimizer] = getattr(torch.optim, known[name.lower()])
+    found = known[name.lower()]
+    kind: type[torch.optim.Optimizer] = OURS.get(found) or getattr(torch.optim, found)
     return kind
+
+
+def _origin(kind: type[torch.optim.Optimizer]) -> str:
+    """The name by which an optimizer is found in Python."""
+    return f"{'noiseless' if kind in OURS.values() else 'torch'}.optim.{kind.__name__}"

@@ -1,8 +1,8 @@
 """Schedules: the learning rate as a pure function of the step, so that resume has nothing to restore.
 
 All begin with a linear warm-up from 0: step t (from 0) has `lr * t / warmup` for `t <= warmup`. (A first step at
-learning rate 0 moves nothing; the published schedule has it so.) What follows is measured from the published code
-(arXiv 2109.14119), with its one-step offset.
+learning rate 0 moves nothing; the published schedule has it so.) The cosine that follows is measured from the published
+code (arXiv 2109.14119), with its one-step offset, which belongs to the warm-up: without one, it is the plain cosine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Schedule = Callable[[int], float]
 
 
 def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule:
-    """`floor + (lr - floor) * (1 + cos(pi (t - warmup - 1) / horizon)) / 2` after the warm-up.
+    """`floor + (lr - floor) * (1 + cos(pi s / horizon)) / 2`, with s = t - warmup - 1 after a warm-up, else s = t.
 
     Args:
         lr: the peak.
@@ -28,21 +28,45 @@ def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule
     """
 
     def after(t: int) -> float:
-        share = min(max((t - warmup - 1) / horizon, 0.0), 1.0)
+        share = min(max(_behind(t, warmup) / horizon, 0.0), 1.0)
         return floor + (lr - floor) * (1 + math.cos(math.pi * share)) / 2
 
     return _warmed(lr, warmup, after)
 
 
-def multi_step(lr: float, warmup: int, steps: int) -> Schedule:
-    """A tenth of the rate from each of 3/8, 5/8 and 7/8 of the run's steps on."""
+def multi_step(lr: float, warmup: int, steps: int, published: bool = False) -> Schedule:
+    """A tenth of the rate from each of 3/8, 5/8 and 7/8 of the run's steps on.
+
+    Args:
+        lr: the peak.
+        warmup: steps of the linear warm-up.
+        steps: of the run.
+        published: as the published code counts: milestones `steps // 2.667`, `steps // 1.6` and `steps // 1.142` (in
+            floating point), compared with t - warmup - 1 after a warm-up.
+
+    Returns:
+        The schedule.
+    """
+    if published:
+        rounded = [steps // 2.667, steps // 1.6, steps // 1.142]
+        return _warmed(lr, warmup, lambda t: lr * 0.1 ** sum(_behind(t, warmup) >= m for m in rounded))
     milestones = [steps * eighths / 8 for eighths in (3, 5, 7)]
     return _warmed(lr, warmup, lambda t: lr * 0.1 ** sum(t >= m for m in milestones))
 
 
-def exponential(lr: float, warmup: int, decay: float) -> Schedule:
-    """`lr * decay**(t - warmup)` after the warm-up."""
-    return _warmed(lr, warmup, lambda t: lr * decay ** (t - warmup))
+def exponential(lr: float, warmup: int, decay: float, published: bool = False) -> Schedule:
+    """`lr * decay**(t - warmup)` after the warm-up.
+
+    Args:
+        lr: the peak.
+        warmup: steps of the linear warm-up.
+        decay: factor a step.
+        published: as the published code counts: one step less after a warm-up, `lr * decay**(t - warmup - 1)`.
+
+    Returns:
+        The schedule.
+    """
+    return _warmed(lr, warmup, lambda t: lr * decay ** (_behind(t, warmup) if published else t - warmup))
 
 
 def constant(lr: float, warmup: int) -> Schedule:
@@ -52,3 +76,8 @@ def constant(lr: float, warmup: int) -> Schedule:
 
 def _warmed(lr: float, warmup: int, after: Schedule) -> Schedule:
     return lambda t: lr * t / warmup if t <= warmup and warmup > 0 else after(t)
+
+
+def _behind(t: int, warmup: int) -> int:
+    """Steps since the warm-up, as the published code counts them."""
+    return t - warmup - 1 if warmup > 0 else t

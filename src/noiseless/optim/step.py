@@ -10,6 +10,7 @@ from torch import Tensor
 from noiseless.objective import Evaluation, Objective
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
+from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.transforms import State, Transform
 
 
@@ -25,6 +26,8 @@ class Step:
     """spent by all evaluations of the step; L-BFGS and line searches ask more than once"""
     finite: bool
     """whether value and gradient were finite; where they were not, nothing was moved"""
+    search: Outcome | None = None
+    """what a line search around the optimizer came to; None without one"""
 
     @property
     def clipped(self) -> bool:
@@ -88,7 +91,7 @@ def take_step(
         stopped.moved = True
         raise
     objective.accept(first)
-    return Step(first, after, passes, True)
+    return Step(first, after, passes, True, optimizer.last if isinstance(optimizer, Searched) else None)
 
 
 def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, transform: Transform | None) -> None:
@@ -102,7 +105,7 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
         reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
         raise ValueError(
             f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
-            " method, and no clip, block clip or noise; or an optimizer without line search"
+            " method, no block clip and no sam, and no clip, agc, noise, norm bias or layer rate; or no line search"
         )
 
 

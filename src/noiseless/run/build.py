@@ -100,7 +100,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         workers=workers,
     )
     optimizer = make_optimizer(recipe, model)
-    transform = make_transform(recipe)
+    transform = make_transform(recipe, risk.space, schedule)
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(

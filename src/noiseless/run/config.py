@@ -92,10 +92,28 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("max_up", 1),
     ):
         _at_least(name, getattr(recipe, name), low)
-    for name in ("penalty", "full_penalty", "additive_noise", "multiplicative_noise", "norm_bias", "norm_target"):
+    for name in (
+        "penalty",
+        "full_penalty",
+        "additive_noise",
+        "multiplicative_noise",
+        "norm_bias",
+        "norm_target",
+        "sam",
+    ):
         _at_least(name, getattr(recipe, name), 0)
     _positive("lr", recipe.lr)
-    for name in ("norm_block", "horizon", "block_clip", "clip", "penalty_eps", "decay", "pixels"):
+    for name in (
+        "norm_block",
+        "horizon",
+        "block_clip",
+        "clip",
+        "agc",
+        "trust",
+        "penalty_eps",
+        "decay",
+        "pixels",
+    ):
         if (value := getattr(recipe, name)) is not None:
             _positive(name, value)
     for name in ("momentum", "weight_decay"):

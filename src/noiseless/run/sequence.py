@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from noiseless.data import Images, ImageSet, Policy, make_policy
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, max_up
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up
 from noiseless.objective.losses import PerExampleLoss, classification_loss
 from noiseless.optim import parse_options, schedules
 from noiseless.run.recipe import Recipe
@@ -68,14 +68,15 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     """
 
     def wrap(risk: EmpiricalRisk, step: int) -> Objective:
-        if not recipe.penalty and not recipe.full_penalty:
-            return risk
-        published = recipe.compat == "published"
-        halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
-        return GradientPenalty(
-            risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty, method=recipe.penalty_method,
-            eps=recipe.penalty_eps / (2 if halved else 1), published=published,
-        )  # fmt: skip
+        made: Objective = risk
+        if recipe.penalty or recipe.full_penalty:
+            published = recipe.compat == "published"
+            halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
+            made = GradientPenalty(
+                risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
+                method=recipe.penalty_method, eps=recipe.penalty_eps / (2 if halved else 1), published=published,
+            )  # fmt: skip
+        return SharpnessAware(made, recipe.sam) if recipe.sam else made
 
     # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
     def fresh(step: int) -> Images:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
-from noiseless.objective import EmpiricalRisk, Evaluation, GradientPenalty
+from noiseless.objective import EmpiricalRisk, Evaluation, GradientPenalty, SharpnessAware
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
@@ -91,7 +91,8 @@ def gradient(directory: RunDirectory, workers: Workers) -> Evaluation:
     step = min(_steps_done(directory), experiment.config.recipe.steps - 1)
     workers.begin(step)
     objective = next(iter(experiment.regime.objectives(step)))
-    risk = objective.risk if isinstance(objective, GradientPenalty) else objective
+    inner = objective.objective if isinstance(objective, SharpnessAware) else objective
+    risk = inner.risk if isinstance(inner, GradientPenalty) else inner
     assert isinstance(risk, EmpiricalRisk)
     risk.chunk = min(risk.chunk, max(1, len(risk.blocks) // 8))
     return objective.evaluate()

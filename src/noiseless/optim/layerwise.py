@@ -1,0 +1,154 @@
+"""Transforms that look at one layer at a time: adaptive clipping, and learning rates of layers. Step 6 of a step.
+
+In the chain, adaptive clipping stands before the clip of the whole gradient, layer rates at the end, behind the noise:
+norm bias -> agc -> clip -> noise -> lars or larc. A layer is a parameter tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from noiseless.objective import ParameterSpace
+from noiseless.optim.transforms import State, Transform
+
+SMALLEST_WEIGHTS = 1e-3
+"""AGC's: units with smaller weights are clipped as if their norm were this, so that zeros can leave zero"""
+EPS = 1e-8
+"""added to the divisor of a layer's rate"""
+
+
+def adaptive_clip(limit: float, space: ParameterSpace) -> Transform:
+    """Adaptive gradient clipping (Brock et al., arXiv 2102.06171, eq. 3): no unit's step is large beside its weights.
+
+    For unit i of a layer with weights w_i and gradient g_i: `g_i <- g_i * limit * max(||w_i||, 1e-3) / ||g_i||` where
+    `||g_i|| > limit * max(||w_i||, 1e-3)`. A unit is a row of the layer `[out, ...]`: all weights of one output; a
+    parameter of one dimension or none is one unit. The final linear layer is left as it is, as in the paper: the last
+    parameter of two or more dimensions and what belongs to the same module (its bias).
+
+    Args:
+        limit: the largest ratio, positive.
+        space: of the parameters; it tells the layers.
+
+    Returns:
+        A transform whose state says whether it has `clipped`.
+
+    Raises:
+        ValueError: if the limit is not positive.
+    """
+    if not 0 < limit < float("inf"):
+        raise ValueError(f"agc must be a positive ratio, not {limit}")
+    final = _final_layer(space)
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        clipped, parts = False, []
+        weights = space.split(theta)
+        for name, g in space.split(gradient).items():
+            if name not in final:
+                rows = (len(g), -1) if g.ndim > 1 else (1, -1)
+                largest = limit * _norms(weights[name].reshape(rows)).clamp(min=SMALLEST_WEIGHTS)
+                norms = _norms(g.reshape(rows))
+                factors = torch.where(norms > largest, largest / norms, 1.0)
+                clipped = clipped or bool((norms > largest).any())
+                g = (g.reshape(rows) * factors.to(g.dtype)).reshape(g.shape)
+            parts.append(g.reshape(-1))
+        return torch.cat(parts), {"clipped": clipped}
+
+    return Transform(f"agc({limit:g})", lambda theta: {"clipped": False}, update)
+
+
+def lars(trust: float, space: ParameterSpace, weight_decay: float = 0.0, decay_biases: bool = True) -> Transform:
+    """Layer-wise adaptive rates (You et al., arXiv 1708.03888): the step of a layer is in proportion to its weights.
+
+    For each layer: `g <- (g + wd w) * trust * ||w|| / (||g|| + wd ||w|| + 1e-8)`. Where w or g is 0 the ratio says
+    nothing, and the factor is 1. The transform holds the weight decay, so the optimizer's own must be 0.
+
+    Args:
+        trust: the coefficient, positive.
+        space: of the parameters; it tells the layers.
+        weight_decay: wd.
+        decay_biases: whether parameters of fewer than two dimensions decay, too.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+    return _layer_rate("lars", trust, space, weight_decay, decay_biases, lambda ratio, step: ratio)
+
+
+def larc(
+    trust: float,
+    space: ParameterSpace,
+    schedule: Callable[[int], float],
+    weight_decay: float = 0.0,
+    decay_biases: bool = True,
+) -> Transform:
+    """LARS that only lowers: a layer's rate is `min(lr, trust * ||w|| / (||g|| + wd ||w|| + 1e-8))`.
+
+    The optimizer multiplies by lr, so `g <- (g + wd w) * min(trust * ||w|| / (...) / lr, 1)`.
+
+    Args:
+        trust: the coefficient, positive.
+        space: of the parameters; it tells the layers.
+        schedule: step -> lr.
+        weight_decay: wd; the optimizer's own must be 0.
+        decay_biases: whether parameters of fewer than two dimensions decay, too.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def lowered(ratio: float, step: int) -> float:
+        lr = schedule(step)
+        return min(ratio / lr, 1.0) if lr > 0 else 1.0
+
+    return _layer_rate("larc", trust, space, weight_decay, decay_biases, lowered)
+
+
+def _layer_rate(
+    name: str,
+    trust: float,
+    space: ParameterSpace,
+    weight_decay: float,
+    decay_biases: bool,
+    factor: Callable[[float, int], float],
+) -> Transform:
+    if not 0 < trust < float("inf"):
+        raise ValueError(f"trust must be a positive number, not {trust}")
+    if not 0 <= weight_decay < float("inf"):
+        raise ValueError(f"weight decay must be a finite number of at least 0, not {weight_decay}")
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        parts = []
+        weights = space.split(theta)
+        for key, g in space.split(gradient).items():
+            w = weights[key]
+            decay = weight_decay if decay_biases or w.ndim > 1 else 0.0
+            weight, slope = (_norms(t.reshape(1, -1)).item() for t in (w, g))
+            # NaN is handed on, to be reported elsewhere
+            scale = factor(trust * weight / (slope + decay * weight + EPS), step) if weight and slope else 1.0
+            parts.append(((g + decay * w) * scale).reshape(-1))
+        return torch.cat(parts), state
+
+    return Transform(f"{name}({trust:g})", lambda theta: {}, update)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """L2 norms of `[units, ...]`, float64 `[units, 1]`."""
+    return torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+
+
+def _final_layer(space: ParameterSpace) -> set[str]:
+    """Names of the last parameter of two or more dimensions, and of those in the same module."""
+    large = [name for name, shape in zip(space.names, space.shapes, strict=True) if len(shape) > 1]
+    if not large:
+        return set()
+    home = large[-1].rpartition(".")[0]
+    return {name for name in space.names if name.rpartition(".")[0] == home}

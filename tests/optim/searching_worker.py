@@ -1,0 +1,27 @@
+"""A worker of a test's job: `worker_script` with recipes that ask the objective several times a step.
+
+Arguments: directory of the runs, the value of --data.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import worker_script
+from small_runs import small_recipe
+
+NAMES = ("sharp", "wolfe")
+
+
+def main(place, data):
+    recipes = {
+        "sharp": small_recipe(data, "fb-clipped", sam=0.05, agc=0.1),
+        "wolfe": small_recipe(data, "fb-longer", line_search="wolfe", lr=4.0),
+    }
+    worker_script.recipe = recipes.__getitem__
+    worker_script.main(place, NAMES)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

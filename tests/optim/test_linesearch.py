@@ -1,0 +1,164 @@
+"""Line searches on functions of one number: known answers, conditions checked by themselves, and functions that lie."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noiseless.errors import UnknownNameError
+from noiseless.optim.linesearch import Options, Trial, backtrack, make_options, wolfe
+
+
+class Counted:
+    """A function with its slope, which counts how often it is asked."""
+
+    def __init__(self, value, slope):
+        self.value, self.slope, self.asked = value, slope, []
+
+    def __call__(self, size):
+        self.asked.append(size)
+        return Trial(size, self.value(size), self.slope(size))
+
+    @property
+    def start(self):
+        return Trial(0.0, self.value(0.0), self.slope(0.0))
+
+
+def parabola(bend):
+    """`-a + (bend / 2) a**2`, lowest at 1 / bend."""
+    return Counted(lambda a: -a + bend / 2 * a * a, lambda a: -1 + bend * a)
+
+
+@pytest.mark.parametrize(("c1", "halvings"), [(0.1, 6), (0.5, 7), (0.7, 8)])
+def test_backtracking_on_a_parabola(c1, halvings):
+    # -a + 50 a**2 <= -c1 a where a <= (1 - c1) / 50: 0.018, 0.01, 0.006. Powers of 2 below: 1/64, 1/128, 1/256
+    phi = parabola(100.0)
+    assert backtrack(phi, phi.start, 0.0, 1.0, Options(c1=c1)).size == 2.0**-halvings
+    assert len(phi.asked) == 1 + halvings
+
+
+def test_a_higher_reference_accepts_a_larger_size():
+    # -a + 50 a**2 <= 12 - 0.1 a: 0.5 gives 12 > 11.95, 0.25 gives 2.875
+    phi = parabola(100.0)
+    assert backtrack(phi, phi.start, 12.0, 1.0, Options(c1=0.1)).size == 0.25
+    assert phi.asked == [1.0, 0.5, 0.25]
+
+
+def test_backtracking_gives_up_where_it_began():
+    phi = Counted(lambda a: a, lambda a: -1.0)  # rises, whatever its slope says
+    assert backtrack(phi, phi.start, 0.0, 1.0, Options(trials=5, shrink=0.1)) == phi.start
+    assert phi.asked == pytest.approx([1, 0.1, 0.01, 1e-3, 1e-4])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_shrunk_from(bad):
+    phi = Counted(lambda a: bad if a > 0.3 else -a, lambda a: -1.0)
+    assert backtrack(phi, phi.start, 0.0, 1.0, Options()).size == 0.25
+    found = wolfe(phi, phi.start, 1.0, Options())
+    assert 0.2 < found.size <= 0.3  # -a falls up to 0.3: the lowest trial
+    assert found.value == -found.size
+
+
+@pytest.mark.parametrize("bend", [0.01, 0.3, 1.0, 2.0, 8.0])
+def test_wolfe_finds_the_lowest_point_of_a_parabola(bend):
+    # With c2 = 1e-6 only sizes within 1e-6 of 1 / bend will do; the cubic through two points of a parabola is it
+    phi = parabola(bend)
+    found = wolfe(phi, phi.start, 1.0, Options(c2=1e-6, c1=1e-9))
+    assert found.size == pytest.approx(1 / bend, rel=2e-6)
+    assert len(phi.asked) <= 2 + max(0, math.log2(2 / bend))  # doublings up to 1 / bend, then one
+
+
+def conditions(phi, found, c1, c2):
+    start = phi.start
+    return found.value <= start.value + c1 * found.size * start.slope and abs(found.slope) <= c2 * abs(start.slope)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.floats(0.1, 3), st.floats(-2, 2), st.floats(0.05, 20), st.floats(1e-3, 1e3), st.sampled_from([0.1, 0.9]))
+def test_wolfe_meets_its_conditions_on_wavy_functions(height, phase, frequency, scale, c2):
+    # bounded below: (a / scale)**2 wins; the wave makes many hills between
+    def value(a):
+        x = a / scale
+        return x * x - 3 * x + height * math.sin(frequency * x + phase)
+
+    def slope(a):
+        x = a / scale
+        return (2 * x - 3 + height * frequency * math.cos(frequency * x + phase)) / scale
+
+    phi = Counted(value, slope)
+    if phi.start.slope < -1e-3 / scale:
+        found = wolfe(phi, phi.start, 1.0, Options(c2=c2, trials=60))
+        assert conditions(phi, found, 1e-4, c2)
+        assert found.size > 0
+
+
+ANY = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(ANY, ANY), min_size=60, max_size=60), st.floats(max_value=-1e-300, allow_infinity=False))
+@pytest.mark.parametrize("search", ["armijo", "wolfe"])
+def test_whatever_is_answered_a_search_ends(search, answers, slope):
+    asked = []
+
+    def ask(size):
+        asked.append(size)
+        return Trial(size, *answers[len(asked) - 1])
+
+    start = Trial(0.0, 0.0, slope)
+    if search == "armijo":
+        found = backtrack(ask, start, 0.0, 1.0, Options(trials=60))
+    else:
+        found = wolfe(ask, start, 1.0, Options(trials=60))
+    assert len(asked) <= 60
+    assert all(math.isfinite(size) and size > 0 for size in asked)
+    assert found == start or (found.finite and found.value <= 1e-4 * found.size * slope)
+
+
+def test_a_cubic_without_minimum_halves_the_interval():
+    # 0 and slope -1 at 0; -0.4 and slope -0.3 at 1, less of a decrease than c1 = 0.5 asks for. Eq. 3.59 has
+    # d1 = -1 - 0.3 + 3 * 0.4 = -0.1 and d2 = sqrt(0.01 - 0.3)
+    phi = Counted(lambda a: -0.4 if a == 1 else -a, lambda a: -0.3 if a == 1 else -1.0)
+    wolfe(phi, phi.start, 1.0, Options(c1=0.5, trials=2))
+    assert phi.asked == [1.0, 0.5]
+
+
+def test_a_trial_above_the_lowest_bounds_the_interval_though_it_is_low_enough():
+    # -1 at 1, -0.9 at 2, both far below c1's line, both with a slope that is too steep: 2 lies behind a hill
+    phi = Counted(lambda a: -0.9 if a == 2 else -a, lambda a: -1.0)
+    wolfe(phi, phi.start, 1.0, Options(c2=0.5, trials=3))
+    assert phi.asked[:2] == [1.0, 2.0]
+    assert 1 < phi.asked[2] < 2
+
+
+def test_behind_a_point_where_nothing_is_known_a_tenth_of_the_way_is_gone():
+    phi = Counted(lambda a: math.nan if a > 3 else -a, lambda a: -1.0)
+    wolfe(phi, phi.start, 1.0, Options(trials=4))
+    assert phi.asked == [1.0, 2.0, 4.0, pytest.approx(2.2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        ("wolfe", {"shrink": 0.5}, "wolfe takes no shrink; it takes c1, c2, trials, remember"),
+        ("armijo", {"memory": 3, "c2": 0.5}, "armijo takes no memory, c2"),
+        ("armijo", {"c1": 0.0}, "c1 must be a number between 0 and 1, not 0.0"),
+        ("armijo", {"c1": "tiny"}, "c1 must be a number between 0 and 1, not 'tiny'"),
+        ("armijo", {"shrink": 1.0}, "shrink must be a number between 0 and 1"),
+        ("wolfe", {"c1": 0.5, "c2": 0.4}, "c1 below c2, not 0.5 and 0.4"),
+        ("non-monotone", {"memory": 0}, "memory must be a whole number of at least 1, not 0"),
+        ("restarting", {"trials": 2.5}, "trials must be a whole number of at least 1, not 2.5"),
+        ("armijo", {"remember": 1}, "remember must be True or False, not 1"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_named(kind, given, told):
+    with pytest.raises(ValueError, match=told):
+        make_options(kind, given)
+
+
+def test_an_unknown_search_names_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown line search 'armio'; did you mean armijo"):
+        make_options("armio", {})
