@@ -174,3 +174,18 @@ def test_a_row_that_was_cut_off_is_left_out(practice, tmp_path):
     directory.cut_rows(1)
     assert directory.rows() == practice.rows()[:1]
     assert directory.metrics.read_text().endswith("}\n")
+
+
+def test_a_row_says_what_a_line_search_came_to(data, tmp_path):
+    rows = run(tmp_path / "run", small_recipe(data, "fb", warmup=0, line_search="armijo", weight_decay=0.0)).rows()
+    spent = [after["passes"] - before for before, after in zip([0, *(r["passes"] for r in rows)], rows, strict=False)]
+    assert [each["search_trials"] for each in rows] == [passes - 1 for passes in spent]
+    assert all(0 < each["search_size"] <= 1 for each in rows)
+    assert all((each["search_fallbacks"], each["search_failures"]) == (0, 0) for each in rows)
+    plain = run(tmp_path / "plain", small_recipe(data, "fb")).rows()
+    assert not any(key.startswith("search") for each in plain for key in each)
+
+
+def test_a_step_at_learning_rate_0_searches_nowhere(data, tmp_path):
+    (row,) = run(tmp_path / "run", small_recipe(data, "fb", steps=1, line_search="wolfe")).rows()
+    assert (row["lr"], row["search_size"], row["search_trials"], row["passes"]) == (0, 0, 0, 1)

@@ -95,7 +95,9 @@ def reproduce(arguments: list[str]) -> int:
 
 def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     """The table's recipes, with what the flags replace in all of them."""
-    data = f"npz:{Path(asked.data[4:]).resolve()}" if asked.data.startswith("npz:") else asked.data
+    from noiseless.data.datasets import full_name
+
+    data = full_name(asked.data, asked.pixels)
     form = asked.form or default_form(asked.data)
     made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
     made = [replace(each, pixels=asked.pixels) for each in made]

@@ -49,7 +49,10 @@ def make_row(experiment: Experiment, step: int, passes: float, lr: float, update
     """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count).
 
     `block_gradient_norm` is `sqrt((1 / N) sum_b n_b ||g_b||**2)` over the blocks of all updates, with g_b the gradient
-    of a block's mean loss before penalty and clip: what the penalty on block gradients is made of.
+    of a block's mean loss before penalty and clip: what the penalty on block gradients is made of. Where there is a
+    line search, `search_size` is how far it went in units of the direction (the mean over updates), `search_trials` its
+    evaluations beside the first, `search_fallbacks` how often the negative gradient was taken instead of the
+    optimizer's direction, and `search_failures` how often no trial was low enough, so that nothing moved.
 
     Args:
         experiment: after the step.
@@ -78,6 +81,19 @@ def make_row(experiment: Experiment, step: int, passes: float, lr: float, update
         "penalty": sum(e.penalty * e.count for e in found) / examples,
         "clipped": sum(taken.clipped for taken in updates) / len(updates),
         "seconds": round(seconds, 6),
+    } | _searches(updates)
+
+
+def _searches(updates: list[Step]) -> Row:
+    """What the line searches of a step came to; nothing where there was none."""
+    found = [taken.search for taken in updates if taken.search is not None]
+    if not found:
+        return {}
+    return {
+        "search_size": sum(each.size for each in found) / len(found),
+        "search_trials": sum(each.trials for each in found),
+        "search_fallbacks": sum(each.fallback or each.restarted for each in found),
+        "search_failures": sum(each.failed for each in found),
     }
 
 
