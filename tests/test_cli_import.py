@@ -141,7 +141,7 @@ def momentum(content, number, tensor):
         (lambda c: momentum(c, 99, torch.ones(3)), (), ("momentum of parameter 99",)),
         (lambda c: c, ("--optimizer", "AdamW"), ("momentum of SGD", "AdamW", "--init")),
         (lambda c: c, ("--init", "x.pth"), ("--init", "checkpoint's")),
-        (lambda c: c, ("--data", "npz:nowhere.npz"), ("no file nowhere.npz",)),
+        (lambda c: c, ("--data", "npz:nowhere.npz"), ("no file", "nowhere.npz")),
         (lambda c: c, ("--steps", "0"), ("--steps", "0")),
     ],
 )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+
+from noiseless.commands.arguments import parse_config, take_count
+from noiseless.run.config import check
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -41,6 +45,17 @@ def test_the_five_lines_run() -> None:
     step = names["step"]
     assert step.passes == pytest.approx(2)  # type: ignore[attr-defined]
     assert not torch.equal(before, model[1].weight)
+
+
+def test_the_commands_that_train_are_understood() -> None:
+    docs = [README, *(path.read_text() for path in (Path(__file__).parents[1] / "docs").glob("*.md"))]
+    lines = [found for text in docs for found in re.findall(r"^(?:\$ )?noiseless train (.*)$", text, re.MULTILINE)]
+    assert len(lines) >= 8
+    for line in lines:
+        arguments = [word for word in shlex.split(line, comments=True) if word not in ("--help", "--again")]
+        _, arguments = take_count(arguments, "--workers")
+        parsed = parse_config(arguments, "train", "", data="digits")
+        check(parsed.config.recipe, parsed.config.settings)
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

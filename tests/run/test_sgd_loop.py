@@ -39,8 +39,9 @@ def test_the_stochastic_regime_equals_a_plain_loop(data, tmp_path, replacement, 
             return keyed.integers(0, "replacement", step, torch.arange(IMAGES), IMAGES)
         return keyed.permutation(0, "shuffle", step, IMAGES)
 
-    # without a warm-up the cosine's first two steps are at its peak (its offset of one step is not let below 0)
-    model, losses = plain_loop(norm, images, labels, order_of, 2, 20, [0.1, 0.1].__getitem__)
+    # without a warm-up the cosine begins at step 0; its horizon is 4: lr (1 + cos(pi t / 4)) / 2
+    rates = [0.1, 0.1 * (1 + 0.5**0.5) / 2]
+    model, losses = plain_loop(norm, images, labels, order_of, 2, 20, rates.__getitem__)
     directory = run(tmp_path / "run", recipe)
     found, expected = directory.state(), model.state_dict()
     assert found.keys() == expected.keys()
