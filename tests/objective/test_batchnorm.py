@@ -78,9 +78,7 @@ def test_a_module_without_batch_norm_has_the_same_sums_with_either_statistics(ch
     found = []
     for statistics in ("average", "ema"):
         module = problems.perceptron()
-        risk = EmpiricalRisk(
-            module, cross_entropy, problems.points(), block=3, chunk=chunk, visits=2, statistics=statistics
-        )
+        risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=chunk, statistics=statistics)
         evaluation = risk.evaluate()
         risk.accept(evaluation)
         found.append((evaluation.loss, evaluation.gradient.tolist()))
