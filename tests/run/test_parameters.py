@@ -41,6 +41,11 @@ def test_a_foreign_file_needs_no_seal_but_a_run_does(tmp_path):
         read_parameters(path, sealed=True)
 
 
+def test_a_directory_in_the_place_of_a_file_is_told(practice, data, tmp_path):
+    flags = ("--data", data, "--model", "resnet8", "--block", 16, "--run-dir", tmp_path / "run")
+    refused("train", "fb", *flags, "--init", practice.path, names=(f"{practice.path} is a directory", "model.saf"))
+
+
 def test_parameters_of_another_model_are_named(tmp_path):
     model = torch.nn.Linear(3, 2)
     with pytest.raises(ValueError, match=r"here is not of this model: unknown count"):

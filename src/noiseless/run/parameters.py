@@ -36,6 +36,8 @@ def read_parameters(path: Path, sealed: bool) -> dict[str, Tensor]:
     Raises:
         ValueError: if the file cannot be read, or its digest does not fit.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: give the file in it, such as {path / 'model.safetensors'}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             seal = (file.metadata() or {}).get(SEAL)
