@@ -24,6 +24,8 @@ class Row:
     train_accuracy: float
     block_gradient_norm: float
     """root of the mean square of the blocks' gradient norms, before penalty and clip"""
+    gradient_norm: float
+    """of the gradient with its penalty, before the clip; the mean over a stochastic step's updates"""
     penalty: float
     """as it is printed: with lr / 4, twice what the gradient belongs to"""
     test_loss: float
@@ -73,7 +75,7 @@ def train(model: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, Te
     rows = []
     for lr in rates(setting):
         optimizer.param_groups[0]["lr"] = lr
-        losses, hits, squares = [], 0, []
+        losses, hits, squares, lengths = [], 0, [], []
         mean = [torch.zeros_like(p) for p in parameters]
         for number, part in enumerate(whole):
             output = model(images[part])
@@ -85,17 +87,18 @@ def train(model: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, Te
             if setting.strength:
                 gradients = _penalised(model, parameters, gradients, images[part], labels[part], setting, lr)
             if setting.stochastic:
-                _update(optimizer, parameters, gradients, setting.clip)
+                lengths.append(_update(optimizer, parameters, gradients, setting.clip))
             else:
                 for average, gradient in zip(mean, gradients, strict=True):
                     average += (gradient - average) / (number + 1)
         square = float(torch.stack(squares).mean())
         if not setting.stochastic:
-            _update(optimizer, parameters, mean, setting.clip)
+            lengths.append(_update(optimizer, parameters, mean, setting.clip))
         train_loss = sum(losses) / len(losses)
         penalty = lr / 4 * setting.strength * square
         test_loss, accuracy = _score(model, *test)
-        rows.append(Row(lr, train_loss, hits / (len(whole) * setting.block), square**0.5, penalty, test_loss, accuracy))
+        hit, length = hits / (len(whole) * setting.block), sum(lengths) / len(lengths)
+        rows.append(Row(lr, train_loss, hit, square**0.5, length, penalty, test_loss, accuracy))
     return rows
 
 
@@ -122,12 +125,14 @@ def _penalised(
     return [each + lr / 4 * (a - b) / h for each, a, b in zip(g, ahead, behind, strict=True)]
 
 
-def _update(optimizer: torch.optim.Optimizer, parameters: list[Tensor], g: list[Tensor], clip: float | None) -> None:
+def _update(optimizer: torch.optim.Optimizer, parameters: list[Tensor], g: list[Tensor], clip: float | None) -> float:
+    """One step of the optimizer; the gradient's norm before the clip."""
     norm = torch.stack([each.norm() for each in g]).norm()
     scale = clip / (norm + 1e-6) if clip is not None and norm > clip else 1.0
     for p, each in zip(parameters, g, strict=True):
         p.grad = each * scale
     optimizer.step()
+    return float(norm)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from archives import Server, cifar10, class_folders, folder, published, tiny_cif
 from small_runs import call, prepare, refused, small_recipe, words
 
 from noiseless.data import cifar, home, load, packed
+from noiseless.run import recipes
 from noiseless.run.directory import RunDirectory
 
 STEP = (
@@ -183,6 +185,17 @@ def test_a_step_on_cifar10_from_the_archive_the_folder_and_the_packed_file(tmp_p
     assert len(digests) == 1
     assert RunDirectory(tmp_path / "archive").config().settings.data_dir == str(tmp_path / "other")
     assert RunDirectory(tmp_path / "packed").config().settings.data_dir == str(tmp_path / "home")
+
+
+def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_path):
+    folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
+    recipe = small_recipe("cifar10", "fb", compat="published")
+    found = prepare(recipe).config.recipe
+    assert (found.mean, found.std) == recipes.PUBLISHED_PIXELS["cifar10"]
+    assert prepare(found).config.recipe == found  # a run that goes on has the same
+    assert prepare(replace(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.mean == (0.1, 0.2, 0.3)
+    plain = prepare(replace(recipe, compat="none")).config.recipe
+    assert (plain.mean, plain.std) == tuple(map(tuple, load("cifar10").statistics()))
 
 
 def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from noiseless import models
 from noiseless.objective.workers import Alone
+from noiseless.optim import schedules
 from noiseless.run import checkpoint
 from noiseless.run.directory import RunDirectory
 from noiseless.run.verify import gradient
@@ -41,6 +42,8 @@ def test_a_run_that_goes_on_from_an_import_is_the_run_that_never_stopped(legacy,
     recipe = small_recipe(data, "fb-regularized", steps=6)
     whole = run(tmp_path / "whole", recipe, checkpoint_seconds=0, keep=9)
     step, state = checkpoint.read(whole.checkpoints / "step-00000004.json")
+    (group,) = state["optimizer"]["param_groups"]
+    group["lr"] = schedules.cosine(recipe.lr, 1, 4)(step)  # theirs is saved behind the schedule's step
     file = write(tmp_path / "a.pth", [state["optimizer"], state["model"], {}, None, step], legacy)
     flags = ("--data", data, "--block", 16, "--warmup", 1, "--horizon", 4, "--steps", 6, "--threads", 1)
     # the ladder of tests has the small form, whose padding and flip are its own
@@ -102,11 +105,11 @@ def test_an_import_says_where_it_is_from(data, content, tmp_path):
 
 
 def test_where_recipe_and_checkpoint_do_not_agree_is_told(data, content, tmp_path):
-    answer = imported(data, tmp_path / "run", content, "--weight-decay", 0.1, "--momentum", 0.5, "--lr", 3)
+    answer = imported(data, tmp_path / "run", content, "--weight-decay", 0.1, "--momentum", 0.5, "--lr", 0.405)
     assert answer.code == 0, answer.err
     assert "weight_decay is 0.0005 in the checkpoint, 0.1 in the recipe" in answer.out
     assert "momentum is 0.9 in the checkpoint, 0.5 in the recipe" in answer.out
-    assert "the learning rate at step 3 is 0.4 in the checkpoint, 3 in the recipe" in answer.out
+    assert "the learning rate at step 3 is 0.4 in the checkpoint, 0.405 in the recipe" in answer.out
 
 
 def test_a_model_of_another_form_is_imported_with_its_flags(data, tmp_path):

@@ -16,7 +16,15 @@ from noiseless.run.config import Config, Settings
 from noiseless.run.recipes import row
 
 ROWS = ("sgd", "fb", "fb-clipped", "fb-regularized")
-COMPARED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "block_gradient_norm", "penalty")
+COMPARED = (
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "block_gradient_norm",
+    "gradient_norm",
+    "penalty",
+)
 CLASSES, TRAINED, TESTED, BLOCK, STEPS = 10, 44, 40, 16, 6  # two whole blocks, and 12 images that are never used
 
 

@@ -63,7 +63,7 @@ WRONG = {
     "sparse": (lambda c: [c[0], {"a": torch.ones(2).to_sparse()}, *c[2:]], ("refused",)),
     "optimizer none": (lambda c: [None, *c[1:]], ("optimizer state", "None")),
     "optimizer without groups": (lambda c: [{"state": {}}, *c[1:]], ("optimizer state", "a dict of state")),
-    "two groups": (lambda c: [c[0] | {"param_groups": [{}, {}]}, *c[1:]], ("one group", "a list of 2")),
+    "two groups": (lambda c: [c[0] | {"param_groups": [{}, {}]}, *c[1:]], ("one group", "a list of 2", "--init")),
     "unnumbered": (lambda c: [c[0] | {"param_groups": [{"params": [[]]}]}, *c[1:]], ("number its parameters",)),
     "Adam": (lambda c: [momentum_of(c, exp_avg=torch.ones(1)), *c[1:]], ("exp_avg", "only SGD", "--init")),
     "momentum NaN": (
@@ -99,6 +99,9 @@ def test_a_model_is_filled_from_a_list_or_from_a_state(whole, legacy, content, t
         ("resnet18", 3, 10, models.Form()),
         ("resnet34", 3, 100, models.Form()),
         ("resnet50", 3, 10, models.Form()),
+        ("densenet121", 3, 10, models.Form()),
+        ("vgg16", 3, 10, models.Form()),
+        ("vgg13", 3, 10, models.Form(norm="none")),
         ("resnet20", 3, 10, models.Form(norm="group")),
         ("resnet20", 3, 10, models.Form(norm="none")),
     ],

@@ -170,6 +170,8 @@ def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
 def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     mean, std = dataset.statistics()
     channels = len(mean)
+    if recipe.compat == "published":
+        recipe = published(recipe)
     for name in ("mean", "std"):
         given = getattr(recipe, name)
         if given is not None and len(given) != channels:
@@ -177,8 +179,6 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     resolved = recipe.std or tuple(std)
     if not all(0 < s < float("inf") for s in resolved):
         raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
-    if recipe.compat == "published":
-        recipe = published(recipe)
     return replace(
         recipe,
         data=dataset.name,

@@ -101,8 +101,8 @@ def _notes(published: Published, experiment: Experiment) -> list[str]:
     if step > steps:
         notes.append(f"the checkpoint has {step} steps, the recipe only {steps}: there is nothing to go on with")
     if isinstance(rate, float) and step < steps:
-        # which side of the schedule's step the published code saves at is not told: either will do
-        near = [experiment.schedule(max(0, s)) for s in (step - 1, step, step + 1)]
-        if not min(near) * 0.99 <= rate <= max(near) * 1.01 or not math.isfinite(rate):
-            notes.append(f"the learning rate at step {step} is {rate:g} in the checkpoint, {near[1]:g} in the recipe")
+        # the published code saves behind its scheduler's step: the file holds the rate of the step to come
+        coming = experiment.schedule(step)
+        if not math.isclose(rate, coming, rel_tol=1e-6):
+            notes.append(f"the learning rate at step {step} is {rate:g} in the checkpoint, {coming:g} in the recipe")
     return notes

@@ -103,7 +103,10 @@ def _optimizer(state: Any, path: Path) -> tuple[dict[int, Tensor], dict[str, Any
         raise ValueError(f"{path}: its optimizer state must be that of torch.optim, not {_what(state)}")
     groups, kept = state["param_groups"], state["state"]
     if not isinstance(groups, list) or len(groups) != 1 or not isinstance(groups[0], dict):
-        raise ValueError(f"{path}: its optimizer state must have one group of parameters, not {_what(groups)}")
+        raise ValueError(
+            f"{path}: its optimizer state must have one group of parameters, not {_what(groups)}. Take its parameters"
+            " alone: noiseless train --init"
+        )
     if not isinstance(kept, dict):
         raise ValueError(f"{path}: its optimizer state must be by parameter, not {_what(kept)}")
     numbers = groups[0].get("params")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,9 @@ def recognise(state: dict[str, Tensor], form: models.Form) -> str:
     found = _of(state)
     nearest, differing = "", found
     for name in models.names():
-        try:
-            wanted = _shapes(Description(name, channels, classes, form).build)
-        except ValueError:
-            continue  # a model that does not come in this form, or needs options
+        wanted = _known(name, channels, classes, form)
+        if wanted is None:
+            continue
         if wanted == found:
             return name
         if not nearest or len(wanted ^ found) < len(differing):
@@ -85,6 +84,15 @@ def classes_of(state: Mapping[str, Tensor], build: Callable[[int], nn.Module]) -
             if _shapes(partial(build, classes)) == found:
                 return classes
     raise ValueError("no number of classes gives its model this state's names and shapes")
+
+
+@cache
+def _known(name: str, channels: int, classes: int, form: models.Form) -> Shapes | None:
+    """Of a model by name; None where it does not come in this form, or needs options."""
+    try:
+        return _shapes(Description(name, channels, classes, form).build)
+    except ValueError:
+        return None
 
 
 def _shapes(build: Callable[[], nn.Module]) -> Shapes:
