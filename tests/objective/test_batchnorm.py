@@ -181,3 +181,15 @@ def test_a_wrong_number_of_dimensions_is_refused_as_torch_does():
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(3, 3)).double()
     with pytest.raises(ValueError, match="expected 4D input"):
         EmpiricalRisk(module, cross_entropy, problems.points()).evaluate()
+
+
+@pytest.mark.parametrize("statistics", ["average", "ema"])
+def test_a_module_without_such_layers_has_no_statistics(statistics):
+    """An update of the stochastic regime, whose statistics are exponential, of a model that has none."""
+    module, data = problems.perceptron(), problems.points(11)
+    found = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2, statistics=statistics)
+    evaluation = found.evaluate()
+    found.accept(evaluation)
+    assert evaluation.statistics.shape == (0,)
+    expected = cross_entropy(module(data[0]), data[1]).mean().item()
+    assert evaluation.loss == pytest.approx(expected, rel=1e-12)  # float64 sums of 11 terms

@@ -159,6 +159,10 @@ def test_wrong_options_are_named(kind, given, told):
         make_options(kind, given)
 
 
+def test_a_search_without_c2_takes_any_c1():
+    assert make_options("armijo", {"c1": 0.95}).c1 == 0.95
+
+
 def test_an_unknown_search_names_the_nearest():
     with pytest.raises(UnknownNameError, match=r"unknown line search 'armio'; did you mean armijo"):
         make_options("armio", {})

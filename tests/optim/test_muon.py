@@ -154,6 +154,10 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
         ({"ns_steps": 0}, "ns_steps must be a whole number"), ({"ns_coefficients": (1.0,)}, "three numbers"),
         ({"adjust_lr_fn": "orignal"}, "unknown adjust_lr_fn 'orignal'; did you mean original"),
         ({"inner": "Adam"}, "unknown inner optimizer 'Adam'; did you mean AdamW"),
+        ({"adjust_lr_fn": 5}, "unknown adjust_lr_fn '5'"), ({"ns_coefficients": 3.0}, "three numbers, not 3.0"),
+        ({"eps": -1e-7}, "eps must be a positive number, not -1e-07"),
+        ({"nesterov": "no"}, "nesterov must be True or False, not 'no'"),
+        ({"hidden_only": 3}, "hidden_only must be True or False, not 3"),
         ({"hidden_only": True}, "no hidden matrix to orthogonalise: use AdamW"),
     ],
 )  # fmt: skip

@@ -76,7 +76,21 @@ def test_options_are_read_as_in_a_call(text, found):
 
 
 @pytest.mark.parametrize(
-    "text", ["eps", "1", "eps=", "a=1,a=2", "**{'a': 1}", "a=1)(b=2", "a=1),g(b=2", "a=exit()", "a=1;b=2", "a=\0", "é"]
+    "text",
+    [
+        "eps",
+        "1",
+        "eps=",
+        "a=1,a=2",
+        "**{'a': 1}",
+        "a=1)(b=2",
+        "a=1),g(b=2",
+        "a=exit()",
+        "a=1;b=2",
+        "a=\0",
+        "é",
+        "a=1e400",
+    ],
 )
 def test_other_options_are_refused(text):
     with pytest.raises(ValueError, match="NAME=VALUE,NAME=VALUE"):
@@ -95,8 +109,28 @@ def test_sparse_gradients_are_not_ours():
         ("SGD", {"lr": -1.0, "momentum": 0.5}, r"SGD refuses lr=-1.0, momentum=0.5: Invalid learning rate"),
         ("Adam", {"fused": True, "foreach": True}, r"Adam refuses fused=True, foreach=True: "),
         ("SGD", {"params": 1}, r"SGD takes no params; it takes lr, momentum"),
+        # what torch would tell in the first steps only, after the run has begun
+        ("Adam", {"betas": (0.9,)}, r"Adam refuses betas=\(0\.9,\): tuple index out of range"),
+        ("Adam", {"differentiable": True}, r"Adam refuses differentiable=True: a leaf Variable"),
+        ("AdamW", {"capturable": True}, r"AdamW refuses capturable=True: If capturable=True"),
+        ("LBFGS", {"line_search_fn": "armijo"}, r"LBFGS refuses line_search_fn='armijo': only 'strong_wolfe'"),
+        ("LBFGS", {"history_size": 0}, r"LBFGS refuses history_size=0: "),
+        ("Muon", {"ns_coefficients": (1, 2, "a")}, r"Muon refuses ns_coefficients=\(1, 2, 'a'\): "),
     ],
 )
 def test_values_that_torch_refuses_are_named(name, settings, told):
     with pytest.raises(ValueError, match=told):
         make_optimizer(name, problems.perceptron().parameters(), **settings)
+
+
+@pytest.mark.parametrize("name", [name for name in optimizer_names() if name != "SparseAdam"])
+def test_trying_the_settings_leaves_the_parameters_alone(name):
+    module = problems.convolution()
+    before = problems.state(module)
+    make_optimizer(name, module.parameters())
+    assert problems.same_bits(problems.state(module), before)
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_an_optimizer_that_evaluates_for_long_is_tried_for_a_short_time():
+    make_optimizer("LBFGS", problems.perceptron().parameters(), lr=1e-9, max_iter=10**9, tolerance_change=0.0)

@@ -1,6 +1,7 @@
 """What the test images are asked: the plain cross entropy, also of a model that minimises another; mirror images."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,16 @@ def test_a_run_is_tested_with_flips_and_evaluate_does_the_same(data, tmp_path):
     assert "averaged with those of the mirror image" in answer.out
     assert f"test   loss {found.loss:.6f}" in answer.out
     assert "mirror" not in call("evaluate", plain.path).out
+
+
+def test_evaluate_sees_the_training_images_without_policy_and_crop(data, tmp_path):
+    recipe = small_recipe(data, "fb", policy="rand", padding=3, flip=0.5)
+    directory = run(tmp_path / "run", recipe)
+    clean = prepare(replace(recipe, policy="none", augment="none"))
+    clean.model.load_state_dict(directory.state())
+    found = score(clean.model, clean.train)
+    answer = call("evaluate", directory.path)
+    assert f"train  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}" in answer.out
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def evaluate(arguments: list[str]) -> int:
         file = directory.average if average else directory.model
         fill(experiment.model, directory.state(average), file if ended else directory.checkpoints)
         for part, images in (("train", experiment.train), ("test", experiment.test)):
-            found = score(experiment.model, replace(images, augment="none"), recipe.test_flips)
+            found = score(experiment.model, replace(images, augment="none", policy=None), recipe.test_flips)
             console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
     if not ended:
         console.print("the run has not ended: this is its newest checkpoint")

@@ -46,8 +46,6 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("c1", "c2", "shrink"):
             _between(name, getattr(self, name), 0.0, 1.0)
-        if not self.c1 < self.c2:
-            raise ValueError(f"a line search needs c1 below c2, not {self.c1} and {self.c2}")
         for name in ("trials", "memory"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -75,7 +73,10 @@ def make_options(kind: str, given: dict[str, Any]) -> Options:
     stray = [name for name in given if name not in TAKES[kind]]
     if stray:
         raise ValueError(f"the line search {kind} takes no {', '.join(stray)}; it takes {', '.join(TAKES[kind])}")
-    return Options(**given)
+    options = Options(**given)
+    if "c2" in TAKES[kind] and not options.c1 < options.c2:
+        raise ValueError(f"the line search {kind} needs c1 below c2, not {options.c1} and {options.c2}")
+    return options
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ class Muon(torch.optim.Optimizer):
         hidden_only: bool = False,
     ):
         _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, inner_lr_ratio)
+        if not 0 < eps < float("inf"):
+            raise ValueError(f"eps must be a positive number, not {eps}")
+        for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         matrices, others = _divided(list(params), hidden_only)
         if not matrices:
             raise ValueError(f"there is no {'hidden ' if hidden_only else ''}matrix to orthogonalise: use {inner}")
@@ -192,9 +197,9 @@ def _check(
         raise ValueError(f"momentum must be at least 0 and below 1, not {momentum}")
     if not isinstance(steps, int) or not 1 <= steps < 100:
         raise ValueError(f"ns_steps must be a whole number between 1 and 99, not {steps}")
-    if len(coefficients) != 3:
+    if not isinstance(coefficients, (tuple, list)) or len(coefficients) != 3:
         raise ValueError(f"ns_coefficients are three numbers, not {coefficients}")
     if adjust_lr_fn is not None and adjust_lr_fn not in ADJUST:
-        raise UnknownNameError("adjust_lr_fn", adjust_lr_fn, ADJUST)
+        raise UnknownNameError("adjust_lr_fn", str(adjust_lr_fn), ADJUST)
     if inner not in ("AdamW", "SGD"):
-        raise UnknownNameError("inner optimizer", inner, ("AdamW", "SGD"))
+        raise UnknownNameError("inner optimizer", str(inner), ("AdamW", "SGD"))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim.fista import FISTA
@@ -20,6 +21,9 @@ from noiseless.optim.muon import Muon
 from noiseless.optim.searched import Searched
 
 OURS: dict[str, type[torch.optim.Optimizer]] = {kind.__name__: kind for kind in (DampedLBFGS, FISTA, Muon)}
+
+TRIED = 20
+"""evaluations by which settings are tried"""
 
 
 def optimizer_names() -> list[str]:
@@ -69,10 +73,12 @@ def parse_options(text: str) -> dict[str, Any]:
                 raise ValueError
             value = keyword.value
             found[keyword.arg] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+            if isinstance(found[keyword.arg], float) and not math.isfinite(found[keyword.arg]):
+                raise ValueError
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ValueError(
-            f"{text!r} is not NAME=VALUE,NAME=VALUE, each name once and each value a number, a word, True, False, None,"
-            " a quoted string or a tuple of such"
+            f"{text!r} is not NAME=VALUE,NAME=VALUE, each name once and each value a finite number, a word, True,"
+            " False, None, a quoted string or a tuple of such"
         ) from None
     return found
 
@@ -101,10 +107,40 @@ def make_optimizer(
     if stray:
         raise ValueError(f"{_origin(kind)} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
     try:
-        return kind(parameters, **settings)
-    except (TypeError, ValueError, RuntimeError) as error:
+        made = kind(parameters, **settings)
+        _try(kind, settings, made.param_groups[0]["params"][0])
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         raise ValueError(f"{_origin(kind)} refuses {given}: {error}") from None
+    return made
+
+
+def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tensor) -> None:
+    """A few steps on a small quadratic: some settings are refused, or fail, only where they are used."""
+    parameters = [torch.ones(shape, dtype=like.dtype, device=like.device) for shape in ((2, 2), (2, 2), (2, 2), (2,))]
+    optimizer = kind([p.requires_grad_() for p in parameters], **settings)
+    asked = 0
+
+    def closure() -> Tensor:
+        nonlocal asked
+        asked += 1
+        if asked > TRIED:
+            raise _EnoughError
+        value = torch.zeros(())
+        for bend, p in enumerate(parameters, 1):
+            p.grad = bend * p.detach()
+            value = value + (p.grad * p.detach()).sum() / 2
+        return value
+
+    try:
+        for _ in range(3):
+            optimizer.step(closure)  # type: ignore[arg-type]
+    except _EnoughError:
+        pass
+
+
+class _EnoughError(Exception):
+    """A trial of an optimizer that evaluates by itself, as often as it was told to, ends."""
 
 
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:

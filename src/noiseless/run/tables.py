@@ -66,12 +66,15 @@ def recipes(
     for name in rows:
         if name not in LADDER:
             raise UnknownNameError("recipe", name, LADDER)
-    default = row("fb", form, data).model
-    chosen = models or (ARCHITECTURES[form] if table == "architectures" else (default,))
+    chosen: Sequence[str | None] = models or (ARCHITECTURES[form] if table == "architectures" else (None,))
     several = len(chosen) > 1 or table == "architectures"
     variants = FIXED if table == "fixed" else (Variant(""),)
     made = [
-        replace(found, name=found.name + variant.suffix + (f"-{_slug(model)}" if several else ""), model=model)
+        replace(
+            found,
+            name=found.name + variant.suffix + (f"-{_slug(model)}" if several and model else ""),
+            model=model or found.model,
+        )
         for model in chosen
         for variant in variants
         for name in variant.rows
