@@ -88,10 +88,11 @@ def test_in_float32_the_first_steps_of_the_paper_s_own_schedule_agree_to_roundin
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("model", ["resnet18", "densenet121", "vgg16"])
+@pytest.mark.parametrize(("model", "side"), [("resnet18", 16), ("densenet121", 16), ("vgg16", 32)])
 @pytest.mark.parametrize("name", ROWS)
-def test_the_paper_s_models_follow_the_published_arithmetic(tmp_path, model, name):
-    _assert_agree(*_both(tmp_path, model, name, 32, **FAST), FAR_BELOW)
+def test_the_paper_s_models_follow_the_published_arithmetic(tmp_path, model, side, name):
+    # VGG halves its maps five times; the others have maps enough for their norms on images of half the size
+    _assert_agree(*_both(tmp_path, model, name, side, **FAST), FAR_BELOW)
 
 
 @pytest.mark.parametrize("change", [{"compat": "none"}, {"compat": "none", "drop_last": True, "statistics": "ema"}])
