@@ -132,10 +132,9 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
         took = _duration(costs[recipe]) if recipe in costs else "-"
         made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
-    to_go = sum(job.recipe.steps * job.passes for job in jobs if not job.finished)
     whole = _duration(ladder.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
-    console.print(f"{note}{to_go:g} passes to go, about {whole} from a short measurement on this machine")
+    console.print(f"{note}{ladder.passes_left(jobs):g} passes to go, about {whole} from a short measurement on this machine")
 
 
 def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool, list[str]]:

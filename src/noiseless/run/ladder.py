@@ -170,6 +170,11 @@ def estimate(jobs: list[Job], costs: dict[Recipe, float], at_once: int) -> float
     return max([sum(left) / at_once, *left], default=0.0)
 
 
+def passes_left(jobs: list[Job]) -> float:
+    """Passes until all jobs have ended, as far as their records tell."""
+    return sum(job.recipe.steps * job.passes * _share_left(job) for job in jobs if not job.finished)
+
+
 def _share_left(job: Job) -> float:
     done = job.directory.rows()[-1]["step"] + 1 if job.directory.rows() else 0
     return 1 - done / job.recipe.steps
