@@ -36,10 +36,11 @@ def command(data, path, *more):
 def ladder(data, tmp_path_factory):
     """The directory of a small ladder, and what the command has printed."""
     path = tmp_path_factory.mktemp("ladder") / "runs"
-    program = start_program(*command(data, path), COLUMNS="120")
-    out, err = program.communicate(timeout=120)
-    assert program.returncode == 0, (out, err)
-    return path, out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "120")
+        answer = call(*command(data, path))
+    assert answer.code == 0, (answer.out, answer.err)
+    return path, answer.out
 
 
 def test_each_row_with_each_seed_is_a_run_that_ended(ladder):
@@ -94,25 +95,30 @@ def test_the_table_is_written_as_markdown_and_csv(ladder):
     assert "`noiseless reproduce --form small --data" in (path / "table.md").read_text()
 
 
-def test_a_table_with_fixed_copies_and_one_for_two_models(data, tmp_path):
-    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
-    assert call(*asked, "--table", "fixed", "--run-dir", tmp_path / "fixed").code == 0
-    found = {p.name: RunDirectory(p) for p in (tmp_path / "fixed").iterdir() if p.is_dir()}
-    assert {name: each.rows()[-1]["passes"] for name, each in found.items()} == {
-        "fb-noaug-seed0": 10, "fb-10x-seed0": 100,
-    }  # fmt: skip
-    models = ("--table", "architectures", "--model", "resnet8", "resnet20")
-    assert call(*asked, *models, "--run-dir", tmp_path / "models").code == 0
-    names = {p.name for p in (tmp_path / "models").iterdir() if p.is_dir()}
-    assert names == {"fb-resnet8-seed0", "fb-resnet20-seed0"}
-
-
-def test_compat_goes_into_every_run_and_is_no_other_recipe_when_it_goes_on(data, tmp_path):
-    asked = command(data, tmp_path / "runs", "--compat", "published", "--seeds", 1)
+def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
+    """Compat goes into every run, and is no other recipe when the same command goes on."""
+    path = tmp_path / "runs"
+    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1, "--jobs", 1)
+    asked = (*asked, "--table", "fixed", "--compat", "published", "--run-dir", path)
     assert call(*asked).code == 0
-    recipe = RunDirectory(tmp_path / "runs" / "fb-seed0").config().recipe
-    assert (recipe.compat, recipe.drop_last, recipe.statistics) == ("published", True, "ema")
+    found = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
+    # of the 48 images one block of 32 is used, of ten copies 15 whole blocks: 10 steps of 2 / 3 of a pass, and of 10
+    assert {name: each.rows()[-1]["passes"] for name, each in found.items()} == {
+        "fb-noaug-seed0": pytest.approx(20 / 3), "fb-10x-seed0": 100,
+    }  # fmt: skip
+    for each in found.values():
+        recipe = each.config().recipe
+        assert (recipe.compat, recipe.drop_last, recipe.statistics) == ("published", True, "ema")
     assert "2 are kept" in words(call(*asked).out)
+
+
+def test_a_table_for_two_models_has_a_run_for_each(data, tmp_path):
+    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "sgd", "--seeds", 1, "--plan-only")
+    answer = call(*asked, "--table", "architectures", "--model", "resnet8", "resnet20", "--run-dir", tmp_path / "runs")
+    assert answer.code == 0, answer.err
+    assert "plan: 4 runs" in answer.out
+    for name in ("fb-resnet8", "sgd-resnet8", "fb-resnet20", "sgd-resnet20"):
+        assert name in answer.out
 
 
 def test_a_run_of_the_ladder_is_the_run_that_train_makes(ladder, tmp_path):

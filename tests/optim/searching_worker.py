@@ -1,4 +1,4 @@
-"""A worker of a test's job: `worker_script` with recipes that ask the objective several times a step.
+"""A worker of a test's job: `worker_script` with recipes that ask the objective several times a step, or augment.
 
 Arguments: directory of the runs, the value of --data.
 """
@@ -11,12 +11,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import worker_script
 from small_runs import small_recipe
 
-NAMES = ("sharp", "wolfe")
+NAMES = ("sharp", "augmented", "wolfe")
 
 
 def main(place, data):
     recipes = {
         "sharp": small_recipe(data, "fb-clipped", sam=0.05, agc=0.1),
+        "augmented": small_recipe(data, "fb-practice", policy="rand", max_up=2, warmup=0),
         "wolfe": small_recipe(data, "fb-longer", line_search="wolfe", lr=4.0),
     }
     worker_script.recipe = recipes.__getitem__

@@ -121,8 +121,11 @@ def test_two_workers_come_to_the_same_bits(data, tmp_path, monkeypatch):
     searching_worker.main(places[0], data)
     job = jobs.Job(jobs.command(2, searching_worker.__file__, str(places[1]), data), tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
+    digests = set()
     for name in searching_worker.NAMES:
         alone, together = (json.loads((place / f"{name}.json").read_text()) for place in places)
         assert alone["rows"] == together["rows"]
         assert alone["digest"] == together["digest"]
+        digests.add(alone["digest"])
+    assert len(digests) == len(searching_worker.NAMES)
     assert alone["rows"][-1]["passes"] > 3  # of three steps: the search had something to do

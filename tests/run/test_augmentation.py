@@ -194,18 +194,6 @@ def test_the_command_trains_with_each_policy(colour, tmp_path, policy, name):
     assert all(row["gradient_norm"] > 0 for row in rows)
 
 
-def test_workers_come_to_the_same_bits_with_a_policy_and_max_up(colour, tmp_path):
-    found = []
-    for workers in (1, 2):
-        flags = ("--data", colour, "--steps", 2, "--block", 16, "--warmup", 0, "--threads", 1, "--chunk", 1)
-        augmented = ("--policy", "rand", "--max-up", 2, "--shuffle", True, "--model", "resnet8")
-        place = tmp_path / str(workers)
-        assert call("train", "fb", *flags, *augmented, "--workers", workers, "--run-dir", place).code == 0
-        found.append(record(RunDirectory(place)))
-    assert found[0] == found[1]
-    assert [row["passes"] for row in found[0][1]] == [2, 4]
-
-
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
