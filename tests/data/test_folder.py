@@ -65,7 +65,7 @@ BAD = {
     "nothing there": (lambda path: shutil.rmtree(path), "there is no folder"),
     "no training": (lambda path: _missing(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
     "no test": (lambda path: _missing(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
-    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone. Both need the same"),
+    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone. Both need"),
     "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them alone"),
     "class without images": (_emptied, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
     "no classes": (
@@ -79,7 +79,7 @@ BAD = {
     ),
     "link to itself": (
         lambda path: (path / "test/cat/again").symlink_to(path / "test/cat"),
-        "test/cat/again is a link to a folder of the same class: its images would count again",
+        "test/cat/again is a link to a folder of the same class: its images would count twice",
     ),
     "another size": (
         lambda path: (path / "test/cat/1.png").write_bytes(image(1, (9, 8))),

@@ -40,8 +40,8 @@ def class_folders(name: str, path: Path, pixels: int | None, watched: bool = Tru
         differing = sorted(set(classes[0]) ^ set(classes[1]))
         listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
         raise ValueError(
-            f"the class folders of {train} and {test} differ: {listed} in one of them alone. Both need the same folders,"
-            " with an image or more in each"
+            f"the class folders of {train} and {test} differ: {listed} in one of them alone. Both need the same"
+            " folders, with an image or more in each"
         )
     if not classes[0]:
         raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
@@ -87,7 +87,7 @@ def _images(path: Path) -> list[str]:
     seen = set()
     for place, folders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
-            raise ValueError(f"{place} is a link to a folder of the same class: its images would count again; remove it")
+            raise ValueError(f"{place} is a link to a folder of the same class: its images would count twice")
         seen.add(real)
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         found += [
