@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archives import Server, cifar10, class_folders, folder, published, tiny_cifar10
+from archives import Server, cifar10, class_folders, folder, image, published, tiny_cifar10
 from small_runs import call, prepare, refused, small_recipe, words
 
 from noiseless.data import cifar, home, load, packed
@@ -77,6 +77,11 @@ def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
         assert path.read_bytes() == content
         assert call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d").out == answer.out
         assert server.asked == [None, "bytes=1000-"]
+    path.write_bytes(content[:-1])
+    refused("data", "fetch", "cifar10", "--data-dir", tmp_path / "d", names=(path, "not the published file", "Remove"))
+    path.unlink()
+    _cifar(tmp_path / "d")
+    assert call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d").out.endswith("/d/cifar-10-batches-py\n")
 
 
 def _size(content):
@@ -133,11 +138,25 @@ def test_info_describes_a_set_and_downloads_nothing(tmp_path):
     said = words(call("data", "info", "mnist-5k", "--pixels", "14").out)
     for each in ("1,000 for training, 4,000 for testing", "1x14x14", load("mnist-5k", pixels=14).sha256()):
         assert each in said
-    class_folders(tmp_path / "mine")
-    said = words(call("data", "info", f"folder:{tmp_path / 'mine'}").out)
+    name = f"folder:{class_folders(tmp_path / 'mine')}"
+    said = words(call("data", "info", name).out)
     for each in ("6 for training, 6 for testing", "3x8x8", "2.3 kB when decoded; not packed yet"):
         assert each in said
     assert not (tmp_path / "home").exists()
+    assert call("data", "pack", name).code == 0
+    assert call("data", "info", name).err == ""
+    (tmp_path / "mine/train/bee/more.png").write_bytes(image(5))
+    assert call("data", "info", name).err == f"{tmp_path / 'mine'} has changed since it was packed\n"
+
+
+def test_a_set_that_is_here_in_part_is_told(tmp_path):
+    _cifar(tmp_path / "home")
+    answer = call("data", "info", "cifar10")
+    place = tmp_path / "home" / "cifar-10-batches-py"
+    assert answer.err == (
+        f"note: {place} holds 30 + 6 images, not the published 50,000 + 10,000: was it unpacked in part?\n"
+    )
+    assert call("data", "info", "digits").err == ""
 
 
 def test_pack_and_verify(tmp_path):
@@ -196,6 +215,20 @@ def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_
     assert prepare(replace(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.mean == (0.1, 0.2, 0.3)
     plain = prepare(replace(recipe, compat="none")).config.recipe
     assert (plain.mean, plain.std) == tuple(map(tuple, load("cifar10").statistics()))
+
+
+def test_a_run_finds_data_that_have_moved(tmp_path, monkeypatch):
+    _cifar(tmp_path / "old")
+    answer = call(*STEP, "--data", "cifar10", "--data-dir", tmp_path / "old", "--run-dir", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    expected = call("evaluate", tmp_path / "run").out
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.setenv("NOISELESS_DATA", str(tmp_path / "new"))
+    assert call("evaluate", tmp_path / "run").out == expected
+    assert not (tmp_path / "old").exists()
+    folder(tmp_path / "new" / "cifar-10-batches-py", cifar10(count=7).python)
+    answer = call("evaluate", tmp_path / "run")
+    assert (answer.code, "error: cifar10 has changed since" in answer.err) == (2, True)
 
 
 def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ BAD = {
     ),
     "link to itself": (
         lambda path: (path / "test/cat/again").symlink_to(path / "test/cat"),
-        "test/cat/again links to a folder of the same class: its images would count again",
+        "test/cat/again is a link to a folder of the same class: its images would count twice",
     ),
     "another size": (
         lambda path: (path / "test/cat/1.png").write_bytes(image(1, (9, 8))),

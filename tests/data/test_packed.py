@@ -107,6 +107,15 @@ def test_sets_of_image_files_that_are_not_small_are_packed_at_first_use(tmp_path
     _same(load(name, tmp_path), changed)
 
 
+def test_a_small_set_that_was_packed_on_purpose_is_packed_anew_when_it_changes(tmp_path):
+    pictures = class_folders(tmp_path / "mine")
+    path = pack(f"folder:{pictures}", tmp_path)
+    (pictures / "train" / "bee" / "0.png").write_bytes(image(1234))
+    changed = load(f"folder:{pictures}", tmp_path)
+    _same(changed, packed.read(path, f"folder:{pictures}", None))
+    _same(changed, datasets.opened(f"folder:{pictures}", tmp_path, None).in_memory())
+
+
 def test_two_folders_of_one_name_have_files_of_their_own(tmp_path):
     names = [f"folder:{class_folders(tmp_path / each / 'mine', each=k)}" for k, each in enumerate("ab", 1)]
     assert len({pack(name, tmp_path) for name in names}) == 2

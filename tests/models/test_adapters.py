@@ -43,6 +43,25 @@ def other(channels, classes):
 def bad(inputs):
     return small(1, 1)
 
+def fails(channels, classes, width=4):
+    return small(channels, classes)[width]
+
+def lazy(channels, classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+class Refuses(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return {}["no such key"]
+
+def tied(channels, classes):
+    made = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Linear(64, classes))
+    made[3].weight = made[1].weight
+    return made
+
 number = 3
 """
 
@@ -54,6 +73,8 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     (tmp_path / "noiseless_own.py").write_text(SOURCE)
     (tmp_path / "noiseless_broken.py").write_text("import no_such_package\n")
+    (tmp_path / "noiseless_wrong.py").write_text("\nx = 1 / 0\n")
+    (tmp_path / "noiseless_syntax.py").write_text("def f(:\n")
     yield "noiseless_own"
     sys.modules.pop("noiseless_own", None)
 
@@ -153,17 +174,32 @@ def test_a_real_run_of_ones_own_model(tmp_path, own):
     refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be made with norm group", "options only"))
 
 
+def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
+    recipe = small_recipe(small_runs.npz(tmp_path / "data.npz"), model=f"{own}:tied", block=16)
+    directory = small_runs.run(tmp_path / "run", recipe)
+    state = directory.state()
+    assert torch.equal(state["1.weight"], state["3.weight"])
+    assert call("evaluate", directory.path).code == 0
+    start = models.build(f"{own}:tied", 1, small_runs.CLASSES, seed=recipe.seed).state_dict()
+    assert not torch.equal(state["1.weight"], start["1.weight"])
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         ("noiseless_own:smal", "unknown function of noiseless_own 'smal'; did you mean small"),
         ("noiseless_own:number", "noiseless_own:number is of type int; it must be a function"),
         ("noiseless_own:nothing", "gave a value of type str; it must give a torch.nn.Module"),
-        ("noiseless_own:other", r"one score a class, \[2, 3\] for two images, and gave \[2, 4\]"),
+        ("noiseless_own:other", r"one score a class, \[2, 3\] for two images, and gave \[2, 4\]; see its options"),
         ("noiseless_own:bad", r"noiseless_own:bad\(inputs\) cannot be called with channels, classes: .*'inputs'"),
         ("noiseless_own:needs", "cannot be called with channels, classes: missing a required argument: 'depth'"),
         ("noiseless_missing:f", r"noiseless_missing cannot be imported \(No module named 'noiseless_missing'\)"),
         ("noiseless_broken:f", r"noiseless_broken cannot be imported \(No module named 'no_such_package'\)"),
+        ("noiseless_wrong:f", "noiseless_wrong cannot be imported: ZeroDivisionError: .*noiseless_wrong.py, line 2"),
+        ("noiseless_syntax:f", "noiseless_syntax cannot be imported: SyntaxError: "),
+        ("noiseless_own:fails", r"own:fails has failed: IndexError: .* \(.*, line \d+\)"),
+        ("noiseless_own:lazy", r"lazy layers \(1.weight, 1.bias\): give them their sizes"),
+        ("noiseless_own:Refuses", "does not take images of 1 x 8 x 8 in training: KeyError: 'no such key'"),
         ("./own.py:f", "is no name of a function; write package.module:function"),
         (":", "is no name of a function"),
     ],
@@ -190,6 +226,8 @@ def test_a_function_within_a_class_will_do(own):
         ("torchvision:resnet18", {"depth": 3}, "unknown option of torchvision:resnet18 'depth'; .*known: .*norm_layer"),
         ("timm:test_resnet", {"depht": 3}, "unknown option of timm:test_resnet 'depht'; .*known: .*avg_down"),
         ("timm:test_vit", {"img_size": 32}, "timm:test_vit does not take images of 1 x 8 x 8 in training: .*options"),
+        ("timm:test_vit", {"depth": "a"}, "test_vit cannot be made with {'depth': 'a'}: "),
+        ("torchvision:resnet18", {"groups": 0}, "resnet18 cannot be made with {'groups': 0}: "),
         ("torchvision:squeezenet1_1", {}, "torchvision:squeezenet1_1 does not take images of 1 x 8 x 8"),
     ],
 )  # fmt: skip

@@ -90,10 +90,8 @@ def fetch(arguments: list[str]) -> int:
     directory, name = home(asked.data_dir), full_name(asked.name)
     if name not in ENTRIES:
         raise ValueError(f"{name} is your own: there is nothing to download")
-    here = ENTRIES[name].here(directory)
-    if here is None:
-        ENTRIES[name].fetch(directory)
-    console.print(f"{name} is here: {here or ENTRIES[name].here(directory)}")
+    ENTRIES[name].fetch(directory)
+    console.print(f"{name} is here: {ENTRIES[name].here(directory)}")
     return 0
 
 
@@ -117,7 +115,7 @@ def info(arguments: list[str]) -> int:
 
     from noiseless.data import home, packed
     from noiseless.data.catalogue import ENTRIES
-    from noiseless.data.datasets import full_name, opened
+    from noiseless.data.datasets import full_name, opened, stale
     from noiseless.data.images import ImageSet
     from noiseless.data.pictures import resized
 
@@ -129,6 +127,8 @@ def info(arguments: list[str]) -> int:
         console.print(f"{name} is not in {directory}: {ENTRIES[name].origin}")
         return 0
     found = packed.read(path, name, asked.pixels) if path.exists() else opened(name, directory, asked.pixels)
+    if path.exists():
+        stale(path, name, asked.pixels)
     found = resized(found, asked.pixels) if isinstance(found, ImageSet) else found
     table = Table(title=name, show_header=False)
     if path.exists():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from noiseless.data import cifar, embedded, sources, tinyimagenet
-from noiseless.data.download import fetch
 from noiseless.data.folder import class_folders
 from noiseless.data.images import ImageSet
 from noiseless.data.pictures import Pictures
@@ -33,7 +32,7 @@ class Entry:
     here: Callable[[Path], str | None]
     """(directory of data sets) -> where the set is on this machine; None: nowhere"""
     fetch: Callable[[Path], object]
-    """(directory) downloads it, or says in an error how to get it"""
+    """(directory) downloads it if it is not there, or says in an error how to get it; an archive is checked"""
     open: Callable[[Path, int | None], ImageSet | Pictures]
     """(directory, pixels) -> the set; images in memory have their own size, whatever `pixels`"""
 
@@ -93,7 +92,7 @@ ENTRIES: dict[str, Entry] = {
         10,
         f"{size(sources.CIFAR10.size)} to download",
         here=lambda directory: _text(cifar.CIFAR10.place(directory)),
-        fetch=lambda directory: fetch(cifar.CIFAR10.forms[0].source, directory),
+        fetch=lambda directory: cifar.CIFAR10.fetch(directory),
         open=lambda directory, pixels: cifar.CIFAR10.read(directory),
     ),
     "cifar100": Entry(
@@ -103,7 +102,7 @@ ENTRIES: dict[str, Entry] = {
         100,
         f"{size(sources.CIFAR100.size)} to download",
         here=lambda directory: _text(cifar.CIFAR100.place(directory)),
-        fetch=lambda directory: fetch(cifar.CIFAR100.forms[0].source, directory),
+        fetch=lambda directory: cifar.CIFAR100.fetch(directory),
         open=lambda directory, pixels: cifar.CIFAR100.read(directory),
     ),
     "tinyimagenet": Entry(
@@ -113,7 +112,7 @@ ENTRIES: dict[str, Entry] = {
         200,
         f"{size(sources.TINY_IMAGENET.size)} to download",
         here=lambda directory: _text(tinyimagenet.place(directory)),
-        fetch=lambda directory: fetch(sources.TINY_IMAGENET, directory),
+        fetch=tinyimagenet.get,
         open=tinyimagenet.tiny_imagenet,
     ),
     "imagenet": Entry(
@@ -123,7 +122,7 @@ ENTRIES: dict[str, Entry] = {
         1000,
         "by hand from image-net.org",
         here=lambda directory: _folder(directory / "imagenet"),
-        fetch=_by_hand,
+        fetch=lambda directory: None if _folder(directory / "imagenet") else _by_hand(directory),
         open=_imagenet,
     ),
 }

@@ -57,6 +57,22 @@ class Cifar:
         archives = (directory / form.source.file for form in self.forms)
         return next((path for path in (*folders, *archives) if path.exists()), None)
 
+    def fetch(self, directory: Path) -> None:
+        """Downloads the set if it is not there; an archive that is there is checked.
+
+        Args:
+            directory: of data sets.
+
+        Raises:
+            ValueError: if it cannot be downloaded, or is not the published one.
+        """
+        path = self.place(directory)
+        if path is None:
+            fetch(self.forms[0].source, directory)
+        for form in self.forms:
+            if path == directory / form.source.file:
+                form.source.refuse_other(path)
+
     def read(self, directory: Path) -> ImageSet:
         """The set, downloaded if it is not there.
 

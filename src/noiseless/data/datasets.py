@@ -46,14 +46,16 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
     directory = home(directory)
     name = full_name(name, pixels)
     path = packed.place(directory, name, pixels)
-    if path.exists() and not _stale(path, name, pixels):
+    wanted = path.exists()
+    if wanted and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
     found = opened(name, directory, pixels)
     if isinstance(found, ImageSet):
         return resized(found, pixels)
-    if (length := found.bytes()) <= IN_MEMORY:
+    length = found.bytes()
+    if length <= IN_MEMORY and not wanted:
         return found.in_memory()
-    if length > AUTOMATIC:
+    if length > AUTOMATIC and not wanted:
         command = f"noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''}"
         raise ValueError(f"{name} is not packed yet: {command} decodes its images once, into {size(length)} at {path}")
     pack(name, directory, pixels)
@@ -80,7 +82,7 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
         raise ValueError(f"{name} is taken into memory as it is: there is nothing to pack")
     path = packed.place(directory, name, pixels)
     with held(path):
-        if path.exists() and not _stale(path, name, pixels):
+        if path.exists() and not stale(path, name, pixels):
             packed.read(path, name, pixels)
             return path
         found = opened(name, directory, pixels)
@@ -101,14 +103,22 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | Picture
         pixels: of image files; images that are arrays already have their own size.
 
     Returns:
-        Arrays, or image files that are not decoded yet.
+        Arrays, or image files that are not decoded yet. Where there are fewer or more of them than were published, that
+        is told.
     """
     kind, _, path = name.partition(":")
     if kind == "npz":
         return npz(Path(path))
     if kind == "folder":
         return class_folders(name, Path(path), pixels)
-    return ENTRIES[name].open(directory, pixels)
+    entry = ENTRIES[name]
+    found = entry.open(directory, pixels)
+    parts = (found.train, found.test) if isinstance(found, Pictures) else (found.x_train, found.x_test)
+    there, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
+    if there != published:
+        place = entry.here(directory)
+        tell(f"note: {place} holds {there} images, not the published {published}: was it unpacked in part?")
+    return found
 
 
 def full_name(name: str, pixels: int | None = None) -> str:
@@ -137,8 +147,17 @@ def full_name(name: str, pixels: int | None = None) -> str:
     return name
 
 
-def _stale(path: Path, name: str, pixels: int | None) -> bool:
-    """Whether a folder has changed since it was packed; one that is gone has not."""
+def stale(path: Path, name: str, pixels: int | None) -> bool:
+    """Whether a folder has changed since it was packed; one that is gone has not.
+
+    Args:
+        path: of the packed file.
+        name: as `full_name` gives it.
+        pixels: see `load`.
+
+    Returns:
+        Whether the packed file is of another time; that is told.
+    """
     kind, _, folder = name.partition(":")
     if kind != "folder" or not Path(folder).is_dir():
         return False

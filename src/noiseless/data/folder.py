@@ -87,7 +87,7 @@ def _images(path: Path) -> list[str]:
     seen = set()
     for place, folders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
-            raise ValueError(f"{place} links to a folder of the same class: its images would count again; remove it")
+            raise ValueError(f"{place} is a link to a folder of the same class: its images would count twice")
         seen.add(real)
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         found += [

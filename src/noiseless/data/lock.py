@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from noiseless.data.progress import tell
 
 
 @contextmanager
@@ -20,5 +23,10 @@ def held(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if "RANK" not in os.environ:  # the workers of a job know of each other
+                tell(f"waiting for another process, which makes {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

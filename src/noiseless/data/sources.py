@@ -67,7 +67,7 @@ class Source:
         if different := self.difference(path):
             raise ValueError(
                 f"{path} is not the published file ({different}): it was cut off, damaged, or is another one."
-                f" Remove it; it is at {self.urls[0]}"
+                f" Remove it, and it is downloaded anew ({self.urls[0]})"
             )
 
 

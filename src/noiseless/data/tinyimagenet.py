@@ -74,6 +74,22 @@ def place(directory: Path, source: Source | None = None) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
+def get(directory: Path) -> None:
+    """Downloads the set if it is not there; an archive that is there is checked.
+
+    Args:
+        directory: of data sets.
+
+    Raises:
+        ValueError: if it cannot be downloaded, or is not the published one.
+    """
+    path = place(directory)
+    if path is None:
+        fetch(sources.TINY_IMAGENET, directory)
+    elif path.name == sources.TINY_IMAGENET.file:
+        sources.TINY_IMAGENET.refuse_other(path)
+
+
 def tiny_imagenet(directory: Path, pixels: int | None = None, source: Source | None = None) -> Pictures:
     """The set, downloaded if it is not there.
 

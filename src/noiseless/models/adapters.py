@@ -11,15 +11,17 @@ import difflib
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from noiseless.errors import UnknownNameError
-from noiseless.models.family import ask_once, refuse_form, refuse_options
+from noiseless.models.family import ask_once, reason, refuse_form, refuse_options
 from noiseless.models.form import Form
 
 PLACES = ("torchvision:NAME", "timm:NAME", "package.module:function")
@@ -110,10 +112,21 @@ def _own(module: str, function: str, channels: int, classes: int, options: Mappi
             f"{name}{inspect.signature(make)} cannot be called with"
             f" {', '.join(['channels', 'classes', *options])}: {error}"
         ) from None
-    made = make(channels=channels, classes=classes, **options)
+    try:
+        made = make(channels=channels, classes=classes, **options)
+    except Exception as error:
+        raise ValueError(f"{name} has failed: {reason(error)} ({_where(error)})") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} gave a value of type {type(made).__name__}; it must give a torch.nn.Module")
+    if lazy := [parameter for parameter, value in made.named_parameters() if is_lazy(value)]:
+        raise ValueError(f"{name} gave a model with lazy layers ({', '.join(lazy[:3])}): give them their sizes")
     return made
+
+
+def _where(error: BaseException) -> str:
+    """File and line that an error comes from."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def _import(module: str, function: str) -> Callable[..., Any]:
@@ -132,6 +145,8 @@ def _import(module: str, function: str) -> Callable[..., Any]:
         raise ValueError(
             f"the module {module} cannot be imported ({error}); searched in {here} and Python's path"
         ) from error
+    except Exception as error:
+        raise ValueError(f"the module {module} cannot be imported: {reason(error)} ({_where(error)})") from error
     for part in function.split("."):
         if not hasattr(found, part):
             public = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
@@ -148,13 +163,14 @@ def _with_options(name: str, make: Callable[..., nn.Module], options: Mapping[st
     """The model, or an error that names the options that it takes."""
     try:
         return make(**options)
-    except TypeError as error:
+    except Exception as error:
         if not options:
-            raise
-        with torch.device("meta"):
-            takes = inspect.signature(type(make())).parameters
-        refuse_options(name, options, [key for key in takes if key not in {*_RESERVED, "kwargs"}])
-        raise ValueError(f"{name} cannot be made with {dict(options)}: {error}") from None
+            raise ValueError(f"{name} cannot be made: {reason(error)}") from error
+        if isinstance(error, TypeError):  # one that it does not know, perhaps
+            with torch.device("meta"):
+                takes = inspect.signature(type(make())).parameters
+            refuse_options(name, options, [key for key in takes if key not in {*_RESERVED, "kwargs"}])
+        raise ValueError(f"{name} cannot be made with {dict(options)}: {reason(error)}") from error
 
 
 def _first_convolution(name: str, module: nn.Module, channels: int) -> nn.Module:

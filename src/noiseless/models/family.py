@@ -105,6 +105,12 @@ def check_rate(name: str, rate: float) -> None:
         raise ValueError(f"{name} must be a probability below 1, not {rate!r}")
 
 
+def reason(error: Exception) -> str:
+    """What an error of foreign code says, in one line: its kind and the first line of its text."""
+    first = str(error).strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def ask_once(name: str, module: nn.Module, channels: int, classes: int, size: tuple[int, int]) -> None:
     """Asks a copy of a model in training mode for the scores of two blank images.
 
@@ -123,12 +129,13 @@ def ask_once(name: str, module: nn.Module, channels: int, classes: int, size: tu
     try:
         with torch.no_grad():
             found = copy.deepcopy(module).train()(images)
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+    except Exception as error:  # whatever a model that others have written stumbles over
         raise ValueError(
-            f"{name} does not take images of {channels} x {size[0]} x {size[1]} in training: {reason}. See its options,"
-            " or resize the images (pixels)"
+            f"{name} does not take images of {channels} x {size[0]} x {size[1]} in training: {reason(error)}. See its"
+            " options, or resize the images (pixels)"
         ) from error
     if not isinstance(found, Tensor) or found.shape != (2, classes):
         given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{name} must give one score a class, [2, {classes}] for two images, and gave {given}")
+        raise ValueError(
+            f"{name} must give one score a class, [2, {classes}] for two images, and gave {given}; see its options"
+        )

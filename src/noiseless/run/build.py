@@ -127,7 +127,10 @@ def rebuild(directory: RunDirectory, workers: Workers | None = None, snapshots: 
     begun = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds what the initial file gave, which may be gone by now
     recipe = replace(config.recipe, init=None) if begun else config.recipe
-    made = build(replace(config, recipe=recipe), workers, directory.path if snapshots else None)
+    # data that have moved are looked for where they are now; that they are the same is checked below
+    moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
+    settings = replace(config.settings, data_dir=None) if moved else config.settings
+    made = build(Config(recipe, settings), workers, directory.path if snapshots else None)
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from noiseless.run.atomic import write_bytes
@@ -19,7 +20,8 @@ SEAL = "sha256"
 
 def write_parameters(path: Path, state: dict[str, Tensor]) -> None:
     """Writes tensors with their digest, in one stroke."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
+    # copies: where a model uses one tensor under several names, the format asks for one each
+    tensors = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
     write_bytes(path, safetensors.torch.save(tensors, {SEAL: digest(tensors)}))
 
 

@@ -1,0 +1,32 @@
+"""One process at a time makes a file, and the others say that they wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from noiseless.data.lock import held
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_who_waits_says_so_and_comes_second(job, tmp_path, capsys, monkeypatch):
+    if job:
+        monkeypatch.setenv("RANK", "1")
+    path, order = tmp_path / "made" / "file", []
+
+    def make():  # a lock belongs to the opened file, so a thread stands for a process
+        with held(path):
+            order.append("second")
+
+    other = threading.Thread(target=make)
+    with held(path):
+        assert capsys.readouterr().err == ""
+        other.start()
+        time.sleep(0.3)
+        order.append("first")
+    other.join(20)
+    assert order == ["first", "second"]
+    said = capsys.readouterr().err
+    assert said == ("" if job else f"waiting for another process, which makes {path}\n")
