@@ -86,6 +86,10 @@ def test_unknown_names_come_with_the_nearest(arguments, names, tmp_path):
         ("--trust", "-1", ("--trust", "-1", "positive")),
         ("--sam", "-1", ("--sam", "-1", "at least 0")),
         ("--line-search-options", "c1=0.1", ("--line-search-options", "--line-search")),
+        ("--trust", "0.5", ("--trust 0.5", "--layer-rate")),
+        ("--norm-target", "3", ("--norm-target 3", "--norm-bias")),
+        ("--clip-type", "max", ("--clip-type max", "--clip")),
+        ("--decay", "0.5", ("--decay 0.5", "--schedule exponential")),
     ],
 )
 def test_a_number_that_cannot_be_names_itself_and_what_would_do(train, flag, value, names):
@@ -99,6 +103,14 @@ def test_an_option_of_the_wrong_kind(train):
 def test_mean_and_std_have_one_value_a_channel(train):
     train("--mean", "0.5", "0.5", "0.5", names=("--mean", "3 values", "1 channel"))
     train("--std", "0.5", "0.5", names=("--std", "2 values", "1 channel"))
+
+
+def test_a_switch_that_is_never_reached(train):
+    train("--regime", "switch", "--switch", "3", names=("--switch 3", "--steps 3"))
+
+
+def test_max_up_needs_draws_that_differ(train):
+    train("--max-up", "2", "--padding", "0", "--flip", "0", names=("--max-up", "--padding", "--policy"))
 
 
 def test_replacement_belongs_to_the_stochastic_regime(train):

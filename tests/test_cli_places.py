@@ -1,5 +1,6 @@
 """Where a run goes: taken, foreign, unwritable and full places are refused with a remedy, and nothing there is lost."""
 
+import json
 import os
 import subprocess
 import sys
@@ -222,6 +223,22 @@ def test_a_config_that_cannot_be_read_is_named(stopped, tmp_path, content):
     (directory.path / "config.json").write_text(content, encoding="latin-1")
     for command in ("resume", "evaluate", "report"):
         refused(command, directory.path, names=(directory.path / "config.json",))
+
+
+def test_the_config_of_another_version_is_told_with_what_differs(stopped, tmp_path):
+    directory = copy(stopped, tmp_path / "run")
+    file = directory.path / "config.json"
+    config = json.loads(file.read_text())
+    for name in ("agc", "compat"):
+        del config["recipe"][name]
+    file.write_text(json.dumps(config))
+    told = ("another version", "recipe lacks agc, compat)", "environment.json", "new run")
+    refused("resume", directory.path, names=(file, *told))
+    config["recipe"] |= {"agc": None, "compat": "none", "warp": 1}
+    file.write_text(json.dumps(config))
+    refused("evaluate", directory.path, names=(file, "recipe has warp, which is not known"))
+    file.write_text(json.dumps({"recipe": {}, "settings": {}}))
+    refused("report", directory.path, names=(file, "recipe lacks additive_noise, agc, augment, block and"))
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]"])

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from small_runs import arrays, call, files, npz, record, refused, run, small_recipe, start_program, words
 
+from noiseless.report import table
 from noiseless.run.directory import RunDirectory
-from noiseless.run.ladder import execute, plan
+from noiseless.run.ladder import plan
+from noiseless.run.processes import execute
 from noiseless.run.recipes import row
 
 ROWS, SEEDS = ("sgd", "fb"), 2
@@ -213,6 +215,76 @@ def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     assert (directory.checkpoints / f"step-{done:08d}.json").exists()
     assert call(*asked).code == 0
     assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
+
+
+def test_a_ladder_whose_parent_is_killed_ends_by_itself_and_goes_on(data, tmp_path):
+    """Nothing can tell the processes to stop: left alone, they would hold their runs, and then wait for ever."""
+    path = tmp_path / "runs"
+    rows = ("--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
+    asked = ("reproduce", "--form", "small", "--data", data, *rows)
+    program = start_program(*asked)
+    directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
+    while len(directory.rows()) < 3:
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    program.kill()
+    program.communicate(timeout=60)  # until the last process that has its pipes has ended
+    done = len(directory.rows())
+    assert 3 <= done < 100
+    assert (directory.checkpoints / f"step-{done:08d}.json").exists()
+    answer = call(*asked)
+    assert answer.code == 0, answer.err
+    assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
+
+
+def test_the_table_grows_with_rows_and_seeds(data, tmp_path):
+    """Whatever earlier commands have finished beside it is in the table, in the table's order."""
+    asked = ("reproduce", "--form", "small", "--data", data, "--run-dir", tmp_path / "runs")
+    for more in (("--rows", "fb", "--seeds", 2), ("--rows", "sgd", "--seeds", 1)):
+        answer = call(*asked, *more)
+        assert answer.code == 0, answer.err
+    rows = list(csv.DictReader((tmp_path / "runs" / "table.csv").read_text().splitlines()))
+    assert [(each["row"], each["n"]) for each in rows] == [("sgd", "1"), ("fb", "2")]
+    text = (tmp_path / "runs" / "table.md").read_text()
+    assert text.index("| sgd | 10 |") < text.index("| fb | 10 |")
+    assert re.search(r"│ fb +│ +10 ", answer.out)
+    # a run of the same place that is another table's is not in this one
+    call(*asked, "--table", "fixed", "--rows", "sgd", "--seeds", 1)
+    rows = list(csv.DictReader((tmp_path / "runs" / "table.csv").read_text().splitlines()))
+    assert [each["row"] for each in rows] == ["sgd-noaug", "sgd-10x"]
+
+
+def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):
+    good = replace(small_recipe(data, "fb"), name="good")
+    wild = replace(good, name="wild", lr=1e30, warmup=0)
+    jobs = plan([good, wild], 2, tmp_path)
+    execute(jobs, 1, lambda job, row: None, lambda job, why: None)
+    (jobs[1].path / "model.safetensors").unlink()  # as one that was stopped before its end
+    made = table.lines(jobs)
+    markdown, file = table.write(tmp_path, made, "a title", "a command")
+    kept, lost = csv.DictReader(file.read_text().splitlines())
+    assert (kept["n"], kept["unfinished"], lost["n"], lost["unfinished"]) == ("1", "1", "0", "2")
+    assert float(kept["train_loss_mean"]) == jobs[0].directory.rows()[-1]["train_loss"]
+    assert lost["test_accuracy_mean"] == lost["steps"] == ""
+    text = markdown.read_text()
+    assert "| good (1 unfinished) | 3 | 3 |" in text
+    assert "| wild (2 unfinished) | - | - | - | - | 0 |" in text
+    assert "in no mean" in text
+
+
+def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
+    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
+    twice = ("--model", "resnet8", "resnet8", "--run-dir", tmp_path / "runs")
+    refused(*asked, *twice, names=("fb-resnet8-seed0", "give resnet8 once"))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    refused(*asked, "--run-dir", file / "runs", names=(file, "is no directory", "--run-dir"))
+    refused(*asked, "--seeds", 0, names=("--seeds must be at least 1, not 0",))
+    refused(*asked, "--jobs", -1, names=("--jobs must be at least 1, not -1",))
+    assert {p.name for p in tmp_path.iterdir()} == {"file"}
+    assert call(*asked, "--pixels", 4, "--run-dir", tmp_path / "runs").code == 0
+    refused(*asked, "--run-dir", tmp_path / "runs", names=("another pixels",))
 
 
 def test_a_row_that_diverges_is_told_and_the_others_end(data, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_files_at_any_depth_count_and_others_do_not(tmp_path):
     class_folders(tmp_path, ("a", "b"), 1)
     folder(tmp_path, {
         "train/a/deep/er/x.PNG": image(1), "train/a/.hidden.png": b"", "train/b/notes.txt": b"no image",
-        "train/.git/x.png": b"", "readme.md": b"", "test/b/Thumbs.db": b"",
+        "train/.git/x.png": b"", "train/a/.checkpoints/x.png": image(2), "readme.md": b"", "test/b/Thumbs.db": b"",
     })  # fmt: skip
     found = load(f"folder:{tmp_path}")
     assert found.y_train.tolist() == [0, 0, 1]
@@ -63,7 +65,7 @@ BAD = {
     "nothing there": (lambda path: shutil.rmtree(path), "there is no folder"),
     "no training": (lambda path: _missing(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
     "no test": (lambda path: _missing(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
-    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone"),
+    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone. Both need"),
     "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them alone"),
     "class without images": (_emptied, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
     "no classes": (
@@ -71,7 +73,14 @@ BAD = {
         "train holds no class folders; it holds nothing",
     ),
     "empty file": (lambda path: (path / "test/cat/1.png").write_bytes(b""), "test/cat/1.png is empty"),
-    "no image": (lambda path: (path / "test/cat/1.png").write_bytes(b"text"), "test/cat/1.png cannot be read as an im"),
+    "no image": (
+        lambda path: (path / "test/cat/1.png").write_bytes(b"text"),
+        "test/cat/1.png cannot be read as an image: its content is of no known format$",
+    ),
+    "link to itself": (
+        lambda path: (path / "test/cat/again").symlink_to(path / "test/cat"),
+        "test/cat/again links to a folder of the same class: its images would count again",
+    ),
     "another size": (
         lambda path: (path / "test/cat/1.png").write_bytes(image(1, (9, 8))),
         "test/cat/1.png is 9x8, but .*train/ant/0.png is 8x8; --pixels N crops and resizes all",
@@ -122,8 +131,39 @@ def test_cmyk_becomes_red_green_and_blue():
     assert np.abs(found - np.array([0, 255, 255])[:, None, None]).max() <= 2  # a JPEG rounds
 
 
-def test_sixteen_bits_are_refused():
-    deep = encoded(Image.fromarray(np.full((8, 8), 40_000, np.uint16)))
+def _deep_png(channels):
+    """A PNG of 16 bits a channel, which Pillow does not write: signature, IHDR, IDAT, IEND (ISO 15948)."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    head = struct.pack(">IIBBBBB", 8, 8, 16, colour, 0, 0, 0)
+    rows = (b"\0" + bytes(8 * channels * 2)) * 8  # no filter
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _deep_tiff():
+    """An uncompressed TIFF of 8x8 pixels in three channels of 16 bits: header, directory, three depths, pixels."""
+    entries = [(256, 8), (257, 8), (258, 122), (259, 1), (262, 2), (273, 128), (277, 3), (278, 8), (279, 384)]
+    held = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, 9) + held + bytes(4) + struct.pack("<3H", 16, 16, 16) + bytes(384)
+
+
+DEEP = {
+    "grey": encoded(Image.fromarray(np.full((8, 8), 40_000, np.uint16))),
+    **{f"PNG, {channels} channels": _deep_png(channels) for channels in (1, 2, 3, 4)},
+    "TIFF": _deep_tiff(),
+    "PPM": b"P6 8 8 65535\n" + bytes(384),
+    "plain PPM": b"P3 8 8 65535\n" + b"0 " * 192,
+    "PGM": b"P5 8 8 65535\n" + bytes(128),
+}
+
+
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
+def test_sixteen_bits_are_refused(deep):
+    assert Image.open(io.BytesIO(deep)).size == (8, 8)  # it is an image: nothing else is wrong with it
     with pytest.raises(ValueError, match=r"a/b\.png cannot be read as an image: it has more than 8 bits a channel"):
         decode(deep, "a/b.png")
 

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -74,6 +75,21 @@ def test_an_unfinished_run_is_marked_and_its_last_evaluation_used(data, tmp_path
     assert (cells["row"], cells["steps"]) == ("fb (unfinished)", "5")
     assert cells["test accuracy %"] == f"{100 * directory.rows()[3]['test_accuracy']:.2f}"
     assert "test_accuracy" not in directory.rows()[4]
+
+
+def test_a_run_that_stopped_short_is_in_no_mean_with_those_that_ended(data, directories, tmp_path):
+    short = run(tmp_path / "run", small_recipe(data, "fb", seed=2, steps=2), stop_after=0)
+    (alone,) = summary.by_recipe(summary.read([directories[0]]))
+    (line,) = summary.by_recipe(summary.read([directories[0], short]))
+    assert line.figures() == alone.figures()
+    assert line.cells() == ("fb (1 of 2 unfinished)", *alone.cells()[1:])
+
+
+def test_large_losses_have_an_exponent(data, directories):
+    (run_,) = summary.read([directories[0]])
+    rows = [*run_.rows[:-1], run_.rows[-1] | {"train_loss": 8.3153e29}]
+    (line,) = summary.by_recipe([replace(run_, rows=rows)])
+    assert line.cells()[4] == "8.32e+29"
 
 
 def test_a_run_without_any_evaluation_has_a_dash(data, tmp_path):

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from archives import Server
 from small_runs import go_on, record, small_recipe, start_program
 from small_runs import run as run_here
 
@@ -63,6 +64,27 @@ def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbe
     assert not directory.model.exists()
     go_on(directory)
     assert record(directory) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
+    part = tmp_path / "data" / "cifar-10-python.tar.gz.part"
+    with Server({"cifar-10-python.tar.gz": bytes(5000)}, length=False, hang=60, hang_after=5000) as server:
+        places = {"NOISELESS_MIRROR": server.url, "NOISELESS_DATA": str(part.parent)}
+        program = start_program("train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **places)
+        limit = time.monotonic() + 60
+        while not part.exists() or part.stat().st_size < 5000:
+            assert program.poll() is None, program.communicate()
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        program.send_signal(number)
+        out, err = program.communicate(timeout=20)  # the server is silent for 60 seconds
+    assert program.returncode == 130, (out, err)
+    assert out == ""
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err
+    assert part.stat().st_size == 5000
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_second_interrupt_ends_the_program_at_once():

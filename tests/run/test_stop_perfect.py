@@ -10,9 +10,10 @@ import pytest
 from small_runs import call, copy, go_on, record, run, small_recipe
 
 from noiseless.report import summary
-from noiseless.run import ladder, recipes
+from noiseless.run import recipes
 from noiseless.run.directory import RunDirectory
 from noiseless.run.ladder import Job
+from noiseless.run.processes import execute
 
 STEPS = 20
 
@@ -120,7 +121,7 @@ def test_the_bar_is_full_at_the_end(told, ending):
 def test_a_ladder_ends_with_full_bars_and_the_same_run(data, ending, ended, tmp_path, monkeypatch):
     monkeypatch.setitem(recipes.LADDER, "sgd", lambda: ended.config().recipe)
     monkeypatch.setenv("COLUMNS", "200")
-    flags = ("--data", data, "--form", "paper", "--rows", "sgd", "--seeds", 1, "--jobs", 1)
+    flags = ("--data", data, "--form", "paper", "--rows", "sgd", "--model", "resnet8", "--seeds", 1, "--jobs", 1)
     answer = call("reproduce", *flags, "--run-dir", tmp_path)
     assert answer.code == 0, answer.err
     assert re.search(rf"all runs, in passes .* {STEPS}/{STEPS} ", answer.out), answer.out
@@ -134,5 +135,5 @@ def test_the_ladder_keeps_a_run_that_ended_early(data, ended, tmp_path):
     job = Job(recipe, copy(ended, tmp_path / "sgd-seed0").path)
     assert job.finished
     told: list[object] = []
-    ladder.execute([job], 1, lambda job, row: told.append(row), lambda job, why: told.append(why))
+    execute([job], 1, lambda job, row: told.append(row), lambda job, why: told.append(why))
     assert told == [None]

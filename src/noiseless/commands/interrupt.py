@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: asked once, a run stops at its next block; asked twice, the program ends at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: asked once, a run stops at its next block; asked twice, the program ends at once.
+
+Before there are blocks, while data are downloaded or packed, it ends at once where it is asked once.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,19 @@ def noted() -> Iterator[list[int]]:
 
     with handled(note, *SIGNALS):
         yield received
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within it a signal raises `KeyboardInterrupt`: no block is under way that could be waited for.
+
+    The workers of a job, who wait for each other, keep their handlers.
+
+    Yields:
+        Nothing.
+    """
+    with handled(signal.default_int_handler, *(SIGNALS if "RANK" not in os.environ else ())):
+        yield
 
 
 @contextmanager

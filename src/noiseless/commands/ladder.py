@@ -62,8 +62,9 @@ def reproduce(arguments: list[str]) -> int:
     asked = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
     names = asked.rows or tuple(LADDER)[: 5 if asked.quick else None]
     seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
-    if seeds < 1 or (asked.jobs is not None and asked.jobs < 1):
-        raise ValueError(f"--seeds and --jobs must be at least 1, not {seeds} and {asked.jobs}")
+    for flag, number in (("--seeds", seeds), ("--jobs", asked.jobs)):
+        if number is not None and number < 1:
+            raise ValueError(f"{flag} must be at least 1, not {number}")
     recipes = _recipes(asked, names)
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
 
@@ -72,20 +73,22 @@ def reproduce(arguments: list[str]) -> int:
     from noiseless.run import ladder
 
     jobs = ladder.plan(recipes, seeds, path)
+    _refuse_place(path)
     at_once = asked.jobs or len(os.sched_getaffinity(0))
     costs = ladder.check(jobs, asked.data_dir)
     _tell_plan(jobs, costs, seeds, at_once, path)
     if asked.plan_only:
         return 0
     stopped, failed = _execute(jobs, at_once, asked.data_dir)
-    runs = summary.read(job.directory for job in jobs if job.directory.rows())
-    if runs:
-        found = summary.by_recipe(runs)
-        title = f"The paper's table {asked.table!r} on {asked.data}"
-        command = shlex.join(["noiseless", "reproduce", *arguments])
-        console.print(summary.table(found, title))
+    models = dict.fromkeys([*(recipe.model for recipe in recipes), *ladder.models(path)])
+    whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
+    jobs = ladder.grown(jobs, whole, path)
+    title = f"The paper's table {asked.table!r} on {asked.data}"
+    if runs := summary.read(job.directory for job in jobs if job.directory.rows()):
+        console.print(summary.table(summary.by_recipe(runs), title))
         page.write(path / "report.html", runs, f"Noiseless: {title}")
-        markdown, table = files.write(path, found, title, command)
+        command = shlex.join(["noiseless", "reproduce", *arguments])
+        markdown, table = files.write(path, files.lines(jobs), title, command)
         console.print(f"table: {markdown} and {table}\nreport: {path / 'report.html'}")
     if stopped:
         console.print("stopped; the same command goes on from the checkpoints")
@@ -102,6 +105,14 @@ def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
     made = [replace(each, pixels=asked.pixels) for each in made]
     return [published(each) for each in made] if asked.compat == "published" else made
+
+
+def _refuse_place(path: Path) -> None:
+    """Raises where runs cannot be written, before anything is measured."""
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is no directory" if not there.is_dir() else "cannot be written"
+        raise ValueError(f"{there} {what}: choose another --run-dir than {path}")
 
 
 def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
@@ -121,16 +132,16 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
         took = _duration(costs[recipe]) if recipe in costs else "-"
         made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
-    to_go = sum(job.recipe.steps * job.passes for job in jobs if not job.finished)
     whole = _duration(ladder.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
+    to_go = ladder.passes_left(jobs)
     console.print(f"{note}{to_go:g} passes to go, about {whole} from a short measurement on this machine")
 
 
 def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool, list[str]]:
     """Runs them with progress; whether it was stopped, and what diverged."""
     from noiseless.report import live, summary
-    from noiseless.run import ladder
+    from noiseless.run import processes
 
     failed: list[str] = []
     try:
@@ -154,7 +165,7 @@ def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool,
                     (run,) = summary.read([job.directory])
                     shown.end(job.title, f"{job.title:24} {summary.line(run)}")
 
-            ladder.execute(jobs, at_once, told, ended, data_dir)
+            processes.execute(jobs, at_once, told, ended, data_dir)
     except KeyboardInterrupt:
         return True, failed
     return False, failed

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noiseless.commands.arguments import one_run, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
-from noiseless.commands.interrupt import noted
+from noiseless.commands.interrupt import at_once, noted
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
@@ -72,7 +72,10 @@ def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]], intro: 
     with noted() as asked_to_stop:
         workers = team.join(lambda: bool(asked_to_stop))
         try:
-            with enter(workers) as session, _telling_how_to_go_on(session.directory):
+            with ExitStack() as stack:
+                with at_once():  # a download may take hours
+                    session = stack.enter_context(enter(workers))
+                stack.enter_context(_telling_how_to_go_on(session.directory))
                 if intro:
                     console.print(intro)
                 return _run(session)

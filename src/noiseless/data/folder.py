@@ -39,7 +39,10 @@ def class_folders(name: str, path: Path, pixels: int | None, watched: bool = Tru
     if classes[0] != classes[1]:
         differing = sorted(set(classes[0]) ^ set(classes[1]))
         listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
-        raise ValueError(f"the class folders of {train} and {test} differ: {listed} in one of them alone")
+        raise ValueError(
+            f"the class folders of {train} and {test} differ: {listed} in one of them alone. Both need the same"
+            " folders, with an image or more in each"
+        )
     if not classes[0]:
         raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
     noted = hashlib.sha256()
@@ -79,9 +82,14 @@ def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
 
 
 def _images(path: Path) -> list[str]:
-    """Image files below a class folder, at any depth; hidden ones are left out."""
-    found = []
-    for place, _, files in os.walk(path, followlinks=True):
+    """Image files below a class folder, at any depth; what is hidden is left out."""
+    found: list[str] = []
+    seen = set()
+    for place, folders, files in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            raise ValueError(f"{place} links to a folder of the same class: its images would count again; remove it")
+        seen.add(real)
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
         found += [
             f"{place}/{file}"
             for file in files

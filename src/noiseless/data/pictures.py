@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from noiseless.data.images import ImageSet
@@ -114,13 +115,26 @@ def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
         raise ValueError(f"{place} is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if image.mode[0] in "IF":
-                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}); convert it")
+            if _deep(image):
+                raise ValueError("it has more than 8 bits a channel; convert it")
             # a palette's transparent colour is known to RGBA alone
             colours = (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
             return np.ascontiguousarray(np.asarray(_square(colours, pixels)).transpose(2, 0, 1))
+    except UnidentifiedImageError:
+        raise ValueError(f"{place} cannot be read as an image: its content is of no known format") from None
     except Exception as error:  # damaged files raise whatever the damaged field comes to
         raise ValueError(f"{place} cannot be read as an image: {str(error) or type(error).__name__}") from None
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a channel; Pillow cuts colours of 16 bits down without a word."""
+    if image.mode[0] in "IF":
+        return True
+    for tile in getattr(image, "tile", ()):  # how the file's bytes lie: RGB;16B, or for PPM (RGB, largest value)
+        layout = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if re.search(r";(16|32)[BLN]", str(layout[0])) or (tile.codec_name.startswith("ppm") and layout[1] > 255):
+            return True
+    return False
 
 
 def resized(dataset: ImageSet, pixels: int | None) -> ImageSet:

@@ -15,6 +15,9 @@ HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds"
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}
 """what a report takes from each row"""
 
+LARGE = 1e6
+"""from which on a number is shown with its exponent"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,6 +31,11 @@ class Run:
     def seed(self) -> int:
         """Its recipe's seed."""
         return self.recipe.seed
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has reached its end; one that was stopped, or whose loss was not finite, has not."""
+        return self.directory.model.exists()
 
     @property
     def accuracy(self) -> float | None:
@@ -57,30 +65,36 @@ class Summary:
     """the recipe's, with what it has of its own where another recipe is called the same"""
     runs: list[Run]
 
+    @property
+    def counted(self) -> list[Run]:
+        """Those that figures are of: the ended ones, as a run that stopped short is no result; or all, if none has."""
+        return [run for run in self.runs if run.ended] or self.runs
+
     def figures(self) -> Figures:
         """The recipe's figures, unrounded."""
-        last = [run.rows[-1] for run in self.runs]
+        last = [run.rows[-1] for run in self.counted]
         return Figures(
             steps=statistics.mean(row["step"] + 1 for row in last),
             passes=statistics.mean(row["passes"] for row in last),
-            accuracy=_mean_and_spread([a for run in self.runs if (a := run.accuracy) is not None]),
+            accuracy=_mean_and_spread([a for run in self.counted if (a := run.accuracy) is not None]),
             loss=_mean_and_spread([row["train_loss"] for row in last]),
-            seconds=statistics.mean(sum(row["seconds"] for row in run.rows) for run in self.runs),
+            seconds=statistics.mean(sum(row["seconds"] for row in run.rows) for run in self.counted),
         )
 
     def cells(self) -> tuple[str, ...]:
         """The recipe's line of the table: means, and ± the sample standard deviation over several seeds."""
-        last = [run.rows[-1] for run in self.runs]
-        tested = [run.accuracy for run in self.runs]
-        unfinished = any(not run.directory.model.exists() for run in self.runs)
+        last = [run.rows[-1] for run in self.counted]
+        tested = [run.accuracy for run in self.counted]
+        lacking = sum(not run.ended for run in self.runs)
+        note = f" ({lacking} of {len(self.runs)} unfinished)" if len(self.runs) > lacking else " (unfinished)"
         return (
-            self.name + (" (unfinished)" if unfinished else ""),
+            self.name + (note if lacking else ""),
             _range([row["step"] + 1 for row in last]),
             f"{statistics.mean(row['passes'] for row in last):g}",
             _spread([100 * t for t in tested if t is not None], 2),
             _spread([row["train_loss"] for row in last], 4),
-            f"{statistics.mean(sum(row['seconds'] for row in run.rows) for run in self.runs):.1f}",
-            str(len(self.runs)),
+            f"{statistics.mean(sum(row['seconds'] for row in run.rows) for run in self.counted):.1f}",
+            str(len(self.counted)),
         )
 
 
@@ -170,8 +184,9 @@ def _mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
 def _spread(values: list[float], digits: int) -> str:
     if not values:
         return "-"
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    shown = f".{digits}f" if max(values) < LARGE else ".3g"
+    mean = f"{statistics.mean(values):{shown}}"
+    return f"{mean} ± {statistics.stdev(values):{shown}}" if len(values) > 1 else mean
 
 
 def _range(values: list[int]) -> str:

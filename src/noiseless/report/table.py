@@ -5,62 +5,103 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noiseless.report import summary
 from noiseless.report.summary import Summary
 from noiseless.run.atomic import write_bytes
+from noiseless.run.ladder import Job
+from noiseless.run.recipe import Recipe
 
 COLUMNS = (
-    "row", "model", "data", "steps", "passes", "n", "test_accuracy_mean", "test_accuracy_std", "train_loss_mean",
-    "train_loss_std", "seconds_mean",
+    "row", "model", "data", "steps", "passes", "n", "unfinished", "test_accuracy_mean", "test_accuracy_std",
+    "train_loss_mean", "train_loss_std", "seconds_mean",
 )  # fmt: skip
 
 
-def write(directory: Path, summaries: Iterable[Summary], title: str, command: str) -> tuple[Path, Path]:
+@dataclass(frozen=True)
+class Line:
+    """A row of the table."""
+
+    recipe: Recipe
+    """with the seed 0"""
+    ended: Summary | None
+    """of the runs that have ended; None: there is none"""
+    unfinished: int
+    """runs that were begun or planned and have not ended: stopped, or not finite. They are in no mean"""
+
+
+def lines(jobs: Iterable[Job]) -> list[Line]:
+    """The rows of a table, in the order of first appearance.
+
+    Args:
+        jobs: each recipe with each seed at most once.
+
+    Returns:
+        One line a recipe.
+    """
+    groups: dict[Recipe, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(replace(job.recipe, seed=0), []).append(job)
+    made = []
+    for recipe, alike in groups.items():
+        ended = summary.read(job.directory for job in alike if job.finished)
+        found = Summary(recipe.name, ended) if ended else None
+        made.append(Line(recipe, found, len(alike) - len(ended)))
+    return made
+
+
+def write(directory: Path, made: Iterable[Line], title: str, command: str) -> tuple[Path, Path]:
     """Writes `table.md` and `table.csv`.
 
     Args:
         directory: of the runs.
-        summaries: one a row.
+        made: the rows.
         title: heading of the Markdown file.
-        command: that makes the table.
+        command: that has made the table, or made it larger.
 
     Returns:
         Both paths.
     """
-    rows = list(summaries)
+    rows = list(made)
     markdown, table = directory / "table.md", directory / "table.csv"
     write_bytes(markdown, _markdown(rows, title, command).encode())
     write_bytes(table, _csv(rows).encode())
     return markdown, table
 
 
-def _markdown(rows: list[Summary], title: str, command: str) -> str:
-    lines = [
+def _markdown(rows: list[Line], title: str, command: str) -> str:
+    text = [
         f"# {title}",
         "",
-        f"`{command}`: test accuracy and final training loss, mean ± sample standard deviation over n seeds.",
+        "Test accuracy and final training loss, mean ± sample standard deviation over n seeds. Last command:"
+        f" `{command}`",
         "",
         "| row | steps | passes | test accuracy % | train loss | n |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        name, steps, passes, accuracy, loss, _, seeds = row.cells()
-        lines.append(f"| {name} | {steps} | {passes} | {accuracy} | {loss} | {seeds} |")
-    return "\n".join(lines) + "\n"
+        cells = row.ended.cells() if row.ended else (row.recipe.name, "-", "-", "-", "-", "-", "0")
+        name, steps, passes, accuracy, loss, _, seeds = cells
+        name += f" ({row.unfinished} unfinished)" if row.unfinished else ""
+        text.append(f"| {name} | {steps} | {passes} | {accuracy} | {loss} | {seeds} |")
+    if any(row.unfinished for row in rows):
+        text += ["", "Unfinished runs were stopped, or their loss was not finite; they are in no mean."]
+    return "\n".join(text) + "\n"
 
 
-def _csv(rows: list[Summary]) -> str:
+def _csv(rows: list[Line]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        recipe = row.runs[0].recipe
-        figures = row.figures()
-        writer.writerow(
-            [
-                row.name, recipe.model, recipe.data, figures.steps, figures.passes, len(row.runs),
-                *figures.accuracy, *figures.loss, figures.seconds,
-            ]
-        )  # fmt: skip
+        recipe = row.recipe
+        found = row.ended.figures() if row.ended else None
+        writer.writerow([
+            recipe.name, recipe.model, recipe.data, found and found.steps, found and found.passes,
+            len(row.ended.runs) if row.ended else 0, row.unfinished,
+            *(found.accuracy if found else (None, None)), *(found.loss if found else (None, None)),
+            found and found.seconds,
+        ])  # fmt: skip
     return text.getvalue()

@@ -63,15 +63,24 @@ class Config:
         parts: dict[str, Any] = {}
         for name, kind in (("recipe", Recipe), ("settings", Settings)):
             found = values.get(name)
+            if not isinstance(found, dict):
+                raise ValueError(f"it has no part {name!r}, so it is no config of a run")
             known = {f.name for f in fields(kind)}
-            wrong = known ^ set(found) if isinstance(found, dict) else {name}
-            if wrong:
+            lacks, strange = sorted(known - set(found)), sorted(set(found) - known)
+            told = [f"lacks {_few(lacks)}"] if lacks else []
+            told += [f"has {_few(strange)}, which is not known"] if strange else []
+            if told:
                 raise ValueError(
-                    f"this config was made by another version: {', '.join(sorted(wrong))} missing or unknown"
+                    f"it was written by another version of noiseless ({name} {' and '.join(told)}): use that version,"
+                    " which environment.json beside it names, or start a new run"
                 )
-            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
             parts[name] = kind(**given)
         return Config(**parts)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def check(recipe: Recipe, settings: Settings) -> None:
@@ -123,9 +132,20 @@ def check(recipe: Recipe, settings: Settings) -> None:
         raise ValueError(f"--mean must be finite, not {' '.join(map(str, recipe.mean or ()))}")
     if (recipe.regime == "switch") != (recipe.switch > 0):
         raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
+    if recipe.switch >= recipe.steps:
+        raise ValueError(f"--switch {recipe.switch} is never reached in --steps {recipe.steps}: give a smaller one")
     if recipe.replacement and recipe.regime == "full-batch":
         raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
     _check_augmentation(recipe)
+    for name, needed, has in (
+        ("norm_target", "--norm-bias", recipe.norm_bias > 0),
+        ("norm_bias_type", "--norm-bias", recipe.norm_bias > 0),
+        ("clip_type", "--clip", recipe.clip is not None),
+        ("trust", "--layer-rate lars or larc", recipe.layer_rate != "none"),
+        ("decay", "--schedule exponential", recipe.schedule == "exponential"),
+    ):
+        if not has and (value := getattr(recipe, name)) != getattr(Recipe, name):
+            raise ValueError(f"--{name.replace('_', '-')} {value} does nothing without {needed}")
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
     for name in ("label_smoothing", "ema"):
@@ -155,8 +175,12 @@ def _check_augmentation(recipe: Recipe) -> None:
         return
     if recipe.copies:
         raise ValueError("--max-up draws anew at each step, and --copies is a fixed set of draws: give one of them")
-    if recipe.augment == "none" and recipe.policy == "none":
-        raise ValueError("--max-up compares random draws of an image; give it --augment crop-flip or a --policy")
+    crop = recipe.augment == "crop-flip" and (recipe.padding or recipe.flip)
+    if not crop and recipe.policy == "none":
+        raise ValueError(
+            "--max-up compares random draws of an image; give it --augment crop-flip with --padding or --flip, or a"
+            " --policy"
+        )
     if recipe.block % recipe.max_up:
         raise ValueError(
             f"--block {recipe.block} must be divisible by --max-up {recipe.max_up}: it counts draws, and those of an"

@@ -7,6 +7,7 @@ ladder for other models. (arXiv 2109.14119; which rows stand in `fixed` is as in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -87,4 +88,4 @@ def recipes(
 
 
 def _slug(model: str) -> str:
-    return model.replace(":", "-").replace(".", "-")
+    return re.sub(r"[^A-Za-z0-9_]", "-", model)
