@@ -73,18 +73,6 @@ def test_average_is_the_mean_over_norm_blocks_by_count(make, draw, count, block,
         assert layer.num_batches_tracked == 2 * len(ghost.reports)
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_a_module_without_batch_norm_has_the_same_sums_with_either_statistics(chunk):
-    found = []
-    for statistics in ("average", "ema"):
-        module = problems.perceptron()
-        risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=chunk, statistics=statistics)
-        evaluation = risk.evaluate()
-        risk.accept(evaluation)
-        found.append((evaluation.loss, evaluation.gradient.tolist()))
-    assert found[0] == found[1]
-
-
 def test_evaluate_and_hvp_leave_every_bit():
     for statistics in ("average", "ema"):
         module = problems.normed()

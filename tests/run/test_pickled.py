@@ -183,7 +183,8 @@ def test_a_file_cut_anywhere_is_refused(legacy, tmp_path):
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 1 + len(whole) // 60), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"a\.pth cannot be read as a file of torch\.save"):
+        cause = "" if legacy or length < 2 else ": its end is missing"
+        with pytest.raises(ValueError, match=rf"a\.pth cannot be read as a file of torch\.save{cause}"):
             read(path)
 
 

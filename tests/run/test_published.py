@@ -60,6 +60,7 @@ WRONG = {
     "model of numbers": (lambda c: [c[0], {"a": 1.5}, *c[2:]], ("'a' is 1.5",)),
     "model of numbered tensors": (lambda c: [c[0], {0: torch.ones(1)}, *c[2:]], ("0 is a tensor",)),
     "NaN": (lambda c: [c[0], nan(c), *c[2:]], ("fc.bias", "NaN")),
+    "endless": (lambda c: [c[0], {"a": torch.ones(1).expand(10**13)}, *c[2:]], ("a has shape", "fewer numbers")),
     "sparse": (lambda c: [c[0], {"a": torch.ones(2).to_sparse()}, *c[2:]], ("refused",)),
     "optimizer none": (lambda c: [None, *c[1:]], ("optimizer state", "None")),
     "optimizer without groups": (lambda c: [{"state": {}}, *c[1:]], ("optimizer state", "a dict of state")),
@@ -69,6 +70,10 @@ WRONG = {
     "momentum NaN": (
         lambda c: [momentum_of(c, momentum_buffer=torch.tensor(float("inf"))), *c[1:]],
         ("momentum of parameter 4", "infinity"),
+    ),
+    "momentum endless": (
+        lambda c: [momentum_of(c, momentum_buffer=torch.ones(1).expand(10**13)), *c[1:]],
+        ("momentum of parameter 4", "fewer numbers"),
     ),
     "momentum no tensor": (lambda c: [momentum_of(c, momentum_buffer="x"), *c[1:]], ("momentum of parameter 4", "'x'")),
 }

@@ -135,6 +135,9 @@ def _names(file: IO[bytes]) -> set[str]:
     """All that the pickles of a file name, found without executing them."""
     if not zipfile.is_zipfile(file):
         file.seek(0)
+        if file.read(len(ZIP)) == ZIP:
+            raise ValueError("its end is missing: it was cut off")
+        file.seek(0)
         return {name for _ in range(LEGACY_PICKLES) for name in _named_in(file)}
     with zipfile.ZipFile(file) as archive:
         pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]

@@ -133,6 +133,8 @@ def _optimizer(state: Any, path: Path) -> tuple[dict[int, Tensor], dict[str, Any
 def _finite(name: str, tensor: Tensor, path: Path) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise ValueError(f"{path}: {name} must be a dense tensor, not {tensor.layout}")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # it repeats them, without end
+        raise ValueError(f"{path}: {name} has shape {list(tensor.shape)}, but the file holds fewer numbers")
     if not tensor.isfinite().all():
         raise ValueError(f"{path}: {name} holds NaN or infinity")
 
