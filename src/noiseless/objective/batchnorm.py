@@ -118,7 +118,7 @@ class BlockNorm:
             return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self.length)
         later = (total - 1 - torch.arange(first, first + len(sizes), dtype=torch.float64))[:, None]
         momenta = torch.tensor([float(layer.momentum or 0.0) for layer in self._tracked.values()], dtype=torch.float64)
-        momentum = momenta.repeat_interleave(torch.tensor(self._lengths))
+        momentum = momenta.repeat_interleave(torch.tensor(self._lengths, dtype=torch.int64))
         return momentum * (1 - momentum) ** later
 
     @property
