@@ -1,8 +1,11 @@
 """Regimes: which examples each step sees, in which order and view, and what it costs in passes."""
 
+import copy
+
 import pytest
 import small_runs
 import torch
+import torch.nn.functional as F
 from small_runs import IMAGES, prepare, seen, small_recipe
 
 from noiseless import keyed
@@ -131,3 +134,34 @@ def test_a_run_counts_its_passes_over_the_switch(data, tmp_path):
     recipe = small_recipe(data, "sgd", regime="switch", switch=1, copies=2)
     rows = small_runs.run(tmp_path / "run", recipe).rows()
     assert [row["passes"] for row in rows] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("max_up", [1, 2])
+def test_a_block_may_hold_all_that_an_update_sees(data, max_up):
+    block = IMAGES * max_up
+    experiment = prepare(small_recipe(data, "sgd", block=block, max_up=max_up))
+    assert [len(x) for x, _ in seen(experiment, 0)] == [block]
+    with pytest.raises(ValueError, match=f"block {block + max_up} is larger than the {block} examples"):
+        prepare(small_recipe(data, "sgd", block=block + max_up, max_up=max_up))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"), [("linear", {}), ("vgg11", {"norm": "none"}), ("resnet8", {"norm": "group"})]
+)
+def test_a_stochastic_run_of_a_model_without_batch_norm_is_a_loop_of_torchs_sgd(data, tmp_path, model, changes):
+    recipe = small_recipe(
+        data, "sgd", model=model, augment="none", shuffle=False, schedule="constant", warmup=0, lr=0.05, steps=2,
+        dtype="float64", **changes,
+    )  # fmt: skip
+    experiment = prepare(recipe)
+    module, (x, y) = copy.deepcopy(experiment.model), experiment.train.take(torch.arange(IMAGES))
+    optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    for _ in range(2):
+        for images, labels in zip(x.split(16), y.split(16), strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(module(images), labels).backward()
+            optimizer.step()
+    found = small_runs.run(tmp_path / "run", recipe).state()
+    for name, expected in module.state_dict().items():
+        # float64: only the order of sums differs
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12)

@@ -96,7 +96,7 @@ class Stochastic:
         data = self.view(step)
         images = len(data) // self.draws
         size = self.risk.blocks.size
-        check_size("block", size, images)
+        check_size("block", size, len(data))
         if self.replacement:
             drawn = keyed.integers(self.seed, "replacement", step, torch.arange(images), images)
         elif self.shuffle:
