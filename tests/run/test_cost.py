@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_runs import npz, prepare, run, small_recipe
 
-from noiseless.run.cost import passes_a_step, seconds
+from noiseless.run.cost import Measured, alike, passes_a_step, seconds
+from noiseless.run.recipes import LADDER, row
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,17 @@ def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, 
 def test_twice_the_copies_take_about_twice_as_long(data):
     few, many = (seconds(prepare(small_recipe(data, "fb", steps=100, copies=n))) for n in (2, 8))
     assert 2 < many / few < 8
+
+
+def test_rows_whose_steps_do_the_same_work_are_measured_once():
+    rows = [row(name) for name in LADDER]
+    kinds = {alike(each) for each in rows}
+    # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut anew
+    assert len(kinds) == 5
+    assert alike(row("fb")) == alike(row("fb-clipped")) != alike(row("fb-regularized"))
+    assert alike(row("fb")) != alike(row("fb", data="mnist-5k"))
+
+
+def test_a_measurement_is_scaled_to_the_steps_and_evaluations_of_a_run(data):
+    experiment = prepare(small_recipe(data, "fb", steps=20))  # evaluated every other step
+    assert seconds(experiment, Measured(step=3.0, evaluation=0.5)) == 20 * 3.0 + 10 * 0.5

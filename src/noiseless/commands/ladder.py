@@ -134,8 +134,8 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
     console.print(made)
     whole = _duration(ladder.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
-    to_go = ladder.passes_left(jobs)
-    console.print(f"{note}{to_go:g} passes to go, about {whole} from a short measurement on this machine")
+    to_go = f"{ladder.passes_left(jobs):g} passes"
+    console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
 
 
 def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -37,8 +37,40 @@ def passes_a_step(recipe: Recipe) -> float:
     return sweep * copies * recipe.max_up
 
 
-def seconds(experiment: Experiment) -> float:
-    """How long a run will take on this machine, as this process stands, from about a second of measuring.
+@dataclass(frozen=True)
+class Measured:
+    """Times of this machine, as this process stands."""
+
+    step: float
+    """seconds of a step"""
+    evaluation: float
+    """seconds of an evaluation on the test images"""
+
+
+def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
+    """How long a run will take on this machine.
+
+    Args:
+        experiment: built for this machine.
+        measured: of a run whose steps do the same work; None: it is measured now.
+
+    Returns:
+        Seconds from the first step to the last.
+    """
+    recipe, settings = experiment.config.recipe, experiment.config.settings
+    measured = measured or measure(experiment)
+    evaluations = -(-recipe.steps // (settings.evaluate_every or recipe.steps))
+    return recipe.steps * measured.step + evaluations * measured.evaluation
+
+
+def alike(recipe: Recipe) -> Recipe:
+    """The recipe without what does not matter to a step's time: rows with the same value are measured once."""
+    schedule = {"name": "", "seed": 0, "steps": 1, "lr": 1.0, "warmup": 0, "horizon": None, "schedule": "constant"}
+    return replace(recipe, **schedule, clip=None, penalty=float(recipe.penalty > 0))  # type: ignore[arg-type]
+
+
+def measure(experiment: Experiment) -> Measured:
+    """Times a step and an evaluation, in about a second.
 
     The objective of step 0 is asked on its first chunk of blocks, again and again, and so is the evaluation on test
     images; both are scaled to the whole. Nothing of the experiment is changed.
@@ -47,7 +79,7 @@ def seconds(experiment: Experiment) -> float:
         experiment: built for this machine.
 
     Returns:
-        Seconds from the first step to the last.
+        Seconds of each.
     """
     recipe, settings = experiment.config.recipe, experiment.config.settings
     objective = next(iter(experiment.regime.objectives(0)))
@@ -60,8 +92,7 @@ def seconds(experiment: Experiment) -> float:
     step = _median(part.evaluate) * examples / count
     few = replace(experiment.test, images=experiment.test.images[:BATCH], labels=experiment.test.labels[:BATCH])
     evaluation = _median(lambda: score(experiment.model, few)) * len(experiment.test) / len(few)
-    evaluations = -(-recipe.steps // (settings.evaluate_every or recipe.steps))
-    return recipe.steps * step + evaluations * evaluation
+    return Measured(step, evaluation)
 
 
 def _first(objective: Objective, count: int) -> Objective:

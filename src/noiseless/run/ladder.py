@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from noiseless.run.config import Config, Settings
-from noiseless.run.cost import passes_a_step, seconds
+from noiseless.run.cost import Measured, alike, measure, passes_a_step, seconds
 from noiseless.run.directory import RunDirectory
 from noiseless.run.recipe import Recipe
 
@@ -161,7 +161,15 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
     waiting = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished)
     settings = Settings(threads=1, data_dir=data_dir)
-    return {recipe: seconds(build(Config(recipe, settings))) for recipe in waiting}
+    costs: dict[Recipe, float] = {}
+    measured: dict[Recipe, Measured] = {}
+    for recipe in waiting:
+        made = build(Config(recipe, settings))
+        kind = alike(recipe)
+        if kind not in measured:
+            measured[kind] = measure(made)
+        costs[recipe] = seconds(made, measured[kind])
+    return costs
 
 
 def estimate(jobs: list[Job], costs: dict[Recipe, float], at_once: int) -> float:
