@@ -30,7 +30,7 @@ lint: $(VENV)/.installed
 test: lint
 	$(BIN)/pytest -m "not soak"
 
-# Long checks: twenty-five kills, a worker and a node that vanish. About ten minutes.
+# Long checks: twenty-five kills, a worker and a node that vanish, parity on the paper's models. About twenty minutes.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
 

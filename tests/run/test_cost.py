@@ -4,8 +4,9 @@ import pytest
 import torch
 from small_runs import npz, prepare, run, small_recipe
 
-from noiseless.run.cost import Measured, alike, passes_a_step, seconds
+from noiseless.run.cost import Measured, alike, seconds
 from noiseless.run.recipes import LADDER, row
+from noiseless.run.work import passes_a_step
 
 
 @pytest.fixture(scope="module")

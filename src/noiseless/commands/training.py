@@ -103,6 +103,8 @@ def _run(session: Session) -> int:
         f" ({len(experiment.train):,} training images), {recipe.steps} steps,"
         f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}{note}"
     )
+    if experiment.note:
+        console.print(experiment.note)
     try:
         with live.Live(console) as shown:
             progress = Progress(

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from noiseless.objective.space import ParameterSpace
 
+SLICE = 2**17
+"""elements of a vector whose float64 copy stays in the cache"""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -97,6 +100,7 @@ def check_vectors(V: Tensor, space: ParameterSpace) -> None:
 
 def square_norms(vectors: Tensor) -> Tensor:
     """Squared L2 norms of vectors `[..., P]`, summed in float64: `[...]`."""
-    if vectors.ndim > 1:  # one at a time: a float64 copy of all would be many times the cache
+    if vectors.ndim > 1:
         return torch.stack([square_norms(v) for v in vectors])
-    return vectors.double().square().sum()
+    parts = [part.double().square().sum() for part in vectors.split(SLICE)]
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]

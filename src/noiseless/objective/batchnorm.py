@@ -193,29 +193,36 @@ class BlockNorm:
                 f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
                 " choose a block and norm block that do not leave one example over"
             )
-        head = x[: whole * self.norm_block]
-        parts = [part for part, groups in ((head, whole), (x[len(head) :], int(rest > 0))) if groups]
-        counts = [groups for groups in (whole, int(rest > 0)) if groups]
+        # a slice of all would be undone by a copy in the backward
+        cut = [(x, whole)] if not rest else [(x[: whole * self.norm_block], whole), (x[-rest:], 1)]
+        found = [self._normalise(part, groups, weight, bias, eps) for part, groups in cut if groups]
         if self._recorded is not None and _tracks(layer):
-            reports = [_report(part.detach(), groups) for part, groups in zip(parts, counts, strict=True)]
-            self._recorded.setdefault(name, []).append(torch.cat(reports))
-        outputs = [self._normalise(part, groups, weight, bias, eps) for part, groups in zip(parts, counts, strict=True)]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            reports = [report for _, report in found]
+            self._recorded.setdefault(name, []).append(reports[0] if len(reports) == 1 else torch.cat(reports))
+        return found[0][0] if len(found) == 1 else torch.cat([output for output, _ in found])
 
-    def _normalise(self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        """Batch norm of each of `groups` equal parts by itself: x `[n, C, ...]`."""
+    def _normalise(
+        self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Batch norm of each of `groups` equal parts, x `[n, C, ...]`, and means and variances, `[groups, 2 C]`."""
         # Parts become channels: one call normalises them all.
         n, channels, place = len(x) // groups, x.shape[1], x.shape[2:]
-        folded = x if groups == 1 else x.reshape(groups, n, channels, *place).transpose(0, 1)
-        folded = folded.reshape(n, groups * channels, *place)
-        weight, bias = (p if p is None or groups == 1 else p.repeat(groups) for p in (weight, bias))
+        folded = x
+        if groups > 1:
+            folded = x.reshape(groups, n, channels, *place).transpose(0, 1).reshape(n, groups * channels, *place)
+            weight, bias = (p if p is None else p.repeat(groups) for p in (weight, bias))
         if self.any_order:
             normalised = plain.batch_norm(folded, weight, bias, eps)
+            variance, mean = torch.var_mean(folded.detach(), [0, *range(2, x.ndim)], correction=0)
         else:
-            normalised = F.batch_norm(folded, None, None, weight, bias, True, 0.0, eps)
+            normalised, mean, deviation = torch.native_batch_norm(folded, weight, bias, None, None, True, 0.0, eps)
+            variance = (deviation.detach() ** -2 - eps).clamp(min=0)
+        count = folded.numel() // (groups * channels)
+        report = torch.stack((mean.detach(), variance * (count / (count - 1)))).reshape(2, groups, channels)
+        report = report.transpose(0, 1).flatten(1)
         if groups == 1:
-            return normalised
-        return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape)
+            return normalised, report
+        return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape), report
 
 
 class _BatchNormBy(TorchFunctionMode):
@@ -272,10 +279,3 @@ def _length(layer: _BatchNorm) -> int:
 
 def _tracks(layer: _BatchNorm) -> bool:
     return layer.running_mean is not None
-
-
-def _report(x: Tensor, groups: int) -> Tensor:
-    """Mean and unbiased variance a channel of each of `groups` equal parts: x `[n, C, ...]`, result `[groups, 2 C]`."""
-    parts = x.reshape(groups, len(x) // groups, x.shape[1], -1)
-    variance, mean = torch.var_mean(parts, dim=(1, 3), correction=1)
-    return torch.cat((mean, variance), dim=1)

@@ -1,14 +1,16 @@
 """Loss and gradient of single blocks: the only place that runs the model forward and backward.
 
 Steps 2 and 3 of a training step. A chunk's blocks are computed together under `torch.func.vmap`, or one after the
-other by plain autograd, each at shared parameters or at its own (as the penalty's probe needs).
+other by plain autograd, each at shared parameters or at its own (as the penalty's probe needs); a whole chunk by
+compiled code, where there is a compiler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from weakref import WeakSet
 
 import torch
@@ -17,10 +19,13 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from noiseless import keyed
 from noiseless.objective import plain
+from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
+from noiseless.objective.compiled import Compiler
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
 """modules found to draw random numbers: keyed by block, they are computed one block at a time"""
 
@@ -39,6 +44,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.target)
 
+    def block(self, k: int) -> Batch:
+        """The one block k."""
+        return Batch(self.first + k, tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1])
+
     @property
     def counts(self) -> Tensor:
         """Examples in each block, float64 `[K]`."""
@@ -51,6 +60,8 @@ class BlockGradients:
 
     gradient: Tensor
     """of each block's mean loss, `[K, P]`"""
+    square: Tensor
+    """squared L2 norm of each gradient, float64 `[K]`"""
     loss: Tensor
     """summed over each block's examples, float64 `[K]`"""
     hits: Tensor
@@ -77,6 +88,12 @@ class BlockLoss:
     seed: int
     """with `step` and the block's number it keys the random numbers that the module draws"""
     step: int
+    autocast: torch.dtype | None = None
+    """dtype of the operations that `torch.autocast` lists, such as convolutions; None: that of the parameters"""
+    compiler: Compiler | None = None
+    """None: nothing is compiled"""
+    compiled: tuple[int, int] = (1, 1)
+    """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -112,22 +129,82 @@ class BlockLoss:
 
         Raises:
             ValueError: if the module does not run under vmap, with the remedy.
+            RuntimeError: what the module itself raises.
         """
-        if len(batch) > 1 and self.module not in _random:
-            in_dims = (0 if theta.ndim == 2 else None, 0, 0)
-            function = grad_and_value(lambda t, x, y: self._report(t, x, y, record), has_aux=True)
+        # autocast mixes dtypes, which vmap's rule for batch norm does not take
+        together = len(batch) > 1 and self.autocast is None and self.module not in _random
+        if len(batch) == 1 or together:
+            if self.compiler is not None and batch.target.shape[:2] == self.compiled and self.module not in _random:
+                found = self._differentiate_compiled(self.compiler, theta, batch)
+                if found is not None:
+                    return found
             try:
-                gradient, (_, reports) = vmap(function, in_dims)(theta, batch.inputs, batch.target)
-                return BlockGradients(gradient, *reports)
+                whole = self._together(theta.ndim == 2, (), record) if together else None
+                parts = whole(theta, batch.target, *batch.inputs) if whole else self._alone(theta, batch, record)
+                return BlockGradients(parts[0], square_norms(parts[0]), *parts[1:])
             except RuntimeError as error:
+                if not together:
+                    raise
                 if "randomness" not in str(error):
                     raise ValueError(
                         f"the module does not run under torch.func.vmap, set chunk to 1 ({error})"
                     ) from error
                 _random.add(self.module)
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
-        found = [self._differentiate_one(thetas[k], batch, k, record) for k in range(len(batch))]
-        return BlockGradients(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+        each = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
+        return BlockGradients(*(torch.cat([getattr(one, f.name) for one in each]) for f in fields(BlockGradients)))
+
+    def _together(
+        self, own: bool, names: tuple[str, ...] = (), record: bool = True
+    ) -> Callable[..., tuple[Tensor, ...]]:
+        """(theta, target, *inputs, *held) -> gradients `[K, P]` and reports, of K blocks at once."""
+
+        def one(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            inputs, held = _apart(rest, names)
+            gradient, reports = self._gradient(theta, inputs, target, record, held)
+            return gradient, *reports
+
+        def together(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            mapped = [0] * (len(rest) - len(names)) + [None] * len(names)
+            return vmap(one, (0 if own else None, 0, *mapped))(theta, target, *rest)
+
+        return together
+
+    def _gradient(
+        self, theta: Tensor, inputs: tuple[Tensor, ...], target: Tensor, record: bool, held: Mapping[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        function = grad_and_value(lambda t: self._report(t, inputs, target, record, held), has_aux=True)
+        gradient, (_, reports) = function(theta)
+        return gradient, reports
+
+    def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
+        """The same by compiled code; None where the module cannot be compiled."""
+        names, held = self._held()
+        if len(batch) == 1:  # one code for shared and own parameters
+            theta = theta.reshape(-1)
+        together = self._together(theta.ndim == 2, names)
+
+        def function(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            if len(target) > 1:
+                gradient, *reports = together(theta, target, *rest)
+                return gradient, gradient.double().square().sum(1), *reports
+            inputs, state = _apart(rest, names)
+            images = tuple(_channels_last(x[0]) for x in inputs)
+            one, found = self._gradient(theta, images, target[0], True, state)
+            return tuple(t[None] for t in (one, one.double().square().sum(), *found))
+
+        modes = tuple(module.training for module in self.module.modules())
+        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)
+        arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
+        found = compiler.call(key, function, *arguments, *held)
+        return None if found is None else BlockGradients(*found)
+
+    def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
+        """What the module holds besides the parameters of the space: names, and the tensors as they are."""
+        trained = set(self.space.names)
+        state = [*self.module.named_parameters(), *self.module.named_buffers()]
+        named = {name: tensor.detach() for name, tensor in state if name not in trained}
+        return tuple(named), list(named.values())
 
     def value(self, theta: Tensor, batch: Batch, k: int) -> Tensor:
         """The mean loss of block k of a batch at `theta [P]`: a scalar, differentiable to any order."""
@@ -138,24 +215,47 @@ class BlockLoss:
         finally:
             self.norm.any_order = False
 
-    def _differentiate_one(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, ...]:
-        theta = theta.detach().requires_grad_()
-        loss, reports = self._keyed(theta, batch, k, record)
-        return torch.autograd.grad(loss, theta)[0], *reports
+    def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
+        """The gradient and reports of the one block of a batch."""
+        theta = theta.reshape(-1).detach().requires_grad_()
+        loss, reports = self._keyed(theta, batch, 0, record)
+        return tuple(t[None] for t in (torch.autograd.grad(loss, theta)[0], *reports))
 
     def _keyed(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        inputs = tuple(x[k] for x in batch.inputs)
+        inputs = tuple(_channels_last(x[k]) for x in batch.inputs)
         with keyed.torch_generators(self.seed, "module", self.step, batch.first + k, theta.device):
             return self._report(theta, inputs, batch.target[k], record)
 
     def _report(
-        self, theta: Tensor, inputs: tuple[Tensor, ...], target: Tensor, record: bool
+        self,
+        theta: Tensor,
+        inputs: tuple[Tensor, ...],
+        target: Tensor,
+        record: bool,
+        held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics)."""
+        """Mean loss of one block, and (summed loss, hits, statistics); `held` is what the module holds otherwise."""
         if record:
             self.norm.start()
-        output = functional_call(self.module, self.space.split(theta), inputs)
+        state = self.space.split(theta)
+        state |= dict(held)
+        with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
+            output = functional_call(self.module, state, inputs)
+        if self.autocast is not None:
+            output = output.to(theta.dtype)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
         hits = count_hits(output.detach(), target)
         return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
+
+
+def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Inputs, and by its name what the module holds otherwise, from one tuple."""
+    count = len(rest) - len(names)
+    return rest[:count], dict(zip(names, rest[count:], strict=True))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Images `[n, C, H, W]` with their channels side by side in memory, as convolutions on CPUs want them."""
+    images = x.ndim == 4 and x.is_floating_point() and x.device.type == "cpu"
+    return x.contiguous(memory_format=torch.channels_last) if images else x

@@ -92,7 +92,7 @@ class GradientPenalty(Objective):
             passes += 1.0
 
         def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor, list[Tensor]]:
-            return self._correction(theta, batch, found.gradient, full)
+            return self._correction(theta, batch, found, full)
 
         return self.risk.sweep(correction, passes)
 
@@ -126,31 +126,39 @@ class GradientPenalty(Objective):
         self.risk.accept(evaluation)
 
     def _correction(
-        self, theta: Tensor, batch: Batch, g: Tensor, full: Tensor | None
+        self, theta: Tensor, batch: Batch, found: BlockGradients, full: Tensor | None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """What the penalty adds to the gradients `g [K, P]`, its values, float64 `[K]`, and the probes' statistics."""
-        v = self.strength * g
-        square = self.strength * square_norms(g)
-        if full is not None:
-            v += self.full_strength * full
+        """The blocks' gradients with the penalty's, its values, float64 `[K]`, and the probes' statistics."""
+        square = self.strength * found.square
+        if full is None:  # the probes go along g itself, which needs no vector v
+            v, factor, length = found.gradient, self.strength, found.square.sqrt()
+        else:
+            v, factor = torch.add(self.full_strength * full, found.gradient, alpha=self.strength), 1.0
+            length = square_norms(v).sqrt()
             square = square + self.full_strength * square_norms(full)
-        exact = self.method == "exact"
-        product, probes = (self._exact_product(theta, batch, v), []) if exact else self._probe(theta, batch, g, v)
-        reported = VALUE_CONSTANT * (2 if self.published else 1)
-        return product.mul_(2 * VALUE_CONSTANT * self.lr), reported * self.lr * square, probes
-
-    def _probe(self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """`H v` by finite differences, and the statistics that the probes leave, where they do."""
-        norm = square_norms(v)[:, None].sqrt()
+        value = VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
+        scale = 2 * VALUE_CONSTANT * self.lr * factor
+        if self.method == "exact":
+            return self._exact_product(theta, batch, v).mul_(scale).add_(found.gradient), value, []
         # finite, so that v = 0 gives no step and no product
-        h = (self.eps / norm).clamp(max=torch.finfo(theta.dtype).max).to(theta.dtype)
+        h = (self.eps / length)[:, None].clamp(max=torch.finfo(theta.dtype).max)
+        corrected, statistics = self._probed(theta, batch, found.gradient, v, h, scale)
+        return corrected, value, statistics
+
+    def _probed(
+        self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor, h: Tensor, scale: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`g + scale H v` by finite differences of length h `[K, 1]`, and the statistics that the probes leave."""
         differentiate = self.risk.block_loss.differentiate
-        ahead = differentiate(torch.addcmul(theta, h, v), batch, self.published)
+        step = h.to(theta.dtype)
+        ahead = differentiate(torch.addcmul(theta, step, v), batch, self.published)
         if self.method == "forward":
-            return ahead.gradient.sub_(g).div_(h), [ahead.statistics] if self.published else []
-        behind = differentiate(torch.addcmul(theta, h, v, value=-1), batch, self.published)
+            # g + (scale / h) (ahead - g)
+            return torch.lerp(g, ahead.gradient, (scale / h).to(g.dtype)), [ahead.statistics] if self.published else []
+        behind = differentiate(torch.addcmul(theta, step, v, value=-1), batch, self.published)
         statistics = [ahead.statistics, behind.statistics] if self.published else []
-        return ahead.gradient.sub_(behind.gradient).div_(2 * h), statistics
+        difference = ahead.gradient.sub_(behind.gradient)
+        return torch.addcmul(g, difference, (scale / (2 * h)).to(g.dtype)), statistics
 
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
         products = []

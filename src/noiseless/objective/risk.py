@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_size
+from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
 from noiseless.objective.losses import PerExampleLoss
@@ -24,7 +25,7 @@ from noiseless.objective.space import parameter_space
 from noiseless.objective.workers import Alone, Workers
 
 Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor, list[Tensor]]]
-"""(theta `[P]`, batch, its block gradients) -> (what to add to them `[K, P]`, penalty of each block, float64 `[K]`,
+"""(theta `[P]`, batch, its block gradients) -> (the corrected gradients `[K, P]`, penalty of each block, float64 `[K]`,
 batch-norm statistics of further visits, each `[K, G, S]`)"""
 
 
@@ -53,6 +54,11 @@ class EmpiricalRisk(Objective):
     """examples that batch norm normalises together; divides the block; None: the block"""
     chunk: int = 1
     """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
+    autocast: torch.dtype | None = None
+    """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
+    and sums keep theirs. None: no autocast"""
+    compiler: Compiler | None = None
+    """makes machine code for whole chunks: speed only, but for last bits. None: computed without"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     visits: int = 1
@@ -91,7 +97,11 @@ class EmpiricalRisk(Objective):
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        self.block_loss = BlockLoss(self.module, self.loss, self.space, self.norm, self.seed, self.step)
+        whole_blocks = max(1, self.blocks.count // self.blocks.size)
+        self.block_loss = BlockLoss(
+            self.module, self.loss, self.space, self.norm, self.seed, self.step,
+            self.autocast, self.compiler, (1 if self.autocast else min(self.chunk, whole_blocks), self.blocks.size),
+        )  # fmt: skip
 
     @property
     def exact(self) -> bool:
@@ -106,7 +116,7 @@ class EmpiricalRisk(Objective):
         """One sweep over the blocks, in their order.
 
         Args:
-            correction: gives what to add to each block's gradient, and the block's penalty.
+            correction: gives each block's gradient corrected, and the block's penalty.
             passes: what a sweep over the whole data set costs with that correction.
 
         Returns:
@@ -119,10 +129,9 @@ class EmpiricalRisk(Objective):
         def report(batch: Batch, partial: Partial) -> Tensor:
             found = self.block_loss.differentiate(theta, batch, record=True)
             corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
-            norms = square_norms(found.gradient)
             if correction is not None:
-                term, penalty, further = correction(theta, batch, found)
-                corrected, visits = term.add_(corrected), [*visits, *further]
+                corrected, penalty, further = correction(theta, batch, found)
+                visits += further
             if self.block_clip is not None:
                 corrected = _clip(corrected, self.block_clip)
             first = batch.first - self.first
@@ -130,7 +139,7 @@ class EmpiricalRisk(Objective):
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, norms)).cpu()
+            scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
 

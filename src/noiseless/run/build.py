@@ -12,8 +12,10 @@ from torch import nn
 from noiseless import models
 from noiseless.data import Images, ImageSet, home, load
 from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
+from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
+from noiseless.run import speed
 from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, check
 from noiseless.run.directory import RunDirectory
@@ -24,6 +26,7 @@ from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.snapshot import Snapshots
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
+from noiseless.run.work import work
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Experiment:
     """the chain; None where nothing is changed"""
     data_sha256: str
     workers: Workers
+    compiler: Compiler | None
+    """None: nothing is compiled"""
+    note: str | None
+    """what a user should know of how it is computed"""
 
 
 def build(config: Config, workers: Workers | None = None, place: Path | None = None) -> Experiment:
@@ -63,6 +70,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
+    speed.keep_memory()
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     data_dir = home(config.settings.data_dir)
@@ -72,13 +80,17 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     if recipe.init is not None:
         load_parameters(model, Path(recipe.init))
     train, test = make_images(recipe, dataset, device)
+    asked, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
+    compiled, note = speed.compiling(config.settings.compile, asked, device.type)
     settings = replace(
         config.settings,
         data_dir=str(data_dir),
         threads=threads,
-        chunk=config.settings.chunk or _chunk(recipe.block, sum(p.numel() for p in model.parameters())),
+        chunk=config.settings.chunk or speed.chunk(recipe.block, asked.parameters, pixels),
+        compile="on" if compiled else "off",
         evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
     )
+    compiler = Compiler() if compiled else None
     schedule = make_schedule(recipe)
     workers = workers or Alone()
     if place is not None:
@@ -93,6 +105,8 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         block=recipe.block,
         norm_block=recipe.norm_block,
         chunk=settings.chunk or 1,
+        autocast=torch.bfloat16 if recipe.autocast == "bfloat16" else None,
+        compiler=compiler,
         statistics=recipe.statistics,
         block_clip=recipe.block_clip,
         whole=len(train),
@@ -105,7 +119,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
         Config(recipe, settings), model, risk.space, train, test, regime, schedule, optimizer, transform,
-        dataset.sha256(), workers,
+        dataset.sha256(), workers, compiler, note,
     )  # fmt: skip
 
 
@@ -133,11 +147,6 @@ def rebuild(directory: RunDirectory, workers: Workers | None = None, snapshots: 
     made = build(Config(recipe, settings), workers, directory.path if snapshots else None)
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
-
-
-def _chunk(block: int, parameters: int) -> int:
-    """Blocks worth 512 examples, as long as their gradients stay small: a large model fills the machine with one."""
-    return max(1, min(512 // block, 2**24 // parameters))
 
 
 def _device(name: str) -> torch.device:

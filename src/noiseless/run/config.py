@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from noiseless.run.recipe import Recipe
 
@@ -26,7 +26,9 @@ class Settings:
     threads: int | None = None
     """CPU threads; none: one for each core. The bits of a result depend on it"""
     chunk: int | None = None
-    """blocks computed at once, for speed only (it changes the last bits); none: chosen by block and model size"""
+    """blocks computed at once, for speed only (it changes the last bits); none: by size of block, image and model"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """compiled code, for speed only (it changes the last bits); auto: where the run is long enough to earn the time"""
     evaluate_every: int | None = None
     """steps between evaluations on the test images; none: ten in a run. The last step always has one"""
     checkpoint_seconds: float = 60.0

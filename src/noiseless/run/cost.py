@@ -1,4 +1,4 @@
-"""What a run will cost: passes, known in advance, and seconds, from a short measurement of its own objective."""
+"""What a run will cost in seconds, from a short measurement of its own objective."""
 
 from __future__ import annotations
 
@@ -9,32 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from noiseless.objective import EmpiricalRisk, Objective
-from noiseless.objective.penalty import PASSES
 from noiseless.run.build import Experiment
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.recipe import Recipe
 
 SECONDS = 0.5
 """of measuring, at least, unless one part takes longer"""
-
-
-def passes_a_step(recipe: Recipe) -> float:
-    """What a step costs, in gradient evaluations over the whole training set.
-
-    A penalty with forward differences doubles a sweep, a full strength and SAM add sweeps, each fixed copy and each
-    draw of max-up is a set of its own. What a line search will spend is not known; its first evaluation is counted.
-
-    Args:
-        recipe: resolved or not.
-
-    Returns:
-        Passes.
-    """
-    sweep = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
-    sweep += recipe.full_penalty > 0
-    sweep *= 2 if recipe.sam else 1
-    copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
-    return sweep * copies * recipe.max_up
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from noiseless.run.config import Config, Settings
-from noiseless.run.cost import Measured, alike, measure, passes_a_step, seconds
+from noiseless.run.cost import Measured, alike, measure, seconds
 from noiseless.run.directory import RunDirectory
 from noiseless.run.recipe import Recipe
+from noiseless.run.work import passes_a_step
 
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
 """fields that a plan may leave open, and the config of a run does not"""

@@ -47,6 +47,8 @@ class Recipe:
     """pixel standard deviation a channel in units of 255; none: of the training images"""
     dtype: Literal["float32", "float64"] = "float32"
     """of parameters, activations and gradients"""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """convolutions and matrix products in bfloat16 while training; parameters, gradients and sums stay as they are"""
 
     # the sequence of objectives
     regime: Literal["full-batch", "stochastic", "switch"] = "full-batch"

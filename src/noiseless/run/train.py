@@ -78,6 +78,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     progress = progress or Progress()
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
     experiment.model.train()
+    if experiment.compiler is not None:
+        experiment.compiler.tell = progress.on_message
     step, carried = _restore(experiment, directory, progress.on_message)
     saved = time.monotonic()
     with Record(directory, workers.rank == 0, step) as record:
