@@ -4,6 +4,7 @@ from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.models import models
+from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
@@ -14,6 +15,7 @@ __all__ = [
     "export",
     "import_checkpoint",
     "models",
+    "plan",
     "recipes",
     "report",
     "reproduce",

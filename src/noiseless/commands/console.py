@@ -14,3 +14,12 @@ def tell_error(text: str) -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     errors.print("error:", style="bold red", end=" ")
     errors.print(text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, as a reader takes them in."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"

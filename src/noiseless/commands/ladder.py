@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.table import Table
 
-from noiseless.commands.console import console
+from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
@@ -129,10 +129,10 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
         alike = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
         left = sum(not job.finished for job in alike)
         passes = f"{recipe.steps * alike[0].passes:g}"
-        took = _duration(costs[recipe]) if recipe in costs else "-"
+        took = duration(costs[recipe]) if recipe in costs else "-"
         made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
-    whole = _duration(ladder.estimate(jobs, costs, at_once))
+    whole = duration(ladder.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
     to_go = f"{ladder.passes_left(jobs):g} passes"
     console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
@@ -169,12 +169,6 @@ def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool,
     except KeyboardInterrupt:
         return True, failed
     return False, failed
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from noiseless.objective import EmpiricalRisk, Objective
+from noiseless.objective import EmpiricalRisk, Objective, parameter_space
+from noiseless.optim import line_search
 from noiseless.run.build import Experiment
+from noiseless.run.config import Settings
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.recipe import Recipe
+from noiseless.run.updates import make_optimizer, make_transform
 
 SECONDS = 0.5
 """of measuring, at least, unless one part takes longer"""
+MOST = 20
+"""times that a part is asked"""
+CHUNKS = 4
+"""of the longer one of two sweeps, whose difference tells what a chunk takes"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class Measured:
     """seconds of a step"""
     evaluation: float
     """seconds of an evaluation on the test images"""
+    fixed: float = 0.0
+    """seconds of the step that do not belong to a block: the sum's value, the update"""
 
 
 def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
@@ -39,8 +50,12 @@ def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
     """
     recipe, settings = experiment.config.recipe, experiment.config.settings
     measured = measured or measure(experiment)
-    evaluations = -(-recipe.steps // (settings.evaluate_every or recipe.steps))
-    return recipe.steps * measured.step + evaluations * measured.evaluation
+    return recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+
+
+def evaluations(recipe: Recipe, settings: Settings) -> int:
+    """How often a run evaluates; where the settings leave it open, ten times."""
+    return -(-recipe.steps // (settings.evaluate_every or max(1, recipe.steps // 10)))
 
 
 def alike(recipe: Recipe) -> Recipe:
@@ -52,8 +67,10 @@ def alike(recipe: Recipe) -> Recipe:
 def measure(experiment: Experiment) -> Measured:
     """Times a step and an evaluation, in about a second.
 
-    The objective of step 0 is asked on its first chunk of blocks, again and again, and so is the evaluation on test
-    images; both are scaled to the whole. Nothing of the experiment is changed.
+    The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
+    what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
+    and so are the evaluation on test images and the update of a copy; all is scaled to the whole. Nothing of the
+    experiment is changed.
 
     Args:
         experiment: built for this machine.
@@ -63,16 +80,45 @@ def measure(experiment: Experiment) -> Measured:
     """
     recipe, settings = experiment.config.recipe, experiment.config.settings
     objective = next(iter(experiment.regime.objectives(0)))
-    examples = len(experiment.train) * max(1, recipe.copies if recipe.regime == "full-batch" else 1) * recipe.max_up
-    count = min(recipe.block * (settings.chunk or 1), examples)
-    if recipe.regime == "stochastic":
-        count = min(recipe.block, examples)
-    part = _first(objective, count)
+    copies = recipe.copies if recipe.regime == "full-batch" else 1
+    examples = len(experiment.train) * max(1, copies) * recipe.max_up
+    stochastic = recipe.regime == "stochastic"
+    one = min(recipe.block * (1 if stochastic else settings.chunk or 1), examples)
+    few = one if stochastic else min(CHUNKS * one, examples // one * one)
     experiment.model.train()
-    step = _median(part.evaluate) * examples / count
-    few = replace(experiment.test, images=experiment.test.images[:BATCH], labels=experiment.test.labels[:BATCH])
-    evaluation = _median(lambda: score(experiment.model, few)) * len(experiment.test) / len(few)
-    return Measured(step, evaluation)
+    part = _first(objective, one)
+    (alone,) = _medians(part.evaluate)
+    sweep, a_chunk = 0.0, alone
+    if few > one and alone < SECONDS:
+        alone, together = _medians(part.evaluate, _first(objective, few).evaluate)
+        a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
+        sweep = alone - a_chunk
+    updates = -(-examples // one) if stochastic else 1
+    fixed = updates * (_update(experiment) + (0 if stochastic else sweep))
+    images = experiment.test.images[:BATCH]
+    tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
+    (evaluation,) = _medians(lambda: score(experiment.model, tested, recipe.test_flips))
+    return Measured(fixed + a_chunk * examples / one, evaluation * len(experiment.test) / len(tested), fixed)
+
+
+def _update(experiment: Experiment) -> float:
+    """Seconds in which a copy of the model is moved by a gradient of its own size."""
+    model = copy.deepcopy(experiment.model)
+    space = parameter_space(model)
+    optimizer = make_optimizer(experiment.config.recipe, model)
+    if line_search(optimizer):  # its time is that of the sweeps that it asks for
+        return 0.0
+    transform = make_transform(experiment.config.recipe, space, experiment.schedule)
+    state = transform.init(space.theta) if transform else {}
+    gradient = space.theta.detach().clone()
+
+    def closure() -> Tensor:
+        changed = transform.update(gradient, state, space.theta, 0)[0] if transform else gradient
+        space.set_gradient(changed)
+        return torch.zeros(())
+
+    (found,) = _medians(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
+    return found
 
 
 def _first(objective: Objective, count: int) -> Objective:
@@ -87,11 +133,14 @@ def _first(objective: Objective, count: int) -> Objective:
     raise TypeError(f"{type(objective).__name__} wraps no risk")
 
 
-def _median(ask: Callable[[], object]) -> float:
-    ask()  # the first one also allocates
-    found: list[float] = []
-    while sum(found) < SECONDS and len(found) < 20:
-        began = time.perf_counter()
-        ask()
-        found.append(time.perf_counter() - began)
-    return sorted(found)[len(found) // 2]
+def _medians(*asks: Callable[[], object], least: float = SECONDS) -> list[float]:
+    """Median seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
+    for ask in asks:
+        ask()  # the first one also allocates
+    found: list[list[float]] = [[] for _ in asks]
+    while sum(map(sum, found)) < least * len(asks) and len(found[0]) < MOST:
+        for ask, seconds in zip(asks, found, strict=True):
+            began = time.perf_counter()
+            ask()
+            seconds.append(time.perf_counter() - began)
+    return [sorted(each)[len(each) // 2] for each in found]
