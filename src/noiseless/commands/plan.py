@@ -197,6 +197,8 @@ def _tell(config: Config, told: Told) -> None:
         if spent:
             table.add_row(f"  {SECONDS[name]}", f"{spent:.3g} s")
     table.add_row(f"{made.evaluations} evaluations", duration(made.evaluations * made.evaluation))
+    if made.checkpoint:
+        table.add_row(f"{made.checkpoints} checkpoints", duration(made.checkpoints * made.checkpoint))
     table.add_row("time to finish", duration(made.time))
     console.print(table)
     limit = made.seconds.limit

@@ -6,6 +6,8 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from noiseless.objective import EmpiricalRisk, Objective, parameter_space
 from noiseless.optim import line_search
 from noiseless.run.build import Experiment
+from noiseless.run.checkpoint import save
 from noiseless.run.config import Settings
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.recipe import Recipe
@@ -35,7 +38,9 @@ class Measured:
     evaluation: float
     """seconds of an evaluation on the test images"""
     fixed: float = 0.0
-    """seconds of the step that do not belong to a block: the sum's value, the update"""
+    """seconds of the step that do not belong to a block: the objectives, the sum's value, the update"""
+    checkpoint: float = 0.0
+    """seconds of writing a checkpoint"""
 
 
 def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
@@ -50,12 +55,19 @@ def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
     """
     recipe, settings = experiment.config.recipe, experiment.config.settings
     measured = measured or measure(experiment)
-    return recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+    found = recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+    return found + checkpoints(recipe, settings, found) * measured.checkpoint
 
 
 def evaluations(recipe: Recipe, settings: Settings) -> int:
     """How often a run evaluates; where the settings leave it open, ten times."""
     return -(-recipe.steps // (settings.evaluate_every or max(1, recipe.steps // 10)))
+
+
+def checkpoints(recipe: Recipe, settings: Settings, seconds: float) -> int:
+    """How many a run of so many seconds writes: before the first step, after the last, and from time to time."""
+    between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.steps
+    return min(2 + between, recipe.steps + 1)
 
 
 def alike(recipe: Recipe) -> Recipe:
@@ -94,20 +106,31 @@ def measure(experiment: Experiment) -> Measured:
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
         sweep = alone - a_chunk
     updates = -(-examples // one) if stochastic else 1
-    fixed = updates * (_update(experiment) + (0 if stochastic else sweep))
+    update, checkpoint = _update(experiment)
+    fixed = _objectives(experiment, updates) + updates * update + (0 if stochastic else sweep)
     images = experiment.test.images[:BATCH]
     tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
     (evaluation,) = _medians(lambda: score(experiment.model, tested, recipe.test_flips))
-    return Measured(fixed + a_chunk * examples / one, evaluation * len(experiment.test) / len(tested), fixed)
+    evaluation *= len(experiment.test) / len(tested)
+    return Measured(fixed + a_chunk * examples / one, evaluation, fixed, checkpoint)
 
 
-def _update(experiment: Experiment) -> float:
-    """Seconds in which a copy of the model is moved by a gradient of its own size."""
+def _objectives(experiment: Experiment, updates: int) -> float:
+    """Seconds in which a step's objectives are made: the first with the order of the examples, then the others."""
+    found = []
+    objectives = iter(experiment.regime.objectives(0))
+    for _ in range(min(updates, MOST)):
+        began = time.perf_counter()
+        next(objectives)
+        found.append(time.perf_counter() - began)
+    return found[0] + (updates - 1) * sorted(found)[len(found) // 2]
+
+
+def _update(experiment: Experiment) -> tuple[float, float]:
+    """Seconds in which a copy of the model is moved by a gradient of its own size, and those of a checkpoint of it."""
     model = copy.deepcopy(experiment.model)
     space = parameter_space(model)
     optimizer = make_optimizer(experiment.config.recipe, model)
-    if line_search(optimizer):  # its time is that of the sweeps that it asks for
-        return 0.0
     transform = make_transform(experiment.config.recipe, space, experiment.schedule)
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
@@ -117,8 +140,14 @@ def _update(experiment: Experiment) -> float:
         space.set_gradient(changed)
         return torch.zeros(())
 
-    (found,) = _medians(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
-    return found
+    update = 0.0  # of a line search, it is that of the sweeps that it asks for
+    if not line_search(optimizer):
+        (update,) = _medians(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
+    whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}
+    with TemporaryDirectory(prefix="noiseless-") as place:
+        began = time.perf_counter()
+        save(Path(place), 0, whole, 1)
+        return update, time.perf_counter() - began
 
 
 def _first(objective: Objective, count: int) -> Objective:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from noiseless.run import speed
 from noiseless.run.config import Settings
-from noiseless.run.cost import Measured, evaluations
+from noiseless.run.cost import Measured, checkpoints, evaluations
 from noiseless.run.recipe import Recipe
 from noiseless.run.share import BIN, BINS, Memory, Share, memory, message, share
 from noiseless.run.sizes import Sizes
@@ -88,11 +88,15 @@ class Plan:
     evaluation: float
     """seconds of an evaluation on the test images, by one worker"""
     evaluations: int
+    checkpoint: float
+    """seconds of writing one; 0 where it was not measured"""
+    checkpoints: int
 
     @property
     def time(self) -> float:
-        """Seconds from the first step to the last, evaluations included."""
-        return self.steps * self.seconds.step + self.evaluations * self.evaluation
+        """Seconds from the first step to the last, evaluations and checkpoints included."""
+        written = self.checkpoints * self.checkpoint
+        return self.steps * self.seconds.step + self.evaluations * self.evaluation + written
 
     @property
     def busy(self) -> int:
@@ -116,7 +120,8 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
     example costs c gradient evaluations of F FLOPs and saves a bytes. Then compute is `c n F` over its FLOP/s; traffic
     `5 c n a` and the sum, in r sweeps, `r b (48 P + 2 e P)` over its memory bandwidth (three bins of float64 read and
     written, the block's gradient of e bytes a number read twice); and a ring sends `2 (W - 1) / W` times the `message`
-    of each sweep over the link. Latencies, the update and augmentation are not counted.
+    of each sweep over the link. Latencies, updates, augmentation and
+    checkpoints are not counted.
 
     Args:
         recipe: resolved or not.
@@ -169,10 +174,18 @@ def by_measurement(
         rest = measured.fixed * max(1.0, workers / room)  # which all workers do
         return Seconds(compute=sweeps * crowd, all_reduce=wire / LOOPBACK, rest=rest)
 
-    return _plan(recipe, settings, sizes, workers, seconds, measured.evaluation)
+    return _plan(recipe, settings, sizes, workers, seconds, measured.evaluation, measured.checkpoint)
 
 
-def _plan(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, seconds: _Clock, evaluation: float) -> Plan:
+def _plan(
+    recipe: Recipe,
+    settings: Settings,
+    sizes: Sizes,
+    workers: int,
+    seconds: _Clock,
+    evaluation: float,
+    checkpoint: float = 0.0,
+) -> Plan:
     chunk = settings.chunk or speed.chunk(
         recipe.block, sizes.work.parameters, sizes.data.shape[1] * sizes.data.shape[2]
     )
@@ -185,6 +198,8 @@ def _plan(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, second
     spent = [seconds(*each) for each in zip(parts, shares, wires, strict=True)]
     weights = [part.steps / recipe.steps for part in parts]
     passes = sum(part.steps * passes_a_step(part) for part in parts)
+    in_step = Seconds(**{name: _mean(weights, [getattr(each, name) for each in spent]) for name in asdict(spent[0])})
+    asked = evaluations(recipe, settings)
     return Plan(
         steps=recipe.steps,
         workers=workers,
@@ -195,12 +210,12 @@ def _plan(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, second
         parameters=sizes.work.parameters,
         memory=memory(parts[-1], sizes, shares[-1], chunk),
         wire=_mean(weights, wires),
-        seconds=Seconds(**{
-            name: _mean(weights, [getattr(each, name) for each in spent]) for name in asdict(spent[0])
-        }),
+        seconds=in_step,
         evaluation=evaluation,
-        evaluations=evaluations(recipe, settings),
-    )  # fmt: skip
+        evaluations=asked,
+        checkpoint=checkpoint,
+        checkpoints=checkpoints(recipe, settings, recipe.steps * in_step.step + asked * evaluation),
+    )
 
 
 def _parts(recipe: Recipe) -> list[Recipe]:
