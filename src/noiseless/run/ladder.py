@@ -14,6 +14,7 @@ from noiseless.run.config import Config, Settings
 from noiseless.run.cost import Measured, alike, measure, seconds
 from noiseless.run.directory import RunDirectory
 from noiseless.run.recipe import Recipe
+from noiseless.run.speed import keep_memory
 from noiseless.run.work import passes_a_step
 
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
@@ -161,6 +162,7 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
         if (job.path / "config.json").exists():
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
     waiting = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished)
+    keep_memory()  # as the runs' processes will
     settings = Settings(threads=1, data_dir=data_dir)
     costs: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}

@@ -1,0 +1,130 @@
+"""Sweeps of ResNet-18 on 32x32 images beside a plain PyTorch loop: speed, share of peak, overhead, memory, workers.
+
+Run it alone on the machine: .venv/bin/python benchmarks/sweeps.py [--threads 2] [--rounds 5] [--compile on|off]
+Both sides take turns in processes of their own; figures are medians over the rounds, with the smallest and largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from noiseless.run.bench import Case, Side, facts, ours, peaks, plain
+from noiseless.run.config import Config, Settings
+from noiseless.run.recipes import row
+
+IMAGES = 128
+"""of a sweep: one block of 128, or four of 32"""
+STEPS = 5
+"""of the runs by workers; the first is not counted"""
+
+
+def main() -> None:
+    """Prints Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", choices=("on", "off"), default="on")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        data = _random_images(Path(place))
+        peak = peaks(asked.threads)
+        print(f"fastest kernels: float32 {peak['none'] / 1e9:.0f}, bfloat16 {peak['bfloat16'] / 1e9:.0f} GFLOP/s\n")
+        print("| sweep | images/s | plain float32 loop | ratio | GFLOP/s | of the fastest kernel |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        framed, memory = {}, {}
+        for block in (128, 32):
+            recipe = replace(row("fb-regularized", "paper"), data=data, block=block)
+            config = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
+            flops, _ = facts(config)
+            framed[block], memory[block] = _compare(config, asked.rounds, flops, peak)
+        for block in (128, 32):
+            print(f"\nblock {block}: {_spread(framed[block])} % of a penalised step outside forward and backward;")
+            print(f"peak memory of a penalised sweep {memory[block]:.2f} of the plain loop's")
+        shared, alone = _workers(data, asked.compile, 2, 1), _workers(data, asked.compile, 1, 2)
+        rates = [a / b for a, b in zip(alone, shared, strict=True)]
+        print(f"\n2 workers x 1 thread against 1 worker x 2 threads, {STEPS - 1} steps of 512 images: {_spread(rates)}")
+
+
+def _compare(config: Config, rounds: int, flops: float, peak: dict[str, float]) -> tuple[list[float], float]:
+    """Prints the rows of a block size; gives percentages outside forward and backward, and the ratio of memory."""
+    cases = [Case(penalised, autocast) for penalised in (False, True) for autocast in ("none", "bfloat16")]
+    found = {case: [] for case in cases}
+    whole = Case(True, "none", whole=True)
+    framed = []
+    with Side(ours, config, IMAGES) as mine, Side(plain, config, IMAGES) as theirs:
+        for case in (*cases, whole):
+            mine.turn(case)
+        for penalised in (False, True):
+            theirs.turn(Case(penalised, "none"))
+        for _ in range(rounds):
+            beside = {penalised: theirs.turn(Case(penalised, "none")) for penalised in (False, True)}
+            for case in cases:
+                found[case].append((mine.turn(case).seconds, beside[case.penalised].seconds))
+            step = mine.turn(whole)
+            framed.append(100 * step.framed / step.seconds)
+        memory = mine.peak(Case(True, "none")) / theirs.peak(Case(True, "none"))
+    for case, pairs in found.items():
+        rate = IMAGES / median(mine for mine, _ in pairs)
+        speed = rate * flops * (2 if case.penalised else 1)
+        name = f"{'penalised' if case.penalised else 'risk'}, block {config.recipe.block}, {_precision(case)}"
+        other = IMAGES / median(theirs for _, theirs in pairs)
+        ratio = _spread([theirs / mine for mine, theirs in pairs])
+        share = 100 * speed / peak[case.autocast]
+        print(f"| {name} | {rate:.1f} | {other:.1f} | {ratio} | {speed / 1e9:.0f} | {share:.0f} % |", flush=True)
+    return framed, memory
+
+
+def _precision(case: Case) -> str:
+    return "float32" if case.autocast == "none" else case.autocast
+
+
+def _workers(data: str, compiled: str, workers: int, threads: int) -> list[float]:
+    """Seconds of the steps of a run."""
+    with tempfile.TemporaryDirectory() as place:
+        run = Path(place) / "run"
+        command = [
+            sys.executable,
+            "-m",
+            "noiseless",
+            "train",
+            "fb",
+            "--form",
+            "paper",
+            "--data",
+            data,
+            "--steps",
+            STEPS,
+        ]
+        command += ["--workers", workers, "--threads", threads, "--compile", compiled, "--run-dir", run]
+        subprocess.run([str(each) for each in command], check=True, capture_output=True)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [each["seconds"] for each in rows[1:]]
+
+
+def _random_images(place: Path) -> str:
+    """A set of 512 training images in a file."""
+    random = np.random.default_rng(0)
+    made: dict[str, Any] = {}
+    for part, count in (("train", 512), ("test", 32)):
+        made[f"x_{part}"] = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        made[f"y_{part}"] = np.arange(count) % 10
+    np.savez(place / "random.npz", **made)
+    return f"npz:{place / 'random.npz'}"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()
