@@ -58,7 +58,7 @@ def main() -> None:
 def _compare(config: Config, rounds: int, flops: float, peak: dict[str, float]) -> tuple[list[float], float]:
     """Prints the rows of a block size; gives percentages outside forward and backward, and the ratio of memory."""
     cases = [Case(penalised, autocast) for penalised in (False, True) for autocast in ("none", "bfloat16")]
-    found = {case: [] for case in cases}
+    found: dict[Case, list[tuple[float, float]]] = {case: [] for case in cases}
     whole = Case(True, "none", whole=True)
     framed = []
     with Side(ours, config, IMAGES) as mine, Side(plain, config, IMAGES) as theirs:
@@ -92,21 +92,10 @@ def _workers(data: str, compiled: str, workers: int, threads: int) -> list[float
     """Seconds of the steps of a run."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "noiseless",
-            "train",
-            "fb",
-            "--form",
-            "paper",
-            "--data",
-            data,
-            "--steps",
-            STEPS,
-        ]
-        command += ["--workers", workers, "--threads", threads, "--compile", compiled, "--run-dir", run]
-        subprocess.run([str(each) for each in command], check=True, capture_output=True)
+        command = ["train", "fb", "--form", "paper", "--data", data, "--steps", STEPS, "--compile", compiled]
+        command += ["--workers", workers, "--threads", threads, "--run-dir", run]
+        called = [sys.executable, "-m", "noiseless", *(str(each) for each in command)]
+        subprocess.run(called, check=True, capture_output=True)  # noqa: S603
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return [each["seconds"] for each in rows[1:]]
 
