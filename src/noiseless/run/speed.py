@@ -20,9 +20,9 @@ COMPILE_SECONDS = 0.6
 """of compiling, for each parameter tensor of the model (ResNet-18 has 62), on one core"""
 SAVED = 0.25
 """share of the time that compiled code saves, at least, where small operations follow each other"""
-RATE = 3e10
-"""FLOP/s of a small model without compiling"""
-WORTH = 3.0
+RATE = 1e11
+"""FLOP/s of a small model without compiling, on one core"""
+WORTH = 2.0
 """a run must save this many times what compiling takes"""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt(3)
