@@ -137,6 +137,7 @@ def ours(config: Config, images: int) -> Callable[[Case], Timed]:
             make_row(experiment, 0, 1.0, config.recipe.lr, [taken], 0.0)
         else:
             asked.evaluate()
+        _wait()
         seconds = time.perf_counter() - began
         return Timed(seconds, seconds - clocked.seconds)
 
@@ -156,18 +157,20 @@ def plain(config: Config, images: int) -> Callable[[Case], Timed]:
             plainloop.penalised(model, blocks, config.recipe.lr / 4 * 0.5, recipe.penalty_eps)
         else:
             plainloop.risk(model, blocks)
+        _wait()
         return Timed(time.perf_counter() - began)
 
     return sweep
 
 
-def peaks(threads: int) -> dict[str, float]:
+def peaks(threads: int, device: str = "cpu") -> dict[str, float]:
     """FLOP/s of the fastest dense kernel here, by dtype.
 
     The larger of square matrix products and of a 3x3 convolution of 128 images with 128 channels of 16x16.
 
     Args:
         threads: of torch.
+        device: where.
 
     Returns:
         The median of several, for `none` (float32) and `bfloat16`.
@@ -178,10 +181,10 @@ def peaks(threads: int) -> dict[str, float]:
     for name, dtype in (("none", torch.float32), ("bfloat16", torch.bfloat16)):
         rates = []
         for n in SIZES:
-            a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
+            a, b = (torch.randn(n, n).to(device, dtype) for _ in range(2))
             rates.append(2 * n**3 / _median(lambda a=a, b=b: a @ b))  # type: ignore[misc]
-        x = torch.randn(128, 128, 16, 16).to(dtype).contiguous(memory_format=torch.channels_last)
-        w = torch.randn(128, 128, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
+        x = torch.randn(128, 128, 16, 16).to(device, dtype).contiguous(memory_format=torch.channels_last)
+        w = torch.randn(128, 128, 3, 3).to(device, dtype).contiguous(memory_format=torch.channels_last)
         rates.append(2 * 9 * 128**3 * 16**2 / _median(lambda x=x, w=w: F.conv2d(x, w, padding=1)))  # type: ignore[misc]
         found[name] = max(rates)
     return found
@@ -211,6 +214,7 @@ class _Clocked:
     def differentiate(self, *arguments: Any, **named: Any) -> BlockGradients:
         began = time.perf_counter()
         found = self._inner.differentiate(*arguments, **named)
+        _wait()
         self.seconds += time.perf_counter() - began
         return found
 
@@ -231,7 +235,17 @@ def _serve(connection: Connection, make: Make, config: Config, images: int) -> N
             connection.send(str(error))
 
 
+def _wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def _peak(sweep: Callable[[Case], Timed], case: Case) -> float:
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        sweep(case)
+        return float(torch.cuda.max_memory_allocated())
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
         sweep(case)
@@ -243,9 +257,11 @@ def _peak(sweep: Callable[[Case], Timed], case: Case) -> float:
 
 def _median(call: Callable[[], object], rounds: int = 7) -> float:
     call()
+    _wait()
     found = []
     for _ in range(rounds):
         began = time.perf_counter()
         call()
+        _wait()
         found.append(time.perf_counter() - began)
     return median(found)
