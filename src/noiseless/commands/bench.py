@@ -78,14 +78,13 @@ def bench(arguments: list[str]) -> int:
             f"{100 * speed / peak[case.autocast]:.0f} %",
         )
     console.print(made)
-    console.print(
-        f"fastest kernels here: float32 {peak['none'] / 1e9:.0f}, bfloat16 {peak['bfloat16'] / 1e9:.0f} GFLOP/s"
-    )
+    single, half = (peak[name] / 1e9 for name in ("none", "bfloat16"))
+    console.print("plain: an eager float32 loop in PyTorch over the same blocks, with one gradient a block, or two")
+    console.print(f"peak: the fastest dense kernels here, float32 {single:.0f} and bfloat16 {half:.0f} GFLOP/s")
     outside = [100 * each.framed / each.seconds for each in whole]
     console.print(f"a penalised step over these images spends {_spread(outside)} % outside forward and backward")
-    console.print(
-        f"peak memory of the process in a penalised sweep: {memory[0]:.0f} MiB, the plain loop's {memory[1]:.0f}"
-    )
+    mebibytes, other = (f"{each:.0f} MiB" for each in memory)
+    console.print(f"peak memory of the process in a penalised sweep: {mebibytes}, the plain loop's {other}")
     first = [mine.seconds for mine, _ in found[cases[0]]]
     console.print(_limit(images * flops / median(first) / peak["none"]))
     return 0
