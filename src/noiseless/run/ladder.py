@@ -116,6 +116,8 @@ def grown(jobs: list[Job], table: Iterable[Recipe], directory: Path) -> list[Job
     for planned in table:
         found = [job for job in jobs if replace(job.recipe, name=planned.name, seed=0) == planned]
         for path, recipe in there.items():
+            if recipe.name not in (planned.name, f"{planned.name}-{recipe.model}"):
+                continue  # what a row leaves open, another may have set: fb-strong does not say whether it shuffles
             job = Job(replace(planned, name=recipe.name, seed=recipe.seed), path)
             if path == _place(directory, recipe, recipe.seed) and not job.differing():
                 found.append(job)
