@@ -88,9 +88,11 @@ class Compiler:
         try:
             graph = make_fx(function, _DECOMPOSED, tracing_mode="fake")(*arguments)
         except Exception as error:  # whatever a model's own Python raises when its tensors have no values
-            self.tell(f"the model cannot be traced into one graph, so it is not compiled ({_first_line(error)})")
-            return None
-        if _draws(graph):
+            if "randomness" not in str(error):  # which vmap refuses by itself
+                self.tell(f"the model cannot be traced into one graph, so it is not compiled ({_first_line(error)})")
+                return None
+            graph = None
+        if graph is None or _draws(graph):
             self.tell("the model draws random numbers (dropout), which compiled code would not key: it is not compiled")
             return None
         return torch._inductor.standalone_compile(
