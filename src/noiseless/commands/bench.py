@@ -33,7 +33,7 @@ def bench(arguments: list[str]) -> int:
     )
     import torch
 
-    from noiseless.run.bench import Case, Side, facts, ours, peaks, plain
+    from noiseless.run.bench import Case, Side, facts, memory, ours, peaks, plain
 
     threads = parsed.config.settings.threads or torch.get_num_threads()
     config = replace(parsed.config, settings=replace(parsed.config.settings, threads=threads))
@@ -57,7 +57,6 @@ def bench(arguments: list[str]) -> int:
             for case in cases:
                 found[case].append((mine.turn(case), beside[case.penalised]))
             whole.append(mine.turn(Case(True, "none", whole=True)))
-        memory = [side.peak(Case(True, "none")) / 2**20 for side in (mine, theirs)]
     made = Table(
         title=f"{config.recipe.model}, block {config.recipe.block}, {images} images a sweep, {threads} threads, median"
         f" of {rounds} (smallest to largest)",
@@ -83,7 +82,7 @@ def bench(arguments: list[str]) -> int:
     console.print(f"peak: the fastest dense kernels here, float32 {single:.0f} and bfloat16 {half:.0f} GFLOP/s")
     outside = [100 * each.framed / each.seconds for each in whole]
     console.print(f"a penalised step over these images spends {_spread(outside)} % outside forward and backward")
-    mebibytes, other = (f"{each:.0f} MiB" for each in memory)
+    mebibytes, other = (f"{each / 2**20:.0f} MiB" for each in memory(config, images))
     console.print(f"peak memory of the process in a penalised sweep: {mebibytes}, the plain loop's {other}")
     first = [mine.seconds for mine, _ in found[cases[0]]]
     console.print(_limit(images * flops / median(first) / peak["none"]))

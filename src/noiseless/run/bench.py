@@ -190,6 +190,16 @@ def peaks(threads: int, device: str = "cpu") -> dict[str, float]:
     return found
 
 
+def memory(config: Config, images: int) -> tuple[float, float]:
+    """The most bytes that a process had in a penalised float32 sweep, after a first one: ours, the plain loop's."""
+    case, found = Case(True, "none"), []
+    for make in (ours, plain):
+        with Side(make, config, images) as side:
+            side.turn(case)
+            found.append(side.peak(case))
+    return found[0], found[1]
+
+
 def facts(config: Config) -> tuple[float, int]:
     """FLOPs of one example's forward and backward, and the number of training images."""
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
