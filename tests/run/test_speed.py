@@ -36,9 +36,9 @@ def made_work(flops, tensors=10):
     return Work(passes=1, examples=1, gradient_flops=flops, parameters=1, tensors=tensors)
 
 
-# 10 tensors: 12 + 0.6 * 10 = 18 s of compiling, which must be saved three times. A quarter of a run's seconds is saved:
-# 4 * 54 s at 3e10 FLOP/s are 6.48e12 FLOPs.
-BREAK_EVEN = 6.48e12
+# 10 tensors: 12 + 0.6 * 10 = 18 s of compiling, which must be saved twice. A quarter of a run's seconds is saved:
+# 4 * 36 s at 1e11 FLOP/s are 1.44e13 FLOPs.
+BREAK_EVEN = 1.44e13
 
 
 @pytest.mark.parametrize(
