@@ -34,6 +34,8 @@ test: lint
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
 
-# What is timed, against what, in one run.
+# What is timed, against what, in one run. About twenty minutes, alone on the machine.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/exact_sum.py
+	$(BIN)/python benchmarks/sweeps.py
+	$(BIN)/python benchmarks/ladder.py --seeds 3

@@ -238,7 +238,7 @@ def test_the_config_of_another_version_is_told_with_what_differs(stopped, tmp_pa
     file.write_text(json.dumps(config))
     refused("evaluate", directory.path, names=(file, "recipe has warp, which is not known"))
     file.write_text(json.dumps({"recipe": {}, "settings": {}}))
-    refused("report", directory.path, names=(file, "recipe lacks additive_noise, agc, augment, block and"))
+    refused("report", directory.path, names=(file, "recipe lacks additive_noise, agc, augment, autocast and"))
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]"])

@@ -13,7 +13,7 @@ from small_runs import arrays, call, files, npz, record, refused, run, small_rec
 
 from noiseless.report import table
 from noiseless.run.directory import RunDirectory
-from noiseless.run.ladder import plan
+from noiseless.run.ladder import grown, plan
 from noiseless.run.processes import execute
 from noiseless.run.recipes import row
 
@@ -241,6 +241,15 @@ def test_the_table_grows_with_rows_and_seeds(data, tmp_path):
     assert answer.code == 0, (answer.out, answer.err)
     rows = list(csv.DictReader((tmp_path / "runs" / "table.csv").read_text().splitlines()))
     assert [each["row"] for each in rows] == ["sgd-noaug", "sgd-10x"]
+
+
+def test_rows_that_differ_in_what_the_first_leaves_open_stay_in_their_order(data, tmp_path):
+    """fb-practice is fb-strong with a shuffle, of which fb-strong says nothing."""
+    recipes = [replace(small_recipe(data, name), name=name) for name in ("fb-strong", "fb-practice")]
+    jobs = plan(recipes, 1, tmp_path)
+    execute(jobs, 1, lambda job, row: None, lambda job, why: None)
+    assert [job.recipe.name for job in grown(jobs, recipes, tmp_path)] == ["fb-strong", "fb-practice"]
+    assert [job.recipe.name for job in grown(jobs[:1], recipes, tmp_path)] == ["fb-strong", "fb-practice"]
 
 
 def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):

@@ -54,6 +54,9 @@ def _commands() -> dict[str, Command]:
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
+        "bench": Command(
+            do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop and the peak"
+        ),
         "import": Command(
             do.import_checkpoint,
             "import FILE [RECIPE] [--FLAG VALUE ...]",

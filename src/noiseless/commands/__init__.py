@@ -1,5 +1,6 @@
 """What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
 
+from noiseless.commands.bench import bench
 from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
@@ -9,6 +10,7 @@ from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
 
 __all__ = [
+    "bench",
     "data",
     "digest",
     "evaluate",

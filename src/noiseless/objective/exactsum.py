@@ -129,14 +129,23 @@ class ExactSum:
 
     def value(self) -> Tensor:
         """The sum so far, float64 `[length]`."""
-        high, middle, low = self._bins
+        result = torch.empty_like(self._bins[0])
+        size = _slice()
+        for start in range(0, len(result), size):  # temporaries of the whole length would be as large as the sum
+            part = slice(start, start + size)
+            result[part] = self._rounded(part)
+        return result
+
+    def _rounded(self, part: slice) -> Tensor:
+        high, middle, low = self._bins[:, part]
         high = high * 2.0**WIDTH
         total = high + middle
         rounded = total - high
         error = (high - (total - rounded)) + (middle - rounded)  # total + error is the exact sum of the two
         result = _scaled(total + (error + low * 2.0**-WIDTH), WIDTH * (self._top - 1))
         if self._special is not None:
-            result = torch.where(self._special == 0, result, self._special)
+            special = self._special[part]
+            result = torch.where(special == 0, result, special)
             result = torch.where(result.isnan(), torch.nan, result)  # one NaN for all
         return result
 

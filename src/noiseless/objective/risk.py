@@ -146,7 +146,7 @@ class EmpiricalRisk(Objective):
         found_hits = exact_total(hits)
         return Evaluation(
             loss=exact_total(losses) / examples,
-            gradient=(partial.vector.value() / examples).to(theta.dtype),
+            gradient=partial.vector.value().div_(examples).to(theta.dtype),
             penalty=exact_total(penalties) / examples,
             hits=None if math.isnan(found_hits) else int(found_hits),
             block_square_norms=square,

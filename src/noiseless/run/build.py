@@ -71,7 +71,6 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    speed.keep_memory()
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     data_dir = home(config.settings.data_dir)

@@ -14,6 +14,7 @@ from noiseless.run.config import Config, Settings
 from noiseless.run.cost import Measured, alike, measure, seconds
 from noiseless.run.directory import RunDirectory
 from noiseless.run.recipe import Recipe
+from noiseless.run.speed import keep_memory
 from noiseless.run.work import passes_a_step
 
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
@@ -115,6 +116,8 @@ def grown(jobs: list[Job], table: Iterable[Recipe], directory: Path) -> list[Job
     for planned in table:
         found = [job for job in jobs if replace(job.recipe, name=planned.name, seed=0) == planned]
         for path, recipe in there.items():
+            if recipe.name not in (planned.name, f"{planned.name}-{recipe.model}"):
+                continue  # what a row leaves open, another may have set: fb-strong does not say whether it shuffles
             job = Job(replace(planned, name=recipe.name, seed=recipe.seed), path)
             if path == _place(directory, recipe, recipe.seed) and not job.differing():
                 found.append(job)
@@ -161,6 +164,7 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
         if (job.path / "config.json").exists():
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
     waiting = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished)
+    keep_memory()  # as the runs' processes will
     settings = Settings(threads=1, data_dir=data_dir)
     costs: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}

@@ -24,6 +24,7 @@ from noiseless.run.config import Config, Settings
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
+from noiseless.run.speed import keep_memory
 
 Told = Callable[[Job, Row], None]
 Ended = Callable[[Job, str | None], None]
@@ -103,6 +104,7 @@ def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
     global _rows, _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    keep_memory()
     _rows, _stop = rows, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -11,6 +11,7 @@ from noiseless.objective.workers import Workers
 from noiseless.run.build import Experiment, build, rebuild
 from noiseless.run.config import Config
 from noiseless.run.directory import RunDirectory, environment
+from noiseless.run.speed import keep_memory
 from noiseless.run.team import refuse_disagreement, restarted
 
 
@@ -36,6 +37,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
     Yields:
         The session; the directory is held until the block ends.
     """
+    keep_memory()
     path = Path(workers.exchange(str(path.resolve()))[0])
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))), workers, path)
     refuse_disagreement(workers, experiment)
@@ -68,6 +70,7 @@ def existing(path: Path, workers: Workers, wanted: Config | None = None) -> Iter
     directory = RunDirectory.open(path)
     if wanted is not None and directory.config().recipe != wanted.recipe:
         raise ValueError(f"{path} holds a run made by another config: choose another --run-dir")
+    keep_memory()
     experiment = rebuild(directory, workers)
     refuse_disagreement(workers, experiment)
     with _first(workers, directory.locked):

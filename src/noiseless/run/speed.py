@@ -16,13 +16,15 @@ TOGETHER = 2**15
 GRADIENTS = 2**24
 """numbers in its gradients: beyond them, one block fills the machine"""
 
+START_SECONDS = 12.0
+"""of torch's compiler itself: to be loaded, and to try out g++ and processor"""
 COMPILE_SECONDS = 0.6
 """of compiling, for each parameter tensor of the model (ResNet-18 has 62), on one core"""
 SAVED = 0.25
 """share of the time that compiled code saves, at least, where small operations follow each other"""
-RATE = 3e10
-"""FLOP/s of a small model without compiling"""
-WORTH = 3.0
+RATE = 1e11
+"""FLOP/s of a small model without compiling, on one core"""
+WORTH = 2.0
 """a run must save this many times what compiling takes"""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt(3)
@@ -70,7 +72,7 @@ def compiling(asked: str, work: Work, device: str) -> tuple[bool, str | None]:
     """
     if asked == "off" or (asked == "auto" and device != "cpu"):
         return False, None
-    needed = COMPILE_SECONDS * work.tensors
+    needed = START_SECONDS + COMPILE_SECONDS * work.tensors
     if asked == "auto":
         if SAVED * work.flops / RATE < WORTH * needed:
             return False, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noiseless import keyed
 from noiseless.objective import EmpiricalRisk, Evaluation, GradientPenalty, SharpnessAware
+from noiseless.objective.base import Objective
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
@@ -91,11 +92,16 @@ def gradient(directory: RunDirectory, workers: Workers) -> Evaluation:
     step = min(_steps_done(directory), experiment.config.recipe.steps - 1)
     workers.begin(step)
     objective = next(iter(experiment.regime.objectives(step)))
-    inner = objective.objective if isinstance(objective, SharpnessAware) else objective
-    risk = inner.risk if isinstance(inner, GradientPenalty) else inner
-    assert isinstance(risk, EmpiricalRisk)
-    risk.chunk = min(risk.chunk, max(1, len(risk.blocks) // 8))
-    return objective.evaluate()
+    return _in_small_chunks(objective).evaluate()
+
+
+def _in_small_chunks(objective: Objective) -> Objective:
+    if isinstance(objective, SharpnessAware):
+        return replace(objective, objective=_in_small_chunks(objective.objective))
+    if isinstance(objective, GradientPenalty):
+        return replace(objective, risk=_in_small_chunks(objective.risk))  # type: ignore[arg-type]
+    assert isinstance(objective, EmpiricalRisk)
+    return replace(objective, chunk=min(objective.chunk, max(1, len(objective.blocks) // 8)))
 
 
 def _at_newest(directory: RunDirectory, workers: Workers) -> Experiment:

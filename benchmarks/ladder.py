@@ -1,0 +1,98 @@
+"""The digits ladder: `noiseless reproduce` beside the same rows in a plain PyTorch loop.
+
+Run it alone on the machine: .venv/bin/python benchmarks/ladder.py [--seeds 1] [--threads 2]
+The plain loop is one process, uncompiled, block after block, with its augmented images from the same function; the
+program may use the cores as it likes. Both are timed whole, with their start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from noiseless.data import Images
+from noiseless.run import plainloop
+from noiseless.run.build import Experiment, build
+from noiseless.run.config import Config, Settings
+from noiseless.run.recipes import LADDER, row
+
+
+def main() -> None:
+    """Prints seconds and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="only the plain loop, in this process")
+    asked = parser.parse_args()
+    if asked.plain:
+        for name in LADDER:
+            for seed in range(asked.seeds):
+                _train(name, seed, asked.threads)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        runs = ["-m", "noiseless", "reproduce", "--seeds", str(asked.seeds), "--run-dir", f"{place}/runs"]
+        ours = _seconds(runs)
+    plain = _seconds([__file__, "--plain", "--seeds", str(asked.seeds), "--threads", str(asked.threads)])
+    print(
+        f"noiseless reproduce --seeds {asked.seeds}: {ours:.0f} s; plain loop: {plain:.0f} s; ratio {plain / ours:.2f}"
+    )
+
+
+def _seconds(arguments: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)  # noqa: S603
+    return time.perf_counter() - began
+
+
+def _train(name: str, seed: int, threads: int) -> None:
+    """One run of the ladder, as one would write it."""
+    recipe = row(name)
+    made = build(Config(recipe, Settings(threads=threads, compile="off")))
+    model = made.model.train()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    for step in range(recipe.steps):
+        order = _order(recipe.shuffle or recipe.regime == "stochastic", len(made.train), seed, step)
+        x, y = _at(made.train, step).take(order)
+        blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+        for group in optimizer.param_groups:
+            group["lr"] = made.schedule(step)
+        for part in [[each] for each in blocks] if recipe.regime == "stochastic" else [blocks]:
+            if recipe.penalty:
+                plainloop.penalised(model, part, made.schedule(step) / 4 * recipe.penalty, recipe.penalty_eps)
+            else:
+                plainloop.risk(model, part)
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            optimizer.step()
+        if (step + 1) % max(1, recipe.steps // 10) == 0:
+            _accuracy(made)
+
+
+def _at(train: Images, step: int) -> Images:
+    return replace(train, epoch=step)
+
+
+def _order(shuffled: bool, count: int, seed: int, step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1000 * seed + step)
+    return torch.randperm(count, generator=generator) if shuffled else torch.arange(count)
+
+
+def _accuracy(made: Experiment) -> float:
+    made.model.eval()
+    x, y = made.test.take(torch.arange(len(made.test)))
+    with torch.no_grad():
+        hits = (made.model(x).argmax(1) == y).double().mean().item()
+    made.model.train()
+    return hits
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Compiled chunks against uncompiled ones: equal up to rounding, the same bits in any order, nothing baked in."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import problems
+import pytest
+import torch
+from torch import nn
+
+from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless.objective.compiled import Compiler
+from noiseless.objective.workers import Alone
+
+COUNT, BLOCK = 22, 4  # five whole blocks, and one of 2
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+"""The hundred roundings (1e-16 and 6e-8) of one path through the model, times ten. The penalty divides differences of
+gradients by a step h near 0.01, and multiplies them by lr / 4 * s = 0.0125: no larger in sum."""
+
+
+class Counting(Compiler):
+    """Counts the chunks that compiled code has computed, and keeps what it tells."""
+
+    def __init__(self):
+        self.told: list[str] = []
+        super().__init__(self.told.append)
+        self.chunks = 0
+
+    def call(self, key, function, *arguments):
+        found = super().call(key, function, *arguments)
+        self.chunks += found is not None
+        return found
+
+
+class Backwards(Alone):
+    """One worker that takes the chunks from the last to the first."""
+
+    def share(self, partial):
+        yield from reversed(list(super().share(partial)))
+
+
+def convolution():
+    """`[n, 1, 8, 8]` -> `[n, 3]`, with a frozen parameter."""
+    layers = [nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
+    module = problems.fill(nn.Sequential(*layers, nn.Linear(32, 3)))
+    module[5].bias.requires_grad_(False)
+    return module
+
+
+def risk_of(module, compiler=None, dtype=torch.float64, **settings):
+    drawn = problems.generator(5)
+    x = torch.randn(COUNT, 1, 8, 8, generator=drawn, dtype=torch.float64)
+    y = torch.randint(3, (COUNT,), generator=drawn)
+    given = {"loss": cross_entropy, "data": (x.to(dtype), y), "block": BLOCK, "norm_block": 2} | settings
+    return EmpiricalRisk(module, compiler=compiler, **given)
+
+
+def penalised(risk):
+    return GradientPenalty(risk, 0.5, lr=0.1, method="forward")
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    return Counting()
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """One module a dtype, so that each graph is compiled once in this file."""
+    return {dtype: convolution().to(dtype) for dtype in TOLERANCE}
+
+
+@pytest.fixture
+def module(modules):
+    """In float64; what a test changes in it is put back."""
+    found = modules[torch.float64]
+    before = copy.deepcopy(found.state_dict())
+    yield found.train()
+    found.load_state_dict(before)
+    found.train()
+
+
+def assert_close(found, expected, tolerance):
+    assert found.hits == expected.hits
+    for name in ("loss", "penalty", "gradient", "block_square_norms", "statistics"):
+        one, other = (torch.as_tensor(getattr(each, name)) for each in (found, expected))
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def same_bits(one, other):
+    return (
+        torch.equal(one.gradient, other.gradient)
+        and torch.equal(one.statistics, other.statistics)
+        and torch.equal(one.block_square_norms, other.block_square_norms)
+        and (one.value, one.hits) == (other.value, other.hits)
+    )
+
+
+# chunks of 2 of the five whole blocks: two, and one that is computed without compiled code; a penalty asks twice
+@pytest.mark.parametrize(
+    ("dtype", "chunk", "chunks"), [(torch.float64, 1, 5), (torch.float64, 2, 2), (torch.float32, 1, 5)]
+)
+def test_compiled_equals_uncompiled_in_any_order(modules, compiler, dtype, chunk, chunks):
+    module = modules[dtype]
+    for wrap, times in ((lambda risk: risk, 1), (penalised, 2)):
+        expected = wrap(risk_of(module, None, dtype, chunk=chunk)).evaluate()
+        before = compiler.chunks
+        risk = risk_of(module, compiler, dtype, chunk=chunk)
+        found = wrap(risk).evaluate()
+        assert compiler.chunks - before == chunks * times
+        assert found.gradient.dtype == dtype
+        assert_close(found, expected, TOLERANCE[dtype])
+        assert same_bits(wrap(risk).evaluate(), found)
+        assert same_bits(wrap(dataclasses.replace(risk, workers=Backwards())).evaluate(), found)
+        anew = dataclasses.replace(risk, compiler=Compiler())  # as after a restart, from the code that is kept
+        assert same_bits(wrap(anew).evaluate(), found)
+    assert compiler.told == []
+
+
+def assert_follows(risk, change):
+    """That a change moves the compiled answer as it moves the uncompiled one."""
+    uncompiled = dataclasses.replace(risk, compiler=None)
+    before, chunks = risk.evaluate(), risk.compiler.chunks
+    with torch.no_grad():
+        change()
+    found = risk.evaluate()
+    assert risk.compiler.chunks == chunks + 5
+    assert abs(found.loss - before.loss) > 1e-3
+    assert_close(found, uncompiled.evaluate(), TOLERANCE[torch.float64])
+
+
+def test_a_frozen_parameter_is_not_baked_in(module, compiler):
+    assert_follows(risk_of(module, compiler), lambda: module[5].bias.add_(torch.tensor([0.5, 0.0, -1.0])))
+
+
+def test_modes_are_followed_and_buffers_not_baked_in(module, compiler):
+    risk = risk_of(module, compiler)
+    trained = risk.evaluate()
+    module.eval()
+    assert_follows(risk, lambda: (module[1].running_mean.add_(0.5), module[1].running_var.mul_(4)))
+    module.train()
+    assert same_bits(risk.evaluate(), trained)
+
+
+def test_two_models_with_one_compiler(module, compiler):
+    other = convolution()
+    with torch.no_grad():
+        other[5].weight.mul_(-2)
+    first = risk_of(module, compiler).evaluate()
+    assert_close(risk_of(other, compiler).evaluate(), risk_of(other).evaluate(), TOLERANCE[torch.float64])
+    assert same_bits(risk_of(module, compiler).evaluate(), first)
+
+
+def points(module, compiler, loss=cross_entropy, **settings):
+    return EmpiricalRisk(module, loss, problems.points(12), block=3, compiler=compiler, **settings)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_module_that_draws_is_told_and_keeps_its_bits(chunk):
+    compiler, settings = Counting(), {"chunk": chunk, "seed": 3, "step": 2}
+    for wrap in (lambda risk: risk, penalised):
+        module = problems.dropped()
+        expected = wrap(points(module, None, **settings)).evaluate()
+        assert same_bits(wrap(points(copy.deepcopy(module), compiler, **settings)).evaluate(), expected)
+    assert compiler.chunks == 0
+    assert len(compiler.told) == 2  # once for each module
+    assert all("draws random numbers (dropout)" in line for line in compiler.told)
+
+
+class Branching(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * (2 if x.sum() > 0 else 1)
+
+
+def test_a_module_that_looks_at_its_data_is_told_and_keeps_its_bits():
+    module, compiler = problems.fill(Branching(3, 3)), Counting()
+    risk = points(module, compiler)
+    expected = points(module, None).evaluate()
+    assert same_bits(risk.evaluate(), expected)
+    assert same_bits(risk.evaluate(), expected)
+    assert compiler.chunks == 0
+    assert len(compiler.told) == 1
+    assert "cannot be traced into one graph, so it is not compiled (" in compiler.told[0]
+
+
+def test_a_tensor_that_the_loss_closes_over_is_not_baked_in():
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def weighted(output, target):
+        return cross_entropy(output, target) * weights[target]
+
+    module, compiler = problems.perceptron(), Counting()
+    risk, uncompiled = (points(module, each, weighted) for each in (compiler, None))
+    first = risk.evaluate()
+    assert_close(first, uncompiled.evaluate(), TOLERANCE[torch.float64])
+    weights.mul_(torch.tensor([3.0, 1.0, 1.0]))
+    second = risk.evaluate()
+    assert second.loss != first.loss
+    assert_close(second, uncompiled.evaluate(), TOLERANCE[torch.float64])

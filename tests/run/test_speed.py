@@ -1,0 +1,201 @@
+"""What makes runs fast: chunks, the choice to compile, work counted by hand, kept memory; and runs of compiled code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import jobs
+import pytest
+from small_runs import IMAGES, call, files, go_on, prepare, record, run, small_recipe, start_program, words
+from torch import nn
+
+from noiseless.objective.workers import Alone
+from noiseless.run import checkpoint, speed, verify
+from noiseless.run.directory import RunDirectory
+from noiseless.run.work import Work, work
+
+NO_COMPILER = "no-such-compiler"
+
+
+@pytest.mark.parametrize(
+    ("block", "parameters", "pixels", "expected"),
+    [
+        (32, 77_754, 64, 16),  # digits: 2**15 / (32 * 64), below 2**24 / 77,754 = 215
+        (32, 2**21, 64, 8),  # 2**24 / 2**21
+        (128, 11_173_962, 1024, 1),  # ResNet-18 on CIFAR: a block is more than 2**15 pixels
+        (1, 2**25, 1, 1),  # more parameters than a chunk's gradients may have
+    ],
+)
+def test_a_chunk_is_bounded_by_pixels_and_by_gradients(block, parameters, pixels, expected):
+    assert speed.chunk(block, parameters, pixels) == expected
+
+
+def made_work(flops, tensors=10):
+    return Work(passes=1, examples=1, gradient_flops=flops, parameters=1, tensors=tensors)
+
+
+# 10 tensors: 12 + 0.6 * 10 = 18 s of compiling, which must be saved twice. A quarter of a run's seconds is saved:
+# 4 * 36 s at 1e11 FLOP/s are 1.44e13 FLOPs.
+BREAK_EVEN = 1.44e13
+
+
+@pytest.mark.parametrize(
+    ("asked", "flops", "device", "expected"),
+    [
+        ("auto", BREAK_EVEN * 1.001, "cpu", True),
+        ("auto", BREAK_EVEN * 0.999, "cpu", False),
+        ("auto", BREAK_EVEN * 1000, "cuda", False),
+        ("on", 1.0, "cpu", True),
+        ("on", 1.0, "cuda", True),
+        ("off", BREAK_EVEN * 1000, "cpu", False),
+    ],
+)
+def test_auto_compiles_where_it_earns_its_time_back(monkeypatch, asked, flops, device, expected):
+    monkeypatch.delenv("CXX", raising=False)
+    decision, line = speed.compiling(asked, made_work(flops), device)
+    assert decision is expected
+    assert line == ("compiling at the first step, about 18 s unless the code is kept from before" if expected else None)
+
+
+def test_auto_does_without_where_there_is_no_compiler_and_says_so_once_it_matters(monkeypatch):
+    monkeypatch.setenv("CXX", NO_COMPILER)
+    decision, line = speed.compiling("auto", made_work(BREAK_EVEN * 2), "cpu")
+    assert not decision
+    assert line.startswith(f"CXX names {NO_COMPILER}, which is not there: computing without compiled code")
+    assert "Install g++" in line
+    assert "\n" not in line
+    assert speed.compiling("auto", made_work(BREAK_EVEN / 2), "cpu") == (False, None)
+    assert speed.compiling("on", made_work(1.0), "cpu")[0]  # asked for: the first step refuses, with the remedy
+
+
+def test_the_work_of_a_model_counted_by_hand(data):
+    recipe = small_recipe(data, "fb", steps=5)
+    train = prepare(recipe).train
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    model[1].eval()
+    found = work(recipe, model, train)
+    # 8x8 pixels, 2 channels, 9 products each; 128 * 4 products; an addition with each; a backward is two forwards
+    assert found.gradient_flops == 3 * 2 * (64 * 2 * 9 + 128 * 4)
+    assert (found.passes, found.examples) == (5, IMAGES)
+    assert found.flops == 5 * IMAGES * found.gradient_flops
+    assert found.parameters == 2 * 9 + 2 + 2 * 2 + 128 * 4 + 4
+    assert found.tensors == 6
+    assert [module.training for module in model] == [True, False, True, True, True]
+    assert model[1].num_batches_tracked == 0
+
+
+PROGRAM = """
+import resource, torch
+torch.set_num_threads(1)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.empty(2**24).fill_(1)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+from noiseless.run.speed import keep_memory
+faults()
+fresh = faults()
+keep_memory()
+faults()
+print(fresh, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept():
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    fresh, kept = (int(word) for word in ended.stdout.split())
+    # 10 times 64 MiB are 320 huge pages of 2 MiB, at least; kept, none is new, but for what Python itself takes
+    assert fresh >= 320
+    assert kept < 32
+
+
+COMPILED = {"compile": "on", "chunk": 1, "evaluate_every": 2, "checkpoint_seconds": 0, "keep": 9}
+
+
+def compiled_recipe(data):
+    """Penalty, clip and fresh blocks of 16 at each of 3 steps; the smallest model, as its compiling takes seconds."""
+    return small_recipe(data, "fb-practice", model="linear")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("compiled") / "run", compiled_recipe(data), **COMPILED)
+
+
+def settings_of(directory):
+    return json.loads((directory.path / "config.json").read_text())["settings"]
+
+
+def test_what_was_decided_is_recorded(undisturbed, data):
+    assert settings_of(undisturbed)["compile"] == "on"
+    for asked in ("auto", "off"):  # a run of three steps does not earn the time back
+        made = prepare(compiled_recipe(data), compile=asked)
+        assert made.config.settings.compile == "off"
+        assert made.compiler is None
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_resumed_run_of_compiled_code_has_the_bits_of_an_undisturbed_one(undisturbed, data, tmp_path, step):
+    directory = run(tmp_path / "run", compiled_recipe(data), stop_after=step, **COMPILED)
+    assert not directory.model.exists()
+    assert go_on(directory) == []
+    assert record(directory) == record(undisturbed)
+
+
+def test_without_the_compiler_a_run_is_not_gone_on_with_and_keeps_all(undisturbed, data, tmp_path, monkeypatch):
+    directory = run(tmp_path / "run", compiled_recipe(data), stop_after=0, **COMPILED)
+    before = files(directory.path)
+    monkeypatch.setenv("CXX", NO_COMPILER)
+    answer = call("resume", directory.path)
+    assert answer.code == 2
+    assert f"CXX names {NO_COMPILER}, which is not there. Install g++" in words(answer.err)
+    assert "start a new run with --compile off" in words(answer.err)
+    assert "Traceback" not in answer.err
+    after = files(directory.path)
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= {"lock"}
+    monkeypatch.delenv("CXX")
+    go_on(directory)
+    assert record(directory) == record(undisturbed)
+
+
+def test_a_run_of_compiled_code_is_evaluated_without_a_compiler(undisturbed, monkeypatch):
+    monkeypatch.setenv("CXX", NO_COMPILER)
+    answer = call("evaluate", undisturbed.path)
+    assert (answer.code, answer.err) == (0, "")
+    assert f"{100 * undisturbed.rows()[-1]['test_accuracy']:.2f}" in answer.out
+
+
+def test_verify_asks_compiled_code_in_its_smaller_chunks_too(data, tmp_path, monkeypatch):
+    # stopped before its first sweep: no code is compiled for the run's own chunk of three blocks
+    directory = run(tmp_path / "run", compiled_recipe(data), stop_after=-1, **COMPILED | {"chunk": 3})
+    found = {verify._digest(verify.gradient(directory, verify._Watching(permuted))) for permuted in (False, True)}
+    assert len(found) == 1
+    monkeypatch.setenv("CXX", NO_COMPILER)
+    with pytest.raises(ValueError, match="this is to be computed by compiled code"):
+        verify.gradient(directory, Alone())
+
+
+def test_two_workers_have_the_bits_of_one_and_torch_says_nothing(data, tmp_path):
+    arguments = ["train", "fb", "--data", data, "--model", "linear", "--block", "16", "--steps", "3", "--chunk", "1"]
+    arguments += ["--threads", "1", "--compile", "on", "--run-dir"]
+    # a directory that would be CUDA's, of which torch takes note in its log where there is no GPU
+    alone = start_program(*arguments, tmp_path / "alone", CUDA_HOME=str(tmp_path), COLUMNS="200")
+    out, err = alone.communicate(timeout=240)
+    assert (alone.returncode, err) == (0, "")
+    assert "compiling at the first step, about 13 s unless the code is kept from before" in out  # of 2 tensors
+    two = jobs.Job(jobs.command(2, "-m", "noiseless", *arguments, str(tmp_path / "two")), tmp_path / "log")
+    assert two.wait() == 0, two.log.read_text()[-3000:]
+    digests = [checkpoint.digest(RunDirectory(tmp_path / name).state()) for name in ("alone", "two")]
+    assert digests[0] == digests[1]
+
+
+def test_an_unknown_choice_is_refused_with_the_choices(data, tmp_path):
+    answer = call("train", "fb", "--data", data, "--compile", "maybe", "--run-dir", tmp_path / "run")
+    assert answer.code == 2
+    for word in ("--compile", "auto", "on", "off"):
+        assert word in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "run").exists()
