@@ -18,6 +18,8 @@ from noiseless.run.recipes import published
 if TYPE_CHECKING:
     from noiseless.run.plan import Figures, Plan
 
+LEAST = 2.0
+"""seconds of measuring a part of a step"""
 FIGURES = ("--flops", "--memory-bandwidth", "--link-bandwidth")
 MEMORY = {
     "parameters": "parameters",
@@ -107,9 +109,10 @@ def _measured(config: Config, workers: int) -> Told:
 
     from noiseless.data import at_hand, extent, home
     from noiseless.run.build import build
-    from noiseless.run.cost import measure
+    from noiseless.run.cost import measure, measure_beside
     from noiseless.run.plan import by_measurement
     from noiseless.run.sizes import sizes
+    from noiseless.run.speed import keep_memory
 
     recipe, settings = config.recipe, config.settings
     directory = home(settings.data_dir)
@@ -120,6 +123,7 @@ def _measured(config: Config, workers: int) -> Told:
         )
     if workers > 1 and settings.threads is None:  # as train --workers has it
         settings = replace(settings, threads=torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1)
+    keep_memory()  # as train does
     experiment = build(Config(recipe, settings))
     recipe, settings = experiment.config.recipe, experiment.config.settings
     data = replace(
@@ -131,7 +135,9 @@ def _measured(config: Config, workers: int) -> Told:
         room = float(torch.cuda.device_count())
     else:
         room = len(os.sched_getaffinity(0)) / (settings.threads or 1)
-    made = by_measurement(recipe, settings, sizes(recipe, data), workers, measure(experiment), room)
+    together = int(min(workers, max(room, 1)))
+    measured = measure_beside(experiment.config, together, LEAST) if together > 1 else measure(experiment, LEAST)
+    made = by_measurement(recipe, settings, sizes(recipe, data), workers, measured, room)
     notes = _notes(config, made)
     if workers > 1:
         shared = f", where {room:g} of them have cores of their own" if made.busy > room else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,17 +16,17 @@ from torch import Tensor
 
 from noiseless.objective import EmpiricalRisk, Objective, parameter_space
 from noiseless.optim import line_search
-from noiseless.run.build import Experiment
+from noiseless.run.build import Experiment, build
 from noiseless.run.checkpoint import save
-from noiseless.run.config import Settings
+from noiseless.run.config import Config, Settings
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.recipe import Recipe
+from noiseless.run.speed import keep_memory
 from noiseless.run.updates import make_optimizer, make_transform
 
 SECONDS = 0.5
-"""of measuring, at least, unless one part takes longer"""
-MOST = 20
-"""times that a part is asked"""
+"""of measuring each part, at least, unless it is asked so often before:"""
+MOST = 100
 CHUNKS = 4
 """of the longer one of two sweeps, whose difference tells what a chunk takes"""
 
@@ -76,8 +78,8 @@ def alike(recipe: Recipe) -> Recipe:
     return replace(recipe, **schedule, clip=None, penalty=float(recipe.penalty > 0))  # type: ignore[arg-type]
 
 
-def measure(experiment: Experiment) -> Measured:
-    """Times a step and an evaluation, in about a second.
+def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
+    """Times a step and an evaluation.
 
     The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
     what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
@@ -99,10 +101,13 @@ def measure(experiment: Experiment) -> Measured:
     few = one if stochastic else min(CHUNKS * one, examples // one * one)
     experiment.model.train()
     part = _first(objective, one)
-    (alone,) = _medians(part.evaluate)
+    (alone,) = _medians(part.evaluate, least=0)
     sweep, a_chunk = 0.0, alone
-    if few > one and alone < SECONDS:
-        alone, together = _medians(part.evaluate, _first(objective, few).evaluate)
+    if few == one or alone > least:
+        (alone,) = _medians(part.evaluate, least=least)
+        a_chunk = alone
+    else:
+        alone, together = _medians(part.evaluate, _first(objective, few).evaluate, least=least)
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
         sweep = alone - a_chunk
     updates = -(-examples // one) if stochastic else 1
@@ -110,9 +115,29 @@ def measure(experiment: Experiment) -> Measured:
     fixed = _objectives(experiment, updates) + updates * update + (0 if stochastic else sweep)
     images = experiment.test.images[:BATCH]
     tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
-    (evaluation,) = _medians(lambda: score(experiment.model, tested, recipe.test_flips))
+    (evaluation,) = _medians(lambda: score(experiment.model, tested, recipe.test_flips), least=SECONDS)
     evaluation *= len(experiment.test) / len(tested)
     return Measured(fixed + a_chunk * examples / one, evaluation, fixed, checkpoint)
+
+
+def measure_beside(config: Config, processes: int, least: float = SECONDS) -> Measured:
+    """Times a step in several processes at once, which share caches and memory as workers do.
+
+    Args:
+        config: of the run.
+        processes: how many.
+        least: see `measure`.
+
+    Returns:
+        The seconds of the slowest: the others would wait for it.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=keep_memory) as pool:
+        return max(pool.map(_measured, [config] * processes, [least] * processes), key=lambda found: found.step)
+
+
+def _measured(config: Config, least: float) -> Measured:
+    return measure(build(config), least)
 
 
 def _objectives(experiment: Experiment, updates: int) -> float:
@@ -162,12 +187,12 @@ def _first(objective: Objective, count: int) -> Objective:
     raise TypeError(f"{type(objective).__name__} wraps no risk")
 
 
-def _medians(*asks: Callable[[], object], least: float = SECONDS) -> list[float]:
+def _medians(*asks: Callable[[], object], least: float) -> list[float]:
     """Median seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
     for ask in asks:
         ask()  # the first one also allocates
     found: list[list[float]] = [[] for _ in asks]
-    while sum(map(sum, found)) < least * len(asks) and len(found[0]) < MOST:
+    while not found[0] or (sum(map(sum, found)) < least * len(asks) and len(found[0]) < MOST):
         for ask, seconds in zip(asks, found, strict=True):
             began = time.perf_counter()
             ask()
