@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from noiseless.commands.arguments import parse_config, take_count, take_positive
-from noiseless.commands.console import console, duration
+from noiseless.commands.console import console, duration, tell_aside
 from noiseless.run.config import Config, check
 from noiseless.run.recipes import published
 
@@ -125,6 +125,8 @@ def _measured(config: Config, workers: int) -> Told:
         settings = replace(settings, threads=torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1)
     keep_memory()  # as train does
     experiment = build(Config(recipe, settings))
+    if experiment.note:
+        tell_aside(experiment.note.replace("at the first step", "for the measurement"))
     recipe, settings = experiment.config.recipe, experiment.config.settings
     data = replace(
         extent(recipe.data, Path(settings.data_dir or directory), recipe.pixels),
@@ -142,8 +144,6 @@ def _measured(config: Config, workers: int) -> Told:
     if workers > 1:
         shared = f", where {room:g} of them have cores of their own" if made.busy > room else ""
         notes.append(f"the {workers} workers are processes of this machine{shared}")
-    if experiment.note:
-        notes.append(experiment.note)
     return Told(made, "from a short measurement on this machine", notes)
 
 
@@ -185,7 +185,9 @@ def _tell(config: Config, told: Told) -> None:
 
     recipe, made = config.recipe, told.plan
     workers = f"{made.workers} worker{'s' * (made.workers > 1)}"
-    table = Table(title=f"plan: {recipe.name}, {recipe.model} on {recipe.data}, {made.steps:,} steps, {workers}")
+    table = Table(
+        title=f"plan: {recipe.name}, {recipe.model} on {recipe.data}, {made.steps:,} steps, {workers}", box=None
+    )
     table.add_column("what", no_wrap=True)
     table.add_column("how much", justify="right", no_wrap=True)
     table.add_row("passes a step", f"{made.passes_a_step:g}")

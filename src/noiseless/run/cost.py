@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective import EmpiricalRisk, Objective, parameter_space
-from noiseless.optim import line_search
+from noiseless.optim import line_search, take_step
 from noiseless.run.build import Experiment, build
 from noiseless.run.checkpoint import save
 from noiseless.run.config import Config, Settings
@@ -24,7 +24,7 @@ from noiseless.run.recipe import Recipe
 from noiseless.run.speed import keep_memory
 from noiseless.run.updates import make_optimizer, make_transform
 
-SECONDS = 0.5
+SECONDS = 0.3
 """of measuring each part, at least, unless it is asked so often before:"""
 MOST = 100
 CHUNKS = 4
@@ -83,41 +83,28 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
 
     The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
     what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
-    and so are the evaluation on test images and the update of a copy; all is scaled to the whole. Nothing of the
-    experiment is changed.
+    and so are the evaluation on test images and the update of a copy; all is scaled to the whole. In the stochastic
+    regime, updates are made one after the other.
 
     Args:
-        experiment: built for this machine.
+        experiment: built for this machine; in the stochastic regime, it is moved.
+        least: seconds of measuring each part of a step.
 
     Returns:
-        Seconds of each.
+        The seconds.
     """
-    recipe, settings = experiment.config.recipe, experiment.config.settings
-    objective = next(iter(experiment.regime.objectives(0)))
-    copies = recipe.copies if recipe.regime == "full-batch" else 1
-    examples = len(experiment.train) * max(1, copies) * recipe.max_up
-    stochastic = recipe.regime == "stochastic"
-    one = min(recipe.block * (1 if stochastic else settings.chunk or 1), examples)
-    few = one if stochastic else min(CHUNKS * one, examples // one * one)
     experiment.model.train()
-    part = _first(objective, one)
-    (alone,) = _medians(part.evaluate, least=0)
-    sweep, a_chunk = 0.0, alone
-    if few == one or alone > least:
-        (alone,) = _medians(part.evaluate, least=least)
-        a_chunk = alone
-    else:
-        alone, together = _medians(part.evaluate, _first(objective, few).evaluate, least=least)
-        a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
-        sweep = alone - a_chunk
-    updates = -(-examples // one) if stochastic else 1
     update, checkpoint = _update(experiment)
-    fixed = _objectives(experiment, updates) + updates * update + (0 if stochastic else sweep)
+    if experiment.config.recipe.regime == "stochastic":
+        step, fixed = _stochastic(experiment, least), 0.0
+    else:
+        step, fixed = _sweep(experiment, least)
+        step, fixed = step + update, fixed + update
     images = experiment.test.images[:BATCH]
     tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
-    (evaluation,) = _medians(lambda: score(experiment.model, tested, recipe.test_flips), least=SECONDS)
-    evaluation *= len(experiment.test) / len(tested)
-    return Measured(fixed + a_chunk * examples / one, evaluation, fixed, checkpoint)
+    flips = experiment.config.recipe.test_flips
+    (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
+    return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)
 
 
 def measure_beside(config: Config, processes: int, least: float = SECONDS) -> Measured:
@@ -140,15 +127,43 @@ def _measured(config: Config, least: float) -> Measured:
     return measure(build(config), least)
 
 
-def _objectives(experiment: Experiment, updates: int) -> float:
-    """Seconds in which a step's objectives are made: the first with the order of the examples, then the others."""
-    found = []
-    objectives = iter(experiment.regime.objectives(0))
-    for _ in range(min(updates, MOST)):
+def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
+    """Seconds of a step's evaluation over the full batch, and those of them that do not belong to a block."""
+    recipe = experiment.config.recipe
+    examples = len(experiment.train) * max(1, recipe.copies) * recipe.max_up
+    one = min(recipe.block * (experiment.config.settings.chunk or 1), examples)
+    few = min(CHUNKS * one, examples // one * one)
+    began = time.perf_counter()
+    objective = next(iter(experiment.regime.objectives(recipe.switch if recipe.regime == "switch" else 0)))
+    made = time.perf_counter() - began
+    part = _first(objective, one)
+    alone = a_chunk = _means(part.evaluate, least=0)[0]
+    if few == one and alone < least:
+        alone = a_chunk = _means(part.evaluate, least=least)[0]
+    elif alone < least:
+        alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
+        a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
+    fixed = made + alone - a_chunk
+    return fixed + a_chunk * examples / one, fixed
+
+
+def _stochastic(experiment: Experiment, least: float) -> float:
+    """Seconds of a step: those of its updates."""
+    recipe = experiment.config.recipe
+    updates = -(-len(experiment.train) * recipe.max_up // recipe.block)
+    found: list[float] = []
+    state = None
+    while sum(found[1:]) < least and len(found) <= updates:
+        objectives = iter(experiment.regime.objectives(0))
         began = time.perf_counter()
-        next(objectives)
-        found.append(time.perf_counter() - began)
-    return found[0] + (updates - 1) * sorted(found)[len(found) // 2]
+        for objective in objectives:
+            state = take_step(experiment.optimizer, objective, experiment.transform, state, 0).transformed
+            found.append(time.perf_counter() - began)
+            if sum(found[1:]) >= least:
+                break
+            began = time.perf_counter()
+    later = found[1:] or found  # the first one also allocates
+    return updates * sum(later) / len(later)
 
 
 def _update(experiment: Experiment) -> tuple[float, float]:
@@ -167,7 +182,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
 
     update = 0.0  # of a line search, it is that of the sweeps that it asks for
     if not line_search(optimizer):
-        (update,) = _medians(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
+        (update,) = _means(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
     whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}
     with TemporaryDirectory(prefix="noiseless-") as place:
         began = time.perf_counter()
@@ -187,8 +202,8 @@ def _first(objective: Objective, count: int) -> Objective:
     raise TypeError(f"{type(objective).__name__} wraps no risk")
 
 
-def _medians(*asks: Callable[[], object], least: float) -> list[float]:
-    """Median seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
+def _means(*asks: Callable[[], object], least: float) -> list[float]:
+    """Mean seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
     for ask in asks:
         ask()  # the first one also allocates
     found: list[list[float]] = [[] for _ in asks]
@@ -197,4 +212,4 @@ def _medians(*asks: Callable[[], object], least: float) -> list[float]:
             began = time.perf_counter()
             ask()
             seconds.append(time.perf_counter() - began)
-    return [sorted(each)[len(each) // 2] for each in found]
+    return [sum(each) / len(each) for each in found]

@@ -26,6 +26,8 @@ READS = 2
 """times that the exact sum reads a block's gradient: for its largest magnitude, and to add it"""
 LOOPBACK = 1e9
 """bytes/s of all-reduces between the processes of one machine (gloo over the loopback interface)"""
+MEETING = 8e-3
+"""seconds of a sweep in which processes that keep all cores busy find together, seen on two cores"""
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,17 @@ def by_measurement(
         room: workers that fit on the machine; where n more are at work, sweeps take `(room + n) / room` times as long.
 
     Returns:
-        The plan, with the sweeps' seconds as compute.
+        The plan, with the sweeps' seconds as compute. Workers take chunks as they get on: in the mean, the others wait
+        half a chunk for the last one.
     """
 
     def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
         sweeps = (measured.step - measured.fixed) * own.examples / own.whole
         crowd = max(1.0, min(workers, own.chunks) / room)
         rest = measured.fixed * max(1.0, workers / room)  # which all workers do
+        if workers > 1:  # half a chunk, in the middle, until the last one is done
+            sweeps += (measured.step - measured.fixed) / own.chunks / 2 if own.chunks > 1 else 0.0
+            rest += MEETING * own.updates * sweeps_an_update(part)
         return Seconds(compute=sweeps * crowd, all_reduce=wire / LOOPBACK, rest=rest)
 
     return _plan(recipe, settings, sizes, workers, seconds, measured.evaluation, measured.checkpoint)
