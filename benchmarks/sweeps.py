@@ -45,9 +45,7 @@ def main() -> None:
             kind = "fastest matrix product" if "product" in name else "fastest kernel"
             print(f"{kind}, {'bfloat16' if 'bfloat16' in name else 'float32'}: {rate / 1e9:.0f} GFLOP/s")
         print()
-        print(
-            "| sweep | images/s | plain float32 loop | ratio | with convolutions alone | GFLOP/s | of the fastest kernel |"
-        )
+        print("| sweep | images/s | plain float32 | ratio | convolutions alone | GFLOP/s | of the fastest kernel |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         framed, peaked = {}, {}
         for block in (128, 32):
