@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import shlex
 import signal
@@ -67,6 +69,8 @@ def reproduce(arguments: list[str]) -> int:
             raise ValueError(f"{flag} must be at least 1, not {number}")
     recipes = _recipes(asked, names)
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
+    if not asked.plan_only:
+        _import_beside()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
@@ -94,6 +98,12 @@ def reproduce(arguments: list[str]) -> int:
         console.print("stopped; the same command goes on from the checkpoints")
         return INTERRUPTED
     return DIVERGED if failed else 0
+
+
+def _import_beside() -> None:
+    """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
+    multiprocessing.set_forkserver_preload(["noiseless.run.processes", "noiseless.run.build", "noiseless.run.train"])
+    multiprocessing.forkserver.ensure_running()
 
 
 def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:

@@ -24,7 +24,7 @@ from noiseless.run.recipe import Recipe
 from noiseless.run.speed import keep_memory
 from noiseless.run.updates import make_optimizer, make_transform
 
-SECONDS = 0.3
+SECONDS = 0.15
 """of measuring each part, at least, unless it is asked so often before:"""
 MOST = 100
 CHUNKS = 4
@@ -138,9 +138,9 @@ def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
     made = time.perf_counter() - began
     part = _first(objective, one)
     alone = a_chunk = _means(part.evaluate, least=0)[0]
-    if few == one and alone < least:
+    if few == one and 2 * alone < least:
         alone = a_chunk = _means(part.evaluate, least=least)[0]
-    elif alone < least:
+    elif few > one and alone < least:
         alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
     fixed = made + alone - a_chunk
@@ -182,7 +182,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
 
     update = 0.0  # of a line search, it is that of the sweeps that it asks for
     if not line_search(optimizer):
-        (update,) = _means(lambda: optimizer.step(closure), least=0.1)  # type: ignore[arg-type]
+        (update,) = _means(lambda: optimizer.step(closure), least=0.05)  # type: ignore[arg-type]
     whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}
     with TemporaryDirectory(prefix="noiseless-") as place:
         began = time.perf_counter()
