@@ -11,7 +11,7 @@ from noiseless.data import Extent, at_hand, extent, load
 from noiseless.objective import parameter_space
 from noiseless.run.config import Settings
 from noiseless.run.cost import Measured, measure
-from noiseless.run.plan import LOOPBACK, Figures, by_figures, by_measurement
+from noiseless.run.plan import LOOPBACK, MEETING, Figures, by_figures, by_measurement
 from noiseless.run.recipe import Recipe
 from noiseless.run.share import memory, share
 from noiseless.run.sizes import Sizes, sizes
@@ -150,10 +150,10 @@ def test_a_measurement_is_shared_among_workers():
     assert alone.seconds.step == pytest.approx(1.1)
     assert alone.time == pytest.approx(10 * 1.1 + 10 * 0.5 + 2 * 0.2)  # a checkpoint first and last
     four = by_measurement(RECIPE, ONE, SIZES, 4, measured, room=4)
-    assert four.seconds.compute == pytest.approx(0.3)  # 3 of 10 blocks
-    assert four.seconds.step == pytest.approx(0.3 + 0.1 + four.wire / LOOPBACK)
+    assert four.seconds.compute == pytest.approx(0.35)  # 3 of 10 blocks, and half a block until the last one is done
+    assert four.seconds.step == pytest.approx(0.35 + 0.1 + MEETING + four.wire / LOOPBACK)
     crowded = by_measurement(RECIPE, ONE, SIZES, 4, measured, room=2)
-    assert crowded.seconds.compute == pytest.approx(0.6)
+    assert crowded.seconds.compute == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "densenet121", "linear"])

@@ -84,10 +84,10 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
     The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
     what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
     and so are the evaluation on test images and the update of a copy; all is scaled to the whole. In the stochastic
-    regime, updates are made one after the other.
+    regime, updates are made one after the other. In the end, nothing of the experiment is changed.
 
     Args:
-        experiment: built for this machine; in the stochastic regime, it is moved.
+        experiment: built for this machine.
         least: seconds of measuring each part of a step.
 
     Returns:
@@ -148,8 +148,9 @@ def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
 
 
 def _stochastic(experiment: Experiment, least: float) -> float:
-    """Seconds of a step: those of its updates."""
-    recipe = experiment.config.recipe
+    """Seconds of a step: those of its updates, which are taken back afterwards."""
+    recipe, model, optimizer = experiment.config.recipe, experiment.model, experiment.optimizer
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     updates = -(-len(experiment.train) * recipe.max_up // recipe.block)
     found: list[float] = []
     state = None
@@ -157,11 +158,13 @@ def _stochastic(experiment: Experiment, least: float) -> float:
         objectives = iter(experiment.regime.objectives(0))
         began = time.perf_counter()
         for objective in objectives:
-            state = take_step(experiment.optimizer, objective, experiment.transform, state, 0).transformed
+            state = take_step(optimizer, objective, experiment.transform, state, 0).transformed
             found.append(time.perf_counter() - began)
             if sum(found[1:]) >= least:
                 break
             began = time.perf_counter()
+    model.load_state_dict(before[0])
+    optimizer.load_state_dict(before[1])
     later = found[1:] or found  # the first one also allocates
     return updates * sum(later) / len(later)
 
