@@ -1,8 +1,8 @@
 """The digits ladder: `noiseless reproduce` beside the same rows in a plain PyTorch loop.
 
-Run it alone on the machine: .venv/bin/python benchmarks/ladder.py [--seeds 1] [--threads 2]
+Run it alone on the machine: .venv/bin/python benchmarks/ladder.py [--seeds 3] [--threads 2]
 The plain loop is one process, uncompiled, block after block, with its augmented images from the same function; the
-program may use the cores as it likes. Both are timed whole, with their start.
+program may use the cores as it likes. Both are timed whole, with their start, in turns.
 """
 
 from __future__ import annotations
@@ -27,21 +27,25 @@ from noiseless.run.recipes import LADDER, row
 def main() -> None:
     """Prints seconds and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--plain", action="store_true", help="only the plain loop, in this process")
+    parser.add_argument("--plain", type=int, metavar="SEED", help="only the plain loop of a seed, in this process")
     asked = parser.parse_args()
-    if asked.plain:
+    if asked.plain is not None:
         for name in LADDER:
-            for seed in range(asked.seeds):
-                _train(name, seed, asked.threads)
+            _train(name, asked.plain, asked.threads)
         return
-    with tempfile.TemporaryDirectory() as place:
-        runs = ["-m", "noiseless", "reproduce", "--seeds", str(asked.seeds), "--run-dir", f"{place}/runs"]
-        ours = _seconds(runs)
-    plain = _seconds([__file__, "--plain", "--seeds", str(asked.seeds), "--threads", str(asked.threads)])
+    ours, plain = [], []
+    for seed in range(asked.seeds):  # the plain loop before, between and after, as machines change their speed
+        plain.append(_seconds([__file__, "--plain", str(seed), "--threads", str(asked.threads)]))
+        if seed < max(1, asked.seeds - 1):
+            with tempfile.TemporaryDirectory() as place:
+                runs = ["-m", "noiseless", "reproduce", "--seeds", str(asked.seeds), "--run-dir", f"{place}/runs"]
+                ours.append(_seconds(runs))
+    mine = sum(ours) / len(ours)
     print(
-        f"noiseless reproduce --seeds {asked.seeds}: {ours:.0f} s; plain loop: {plain:.0f} s; ratio {plain / ours:.2f}"
+        f"noiseless reproduce --seeds {asked.seeds}: {', '.join(f'{each:.0f}' for each in ours)} s; plain loop, seed"
+        f" by seed: {', '.join(f'{each:.0f}' for each in plain)} s; ratio {sum(plain) / mine:.2f}"
     )
 
 

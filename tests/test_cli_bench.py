@@ -31,7 +31,7 @@ def test_the_table_has_each_sweep_beside_the_plain_loop(tmp_path, monkeypatch):
         assert speed > 0
         # one round: the ratio is that of the two speeds, which are printed with four digits
         assert abs(ratio - speed / other) < 0.01 + 2e-3 * ratio
-    assert "what limits it: not arithmetic" in answer.out
+    assert "what limits it: memory and the overhead" in answer.out
     assert re.search(r"peak memory of the process in a penalised sweep: \d+ MiB", answer.out)
 
 

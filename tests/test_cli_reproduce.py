@@ -70,7 +70,7 @@ def test_the_command_ends_with_a_table_and_the_path_of_a_report(ladder):
 def test_the_plan_comes_first_with_its_cost(ladder):
     text = words(ladder[1])
     assert text.index("plan: 4 runs") < text.index("sgd seed 0")
-    assert re.search(r"40 passes to go, about \d+ s from a short measurement", text)
+    assert re.search(r"40 passes to go, about [\d.]+ s from a short measurement", text)
 
 
 def test_plan_only_runs_nothing(data, tmp_path):

@@ -34,6 +34,9 @@ def _commands() -> dict[str, Command]:
         "train": Command(
             do.train, "train [RECIPE] [--FLAG VALUE ...]", "train one model; the default is fb-regularized on digits"
         ),
+        "plan": Command(
+            do.plan, "plan [RECIPE] [--FLAG VALUE ...]", "what train would take: passes, memory, bytes sent, time"
+        ),
         "reproduce": Command(
             do.reproduce,
             "reproduce [--table T] [--quick]",

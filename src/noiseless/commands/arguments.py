@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,14 +33,14 @@ def one_run(arguments: list[str], command: str) -> RunDirectory:
     return RunDirectory.open(Path(asked.run))
 
 
-def take_recipe(arguments: list[str]) -> tuple[str, list[str]]:
+def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list[str]]:
     """The recipe's name, which stands before the flags, and the arguments without it."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for before, argument in pairwise(arguments):
         if argument in LADDER and before != "--name":
             rest = [each for each in arguments if each != argument]
-            raise ValueError(f"the recipe comes before the flags: noiseless train {argument} {' '.join(rest)}")
+            raise ValueError(f"the recipe comes before the flags: noiseless {command} {argument} {' '.join(rest)}")
     return "fb-regularized", arguments
 
 
@@ -68,7 +69,7 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     Returns:
         The config, not resolved.
     """
-    name, arguments = take_recipe(arguments)
+    name, arguments = take_recipe(arguments, usage.split()[0])
     form, arguments = take(arguments, "--form")
     given, _ = take(list(arguments), "--data")
     form = form or default_form(given or data)
@@ -110,3 +111,30 @@ def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
     if text is not None and (not text.isdecimal() or int(text) < 1):
         raise ValueError(f"{flag} must be a whole number of at least 1, not {text!r}")
     return int(text or 1), arguments
+
+
+def take_positive(arguments: list[str], flag: str) -> tuple[float | None, list[str]]:
+    """The positive number that a flag has, and the arguments without it.
+
+    Args:
+        arguments: of the command.
+        flag: its name.
+
+    Returns:
+        The number, None without the flag, and the other arguments.
+
+    Raises:
+        ValueError: if it is no positive, finite number.
+    """
+    if arguments[-1:] == [flag]:
+        raise ValueError(f"{flag} must be a positive number such as 4e14, and none is given")
+    text, arguments = take(arguments, flag)
+    if text is None:
+        return None, arguments
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"{flag} must be a positive number such as 4e14, not {text!r}")
+    return number, arguments

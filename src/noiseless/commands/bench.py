@@ -18,7 +18,7 @@ ROUNDS = 5
 LONG = 1.0
 """seconds that the plain loop's turn takes at least"""
 BOUND = 0.7
-"""share of the fastest kernel's speed from which arithmetic, rather than overhead or memory, is what limits"""
+"""share of a sweep from which convolutions and products, rather than overhead or memory, are what limits"""
 
 
 def bench(arguments: list[str]) -> int:
@@ -33,6 +33,7 @@ def bench(arguments: list[str]) -> int:
     )
     import torch
 
+    from noiseless.run import ceiling
     from noiseless.run.bench import Case, Side, facts, memory, ours, peaks, plain
 
     threads = parsed.config.settings.threads or torch.get_num_threads()
@@ -85,7 +86,7 @@ def bench(arguments: list[str]) -> int:
     mebibytes, other = (f"{each / 2**20:.0f} MiB" for each in memory(config, images))
     console.print(f"peak memory of the process in a penalised sweep: {mebibytes}, the plain loop's {other}")
     first = [mine.seconds for mine, _ in found[cases[0]]]
-    console.print(_limit(images * flops / median(first) / peak["none"]))
+    console.print(_limit(ceiling.of(config, "none", images) / median(first)))
     return 0
 
 
@@ -100,11 +101,12 @@ def _images(block: int, side: Side) -> int:
 
 
 def _limit(share: float) -> str:
+    alone = f"convolutions and products alone, one after the other, take {100 * share:.0f} % of a float32 risk sweep"
     if share >= BOUND:
-        return f"what limits it: arithmetic; float32 sweeps run at {100 * share:.0f} % of the peak"
+        return f"what limits it: arithmetic; {alone}"
     return (
-        f"what limits it: not arithmetic ({100 * share:.0f} % of the peak) but memory and the"
-        " overhead of small operations; larger blocks, a wider model or --compile on bring it nearer"
+        f"what limits it: memory and the overhead of small operations; {alone};"
+        " larger blocks, a wider model or --compile on bring it nearer"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import shlex
 import signal
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.table import Table
 
-from noiseless.commands.console import console
+from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
@@ -67,6 +69,8 @@ def reproduce(arguments: list[str]) -> int:
             raise ValueError(f"{flag} must be at least 1, not {number}")
     recipes = _recipes(asked, names)
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
+    if not asked.plan_only:
+        _import_beside()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
@@ -94,6 +98,12 @@ def reproduce(arguments: list[str]) -> int:
         console.print("stopped; the same command goes on from the checkpoints")
         return INTERRUPTED
     return DIVERGED if failed else 0
+
+
+def _import_beside() -> None:
+    """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
+    multiprocessing.set_forkserver_preload(["noiseless.run.processes", "noiseless.run.build", "noiseless.run.train"])
+    multiprocessing.forkserver.ensure_running()
 
 
 def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
@@ -129,10 +139,10 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
         alike = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
         left = sum(not job.finished for job in alike)
         passes = f"{recipe.steps * alike[0].passes:g}"
-        took = _duration(costs[recipe]) if recipe in costs else "-"
+        took = duration(costs[recipe]) if recipe in costs else "-"
         made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
-    whole = _duration(ladder.estimate(jobs, costs, at_once))
+    whole = duration(ladder.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
     to_go = f"{ladder.passes_left(jobs):g} passes"
     console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
@@ -169,12 +179,6 @@ def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool,
     except KeyboardInterrupt:
         return True, failed
     return False, failed
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,20 @@ from noiseless.data.arrays import npz
 from noiseless.data.augment import crop_flip
 from noiseless.data.datasets import load, pack
 from noiseless.data.embedded import digits, mnist_5k
+from noiseless.data.extent import Extent, at_hand, extent
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 from noiseless.data.policies import Policy, make_policy, policy_names
 
 __all__ = [
+    "Extent",
     "ImageSet",
     "Images",
     "Policy",
+    "at_hand",
     "crop_flip",
     "digits",
+    "extent",
     "home",
     "load",
     "make_policy",

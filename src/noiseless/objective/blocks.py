@@ -116,3 +116,14 @@ def check_size(name: str, size: int, most: int, of: str = "examples") -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, not {size!r}")
     if size > most:
         raise ValueError(f"{name} {size} is larger than the {most} {of}: choose at most {most}")
+
+
+def check_norm_block(norm_block: int, block: int) -> None:
+    """Raises unless a size of norm blocks divides that of blocks.
+
+    Raises:
+        ValueError: naming both.
+    """
+    check_size("norm_block", norm_block, block, "examples of a block")
+    if block % norm_block:
+        raise ValueError(f"norm_block {norm_block} must divide block {block}")

@@ -27,7 +27,7 @@ times 2**-53, exceeds its loss. A sequential float64 sum has no better bound. At
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -90,26 +90,6 @@ class ExactSum:
         self._bins[shift:] += other._bins[: 3 - shift]
         if other._special is not None:
             self._special = other._special if self._special is None else self._special + other._special
-
-    def reduce(self, maximum: Callable[[Tensor], None], total: Callable[[Tensor], None]) -> None:
-        """Adds what the other workers have summed.
-
-        Args:
-            maximum: replaces each element of a tensor by its maximum over the workers.
-            total: by its sum. Any ring or tree will do: it adds whole numbers that float64 holds.
-        """
-        device = self._bins.device
-        known = torch.tensor([self._top, self._special is not None], device=device)
-        maximum(known)
-        top, special = known.tolist()
-        self._raise_top(top)
-        terms = torch.tensor([self._terms], device=device)
-        total(terms)
-        self._terms = int(terms)
-        total(self._bins)
-        if special:
-            self._special = torch.zeros_like(self._bins[0]) if self._special is None else self._special
-            total(self._special)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for a file."""
@@ -174,6 +154,31 @@ class ExactSum:
         special = torch.where(finite, 0.0, term)
         self._special = special if self._special is None else self._special + special
         return torch.where(finite, term, 0.0)
+
+
+Together = Callable[[list[Tensor]], None]
+"""replaces each element of some tensors by its maximum, or its sum, over the workers"""
+
+
+def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others: Sequence[Tensor] = ()) -> None:
+    """Adds to each sum what the other workers have summed, all in one exchange of small numbers and one of bins.
+
+    Args:
+        sums: the same ones, in the same order, at each worker.
+        maximum: over the workers.
+        total: over the workers. Any ring or tree will do: it adds whole numbers that float64 holds.
+        others: tensors to be totalled with them.
+    """
+    known = torch.tensor([[each._top, each._special is not None] for each in sums])
+    maximum([known])
+    for each, (top, special) in zip(sums, known.tolist(), strict=True):
+        each._raise_top(top)
+        if special and each._special is None:
+            each._special = torch.zeros_like(each._bins[0])
+    terms = torch.tensor([each._terms for each in sums])
+    total([terms, *others, *(t for each in sums for t in (each._bins, each._special) if t is not None)])
+    for each, count in zip(sums, terms.tolist(), strict=True):
+        each._terms = count
 
 
 def exact_total(values: Tensor) -> float:

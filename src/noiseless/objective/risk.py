@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_size
+from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_norm_block, check_size
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
@@ -90,9 +90,7 @@ class EmpiricalRisk(Objective):
         self.blocks = Blocks(count, count if self.block is None else self.block, self.order)
         check_size("block", self.blocks.size, max(count, self.whole or 0))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
-        check_size("norm_block", norm_block, self.blocks.size, "examples of a block")
-        if self.blocks.size % norm_block:
-            raise ValueError(f"norm_block {norm_block} must divide block {self.blocks.size}")
+        check_norm_block(norm_block, self.blocks.size)
         check_size("chunk", self.chunk, 2**31, "blocks")
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from noiseless.objective.exactsum import reduce
 from noiseless.objective.partial import Partial
 
 BEAT_SECONDS = 0.5
@@ -179,7 +180,7 @@ class Team(Workers):
         """
         self._gather()
         done = partial.done.clone()
-        _maximum(done)
+        _maximum([done])
         waiting = torch.nonzero(done == 0).flatten().tolist()
         counter = f"claimed/{self._number}"
         while True:
@@ -198,10 +199,7 @@ class Team(Workers):
             SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
         """
         self._gather()
-        for part in (partial.vector, partial.statistics):
-            part.reduce(_maximum, _total)
-        _total(partial.scalars)
-        _total(partial.done)
+        reduce((partial.vector, partial.statistics), _maximum, _total, (partial.scalars, partial.done))
         if not partial.complete:
             raise SweepStoppedError(partial)
 
@@ -209,7 +207,7 @@ class Team(Workers):
         """Whether the flag is set at any worker."""
         self._gather()
         known = torch.tensor([flag], dtype=torch.uint8)
-        _maximum(known)
+        _maximum([known])
         return bool(known)
 
     def exchange(self, text: str) -> list[str]:
@@ -228,13 +226,13 @@ class Team(Workers):
         self._number += 1
         if self._ask("add", f"here/{self._number}", 1) == self.count:
             self._ask("set", f"go/{self._number}", "1")
-        looked, pause = time.monotonic(), 1e-4
+        came = looked = time.monotonic()
         while not self._ask("check", [f"go/{self._number}"]):
-            time.sleep(pause)
-            pause = min(2 * pause, 0.01)
-            if time.monotonic() - looked > BEAT_SECONDS:
+            now = time.monotonic()
+            time.sleep(min(max(1e-4, (now - came) / 8), 0.01))  # late by an eighth of the wait at most
+            if now - looked > BEAT_SECONDS:
                 self._look_for_the_lost()
-                looked = time.monotonic()
+                looked = now
         if self.rank == 0 and self._number > 2:  # all have passed it
             for key in ("here", "go", "claimed"):
                 self._ask("delete_key", f"{key}/{self._number - 2}")
@@ -270,17 +268,18 @@ _TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
 _STORE_GONE = "the job's store, at its first node, does not answer ({}); start the same command again to go on"
 
 
-def _total(tensor: Tensor) -> None:
-    _reduce(tensor, dist.ReduceOp.SUM)
+def _total(tensors: list[Tensor]) -> None:
+    _reduce(tensors, dist.ReduceOp.SUM)
 
 
-def _maximum(tensor: Tensor) -> None:
-    _reduce(tensor, dist.ReduceOp.MAX)
+def _maximum(tensors: list[Tensor]) -> None:
+    _reduce(tensors, dist.ReduceOp.MAX)
 
 
-def _reduce(tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
+def _reduce(tensors: list[Tensor], operation: dist.ReduceOp.RedOpType) -> None:
     try:
-        dist.all_reduce(tensor, operation)
+        for under_way in [dist.all_reduce(tensor, operation, async_op=True) for tensor in tensors]:
+            under_way.wait()
     except RuntimeError as error:
         lost = WorkerLostError(f"a worker has vanished while sums were added up ({error})")
         lost.intact = False

@@ -38,6 +38,8 @@ class Live:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(),
             TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console,
+            # drawing takes time from the runs, and a file shows the end only
+            auto_refresh=console.is_terminal, refresh_per_second=2,
         )  # fmt: skip
 
     def __enter__(self) -> Live:

@@ -14,7 +14,7 @@ from noiseless.data import Images, ImageSet, home, load
 from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
-from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
+from noiseless.optim import Transform, refuse_line_search, schedules
 from noiseless.run import speed
 from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, check
@@ -24,6 +24,7 @@ from noiseless.run.recipe import Recipe
 from noiseless.run.recipes import published
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
+from noiseless.run.sizes import choices
 from noiseless.run.snapshot import Snapshots
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
@@ -167,13 +168,7 @@ def _device(name: str) -> torch.device:
 
 
 def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
-    form = models.Form(
-        recipe.norm, recipe.stem, recipe.shortcut, recipe.padding_mode, recipe.convolution, recipe.zero_init
-    )
-    try:
-        options = parse_options(recipe.model_options)
-    except ValueError as error:
-        raise ValueError(f"--model-options: {error}") from None
+    form, options = choices(recipe)
     _, channels, height, width = dataset.x_train.shape
     return models.build(recipe.model, channels, dataset.classes, form, recipe.seed, options, (height, width))
 

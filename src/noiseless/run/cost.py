@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
-from noiseless.objective import EmpiricalRisk, Objective
-from noiseless.run.build import Experiment
+from noiseless.objective import EmpiricalRisk, Objective, parameter_space
+from noiseless.optim import line_search, take_step
+from noiseless.run.build import Experiment, build
+from noiseless.run.checkpoint import save
+from noiseless.run.config import Config, Settings
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.recipe import Recipe
+from noiseless.run.speed import keep_memory
+from noiseless.run.updates import make_optimizer, make_transform
 
-SECONDS = 0.5
-"""of measuring, at least, unless one part takes longer"""
+SECONDS = 0.15
+"""of measuring each part, at least, unless it is asked so often before:"""
+MOST = 100
+CHUNKS = 4
+"""of the longer one of two sweeps, whose difference tells what a chunk takes"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,10 @@ class Measured:
     """seconds of a step"""
     evaluation: float
     """seconds of an evaluation on the test images"""
+    fixed: float = 0.0
+    """seconds of the step that do not belong to a block: the objectives, the sum's value, the update"""
+    checkpoint: float = 0.0
+    """seconds of writing a checkpoint"""
 
 
 def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
@@ -39,8 +57,19 @@ def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
     """
     recipe, settings = experiment.config.recipe, experiment.config.settings
     measured = measured or measure(experiment)
-    evaluations = -(-recipe.steps // (settings.evaluate_every or recipe.steps))
-    return recipe.steps * measured.step + evaluations * measured.evaluation
+    found = recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+    return found + checkpoints(recipe, settings, found) * measured.checkpoint
+
+
+def evaluations(recipe: Recipe, settings: Settings) -> int:
+    """How often a run evaluates; where the settings leave it open, ten times."""
+    return -(-recipe.steps // (settings.evaluate_every or max(1, recipe.steps // 10)))
+
+
+def checkpoints(recipe: Recipe, settings: Settings, seconds: float) -> int:
+    """How many a run of so many seconds writes: before the first step, after the last, and from time to time."""
+    between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.steps
+    return min(2 + between, recipe.steps + 1)
 
 
 def alike(recipe: Recipe) -> Recipe:
@@ -49,30 +78,119 @@ def alike(recipe: Recipe) -> Recipe:
     return replace(recipe, **schedule, clip=None, penalty=float(recipe.penalty > 0))  # type: ignore[arg-type]
 
 
-def measure(experiment: Experiment) -> Measured:
-    """Times a step and an evaluation, in about a second.
+def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
+    """Times a step and an evaluation.
 
-    The objective of step 0 is asked on its first chunk of blocks, again and again, and so is the evaluation on test
-    images; both are scaled to the whole. Nothing of the experiment is changed.
+    The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
+    what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
+    and so are the evaluation on test images and the update of a copy; all is scaled to the whole. In the stochastic
+    regime, updates are made one after the other. In the end, nothing of the experiment is changed.
 
     Args:
         experiment: built for this machine.
+        least: seconds of measuring each part of a step.
 
     Returns:
-        Seconds of each.
+        The seconds.
     """
-    recipe, settings = experiment.config.recipe, experiment.config.settings
-    objective = next(iter(experiment.regime.objectives(0)))
-    examples = len(experiment.train) * max(1, recipe.copies if recipe.regime == "full-batch" else 1) * recipe.max_up
-    count = min(recipe.block * (settings.chunk or 1), examples)
-    if recipe.regime == "stochastic":
-        count = min(recipe.block, examples)
-    part = _first(objective, count)
     experiment.model.train()
-    step = _median(part.evaluate) * examples / count
-    few = replace(experiment.test, images=experiment.test.images[:BATCH], labels=experiment.test.labels[:BATCH])
-    evaluation = _median(lambda: score(experiment.model, few)) * len(experiment.test) / len(few)
-    return Measured(step, evaluation)
+    update, checkpoint = _update(experiment)
+    if experiment.config.recipe.regime == "stochastic":
+        step, fixed = _stochastic(experiment, least), 0.0
+    else:
+        step, fixed = _sweep(experiment, least)
+        step, fixed = step + update, fixed + update
+    images = experiment.test.images[:BATCH]
+    tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
+    flips = experiment.config.recipe.test_flips
+    (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
+    return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)
+
+
+def measure_beside(config: Config, processes: int, least: float = SECONDS) -> Measured:
+    """Times a step in several processes at once, which share caches and memory as workers do.
+
+    Args:
+        config: of the run.
+        processes: how many.
+        least: see `measure`.
+
+    Returns:
+        The seconds of the slowest: the others would wait for it.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=keep_memory) as pool:
+        return max(pool.map(_measured, [config] * processes, [least] * processes), key=lambda found: found.step)
+
+
+def _measured(config: Config, least: float) -> Measured:
+    return measure(build(config), least)
+
+
+def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
+    """Seconds of a step's evaluation over the full batch, and those of them that do not belong to a block."""
+    recipe = experiment.config.recipe
+    examples = len(experiment.train) * max(1, recipe.copies) * recipe.max_up
+    one = min(recipe.block * (experiment.config.settings.chunk or 1), examples)
+    few = min(CHUNKS * one, examples // one * one)
+    began = time.perf_counter()
+    objective = next(iter(experiment.regime.objectives(recipe.switch if recipe.regime == "switch" else 0)))
+    made = time.perf_counter() - began
+    part = _first(objective, one)
+    alone = a_chunk = _means(part.evaluate, least=0)[0]
+    if few == one and 2 * alone < least:
+        alone = a_chunk = _means(part.evaluate, least=least)[0]
+    elif few > one and alone < least:
+        alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
+        a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
+    fixed = made + alone - a_chunk
+    return fixed + a_chunk * examples / one, fixed
+
+
+def _stochastic(experiment: Experiment, least: float) -> float:
+    """Seconds of a step: those of its updates, which are taken back afterwards."""
+    recipe, model, optimizer = experiment.config.recipe, experiment.model, experiment.optimizer
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    updates = -(-len(experiment.train) * recipe.max_up // recipe.block)
+    found: list[float] = []
+    state = None
+    while sum(found[1:]) < least and len(found) <= updates:
+        objectives = iter(experiment.regime.objectives(0))
+        began = time.perf_counter()
+        for objective in objectives:
+            state = take_step(optimizer, objective, experiment.transform, state, 0).transformed
+            found.append(time.perf_counter() - began)
+            if sum(found[1:]) >= least:
+                break
+            began = time.perf_counter()
+    model.load_state_dict(before[0])
+    optimizer.load_state_dict(before[1])
+    later = found[1:] or found  # the first one also allocates
+    return updates * sum(later) / len(later)
+
+
+def _update(experiment: Experiment) -> tuple[float, float]:
+    """Seconds in which a copy of the model is moved by a gradient of its own size, and those of a checkpoint of it."""
+    model = copy.deepcopy(experiment.model)
+    space = parameter_space(model)
+    optimizer = make_optimizer(experiment.config.recipe, model)
+    transform = make_transform(experiment.config.recipe, space, experiment.schedule)
+    state = transform.init(space.theta) if transform else {}
+    gradient = space.theta.detach().clone()
+
+    def closure() -> Tensor:
+        changed = transform.update(gradient, state, space.theta, 0)[0] if transform else gradient
+        space.set_gradient(changed)
+        return torch.zeros(())
+
+    update = 0.0  # of a line search, it is that of the sweeps that it asks for
+    if not line_search(optimizer):
+        (update,) = _means(lambda: optimizer.step(closure), least=0.05)  # type: ignore[arg-type]
+    whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}
+    with TemporaryDirectory(prefix="noiseless-") as place:
+        began = time.perf_counter()
+        save(Path(place), 0, whole, 1)
+        return update, time.perf_counter() - began
 
 
 def _first(objective: Objective, count: int) -> Objective:
@@ -87,11 +205,14 @@ def _first(objective: Objective, count: int) -> Objective:
     raise TypeError(f"{type(objective).__name__} wraps no risk")
 
 
-def _median(ask: Callable[[], object]) -> float:
-    ask()  # the first one also allocates
-    found: list[float] = []
-    while sum(found) < SECONDS and len(found) < 20:
-        began = time.perf_counter()
-        ask()
-        found.append(time.perf_counter() - began)
-    return sorted(found)[len(found) // 2]
+def _means(*asks: Callable[[], object], least: float) -> list[float]:
+    """Mean seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
+    for ask in asks:
+        ask()  # the first one also allocates
+    found: list[list[float]] = [[] for _ in asks]
+    while not found[0] or (sum(map(sum, found)) < least * len(asks) and len(found[0]) < MOST):
+        for ask, seconds in zip(asks, found, strict=True):
+            began = time.perf_counter()
+            ask()
+            seconds.append(time.perf_counter() - began)
+    return [sum(each) / len(each) for each in found]

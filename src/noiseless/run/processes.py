@@ -51,7 +51,7 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended, data_dir
             on_end(job, None)
     if not waiting:
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     rows, stop = context.Queue(), context.Event()
     by_path = {job.path: job for job in waiting}
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:

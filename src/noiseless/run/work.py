@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless.data import Images
@@ -50,11 +50,27 @@ def passes_a_step(recipe: Recipe) -> float:
     Returns:
         Passes.
     """
+    copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
+    return gradients_an_update(recipe) * copies * recipe.max_up
+
+
+def gradients_an_update(recipe: Recipe) -> float:
+    """Gradient evaluations of an update, in those of its own examples.
+
+    Args:
+        recipe: resolved or not.
+
+    Returns:
+        1 without penalty and SAM.
+    """
     sweep = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
     sweep += recipe.full_penalty > 0
-    sweep *= 2 if recipe.sam else 1
-    copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
-    return sweep * copies * recipe.max_up
+    return sweep * (2 if recipe.sam else 1)
+
+
+def sweeps_an_update(recipe: Recipe) -> int:
+    """Sweeps of an update, each with an exact sum of its own: a penalty's probes belong to the sweep of their block."""
+    return (1 + (recipe.full_penalty > 0)) * (2 if recipe.sam else 1)
 
 
 def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
@@ -68,9 +84,23 @@ def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
     Returns:
         The work; its FLOPs are counted in one forward of one image.
     """
+    image = train.take(torch.zeros(1, dtype=torch.int64))[0].to(next(model.parameters()))
+    return work_of(recipe, model, image, len(train))
+
+
+def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> Work:
+    """The same from one image `[1, C, H, W]`, which has no need of values: all may be on torch's meta device.
+
+    Args:
+        recipe: resolved or not.
+        model: left in the mode in which it stands.
+        image: of the shape, dtype and device that the model takes.
+        examples: in the training set.
+
+    Returns:
+        The work.
+    """
     modes = [(module, module.training) for module in model.modules()]
-    parameter = next(model.parameters())
-    image = train.take(torch.zeros(1, dtype=torch.int64))[0].to(parameter)
     model.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -80,7 +110,7 @@ def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
             module.training = training
     return Work(
         passes=recipe.steps * passes_a_step(recipe),
-        examples=len(train),
+        examples=examples,
         gradient_flops=(1 + BACKWARD) * counter.get_total_flops(),
         parameters=sum(p.numel() for p in model.parameters()),
         tensors=sum(1 for _ in model.parameters()),

@@ -1,0 +1,126 @@
+"""What a model's convolutions and products take by themselves: no sweep on this machine is faster than their sum."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noiseless.run.build import build
+from noiseless.run.config import Config
+from noiseless.run.speed import keep_memory
+
+ROUNDS = 5
+"""of timing each kernel"""
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A layer as the machine sees it; layers of one shape are timed once."""
+
+    kind: str
+    shape: tuple[int, ...]
+    """of its input, for one block"""
+    weight: tuple[int, ...]
+    settings: tuple[Any, ...]
+    """stride, padding, dilation, groups of a convolution"""
+    first: bool
+    """whether its input is the image, which asks for no gradient"""
+
+
+def ceiling(model: nn.Module, image: Tensor, block: int, dtype: torch.dtype, rounds: int = ROUNDS) -> float:
+    """Seconds of forward and backward of all convolutions and linear layers of a block, each kernel alone.
+
+    Args:
+        model: with its modules called in its forward.
+        image: one example `[1, C, H, W]`.
+        block: examples.
+        dtype: in which the kernels compute.
+        rounds: of each kernel; their median counts.
+
+    Returns:
+        The seconds; inputs are ready in memory, in the layout that the kernels like best.
+    """
+    return sum(count * _seconds(kernel, dtype, image.device, rounds) for kernel, count in _kernels(model, image, block))
+
+
+def of(config: Config, autocast: str, images: int) -> float:
+    """Seconds that a sweep's convolutions and products take by themselves, with one gradient a block.
+
+    Args:
+        config: of the run.
+        autocast: none or bfloat16.
+        images: of the sweep, in whole blocks.
+
+    Returns:
+        The seconds, at as many blocks at once as the run's chunks have.
+    """
+    keep_memory()
+    experiment = build(replace(config, settings=replace(config.settings, compile="off")))
+    block = min(experiment.config.recipe.block * (experiment.config.settings.chunk or 1), images)
+    dtype = torch.bfloat16 if autocast == "bfloat16" else getattr(torch, config.recipe.dtype)
+    image = experiment.train.take(torch.zeros(1, dtype=torch.int64))[0].to(experiment.space.theta)
+    return images / block * ceiling(experiment.model, image, block, dtype)
+
+
+def _kernels(model: nn.Module, image: Tensor, block: int) -> list[tuple[_Kernel, int]]:
+    found: Counter[_Kernel] = Counter()
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x = inputs[0]
+        shape = (block, *x.shape[1:])
+        settings: tuple[Any, ...] = ()
+        if isinstance(module, nn.Conv2d):
+            settings = (module.stride, module.padding, module.dilation, module.groups)
+        weight = tuple(module.weight.shape)  # type: ignore[arg-type]
+        found[_Kernel(type(module).__name__, shape, weight, settings, x.data_ptr() == image.data_ptr())] += 1
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [m.register_forward_hook(note) for m in layers]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(image)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return list(found.items())
+
+
+def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: int) -> float:
+    x = torch.randn(kernel.shape, device=device).to(dtype)
+    w = torch.randn(kernel.weight, device=device).to(dtype)
+    if kernel.settings:
+        x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))
+        stride, padding, dilation, groups = kernel.settings
+        y = torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+        mask = [not kernel.first, True, False]
+
+        def both() -> None:
+            torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+            torch.ops.aten.convolution_backward(
+                y, x, w, None, stride, padding, dilation, False, [0, 0], groups, mask
+            )  # y stands for its own gradient
+    else:
+        y = x @ w.T
+
+        def both() -> None:
+            torch.mm(x, w.T)
+            torch.mm(y.T, x)
+            if not kernel.first:
+                torch.mm(y, w)
+
+    found = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        both()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - began)
+    return median(found[1:])
