@@ -52,7 +52,9 @@ def main() -> None:
 def _seconds(arguments: list[str]) -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)  # noqa: S603
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    print(f"{'plain loop, a seed' if '--plain' in arguments else 'noiseless reproduce'}: {seconds:.0f} s", flush=True)
+    return seconds
 
 
 def _train(name: str, seed: int, threads: int) -> None:

@@ -49,13 +49,14 @@ def ceiling(model: nn.Module, image: Tensor, block: int, dtype: torch.dtype, rou
     return sum(count * _seconds(kernel, dtype, image.device, rounds) for kernel, count in _kernels(model, image, block))
 
 
-def of(config: Config, autocast: str, images: int) -> float:
+def of(config: Config, autocast: str, images: int, rounds: int = ROUNDS) -> float:
     """Seconds that a sweep's convolutions and products take by themselves, with one gradient a block.
 
     Args:
         config: of the run.
         autocast: none or bfloat16.
         images: of the sweep, in whole blocks.
+        rounds: of timing each kernel.
 
     Returns:
         The seconds, at as many blocks at once as the run's chunks have.
@@ -65,7 +66,7 @@ def of(config: Config, autocast: str, images: int) -> float:
     block = min(experiment.config.recipe.block * (experiment.config.settings.chunk or 1), images)
     dtype = torch.bfloat16 if autocast == "bfloat16" else getattr(torch, config.recipe.dtype)
     image = experiment.train.take(torch.zeros(1, dtype=torch.int64))[0].to(experiment.space.theta)
-    return images / block * ceiling(experiment.model, image, block, dtype)
+    return images / block * ceiling(experiment.model, image, block, dtype, rounds)
 
 
 def _kernels(model: nn.Module, image: Tensor, block: int) -> list[tuple[_Kernel, int]]:
