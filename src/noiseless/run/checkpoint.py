@@ -31,8 +31,8 @@ class Found:
     """what was wrong with newer ones"""
 
 
-def save(directory: Path, step: int, state: State, keep: int) -> None:
-    """Writes the checkpoint of a step, then removes all but the newest `keep`."""
+def save(directory: Path, step: int, state: State, keep: int, every: int | None = None) -> None:
+    """Writes the checkpoint of a step, then removes all but the newest `keep` and each `every` steps' one."""
     tensors: dict[str, Tensor] = {}
     described = _describe(state, tensors, "")
     content = safetensors.torch.save(tensors)
@@ -41,8 +41,24 @@ def save(directory: Path, step: int, state: State, keep: int) -> None:
     record = {"step": step, "tensors_sha256": sha256(content), "state": described}
     write_json(stem.with_suffix(".json"), record | {"sha256": _own_hash(record)})
     for old in sorted(directory.glob("step-*.json"), reverse=True)[keep:]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        if every is None or number(old) % every:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def number(path: Path) -> int:
+    """The steps done at a checkpoint, by the name of either of its files."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def at(directory: Path, step: int) -> State | None:
+    """The state of one step's checkpoint; None where there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    path = directory / f"step-{step:08d}.json"
+    return read(path)[1] if path.exists() else None
 
 
 def newest(directory: Path) -> Found | None:

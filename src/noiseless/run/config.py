@@ -34,7 +34,9 @@ class Settings:
     checkpoint_seconds: float = 60.0
     """time between checkpoints; 0: after every step"""
     keep: int = 2
-    """checkpoints that are kept"""
+    """newest checkpoints that are kept"""
+    keep_every: int | None = None
+    """steps between checkpoints that are written and kept for good, for analyses of the way; none: no others"""
     snapshot_seconds: float = 60.0
     """time between snapshots of a sweep that is under way, by each worker"""
     check_every: int = 100
@@ -160,6 +162,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("evaluate_every", 1),
         ("chunk", 1),
         ("keep", 1),
+        ("keep_every", 1),
         ("check_every", 1),
         ("checkpoint_seconds", 0),
         ("snapshot_seconds", 0),

@@ -11,6 +11,7 @@ from noiseless.objective import Evaluation
 from noiseless.objective.base import square_norms
 from noiseless.objective.exactsum import exact_total
 from noiseless.optim import Step
+from noiseless.run.answers import finite
 from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
 
@@ -40,8 +41,7 @@ class Record:
     def write(self, row: Row) -> None:
         """Appends a row, in which numbers that are not finite become null."""
         if self._kept:
-            finite = {k: v if v is None or math.isfinite(v) else None for k, v in row.items()}
-            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
+            self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
             self._file.flush()
 
 

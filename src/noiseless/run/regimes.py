@@ -34,6 +34,14 @@ class Regime(Protocol):
         """
         ...
 
+    def risk_at(self, step: int) -> EmpiricalRisk:
+        """The risk over all examples, as they are seen at that step: what analyses ask.
+
+        Args:
+            step: from 0.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class FullBatch:
@@ -56,6 +64,10 @@ class FullBatch:
         Yields:
             The full batch, as it is seen at that step.
         """
+        yield self.wrap(self.risk_at(step), step)
+
+    def risk_at(self, step: int) -> EmpiricalRisk:
+        """What the step minimises, but for penalties."""
         data = self.view(step)
         images = len(data) // self.draws
         if self.shuffle or self.drop_last or self.draws > 1:
@@ -64,7 +76,7 @@ class FullBatch:
             order = _whole_blocks(order, self.risk.blocks.size) if self.drop_last else order
         else:
             order = None
-        yield self.wrap(replace(self.risk, data=data, order=order, step=step), step)
+        return replace(self.risk, data=data, order=order, step=step)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,12 @@ class Stochastic:
             )
             yield self.wrap(risk, step)
 
+    def risk_at(self, step: int) -> EmpiricalRisk:
+        """The mean over all examples, in blocks as they stand: each example once."""
+        data = self.view(step)
+        order = _together(torch.arange(len(data) // self.draws), len(data) // self.draws, self.draws)
+        return replace(self.risk, data=data, order=order if self.draws > 1 else None, step=step)
+
 
 def _together(drawn: Tensor, images: int, draws: int) -> Tensor:
     """Example numbers `[n * draws]` of images `[n]`: all copies of one, then all of the next."""
@@ -134,4 +152,11 @@ class Switch:
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """Those of the regime in force at that step."""
-        return (self.first if step < self.at else self.then).objectives(step)
+        return self._in_force(step).objectives(step)
+
+    def risk_at(self, step: int) -> EmpiricalRisk:
+        """That of the regime in force at that step."""
+        return self._in_force(step).risk_at(step)
+
+    def _in_force(self, step: int) -> Regime:
+        return self.first if step < self.at else self.then

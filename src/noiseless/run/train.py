@@ -116,7 +116,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             if last or (step + 1) % settings.check_every == 0:
                 _compare(experiment, step)
             stop = not last and workers.any(workers.stop())
-            if last or stop or time.monotonic() - saved >= settings.checkpoint_seconds:
+            kept = settings.keep_every is not None and (step + 1) % settings.keep_every == 0
+            if last or stop or kept or time.monotonic() - saved >= settings.checkpoint_seconds:
                 _save(experiment, directory, step + 1, carried)
                 saved = time.monotonic()
             if stop:
@@ -176,7 +177,8 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, carried: _
         "passes": carried.passes,
         "perfect": carried.perfect,
     }
-    checkpoint.save(directory.checkpoints, step, state, experiment.config.settings.keep)
+    settings = experiment.config.settings
+    checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every)
 
 
 def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None:

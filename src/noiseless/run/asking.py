@@ -1,0 +1,123 @@
+"""A run at one of its states, ready to be asked: for analyses, which need an objective and leave the run as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from noiseless.objective import EmpiricalRisk, Objective
+from noiseless.objective.workers import Workers
+from noiseless.run import checkpoint
+from noiseless.run.build import Experiment, rebuild
+from noiseless.run.directory import RunDirectory
+from noiseless.run.parameters import fill
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run, and the state of it that is meant."""
+
+    directory: RunDirectory
+    step: int | None
+    """steps done; None: the end, or the newest checkpoint of a run that has not ended"""
+
+    @staticmethod
+    def read(text: str) -> Place:
+        """The place that `RUN`, `RUN@STEP` or the path of a checkpoint's file names.
+
+        Returns:
+            It.
+
+        Raises:
+            ValueError: if there is no such run, or the step is no number.
+        """
+        path = Path(text)
+        if path.parent.name == "checkpoints" and path.name.startswith("step-"):
+            digits = path.name.removeprefix("step-").partition(".")[0]
+            if digits.isdecimal():
+                return Place(RunDirectory.open(path.parent.parent), int(digits))
+        run, at, step = text.rpartition("@")
+        if not at or path.exists():
+            return Place(RunDirectory.open(path), None)
+        if not step.isdecimal():
+            raise ValueError(f"{text}: the step must be a whole number of steps done, as in {run}@100, not {step!r}")
+        return Place(RunDirectory.open(Path(run)), int(step))
+
+    def __str__(self) -> str:
+        return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run's objects at one of its states."""
+
+    place: Place
+    experiment: Experiment
+    """its model, in training mode, holds the state"""
+    step: int
+    """steps done"""
+    optimizer: dict[str, object] | None
+    """the optimizer's state there; None where no checkpoint holds it"""
+
+    @property
+    def seen(self) -> int:
+        """The step whose data and objective are asked: the one that comes next, or the run's last."""
+        return min(self.step, self.experiment.config.recipe.steps - 1)
+
+    @property
+    def risk(self) -> EmpiricalRisk:
+        """The loss over all training examples, as the step sees them, without penalty."""
+        return self.experiment.regime.risk_at(self.seen)
+
+    @property
+    def objective(self) -> Objective:
+        """What the step minimises; of a stochastic one, its first block's."""
+        return next(iter(self.experiment.regime.objectives(self.seen)))
+
+
+def ask(place: Place, workers: Workers | None = None) -> Asked:
+    """The objects of a run at a state; nothing is written into the run.
+
+    Args:
+        place: which run, and which of its states.
+        workers: who share the sweeps; None: this process alone.
+
+    Returns:
+        Them.
+
+    Raises:
+        ValueError: if the run has no such state, or the state is damaged or another model's.
+    """
+    directory, step = place.directory, place.step
+    experiment = rebuild(directory, workers, snapshots=False)
+    ended = directory.rows()[-1]["step"] + 1 if directory.model.exists() and directory.rows() else None
+    if step is None:
+        step = ended if ended is not None else _newest(directory)
+    state = checkpoint.at(directory.checkpoints, step)
+    if state is not None:
+        fill(experiment.model, state["model"], directory.checkpoints / f"step-{step:08d}.safetensors")
+    elif step == ended:
+        fill(experiment.model, directory.state(), directory.model)
+    elif step != 0 or experiment.config.recipe.init is not None:
+        raise ValueError(f"{directory.path} has no state of step {step}: {_those(directory, ended)}")
+    experiment.model.train()
+    return Asked(place, experiment, step, state["optimizer"] if state else None)
+
+
+def steps_kept(directory: RunDirectory) -> list[int]:
+    """The steps of which a run holds a checkpoint, rising."""
+    return sorted(checkpoint.number(path) for path in directory.checkpoints.glob("step-*.json"))
+
+
+def _newest(directory: RunDirectory) -> int:
+    found = checkpoint.newest(directory.checkpoints)
+    if found is None:
+        raise ValueError(f"{directory.path} has no checkpoint yet: there is no state to be asked")
+    return found.step
+
+
+def _those(directory: RunDirectory, ended: int | None) -> str:
+    steps = sorted({*steps_kept(directory), *([ended] if ended is not None else [])})
+    shown = ", ".join(map(str, steps[-8:]))
+    there = f"it has those of {'..., ' if len(steps) > 8 else ''}{shown}" if steps else "it has none"
+    return f"{there}; noiseless train --keep-every N keeps one each N steps"
