@@ -150,7 +150,7 @@ def seen(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
 
 def record(directory: RunDirectory) -> tuple[str, list[dict[str, Any]]]:
     """What two equal runs have in common: the digest, and the rows without their seconds."""
-    rows = [{k: v for k, v in each.items() if k != "seconds"} for each in directory.rows()]
+    rows = [{k: v for k, v in each.items() if k not in ("seconds", "asked_seconds")} for each in directory.rows()]
     assert directory.model.exists()
     return checkpoint.digest(directory.state()), rows
 

@@ -7,6 +7,7 @@ from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.models import models
 from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
+from noiseless.commands.sharpness import sharpness
 from noiseless.commands.training import resume, train
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "report",
     "reproduce",
     "resume",
+    "sharpness",
     "train",
     "verify",
 ]

@@ -74,6 +74,19 @@ class Objective(ABC):
         """
 
     @abstractmethod
+    def hvp_passes(self, vectors: int) -> float:
+        """What `hvp` of that many vectors costs, in gradient evaluations over the whole data set.
+
+        A reverse derivative costs about twice what it differentiates.
+
+        Args:
+            vectors: K.
+
+        Returns:
+            Passes.
+        """
+
+    @abstractmethod
     def accept(self, evaluation: Evaluation) -> None:
         """Writes an evaluation's batch-norm statistics into the module's buffers."""
 

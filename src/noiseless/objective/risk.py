@@ -170,6 +170,10 @@ class EmpiricalRisk(Objective):
         """
         return self.mean_product(V, self.block_loss.value)
 
+    def hvp_passes(self, vectors: int) -> float:
+        """One pass for the gradient and two for each product, for the share of the data set that the sweep covers."""
+        return (1.0 + 2.0 * vectors) * self.blocks.count / (self.whole or self.blocks.count)
+
     def mean_product(self, V: Tensor, value: Callable[[Tensor, Batch, int], Tensor]) -> Tensor:
         """The Hessian products of `(1 / N) sum_b n_b value(theta, batch, 0)`, by double backward.
 

@@ -64,6 +64,10 @@ class SharpnessAware(Objective):
         """
         return self.objective.hvp(V)
 
+    def hvp_passes(self, vectors: int) -> float:
+        """What the wrapped objective's products cost."""
+        return self.objective.hvp_passes(vectors)
+
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the statistics at theta into the module's buffers."""
         self.objective.accept(evaluation)

@@ -81,6 +81,11 @@ class ParameterSpace:
         """Where the parameters are."""
         return self._parameters[0].device
 
+    @property
+    def parameters(self) -> tuple[torch.nn.Parameter, ...]:
+        """The module's own parameters, in the order of `names`."""
+        return tuple(self._parameters)
+
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector in the parameters' shapes.
 

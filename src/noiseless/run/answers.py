@@ -29,6 +29,9 @@ class Answer:
 def folder(directory: RunDirectory) -> Path:
     """Where a run's answers are, made when needed.
 
+    Returns:
+        The path.
+
     Raises:
         ValueError: if it cannot be made.
     """

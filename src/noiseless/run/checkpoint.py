@@ -52,7 +52,10 @@ def number(path: Path) -> int:
 
 
 def at(directory: Path, step: int) -> State | None:
-    """The state of one step's checkpoint; None where there is none.
+    """The state of one step's checkpoint.
+
+    Returns:
+        It; None where there is no such checkpoint.
 
     Raises:
         ValueError: if it is damaged.

@@ -39,6 +39,10 @@ class Settings:
     """steps between checkpoints that are written and kept for good, for analyses of the way; none: no others"""
     snapshot_seconds: float = 60.0
     """time between snapshots of a sweep that is under way, by each worker"""
+    sharpness_every: int | None = None
+    """steps between searches for the training loss' largest Hessian eigenvalues; none: never. They cost passes"""
+    sharpness_count: int = 1
+    """eigenvalues that are sought"""
     check_every: int = 100
     """steps between comparisons of the workers' parameters"""
 
@@ -163,6 +167,8 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("chunk", 1),
         ("keep", 1),
         ("keep_every", 1),
+        ("sharpness_every", 1),
+        ("sharpness_count", 1),
         ("check_every", 1),
         ("checkpoint_seconds", 0),
         ("snapshot_seconds", 0),

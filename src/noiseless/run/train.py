@@ -21,6 +21,7 @@ from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.evaluate import score
 from noiseless.run.parameters import fill
+from noiseless.run.questions import Questions
 from noiseless.run.record import Record, make_row
 
 
@@ -48,6 +49,8 @@ class _Carried:
 
     average: Average | None
     """of the model's states, where one is kept"""
+    questions: Questions
+    """that are asked on the way"""
     passes: float = 0.0
     """spent since the run began"""
     transformed: State | None = None
@@ -111,6 +114,10 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             last = _ended(experiment, step + 1, carried)
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0):
                 row |= _tested(experiment, carried.average)
+            try:
+                row |= carried.questions.ask(step, updates, last)
+            except SweepStoppedError as stopped:  # its row lacks answers, so the step is computed again
+                raise Interrupted(_go_on(f"stopped in the analysis after step {step} ({stopped})", directory)) from None
             record.write(row)
             progress.on_row(row)
             if last or (step + 1) % settings.check_every == 0:
@@ -176,6 +183,7 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, carried: _
         "transforms": carried.transformed,
         "passes": carried.passes,
         "perfect": carried.perfect,
+        "questions": carried.questions.state(),
     }
     settings = experiment.config.settings
     checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every)
@@ -189,7 +197,7 @@ def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None
         directory: of the run.
         step: number of steps done.
     """
-    _save(experiment, directory, step, _Carried(None))
+    _save(experiment, directory, step, _Carried(None, Questions(experiment)))
 
 
 def _restore(
@@ -212,11 +220,13 @@ def _restore(
         experiment.optimizer.load_state_dict(found.state["optimizer"])
     momentum = experiment.config.recipe.ema
     average = Average(experiment.model, momentum) if momentum else None
+    questions = Questions(experiment)
     if found is None:
-        carried = _Carried(average)
+        carried = _Carried(average, questions)
         _save(experiment, directory, 0, carried)
         return 0, carried
     if average and found.state.get("average"):  # a checkpoint that was imported has none: it begins there
         average.restore(found.state["average"])
     state = found.state
-    return found.step, _Carried(average, state["passes"], state["transforms"], state.get("perfect", 0))
+    questions.restore(state.get("questions"))
+    return found.step, _Carried(average, questions, state["passes"], state["transforms"], state.get("perfect", 0))

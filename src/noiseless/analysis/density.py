@@ -1,0 +1,143 @@
+"""The whole spectrum at a glance: its density by stochastic Lanczos quadrature, and the trace by Hutch++."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.analysis.krylov import Subspace, dots
+from noiseless.analysis.operator import Operator, random_vectors
+
+TOGETHER = 4
+"""vectors of one product in Hutch++: each takes memory for its exact sum"""
+
+
+@dataclass(frozen=True)
+class Density:
+    """A spectral density: `density(t) ~ (1 / P) #{eigenvalues near t}`, smoothed."""
+
+    nodes: Tensor
+    """Ritz values of all probes, float64 `[probes, steps]`"""
+    weights: Tensor
+    """their quadrature weights, float64 `[probes, steps]`; each probe's sum to 1"""
+    passes: float
+
+    def at(self, grid: Tensor, width: float) -> Tensor:
+        """The density, smoothed with a Gaussian.
+
+        `(1 / probes) sum_l sum_i w_li exp(-(t - theta_li)**2 / (2 s**2)) / (s sqrt(2 pi))`
+
+        Args:
+            grid: t, float64 `[n]`.
+            width: s.
+
+        Returns:
+            float64 `[n]`; it integrates to 1.
+        """
+        z = (grid[:, None] - self.nodes.flatten()) / width
+        kernel = torch.exp(-z.square() / 2) / (width * math.sqrt(2 * math.pi))
+        return kernel @ self.weights.flatten() / len(self.nodes)
+
+    def grid(self, points: int = 400, share: float = 0.01) -> tuple[Tensor, float]:
+        """A grid that holds the whole spectrum, and a width of that share of its range."""
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        width = share * max(high - low, abs(high), abs(low), torch.finfo(torch.float64).tiny)
+        return torch.linspace(low - 5 * width, high + 5 * width, points, dtype=torch.float64), width
+
+
+def density(operator: Operator, probes: int = 4, steps: int = 30, seed: int = 0) -> Density:
+    """Stochastic Lanczos quadrature (Ubaru, Chen and Saad, 2017; Ghorbani et al., ICML 2019, arXiv 1901.10159).
+
+    A probe is a random vector v of length 1. After m steps of Lanczos from it, with Ritz values theta_i and the first
+    components y_i of the small matrix' eigenvectors, `sum_i y_i**2 f(theta_i)` is the Gauss quadrature of `v^T f(A) v`,
+    whose mean over v is `tr f(A) / P`.
+
+    Args:
+        operator: A, `[P, P]`.
+        probes: random vectors.
+        steps: m of each, at most P.
+        seed: keys the vectors.
+
+    Returns:
+        Nodes and weights.
+
+    Raises:
+        ValueError: for numbers that make no sense, or products that are not finite.
+    """
+    if probes < 1 or steps < 2:
+        raise ValueError(f"a density takes at least 1 probe and 2 steps, not {probes} and {steps}")
+    steps = min(steps, len(operator.space))
+    nodes, weights, passes = [], [], 0.0
+    for number in range(probes):
+        space = Subspace(operator, steps)
+        candidate = random_vectors(operator.space, seed, "density", number, 1)
+        while space.size < steps and space.expand(candidate):
+            candidate = space.images[-1:].clone()
+            if not candidate.isfinite().all():
+                raise ValueError("a Hessian product is not finite: the loss has no second derivative here")
+        values, coefficients = space.ritz()
+        missing = steps - space.size  # an invariant subspace ends early, with nothing left to weigh
+        nodes.append(torch.nn.functional.pad(values, (0, missing), value=float(values[-1])))
+        weights.append(torch.nn.functional.pad(coefficients[0].square(), (0, missing)))
+        passes += space.passes
+    return Density(torch.stack(nodes), torch.stack(weights), passes)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An estimate of a trace."""
+
+    value: float
+    error: float
+    """its standard error; 0 where the matrix has no more rank than the sketch"""
+    products: int
+    passes: float
+
+
+def trace(operator: Operator, products: int = 30, seed: int = 0) -> Trace:
+    """Hutch++ (Meyer, Musco, Musco and Woodruff, SOSA 2021, arXiv 2010.09649).
+
+    With m products: Q is an orthonormal basis of `A S` for a random `S [P, m / 3]`, and with random `G [P, m / 3]` of
+    which the part in Q is taken away, the estimate is `tr(Q^T A Q) + (3 / m) tr(G^T A G)`: exact where Q has all of A,
+    unbiased in the rest.
+
+    Args:
+        operator: A, `[P, P]`.
+        products: m, at least 6; what is over a multiple of 3 is not used.
+        seed: keys the random vectors, which are standard normal.
+
+    Returns:
+        The estimate, and its standard error from the spread over G.
+
+    Raises:
+        ValueError: for fewer products, or products that are not finite.
+    """
+    third = min(products // 3, len(operator.space))
+    if third < 2:
+        raise ValueError(f"Hutch++ takes at least 6 products, not {products}")
+    sketch = Subspace(operator, third)
+    passes, spent = 0.0, 0
+    for start in range(0, third, TOGETHER):
+        drawn = random_vectors(operator.space, seed, "trace", start, min(TOGETHER, third - start))
+        images = operator.product(drawn)
+        passes += operator.passes(len(drawn))
+        spent += len(drawn)
+        if not images.isfinite().all():
+            raise ValueError("a Hessian product is not finite: the loss has no second derivative here")
+        sketch.expand(images)
+    total = float(sketch.small.diagonal().sum())
+    left = []
+    for start in range(0, third, TOGETHER):
+        drawn = random_vectors(operator.space, seed, "trace", third + start, min(TOGETHER, third - start))
+        for _ in range(2):
+            drawn = drawn - dots(drawn, sketch.vectors).to(drawn) @ sketch.vectors
+        images = operator.product(drawn)
+        passes += operator.passes(len(drawn))
+        spent += len(drawn)
+        left.append(dots(drawn, images).diagonal().cpu())
+    rest = torch.cat(left)
+    error = float(rest.std() / math.sqrt(len(rest)))
+    return Trace(total + float(rest.mean()), error, spent + sketch.products, passes + sketch.passes)

@@ -1,0 +1,120 @@
+"""Symmetric operators on the parameter space: an objective's Hessian, and the Hessian as an optimizer sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseless import keyed
+from noiseless.objective.base import Objective
+from noiseless.objective.space import ParameterSpace
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+
+class Operator(Protocol):
+    """A symmetric matrix `[P, P]` that is known by its products."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The space on which it acts; gives length, dtype and device of vectors."""
+        ...
+
+    def product(self, V: Tensor) -> Tensor:
+        """`A V` of vectors `[K, P]`, `[K, P]`."""
+        ...
+
+    def passes(self, vectors: int) -> float:
+        """What one product with that many vectors costs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """The Hessian H of an objective's value at the module's present parameters, exact over all blocks."""
+
+    objective: Objective
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The objective's."""
+        return self.objective.space
+
+    def product(self, V: Tensor) -> Tensor:
+        """`H V`, from one sweep."""
+        return self.objective.hvp(V)
+
+    def passes(self, vectors: int) -> float:
+        """What `Objective.hvp` costs."""
+        return self.objective.hvp_passes(vectors)
+
+
+@dataclass(frozen=True)
+class Preconditioned:
+    """`D^(-1/2) (H + w I) D^(-1/2)`: the Hessian as an optimizer with the diagonal preconditioner D sees it.
+
+    Its eigenvalues are those of `D^(-1) (H + w I)`, by which the optimizer's steps go.
+    """
+
+    operator: Operator
+    """H"""
+    root: Tensor
+    """`D^(-1/2)`, `[P]`"""
+    shift: float = 0.0
+    """w: a weight decay that is added to the gradient"""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The operator's."""
+        return self.operator.space
+
+    def product(self, V: Tensor) -> Tensor:
+        """The product, from one sweep."""
+        scaled = V * self.root
+        return self.root * (self.operator.product(scaled) + self.shift * scaled)
+
+    def passes(self, vectors: int) -> float:
+        """What a product of the operator costs."""
+        return self.operator.passes(vectors)
+
+
+def as_linear_operator(operator: Operator | Objective) -> LinearOperator:
+    """An operator, or an objective's Hessian, for the solvers of `scipy.sparse.linalg`.
+
+    Args:
+        operator: what is asked, at the parameters that the module has when a product is taken.
+
+    Returns:
+        The operator on numpy vectors `[P]` and matrices `[P, K]`, of the parameters' dtype.
+    """
+    from scipy.sparse.linalg import LinearOperator  # which a run need not wait for
+
+    asked: Operator = Hessian(operator) if isinstance(operator, Objective) else operator
+    like = asked.space.theta.detach()
+
+    def matmat(X: np.ndarray) -> np.ndarray:
+        V = torch.from_numpy(np.array(X.T, order="C", copy=True)).to(like)
+        return asked.product(V).cpu().numpy().T
+
+    def matvec(x: np.ndarray) -> np.ndarray:
+        return matmat(x.reshape(-1, 1))[:, 0]
+
+    return LinearOperator(
+        (len(asked.space),) * 2, matvec=matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat,
+        dtype=torch.empty(0, dtype=like.dtype).numpy().dtype,
+    )  # fmt: skip
+
+
+def random_vectors(space: ParameterSpace, seed: int, stream: str, first: int, count: int) -> Tensor:
+    """Keyed standard normal vectors `[count, P]`, number `first` and those after it: the same bits on every device."""
+    like = space.theta
+    drawn = []
+    for number in range(first, first + count):
+        with keyed.torch_generators(seed, stream, 0, number, torch.device("cpu")):
+            drawn.append(torch.randn(len(space), dtype=like.dtype))
+    return torch.stack(drawn).to(like.device)

@@ -1,0 +1,152 @@
+"""The ends of a symmetric operator's spectrum: sharpness, the largest eigenvalue of the Hessian, and its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.analysis.krylov import Subspace, dots
+from noiseless.analysis.operator import Operator, random_vectors
+
+TOLERANCE = 1e-3
+"""of a residual, in units of the largest Ritz value's magnitude: eigenvalues are then good to about its square"""
+MOST = 200
+"""products that are spent at most"""
+NEW = 0.1
+"""share of a residual that the others do not say: from one start all are collinear, up to rounding"""
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Ritz pairs at one end of a spectrum, the outermost first."""
+
+    values: Tensor
+    """float64 `[k]`"""
+    vectors: Tensor
+    """of length 1, `[k, P]`"""
+    residuals: Tensor
+    """`||A x - value x||`, float64 `[k]`: an eigenvalue of A lies within that distance of each value"""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of a spectrum, as far as they were asked for."""
+
+    largest: Eigenpairs
+    """by value, falling"""
+    smallest: Eigenpairs
+    """by value, rising"""
+    products: int
+    """vectors that were multiplied"""
+    passes: float
+    """what they cost"""
+    converged: bool
+    """whether every residual is within the tolerance"""
+
+
+def ends(
+    operator: Operator,
+    largest: int = 1,
+    smallest: int = 0,
+    *,
+    tolerance: float = TOLERANCE,
+    most: int = MOST,
+    start: Tensor | None = None,
+    seed: int = 0,
+) -> Ends:
+    """The largest and smallest eigenvalues, by thick-restart Lanczos with full reorthogonalisation.
+
+    The subspace begins with `start`, or one random vector, and grows by the residuals of the wanted Ritz pairs that are
+    not within the tolerance yet: one vector a step from one vector, several from several. From a single start, an
+    eigenvalue that is there several times is found once.
+
+    Args:
+        operator: what is asked, `[P, P]`.
+        largest: how many at the upper end, by value.
+        smallest: how many at the lower end.
+        tolerance: of residuals, in units of the largest Ritz value's magnitude.
+        most: products to be spent.
+        start: vectors to begin with `[k, P]`, such as those of a state nearby; None: one at random.
+        seed: keys the random one.
+
+    Returns:
+        Values, vectors and residuals, also where `most` was spent before they converged.
+
+    Raises:
+        ValueError: for numbers that make no sense, a start of another length, or products that are not finite.
+    """
+    size = len(operator.space)
+    wanted = largest + smallest
+    if largest < 0 or smallest < 0 or not 1 <= wanted <= size:
+        raise ValueError(
+            f"between 1 and {size} eigenvalues can be asked for, not {largest} largest, {smallest} smallest"
+        )
+    if not 0 < tolerance < 1:
+        raise ValueError(f"the tolerance is a share of the largest eigenvalue, between 0 and 1, not {tolerance}")
+    if most < wanted:
+        raise ValueError(f"{wanted} eigenvalues take at least {wanted} products, so {most} are too few")
+    if start is not None and (start.ndim != 2 or start.shape[1] != size):
+        raise ValueError(f"the start must have shape [k, {size}], not {list(start.shape)}")
+    space = Subspace(operator, room(wanted))
+    candidates = random_vectors(operator.space, seed, "lanczos", 0, 1) if start is None else start
+    drawn = 1
+    while True:
+        added = space.expand(candidates[: most - space.products], NEW)
+        if added and not space.images[-added:].isfinite().all():
+            raise ValueError("a Hessian product is not finite: the loss has no second derivative at these parameters")
+        if not space.size:  # a start of zeros
+            candidates = random_vectors(operator.space, seed, "lanczos", drawn, 1)
+            drawn += 1
+            continue
+        values, coefficients = space.ritz()
+        chosen = _outermost(space.size, largest, smallest)
+        residuals = _residuals(space, values, coefficients, chosen)
+        norms = dots(residuals, residuals).diagonal().clamp(min=0).sqrt().cpu()
+        bound = tolerance * float(values.abs().max())
+        open_ones = norms > bound
+        enough = len(chosen) == min(wanted, size)
+        if (enough and not open_ones.any()) or space.products >= most:
+            break
+        candidates = residuals[open_ones.to(residuals.device)]
+        if not added or not len(candidates):  # nothing new in the residuals: an invariant subspace, or rounding
+            if enough and not added:
+                break
+            candidates = random_vectors(operator.space, seed, "lanczos", drawn, 1)
+            drawn += 1
+        if space.size + len(candidates) > space.room and space.room < size:
+            space.restart(coefficients[:, _kept(space.size, largest, smallest)])
+    pairs = [_pairs(space, values, coefficients, chosen[part], norms[part]) for part in _parts(len(chosen), largest)]
+    done = enough and not bool(open_ones.any())
+    return Ends(pairs[0], pairs[1], space.products, space.passes, done)
+
+
+def room(wanted: int) -> int:
+    """Vectors of the basis from which that many are sought: what memory goes by."""
+    return max(20, 4 * wanted)
+
+
+def _outermost(size: int, largest: int, smallest: int) -> Tensor:
+    """Positions among rising Ritz values: the largest, falling, then the smallest, rising; none twice."""
+    top = list(range(size - 1, max(-1, size - 1 - largest), -1))
+    return torch.tensor(top + [k for k in range(min(smallest, size)) if k not in top])
+
+
+def _kept(size: int, largest: int, smallest: int) -> Tensor:
+    """Those that a restart keeps: the wanted ones, and as many beside them, which hasten what follows."""
+    return _outermost(size, 2 * largest, 2 * smallest)
+
+
+def _parts(count: int, largest: int) -> tuple[slice, slice]:
+    return slice(0, min(count, largest)), slice(min(count, largest), count)
+
+
+def _residuals(space: Subspace, values: Tensor, coefficients: Tensor, chosen: Tensor) -> Tensor:
+    vectors, images = space.combined(coefficients[:, chosen])
+    return images - values[chosen].to(vectors)[:, None] * vectors
+
+
+def _pairs(space: Subspace, values: Tensor, coefficients: Tensor, chosen: Tensor, norms: Tensor) -> Eigenpairs:
+    vectors, _ = space.combined(coefficients[:, chosen])
+    return Eigenpairs(values[chosen], vectors, norms)

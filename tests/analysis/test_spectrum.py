@@ -1,0 +1,287 @@
+"""Ends of a spectrum, density and trace, against dense matrices made without the code under test."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import COUNT, fill, generator, normed, perceptron
+from scipy.sparse.linalg import eigsh
+from torch import nn
+from torch.func import functional_call, hessian
+
+from noiseless.analysis import Hessian, as_linear_operator, density, ends, trace
+from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
+
+
+@dataclass
+class Matrix:
+    """A known symmetric matrix on the space of a linear layer without bias."""
+
+    dense: torch.Tensor
+    products: int = 0
+
+    def __post_init__(self):
+        self.layer = nn.Linear(len(self.dense), 1, bias=False).to(self.dense.dtype)
+        self.space = parameter_space(self.layer)
+
+    def product(self, V):
+        self.products += len(V)
+        return V @ self.dense
+
+    def passes(self, vectors):
+        return 1.0 + 2.0 * vectors
+
+
+def matrix(eigenvalues, seed=0, dtype=torch.float64):
+    """A symmetric matrix with these eigenvalues in a random basis."""
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64, generator=generator(seed)))
+    return Matrix((basis * values @ basis.T).to(dtype))
+
+
+def examples(count=COUNT):
+    drawn = generator(5)
+    return torch.randn(count, 3, generator=drawn, dtype=torch.float64), torch.arange(count) % 3
+
+
+def dense_hessian(module, x, y):
+    """The Hessian of the mean cross entropy by torch.func, over the flat parameters."""
+    names = [name for name, _ in module.named_parameters()]
+    shapes = [p.shape for p in module.parameters()]
+    flat = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+    def loss(theta):
+        parts = theta.split([s.numel() for s in shapes])
+        state = {name: part.reshape(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        return nn.functional.cross_entropy(functional_call(module, state, (x,)), y)
+
+    return hessian(loss)(flat)
+
+
+@pytest.mark.parametrize(("largest", "smallest"), [(1, 0), (3, 0), (0, 2), (3, 2)])
+def test_ends_of_a_known_spectrum(largest, smallest):
+    values = torch.cat((torch.linspace(-2, 1, 90), torch.tensor([3.0, 5.0, 9.0, -4.0, -3.5])))
+    known = matrix(values)
+    found = ends(known, largest, smallest, tolerance=1e-7, most=400)
+    rising = values.double().sort().values
+    assert found.converged
+    torch.testing.assert_close(found.largest.values, rising.flip(0)[:largest], rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.smallest.values, rising[:smallest], rtol=0, atol=1e-9)
+    assert found.products == known.products
+    for pairs in (found.largest, found.smallest):
+        residual = known.product(pairs.vectors) - pairs.values[:, None] * pairs.vectors
+        torch.testing.assert_close(residual.norm(dim=1), pairs.residuals, rtol=1e-3, atol=1e-9)
+        assert (pairs.residuals <= 1e-7 * 9).all()
+        torch.testing.assert_close(pairs.vectors.norm(dim=1), torch.ones(len(pairs.values), dtype=torch.float64))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 40), st.integers(1, 4), st.integers(0, 3))
+def test_ends_of_random_matrices(seed, size, largest, smallest):
+    drawn = torch.randn(size, size, dtype=torch.float64, generator=generator(seed))
+    known = Matrix(drawn + drawn.T)
+    largest, smallest = min(largest, size), min(smallest, size - min(largest, size))
+    found = ends(known, largest, smallest, tolerance=1e-8, most=2000, seed=seed)
+    exact = torch.linalg.eigvalsh(known.dense)
+    assert found.converged
+    torch.testing.assert_close(found.largest.values, exact.flip(0)[:largest], rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(found.smallest.values, exact[:smallest], rtol=1e-7, atol=1e-7)
+
+
+def test_all_eigenvalues_of_a_small_matrix():
+    found = ends(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
+    torch.testing.assert_close(found.largest.values, torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
+
+
+def test_an_eigenvalue_that_is_there_twice_is_found_from_two_starts():
+    known = matrix([4.0, 4.0, 1.0, 0.5, 0.1])
+    start = torch.randn(2, 5, dtype=torch.float64, generator=generator(1))
+    found = ends(known, 2, start=start, tolerance=1e-9)
+    torch.testing.assert_close(found.largest.values, torch.tensor([4.0, 4.0], dtype=torch.float64))
+
+
+def test_the_zero_matrix():
+    found = ends(matrix([0.0] * 6), 2)
+    assert found.converged
+    assert found.largest.values.tolist() == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_one_vector_a_step_from_one_start():
+    """From one start the residuals are collinear, so several eigenvalues cost no more products than Lanczos does."""
+    values = torch.cat((torch.linspace(0, 1, 200), torch.tensor([2.0, 3.0, 4.0])))
+    one, three = matrix(values), matrix(values)
+    alone = ends(one, 1, tolerance=1e-4)
+    together = ends(three, 3, tolerance=1e-4)
+    assert alone.converged
+    assert together.converged
+    assert together.products < 2 * alone.products
+
+
+def test_a_warm_start_saves_products():
+    values = torch.cat((torch.linspace(0, 1, 200), torch.tensor([2.0, 3.0, 4.0])))
+    known = matrix(values)
+    cold = ends(known, 2, tolerance=1e-4)
+    noise = torch.randn(2, len(values), dtype=torch.float64, generator=generator(3))
+    warm = ends(known, 2, tolerance=1e-4, start=cold.largest.vectors + 1e-3 * noise / noise.norm())
+    assert warm.products < cold.products / 2
+    torch.testing.assert_close(warm.largest.values, cold.largest.values, rtol=1e-6, atol=0)
+
+
+def test_restarts_keep_memory_small():
+    """Far more products than the basis has room for."""
+    values = torch.cat((torch.linspace(0, 1, 400), torch.tensor([1.05])))
+    found = ends(matrix(values), 1, tolerance=1e-6, most=2000)
+    assert found.converged
+    assert found.products > 40
+    assert found.largest.values.item() == pytest.approx(1.05, abs=1e-9)
+
+
+def test_too_few_products_say_so():
+    known = matrix(torch.linspace(0, 1, 100))
+    found = ends(known, 1, tolerance=1e-9, most=4)
+    assert not found.converged
+    assert found.products == known.products == 4
+    assert abs(found.largest.values.item() - 1.0) <= found.largest.residuals.item()  # an eigenvalue is that near
+
+
+def test_single_precision_reaches_its_tolerance():
+    values = torch.cat((torch.linspace(-1, 1, 300), torch.tensor([20.0, 40.0])))
+    found = ends(matrix(values, dtype=torch.float32), 2, tolerance=1e-5)
+    assert found.converged
+    assert found.largest.values.tolist() == pytest.approx([40, 20], rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [perceptron, normed])
+def test_the_hessian_of_a_small_net(make):
+    module = make()
+    x, y = examples()
+    risk = EmpiricalRisk(module, cross_entropy, (x, y))  # one block: batch norm sees what torch.func sees
+    exact = torch.linalg.eigvalsh(dense_hessian(module.train(), x, y))
+    found = ends(Hessian(risk), 3, 2, tolerance=1e-9)
+    torch.testing.assert_close(found.largest.values, exact.flip(0)[:3], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(found.smallest.values, exact[:2], rtol=1e-8, atol=1e-10)
+    assert found.passes == sum_of_passes(found.products)
+
+
+def sum_of_passes(products):
+    """From one start each sweep has one vector: a gradient and one product, three passes."""
+    return pytest.approx(3 * products)
+
+
+def test_scipy_asks_the_same_objective():
+    module = perceptron()
+    risk = EmpiricalRisk(module, cross_entropy, examples(), block=4)
+    linear = as_linear_operator(risk)
+    exact = torch.linalg.eigvalsh(dense_hessian(module, *examples()))
+    assert eigsh(linear, 2, which="LA", return_eigenvectors=False) == pytest.approx(exact[-2:].numpy(), rel=1e-8)
+    several = np.eye(len(risk.space))[:, :3]
+    assert linear.matmat(several).shape == several.shape
+    assert linear.dtype == np.float64
+
+
+def test_the_penalised_objective_has_a_spectrum_of_its_own():
+    module = perceptron()
+    objective = GradientPenalty(EmpiricalRisk(module, cross_entropy, examples(), block=4), 3.0, lr=0.5)
+    linear = as_linear_operator(objective)
+    dense = torch.from_numpy(linear.matmat(np.eye(len(objective.space))))
+    torch.testing.assert_close(dense, dense.T)
+    found = ends(Hessian(objective), 1, tolerance=1e-9)
+    torch.testing.assert_close(found.largest.values[0], torch.linalg.eigvalsh(dense)[-1])
+    assert found.passes == pytest.approx(9 * found.products)
+
+
+def test_density_has_the_moments_of_the_spectrum():
+    values = torch.cat((torch.randn(500, generator=generator(2)) * 0.3, torch.tensor([4.0, 6.0])))
+    known = matrix(values)
+    found = density(known, probes=40, steps=20)
+    assert found.nodes.shape == found.weights.shape == (40, 20)
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(40, dtype=torch.float64))
+    for power in (1, 2, 3):
+        estimate = (found.weights * found.nodes**power).sum(1)
+        error = float(estimate.std() / math.sqrt(40))
+        assert abs(float(estimate.mean() - (values.double() ** power).mean())) < 4 * error
+    grid, width = found.grid(2000, share=0.01)
+    drawn = found.at(grid, width)
+    assert torch.trapezoid(drawn, grid).item() == pytest.approx(1, abs=1e-6)
+    assert grid[0] < values.min()
+    assert grid[-1] > values.max()
+
+
+def test_each_probe_is_gauss_quadrature():
+    """With m steps the moments of v^T A^k v are exact up to k = 2 m - 1."""
+    known = matrix(torch.linspace(-1, 2, 60))
+    found = density(known, probes=1, steps=5)
+    from noiseless.analysis.operator import random_vectors
+
+    v = random_vectors(known.space, 0, "density", 0, 1)[0]
+    v = v / v.norm()
+    w = v
+    for power in range(10):
+        moment = float((found.weights[0] * found.nodes[0] ** power).sum())
+        assert moment == pytest.approx(float(v @ w), rel=1e-9, abs=1e-12)
+        w = known.dense @ w
+
+
+def test_density_of_an_invariant_subspace_ends_early():
+    found = density(matrix([2.0, 2.0, 2.0, 5.0]), probes=3, steps=4)
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(3, dtype=torch.float64))
+    assert ((found.weights * found.nodes).sum(1) <= 5 + 1e-9).all()
+
+
+def test_trace_of_low_rank_is_exact():
+    values = torch.zeros(80)
+    values[:4] = torch.tensor([9.0, -3.0, 2.0, 0.5])
+    found = trace(matrix(values), products=30)
+    assert found.value == pytest.approx(8.5, rel=1e-9)
+    assert found.error < 1e-9
+    assert found.products == 30
+
+
+def test_trace_is_within_its_error():
+    values = torch.randn(300, generator=generator(4)).double()
+    off = []
+    for seed in range(30):
+        found = trace(matrix(values), products=60, seed=seed)
+        off.append((found.value - float(values.sum())) / found.error)
+    assert abs(np.mean(off)) < 4 / math.sqrt(30)
+    assert 0.5 < np.std(off) < 2
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda a: ends(a, 0), ("between 1 and 6", "0 largest")),
+        (lambda a: ends(a, 5, 4), ("between 1 and 6", "5 largest", "4 smallest")),
+        (lambda a: ends(a, 1, tolerance=0), ("tolerance", "not 0")),
+        (lambda a: ends(a, 3, most=2), ("3 eigenvalues", "2 are too few")),
+        (lambda a: ends(a, 1, start=torch.ones(1, 5, dtype=torch.float64)), ("[k, 6]", "[1, 5]")),
+        (lambda a: density(a, probes=0), ("at least 1 probe", "0")),
+        (lambda a: trace(a, products=5), ("at least 6", "5")),
+    ],
+)
+def test_numbers_that_make_no_sense(call, names):
+    with pytest.raises(ValueError) as told:
+        call(matrix([1.0, 2, 3, 4, 5, 6]))
+    for name in names:
+        assert name in str(told.value)
+
+
+@pytest.mark.parametrize("call", [ends, density, trace])
+def test_products_that_are_not_finite(call):
+    known = matrix([1.0, 2, 3, 4, 5, 6])
+    known.dense[2, 2] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        call(known)
+
+
+def test_nothing_moves():
+    module = fill(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)))
+    risk = EmpiricalRisk(module, cross_entropy, examples(), block=4)
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    ends(Hessian(risk), 1)
+    for name, t in module.state_dict().items():
+        assert torch.equal(t, before[name]), name

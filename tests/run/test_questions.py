@@ -1,0 +1,67 @@
+"""What a run asks on the way: the same numbers as asked later, after a resume, and with the bits left alone."""
+
+import pytest
+from small_runs import go_on, npz, record, refused, run, small_recipe
+
+from noiseless.analysis import Hessian, edge, ends
+from noiseless.run.asking import Place, ask
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def asked(data, tmp_path_factory):
+    recipe = small_recipe(data, "fb-regularized", steps=5)
+    return run(
+        tmp_path_factory.mktemp("runs") / "asked", recipe, sharpness_every=2, sharpness_count=2, keep_every=1,
+        checkpoint_seconds=0,
+    )  # fmt: skip
+
+
+def test_due_steps_and_the_last(asked):
+    assert [row["step"] for row in asked.rows() if "sharpness" in row] == [1, 3, 4]
+    for row in asked.rows():
+        assert ("eigenvalues" in row) == ("asked_passes" in row) == ("sharpness" in row)
+
+
+def test_the_numbers_are_those_of_the_state_after_the_step(asked):
+    row = asked.rows()[3]
+    later = ask(Place.read(f"{asked.path}@4"))
+    found = ends(Hessian(later.risk), 2)
+    assert row["eigenvalues"] == pytest.approx(found.largest.values.tolist(), rel=2e-3)
+    assert row["sharpness"] == row["eigenvalues"][0]
+    assert len(row["eigenvalue_residuals"]) == 2
+    for group in later.experiment.optimizer.param_groups:
+        group["lr"] = row["lr"]
+    assert row["stability"] == edge(later.experiment.optimizer)
+
+
+def test_asking_changes_no_bit(asked, data, tmp_path):
+    silent = run(tmp_path / "silent", small_recipe(data, "fb-regularized", steps=5))
+    assert record(silent)[0] == record(asked)[0]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
+    recipe = small_recipe(data, "fb-regularized", steps=5)
+    directory = run(
+        tmp_path / "stopped", recipe, stop_after=stop, sharpness_every=2, sharpness_count=2, checkpoint_seconds=0
+    )
+    go_on(directory)
+    assert record(directory) == record(asked)
+
+
+def test_an_adaptive_optimizer_has_a_second_sharpness(data, tmp_path):
+    recipe = small_recipe(data, "fb", steps=2, optimizer="AdamW", lr=1e-3, momentum=None, nesterov=None)
+    directory = run(tmp_path / "adamw", recipe, sharpness_every=1)
+    rows = directory.rows()
+    assert all(row["preconditioned_sharpness"] > 0 for row in rows)
+    assert rows[0]["stability"] == pytest.approx(1.9 / 0.1 * (2 - 5e-4 * rows[0]["lr"]) / rows[0]["lr"], rel=1e-3)
+
+
+def test_wrong_settings(data):
+    refused("train", "fb", "--data", data, "--sharpness-every", 0, names=("--sharpness-every", "0"))
+    refused("train", "fb", "--data", data, "--keep-every", 0, names=("--keep-every", "0"))
