@@ -24,9 +24,9 @@ def grown(make, curvature, steps=3000):
     for _ in range(steps):
         x.grad = curvature * x.detach().clone()
         optimizer.step()
-        if abs(float(x)) > 1e6:
+        if abs(float(x.detach())) > 1e6:
             break
-    return abs(float(x))
+    return abs(float(x.detach()))
 
 
 @pytest.mark.parametrize("options", SGDS)

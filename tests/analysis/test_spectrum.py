@@ -1,5 +1,6 @@
 """Ends of a spectrum, density and trace, against dense matrices made without the code under test."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from problems import COUNT, fill, generator, normed, perceptron
 from scipy.sparse.linalg import eigsh
 from torch import nn
-from torch.func import functional_call, hessian
+from torch.func import functional_call, grad, jacrev
 
 from noiseless.analysis import Hessian, as_linear_operator, density, ends, trace
 from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
@@ -49,7 +50,11 @@ def examples(count=COUNT):
 
 
 def dense_hessian(module, x, y):
-    """The Hessian of the mean cross entropy by torch.func, over the flat parameters."""
+    """The Hessian of the mean cross entropy by torch.func, over the flat parameters; batch norm sees the whole batch."""
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
     names = [name for name, _ in module.named_parameters()]
     shapes = [p.shape for p in module.parameters()]
     flat = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
@@ -59,7 +64,7 @@ def dense_hessian(module, x, y):
         state = {name: part.reshape(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
         return nn.functional.cross_entropy(functional_call(module, state, (x,)), y)
 
-    return hessian(loss)(flat)
+    return jacrev(grad(loss))(flat)
 
 
 @pytest.mark.parametrize(("largest", "smallest"), [(1, 0), (3, 0), (0, 2), (3, 2)])
@@ -133,11 +138,11 @@ def test_a_warm_start_saves_products():
 
 def test_restarts_keep_memory_small():
     """Far more products than the basis has room for."""
-    values = torch.cat((torch.linspace(0, 1, 400), torch.tensor([1.05])))
+    values = torch.cat((torch.linspace(0, 1, 400), torch.tensor([1.005])))
     found = ends(matrix(values), 1, tolerance=1e-6, most=2000)
     assert found.converged
     assert found.products > 40
-    assert found.largest.values.item() == pytest.approx(1.05, abs=1e-9)
+    assert found.largest.values.item() == pytest.approx(1.005, abs=1e-7)
 
 
 def test_too_few_products_say_so():
@@ -238,7 +243,7 @@ def test_trace_of_low_rank_is_exact():
     found = trace(matrix(values), products=30)
     assert found.value == pytest.approx(8.5, rel=1e-9)
     assert found.error < 1e-9
-    assert found.products == 30
+    assert found.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
 
 
 def test_trace_is_within_its_error():

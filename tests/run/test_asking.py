@@ -118,7 +118,9 @@ def test_answers_are_kept_and_read(kept, tmp_path):
 
 def test_from_the_command_line(kept, tmp_path):
     other = copy(kept, tmp_path / "asked")
-    found = call("sharpness", f"{other.path}@2", "--largest", 2, "--smallest", 1, "--density", "--probes", 1, "--trace", 9)
+    found = call(
+        "sharpness", f"{other.path}@2", "--largest", 2, "--smallest", 1, "--density", "--probes", 1, "--trace", 9
+    )
     assert found.code == 0, found.err
     (answer,) = answers.read(other, "sharpness")
     assert answer.found["step"] == 2
