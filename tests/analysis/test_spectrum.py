@@ -50,7 +50,7 @@ def examples(count=COUNT):
 
 
 def dense_hessian(module, x, y):
-    """The Hessian of the mean cross entropy by torch.func, over the flat parameters; batch norm sees the whole batch."""
+    """The Hessian of the mean cross entropy by torch.func, over flat parameters; batch norm sees the whole batch."""
     module = copy.deepcopy(module)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d):

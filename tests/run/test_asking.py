@@ -131,7 +131,10 @@ def test_from_the_command_line(kept, tmp_path):
     assert answer.found["trace"]["error"] >= 0
     assert "edge of stability" in found.out
     call("sharpness", other.path, "--every-checkpoint", "--tolerance", 0.01)
-    assert [a.found["step"] for a in answers.read(other, "sharpness")] == [0, 2, 4, 5]
+    found = answers.read(other, "sharpness")
+    assert [a.found["step"] for a in found] == [0, 2, 4, 5]
+    assert found[1].found["density"] == answer.found["density"]  # what was asked before is not lost
+    assert found[0].found["density"] is None
 
 
 def test_an_estimate_computes_nothing(kept, tmp_path):

@@ -53,7 +53,7 @@ def sharpness(arguments: list[str]) -> int:
 
     def tell(state: Asked, answer: Answer) -> None:
         if first_worker():
-            path = answers.write(place.directory, answer)
+            path = answers.write(place.directory, asks.with_earlier(place.directory, answer))
             console.print(_table(answer.found, str(state.place)))
             _tell_rest(answer.found)
             console.print(f"kept in {path}; noiseless report {place.directory.path} draws it")

@@ -15,8 +15,10 @@ from noiseless.analysis import Hessian, Operator, density, edge, ends, precondit
 from noiseless.analysis.spectrum import room
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
 from noiseless.objective.workers import Workers
+from noiseless.run import answers
 from noiseless.run.answers import Answer
 from noiseless.run.asking import Asked, Place, ask
+from noiseless.run.directory import RunDirectory
 from noiseless.run.question import Question
 
 BIN_BYTES = 24
@@ -149,6 +151,13 @@ def along(
         asked = ask(place, workers)
         answer, start = sharpness(asked, question, start)
         tell(asked, answer)
+
+
+def with_earlier(directory: RunDirectory, answer: Answer) -> Answer:
+    """An answer with the density and the trace that are known of its state already, where it has none itself."""
+    known = [old.found for old in answers.read(directory, answer.kind) if old.name == answer.name]
+    kept = {name: old[name] for old in known for name in ("density", "trace") if answer.found[name] is None}
+    return replace(answer, found=answer.found | kept)
 
 
 def eigenvectors(asked: Asked, count: int) -> Tensor:
