@@ -53,6 +53,12 @@ def _commands() -> dict[str, Command]:
         "verify": Command(
             do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
         ),
+        "noise": Command(
+            do.noise, "noise RUN[@STEP] [--FLAG VALUE ...]", "how noisy block gradients are: noise scale, alignment"
+        ),
+        "weights": Command(
+            do.weights, "weights RUN[@STEP]", "norm, distance from the start and update of each parameter tensor"
+        ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
         "bench": Command(
             do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop and the peak"

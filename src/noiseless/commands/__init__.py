@@ -5,6 +5,7 @@ from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.models import models
+from noiseless.commands.noise import noise, weights
 from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
@@ -17,6 +18,7 @@ __all__ = [
     "export",
     "import_checkpoint",
     "models",
+    "noise",
     "plan",
     "recipes",
     "report",
@@ -24,4 +26,5 @@ __all__ = [
     "resume",
     "train",
     "verify",
+    "weights",
 ]
