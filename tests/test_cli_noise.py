@@ -9,6 +9,7 @@ import jobs
 import pytest
 from small_runs import call, copy, npz, refused, run, small_recipe, words
 
+from noiseless.commands.console import console
 from noiseless.run import answers
 from noiseless.run.parameters import write_parameters
 
@@ -21,6 +22,14 @@ def whole(tmp_path_factory):
     return run(path, small_recipe(data, "fb-clipped", block=8), keep_every=1, chunk=1)
 
 
+@pytest.fixture
+def _wide(monkeypatch):
+    """A terminal in which no name is folded."""
+    monkeypatch.setattr(console, "_width", 200)
+    monkeypatch.setattr(console, "_height", 50)
+
+
+@pytest.mark.usefixtures("_wide")
 def test_noise_prints_and_keeps_an_answer(whole, tmp_path):
     directory = copy(whole, tmp_path / "run")
     answer = call("noise", f"{directory.path}@2", "--sizes", 1, 8, "--layers")
@@ -52,6 +61,7 @@ def test_two_workers_keep_the_same_bits(whole, tmp_path):
     assert len(json.loads(found[0])["found"]["block_norms"]) == 6
 
 
+@pytest.mark.usefixtures("_wide")
 def test_weights_prints_and_keeps_an_answer(whole, tmp_path):
     directory = copy(whole, tmp_path / "run")
     answer = call("weights", f"{directory.path}@1")

@@ -1,6 +1,14 @@
 """What a state of the parameters is like: questions to an objective, which leave it as it is."""
 
-from noiseless.analysis.noise import GradientNoise, Moments, check_blocks, gradient_noise, noise_of, noise_passes
+from noiseless.analysis.noise import (
+    GradientNoise,
+    Moments,
+    check_blocks,
+    check_finite,
+    gradient_noise,
+    noise_of,
+    noise_passes,
+)
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
@@ -8,6 +16,7 @@ __all__ = [
     "Moments",
     "Weights",
     "check_blocks",
+    "check_finite",
     "gradient_noise",
     "layers_of",
     "noise_of",

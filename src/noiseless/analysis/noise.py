@@ -165,7 +165,7 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
 
     gradient, units, table = risk.over_blocks(ask, 1 + len(space.sizes) + len(directions))
     squares, spreads, dots = table.split([1, len(space.sizes), len(directions)])
-    _refuse_not_finite(squares[0])
+    check_finite(squares[0])
     count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
     offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]
     traces = [
@@ -226,7 +226,15 @@ def check_blocks(risk: EmpiricalRisk) -> None:
         )
 
 
-def _refuse_not_finite(squares: Tensor) -> None:
+def check_finite(squares: Tensor) -> None:
+    """Raises where block gradients are not finite.
+
+    Args:
+        squares: of their norms, `[blocks]`.
+
+    Raises:
+        ValueError: naming how many, and the first.
+    """
     wrong = (~squares.isfinite()).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(

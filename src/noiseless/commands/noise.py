@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from statistics import median
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -86,7 +87,7 @@ def weights(arguments: list[str]) -> int:
     path = answers.write(place.directory, answer)
     found = answer.found
     made = Table(title=f"{place.directory.path} after {found['step']} steps: L2 norms, update at lr {found['lr']:.3g}")
-    made.add_column("parameter")
+    made.add_column("parameter", overflow="fold")
     headings = {
         "norm": "norm", "distance": "from start", "gradient_norm": "gradient", "update_norm": "update",
         "update_ratio": "update / norm",
@@ -111,17 +112,17 @@ def _print_noise(place: Any, found: dict[str, Any], layers: bool) -> None:
     )
     for key, name in (
         ("gradient_norm", "norm of the full gradient"),
-        ("block_norms", "norms of block gradients: smallest, median, largest"),
-        ("cosines", "their cosines with the full gradient: smallest, median, largest"),
+        ("block_norms", "norms of block gradients"),
+        ("cosines", "their cosines with the full gradient"),
         ("alignment", "mean cosine of two blocks' gradients"),
-        ("momentum_cosine", "cosine of the optimizer's momentum with the full gradient"),
-        ("covariance_trace", "tr(Sigma), variance of one example's gradient"),
-        ("signal", "|G|^2, squared norm of the gradient without that noise"),
-        ("noise_scale", "noise scale tr(Sigma) / |G|^2, in examples"),
+        ("momentum_cosine", "cosine of momentum and full gradient"),
+        ("covariance_trace", "tr(Sigma), variance of one example"),
+        ("signal", "|G|^2, squared norm without noise"),
+        ("noise_scale", "noise scale tr(Sigma) / |G|^2, examples"),
         ("signal_to_noise", f"signal to noise of a block of {found['block']}"),
     ):
         value = found[key]
-        made.add_row(name, "  ".join(map(_shown, _spread(value))) if isinstance(value, list) else _shown(value))
+        made.add_row(name, _spread(value) if isinstance(value, list) else _shown(value))
     console.print(made)
     if found["reason"]:
         console.print(f"no noise scale: {found['reason']}", style="yellow")
@@ -133,7 +134,7 @@ def _print_noise(place: Any, found: dict[str, Any], layers: bool) -> None:
     console.print(beside)
     if layers:
         rows = Table(title=f"each parameter tensor, signal to noise of a block of {found['block']}")
-        rows.add_column("parameter")
+        rows.add_column("parameter", overflow="fold")
         for heading in ("gradient", "tr(Sigma)", "noise scale", "signal to noise"):
             rows.add_column(heading, justify="right")
         for name, numbers in found["layers"].items():
@@ -143,10 +144,12 @@ def _print_noise(place: Any, found: dict[str, Any], layers: bool) -> None:
     console.print(f"{found['passes']:.3g} passes")
 
 
-def _spread(values: list[float]) -> list[float | None]:
-    """Smallest, median and largest of those that are numbers."""
-    known = sorted(value for value in values if value == value)
-    return [known[0], known[len(known) // 2], known[-1]] if known else [None] * 3
+def _spread(values: list[float]) -> str:
+    """Smallest, largest and median of those that are numbers."""
+    known = [value for value in values if value == value]
+    if not known:
+        return "-"
+    return f"{_shown(min(known))} to {_shown(max(known))}, median {_shown(median(known))}"
 
 
 def _shown(value: float | None) -> str:

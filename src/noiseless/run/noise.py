@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noiseless import keyed
-from noiseless.analysis import Moments, Weights, check_blocks, gradient_noise
+from noiseless.analysis import Moments, Weights, check_blocks, check_finite, gradient_noise
 from noiseless.analysis import weights as weigh
 from noiseless.objective import EmpiricalRisk
+from noiseless.objective.blocks import check_size
 from noiseless.optim import take_step
 from noiseless.run import checkpoint
 from noiseless.run.answers import Answer
@@ -51,7 +52,8 @@ class Cut:
             The risk, without block clip.
 
         Raises:
-            ValueError: if batch norm's blocks or an image's draws do not fit the block, or there is one block only.
+            ValueError: for a block that does not fit the data, batch norm's blocks or an image's draws, or is the
+                only one.
         """
         recipe, risk = asked.experiment.config.recipe, asked.risk
         if self.batch_norm == "running":
@@ -59,6 +61,7 @@ class Cut:
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
         block = risk.blocks.size if self.block is None else self.block
+        check_size("--block", block, risk.blocks.count)
         norm_block = min(risk.norm.norm_block, block) if normed(asked.experiment) else block
         if block % norm_block:
             raise ValueError(
@@ -95,9 +98,13 @@ def noise(asked: Asked, cut: Cut, sizes: Sequence[int] = ()) -> Answer:
 
     Returns:
         The answer.
+
+    Raises:
+        ValueError: for blocks that cannot be cut so, or a gradient that is not finite.
     """
     experiment, risk = asked.experiment, cut.risk(asked)
     evaluation = risk.evaluate()
+    check_finite(evaluation.block_square_norms)
     momentum = momentum_of(asked)
     found = gradient_noise(risk, [evaluation.gradient, *([] if momentum is None else [momentum])])
     whole, block, examples = found.whole, found.block, risk.blocks.count
