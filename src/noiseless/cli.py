@@ -56,7 +56,15 @@ def _commands() -> dict[str, Command]:
         ),
         "models": Command(do.models, "models [NAME ...]", "the models, and how many parameters they have"),
         "verify": Command(
-            do.verify, "verify RUN", "whether a run's gradient has the same bits in any order, for any workers"
+            do.verify,
+            "verify RUN [--no-precision]",
+            "whether a run's gradient has the same bits in any order, for any workers",
+        ),
+        "noise": Command(
+            do.noise, "noise RUN[@STEP] [--FLAG VALUE ...]", "how noisy block gradients are: noise scale, alignment"
+        ),
+        "weights": Command(
+            do.weights, "weights RUN[@STEP]", "norm, distance from the start and update of each parameter tensor"
         ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
         "bench": Command(

@@ -5,6 +5,7 @@ from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
 from noiseless.commands.models import models
+from noiseless.commands.noise import noise, weights
 from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.sharpness import sharpness
@@ -18,6 +19,7 @@ __all__ = [
     "export",
     "import_checkpoint",
     "models",
+    "noise",
     "plan",
     "recipes",
     "report",
@@ -26,4 +28,5 @@ __all__ = [
     "sharpness",
     "train",
     "verify",
+    "weights",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 from noiseless.commands.arguments import one_run, take
 from noiseless.commands.console import console
 from noiseless.exits import DIFFERENT
+
+if TYPE_CHECKING:
+    from noiseless.run.verify import Noise
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -80,9 +83,10 @@ def digest(arguments: list[str]) -> int:
 
 
 def verify(arguments: list[str]) -> int:
-    """Compares the bits of a run's gradient, computed in several orders and with several workers."""
+    """Compares the bits of a run's gradient, computed in several orders, with several workers, in other precisions."""
     part, arguments = take(arguments, "--part")  # in a job that verify has started: where its first worker tells
-    directory = one_run(arguments, "verify")
+    precision = "--no-precision" not in arguments  # float64 may take many times as long
+    directory = one_run([argument for argument in arguments if argument != "--no-precision"], "verify")
 
     from noiseless.run import verify as verification
 
@@ -97,11 +101,20 @@ def verify(arguments: list[str]) -> int:
     for finding in findings:
         table.add_row(finding.way, finding.digest, "equal" if finding.digest == findings[0].digest else "DIFFERENT")
     console.print(table)
-    beside = Table(title="what plain float32 sums of the same block gradients differ by")
-    for heading in ("summed", "largest difference", "relative, in L2"):
-        beside.add_column(heading)
-    for noise in noises:
-        beside.add_row(noise.way, f"{noise.largest:.2e}", f"{noise.relative:.2e}")
-    console.print(beside)
+    console.print(_noises("what plain float32 sums of the same block gradients differ by", "summed", noises))
+    if precision:
+        from noiseless.run.precision import against_float64
+
+        found = against_float64(directory)
+        console.print(_noises("what the gradient differs by from the one in float64 throughout", "computed", found))
     console.print("all equal" if equal else "not equal")
     return 0 if equal else DIFFERENT
+
+
+def _noises(title: str, heading: str, noises: list[Noise]) -> Table:
+    made = Table(title=title)
+    for name in (heading, "largest difference", "relative, in L2"):
+        made.add_column(name)
+    for noise in noises:
+        made.add_row(noise.way, f"{noise.largest:.2e}", f"{noise.relative:.2e}")
+    return made

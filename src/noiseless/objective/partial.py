@@ -23,19 +23,21 @@ class Partial:
     vector: ExactSum
     """of the blocks' gradients (or products), by count, `[length]`"""
     statistics: ExactSum
-    """of the norm blocks' reports, by weight, `[S]`"""
+    """of the norm blocks' reports, by weight, `[S]`, or of other vectors beside the first"""
     scalars: Tensor
-    """float64 `[4, blocks]` on the CPU, see `SCALARS`; 0 where a block is not done"""
+    """float64 `[rows, blocks]` on the CPU, the rows as in `SCALARS` or others; 0 where a block is not done"""
     done: Tensor
     """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
 
     @staticmethod
-    def empty(length: int, statistics: int, blocks: int, chunks: int, device: torch.device) -> Partial:
+    def empty(
+        length: int, statistics: int, blocks: int, chunks: int, device: torch.device, rows: int = len(SCALARS)
+    ) -> Partial:
         """The sum of nothing."""
         return Partial(
             ExactSum(length, device),
             ExactSum(statistics, device),
-            torch.zeros(len(SCALARS), blocks, dtype=torch.float64),
+            torch.zeros(rows, blocks, dtype=torch.float64),
             torch.zeros(chunks, dtype=torch.uint8),
         )
 

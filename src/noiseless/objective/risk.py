@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Blocks, Examples, TensorExamples, check_norm_block, check_size
+from noiseless.objective.blocks import Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
 from noiseless.objective.losses import PerExampleLoss
-from noiseless.objective.partial import Partial
+from noiseless.objective.partial import SCALARS, Partial
 from noiseless.objective.space import parameter_space
 from noiseless.objective.workers import Alone, Workers
 
@@ -194,6 +194,36 @@ class EmpiricalRisk(Objective):
         partial = self._sum(V.numel(), 0, 1, report)
         return (partial.vector.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
+    def block_gradient(self, number: int) -> Tensor:
+        """The gradient of block `number`'s mean loss, `[P]`, before penalty and clip; each process computes it."""
+        with self.block_loss.asked():
+            batch = self._batch(list(self.blocks.chunks(1))[number])
+            return self.block_loss.differentiate(self.space.theta.detach(), batch).gradient[0]
+
+    def over_blocks(self, ask: Callable[[Tensor], tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What is asked of each block's gradient, from one sweep; one pass.
+
+        Args:
+            ask: gradient `[P]` of a block's mean loss, before penalty and clip -> (numbers `[rows]`, vector `[P]`).
+            rows: how many numbers it gives.
+
+        Returns:
+            The mean of the gradients by count, the gradient of the mean loss, `[P]`; the sum of the vectors, `[P]`; and
+            the table of the numbers, `[rows, blocks]`, on the CPU. All float64, with the same bits for any workers.
+        """
+        theta, length = self.space.theta.detach(), len(self.space)
+
+        def report(batch: Batch, partial: Partial) -> Tensor:
+            gradients = self.block_loss.differentiate(theta, batch).gradient
+            for number, gradient in enumerate(gradients, batch.first - self.first):
+                numbers, vector = ask(gradient)
+                partial.scalars[:, number] = numbers.cpu()
+                partial.statistics.add(vector[None], torch.ones(1))
+            return gradients
+
+        partial = self._sum(length, length, self.chunk, report, rows)
+        return partial.vector.value().div_(self.blocks.count), partial.statistics.value(), partial.scalars
+
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
         self.norm.write(evaluation.statistics, self._norm_blocks())
@@ -202,20 +232,29 @@ class EmpiricalRisk(Objective):
         """Norm blocks in a sweep, as often as they are counted."""
         return self.visits * sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
 
-    def _sum(self, length: int, statistics: int, chunk: int, report: Callable[[Batch, Partial], Tensor]) -> Partial:
+    def _sum(
+        self,
+        length: int,
+        statistics: int,
+        chunk: int,
+        report: Callable[[Batch, Partial], Tensor],
+        rows: int = len(SCALARS),
+    ) -> Partial:
         """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""
         chunks = list(self.blocks.chunks(chunk))
-        device = self.space.device
-        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), device)
+        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows)
         with self.block_loss.asked():
             for number in self.workers.share(partial):
-                *inputs, target = self.examples.take(chunks[number].index)
-                first = self.first + chunks[number].first
-                batch = Batch(first, tuple(x.to(device) for x in inputs), target.to(device))
+                batch = self._batch(chunks[number])
                 partial.vector.add(report(batch, partial), batch.counts)
                 partial.done[number] = 1
         self.workers.combine(partial)
         return partial
+
+    def _batch(self, chunk: Chunk) -> Batch:
+        """A chunk's examples, where the parameters are."""
+        *inputs, target = (x.to(self.space.device) for x in self.examples.take(chunk.index))
+        return Batch(self.first + chunk.first, tuple(inputs), target)
 
 
 def _clip(gradient: Tensor, norm: float) -> Tensor:

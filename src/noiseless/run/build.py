@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,16 +124,22 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     )  # fmt: skip
 
 
-def rebuild(directory: RunDirectory, workers: Workers | None = None, snapshots: bool = True) -> Experiment:
+def rebuild(
+    directory: RunDirectory,
+    workers: Workers | None = None,
+    snapshots: bool = True,
+    change: Callable[[Config], Config] = lambda config: config,
+) -> Experiment:
     """The objects of an existing run, at their initial values; its record says where to go on.
 
     Args:
         directory: of the run.
         workers: who share its sweeps; None: this process alone.
         snapshots: whether sweeps leave snapshots in the directory.
+        change: makes the config that is built from the run's: for a comparison of the two.
 
     Returns:
-        The experiment.
+        The experiment, with the run's config.
 
     Raises:
         ValueError: if its config cannot be read, or its data have changed.
@@ -144,7 +151,7 @@ def rebuild(directory: RunDirectory, workers: Workers | None = None, snapshots: 
     # data that have moved are looked for where they are now; that they are the same is checked below
     moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
     settings = replace(config.settings, data_dir=None) if moved else config.settings
-    made = build(Config(recipe, settings), workers, directory.path if snapshots else None)
+    made = build(change(Config(recipe, settings)), workers, directory.path if snapshots else None)
     directory.refuse_other_data(made.data_sha256)
     return replace(made, config=config)
 

@@ -170,7 +170,7 @@ def eigenvectors(asked: Asked, count: int) -> Tensor:
 
 def _name(asked: Asked, question: Question) -> str:
     """The step, and what tells the answer from those of other questions about it."""
-    parts = [f"{asked.step:08d}", question.of if question.of != "loss" else ""]
+    parts = [f"step-{asked.step}", question.of if question.of != "loss" else ""]
     parts += ["preconditioned" if question.preconditioned else "", "running" * (question.batch_norm == "running")]
     return "-".join(part for part in parts if part)
 

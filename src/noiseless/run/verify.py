@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
 from noiseless.run import checkpoint, team
 from noiseless.run.build import Experiment, rebuild
+from noiseless.run.config import Config
 from noiseless.run.directory import RunDirectory
 
 WORKERS = (1, 2, 3)
@@ -37,13 +38,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far float32 sums of the same block gradients are from each other."""
+    """How far a vector is from a reference: a plain float32 sum of block gradients from the one in order."""
 
     way: str
     largest: float
-    """largest difference of an element from the sum in order"""
+    """largest difference of an element"""
     relative: float
-    """L2 norm of the difference over that of the sum in order"""
+    """L2 norm of the difference over that of the reference"""
 
 
 def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
@@ -58,8 +59,8 @@ def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
     Returns:
         The digests, which should be equal, and the noise of plain float32 sums, which is what they lack.
     """
-    in_order, permuted = _Watching(False), _Watching(True)
-    first, again, other = (gradient(directory, workers) for workers in (in_order, Alone(), permuted))
+    in_order, repeated, permuted = _Watching(False), _Watching(False), _Watching(True)
+    first, again, other = (gradient(directory, workers) for workers in (in_order, repeated, permuted))
     findings = [Finding("in order", _digest(first)), Finding("again", _digest(again))]
     findings.append(Finding("blocks in another order", _digest(other)))
     with TemporaryDirectory(prefix="noiseless-") as place:
@@ -69,8 +70,9 @@ def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
             digest = json.loads(told.read_text()) if told.exists() else "the job failed"
             findings.append(Finding(f"{count} worker{'s' if count > 1 else ''}", digest))
     plain = in_order.sums[1]
-    noises = [_noise("blocks in another order", permuted.sums[1], plain)]
-    noises += [_noise(f"{count} workers", in_order.sums[count], plain) for count in SHARES]
+    noises = [noise("again, in the same order", repeated.sums[1], plain)]
+    noises += [noise("blocks in another order", permuted.sums[1], plain)]
+    noises += [noise(f"{count} workers", in_order.sums[count], plain) for count in SHARES]
     return findings, noises
 
 
@@ -82,13 +84,20 @@ def part(directory: RunDirectory, told: Path) -> None:
         told.write_text(json.dumps(_digest(found)))
 
 
-def gradient(directory: RunDirectory, workers: Workers) -> Evaluation:
+def gradient(
+    directory: RunDirectory, workers: Workers, change: Callable[[Config], Config] = lambda config: config
+) -> Evaluation:
     """What the objective of a run's newest state answers.
+
+    Args:
+        directory: of the run.
+        workers: who compute.
+        change: makes the config with which it is computed from the run's.
 
     Returns:
         The evaluation, of the first objective of the step that would come next.
     """
-    experiment = _at_newest(directory, workers)
+    experiment = _at_newest(directory, workers, change)
     step = min(_steps_done(directory), experiment.config.recipe.steps - 1)
     workers.begin(step)
     objective = next(iter(experiment.regime.objectives(step)))
@@ -104,9 +113,9 @@ def _in_small_chunks(objective: Objective) -> Objective:
     return replace(objective, chunk=min(objective.chunk, max(1, len(objective.blocks) // 8)))
 
 
-def _at_newest(directory: RunDirectory, workers: Workers) -> Experiment:
+def _at_newest(directory: RunDirectory, workers: Workers, change: Callable[[Config], Config]) -> Experiment:
     # without a place for snapshots: this leaves no trace in the run
-    experiment = rebuild(directory, workers, snapshots=False)
+    experiment = rebuild(directory, workers, snapshots=False, change=change)
     experiment.model.load_state_dict(directory.state())
     experiment.model.train()
     return experiment
@@ -122,9 +131,10 @@ def _digest(found: Evaluation) -> str:
     return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars})
 
 
-def _noise(way: str, found: Tensor, plain: Tensor) -> Noise:
-    difference = found.double() - plain.double()
-    return Noise(way, difference.abs().max().item(), (difference.norm() / plain.double().norm()).item())
+def noise(way: str, found: Tensor, reference: Tensor) -> Noise:
+    """How far a vector is from the one that it should be, `[P]` each; differences are taken in float64."""
+    difference = found.double() - reference.double()
+    return Noise(way, difference.abs().max().item(), (difference.norm() / reference.double().norm()).item())
 
 
 class _Watching(Alone):

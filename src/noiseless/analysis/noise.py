@@ -1,0 +1,243 @@
+"""Gradient noise: how far block gradients are from their mean, and what noise a block of any size would have had.
+
+Asked of the empirical risk, in one sweep over its blocks. McCandlish et al., arXiv 1812.06162, appendix A.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseless.objective import EmpiricalRisk
+from noiseless.objective.base import square_norms
+from noiseless.objective.exactsum import exact_total
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and spread of gradients: of all parameters, or of one tensor's.
+
+    With S = tr(Sigma), the trace of the covariance of single examples' gradients, a block of B of them has a gradient
+    whose noise has the variance S / B, summed over its elements.
+    """
+
+    square: float
+    """`||g||^2`, squared L2 norm of the full gradient g"""
+    covariance_trace: float
+    """S, estimated without bias"""
+    examples: int
+    """N, of the full gradient"""
+
+    @property
+    def gradient_norm(self) -> float:
+        """`||g||`."""
+        return math.sqrt(self.square)
+
+    @property
+    def signal(self) -> float:
+        """`||g||^2 - S / N`, an unbiased estimate of the squared norm |G|^2 of the gradient that N examples estimate.
+
+        It may be negative.
+        """
+        return self.square - self.covariance_trace / self.examples
+
+    @property
+    def noise_scale(self) -> float | None:
+        """`S / |G|^2`, the simple noise scale, in examples; None where the estimate of |G|^2 is not positive."""
+        return self.covariance_trace / self.signal if self.signal > 0 else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no noise scale; None where there is one."""
+        if self.signal > 0:
+            return None
+        if self.square == 0:
+            return "the full gradient is zero"
+        return (
+            f"the squared norm {self.square:.3g} of the full gradient is not above the {self.examples} examples' own"
+            f" noise in it, {self.covariance_trace / self.examples:.3g}: it cannot be told from zero"
+        )
+
+    def signal_to_noise(self, block: int) -> float | None:
+        """`|G|^2 / (S / B)`, of a block of B examples drawn independently.
+
+        Args:
+            block: B.
+
+        Returns:
+            The ratio of squared norms; infinity without any noise; None where |G|^2's estimate is not positive.
+        """
+        if not self.signal > 0:
+            return None
+        return self.signal / (self.covariance_trace / block) if self.covariance_trace else math.inf
+
+    def noise_norm(self, block: int) -> float:
+        """`sqrt((S / B) (1 - B / N))`: what SGD's gradient is off by, as root mean square of the L2 distance.
+
+        Args:
+            block: B, examples drawn from the N without replacement.
+
+        Returns:
+            The distance from the full gradient, which is 0 from B = N on.
+        """
+        return math.sqrt(max(0.0, self.covariance_trace / block * (1 - block / self.examples)))
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """What one sweep has found of the block gradients g_b, before penalty and clip."""
+
+    whole: Moments
+    """of all parameters"""
+    layers: dict[str, Moments]
+    """of each parameter tensor, by its name"""
+    block: int
+    """B, examples a block"""
+    counts: Tensor
+    """n_b, examples in each block: float64 `[blocks]`"""
+    gradient: Tensor
+    """the full gradient `(1 / N) sum_b n_b g_b`, float64 `[P]`"""
+    block_norms: Tensor
+    """`||g_b||`, float64 `[blocks]`"""
+    alignment: float | None
+    """mean cosine of two different blocks' gradients, over all pairs without a zero gradient; None without such"""
+    cosines: Tensor
+    """of each block's gradient with each reference, float64 `[references, blocks]`; NaN where either is zero"""
+    full_cosines: Tensor
+    """of the full gradient with each reference, float64 `[references]`; NaN where either is zero"""
+    passes: float
+    """what it cost, in gradient evaluations over the whole data set"""
+
+
+def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> GradientNoise:
+    """Norms, spread and alignment of a risk's block gradients, from one sweep.
+
+    With n blocks of n_b examples, N in all, g_b the gradient of block b's mean loss and `g = (1 / N) sum_b n_b g_b`:
+
+        S = sum_b n_b ||g_b - g||^2 / (n - 1),    |G|^2 = ||g||^2 - S / N.
+
+    For independent examples both are unbiased for any counts, a short last block included: `E n_b ||g_b - g||^2` is
+    `S (1 - n_b / N)`. With equal blocks they are the two-batch estimators of arXiv 1812.06162 (appendix A.1), with
+    B_small = B, averaged over the blocks, and B_big = N; S is unbiased for the N examples themselves, too, where blocks
+    are drawn from them. Blocks must be random draws: of data that are sorted (by class, say), S tells the classes'
+    distance. Where batch norm normalises norm blocks, the unit that is drawn is the norm block rather than the example;
+    S / B then holds for multiples B of it, and each size of norm block is another function.
+
+    The sum of squares is taken of the shifted gradients `d_b = g_b - s`, s the gradient of the first block, as
+    `sum_b n_b ||d_b||^2 - N ||g - s||^2`. It is the same number as above, without the cancellation of
+    `sum_b n_b ||g_b||^2 - N ||g||^2`, and, unlike Welford's updates, no term depends on the order in which blocks come.
+    So all numbers have the same bits for any number of workers and any order of work.
+
+    The alignment is `(||sum_b u_b||^2 - n) / (n (n - 1))` with `u_b = g_b / ||g_b||`: short blocks count as the others.
+
+    Args:
+        risk: whose module stands at the state that is asked; it may be a `replace`d one with another block.
+        references: vectors `[P]` (the full gradient, a momentum) with which cosines are taken.
+
+    Returns:
+        The noise; it costs one pass, and a block more for the shift.
+
+    Raises:
+        ValueError: if there is one block only, a reference is of another length or not finite, or a gradient is not
+            finite.
+    """
+    check_blocks(risk)
+    space = risk.space
+    for number, vector in enumerate(references):
+        if vector.shape != (len(space),):
+            raise ValueError(f"reference {number} must have shape [{len(space)}], not {list(vector.shape)}")
+        if not vector.isfinite().all():
+            raise ValueError(f"reference {number} holds NaN or infinity: it has no direction")
+    directions = [vector.detach().to(space.device, torch.float64) for vector in references]
+    shift = risk.block_gradient(0).double()
+
+    def ask(gradient: Tensor) -> tuple[Tensor, Tensor]:
+        g = gradient.double()
+        square = square_norms(g)
+        spread = [part.square().sum() for part in (g - shift).split(space.sizes)]
+        dots = [(vector * g).sum() for vector in directions]
+        unit = g / square.sqrt() if square > 0 else torch.zeros_like(g)
+        return torch.stack([square, *spread, *dots]), unit
+
+    gradient, units, table = risk.over_blocks(ask, 1 + len(space.sizes) + len(directions))
+    squares, spreads, dots = table.split([1, len(space.sizes), len(directions)])
+    check_finite(squares[0])
+    count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
+    offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]
+    traces = [
+        max(0.0, exact_total(counts * spread) - count * offset) / (len(counts) - 1)
+        for spread, offset in zip(spreads, offsets, strict=True)
+    ]
+    layers = {
+        name: Moments(float(square_norms(part.flatten())), trace, count)
+        for (name, part), trace in zip(space.split(gradient).items(), traces, strict=True)
+    }
+    norms, full = squares[0].sqrt(), square_norms(gradient).sqrt()
+    moving = int((norms > 0).sum())
+    lengths = torch.tensor([float(square_norms(vector).sqrt()) for vector in directions], dtype=torch.float64)
+    along = torch.tensor([float((vector * gradient).sum()) for vector in directions], dtype=torch.float64)
+    return GradientNoise(
+        whole=Moments(float(full) ** 2, math.fsum(traces), count),
+        layers=layers,
+        block=risk.blocks.size,
+        counts=counts,
+        gradient=gradient,
+        block_norms=norms,
+        alignment=(float(square_norms(units)) - moving) / (moving * (moving - 1)) if moving > 1 else None,
+        cosines=dots / (lengths[:, None] * norms),
+        full_cosines=along / (lengths * full.cpu()),
+        passes=noise_passes(risk),
+    )
+
+
+def noise_passes(risk: EmpiricalRisk) -> float:
+    """What `gradient_noise` of a risk costs, in passes: its sweep, and its first block once more."""
+    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.whole or risk.blocks.count)
+
+
+def noise_of(risk: EmpiricalRisk) -> dict[str, float | None]:
+    """The noise of a risk's own blocks in two numbers, for a row of a run's record.
+
+    Args:
+        risk: with two blocks or more, see `check_blocks`.
+
+    Returns:
+        `noise_scale`, in examples, and `signal_to_noise`, at the risk's block; None where the gradient cannot be told
+        from zero.
+    """
+    found = gradient_noise(risk)
+    return {"noise_scale": found.whole.noise_scale, "signal_to_noise": found.whole.signal_to_noise(found.block)}
+
+
+def check_blocks(risk: EmpiricalRisk) -> None:
+    """Raises where a risk has one block only, which has no variance.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if len(risk.blocks) < 2:
+        raise ValueError(
+            f"the {risk.blocks.count} examples make one block of {risk.blocks.size}, and noise is a difference between"
+            f" blocks: choose a block of at most {risk.blocks.count // 2}"
+        )
+
+
+def check_finite(squares: Tensor) -> None:
+    """Raises where block gradients are not finite.
+
+    Args:
+        squares: of their norms, `[blocks]`.
+
+    Raises:
+        ValueError: naming how many, and the first.
+    """
+    wrong = (~squares.isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"the gradients of {len(wrong)} of {len(squares)} blocks are not finite, the first of block {wrong[0]}:"
+            " there is no noise to be measured; ask an earlier state"
+        )

@@ -1,0 +1,111 @@
+"""Weight space: how large each parameter tensor is, how far it has come, and how far an update moves it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from noiseless.objective import ParameterSpace
+from noiseless.objective.base import square_norms
+
+
+@dataclass(frozen=True)
+class Weights:
+    """L2 norms at a state theta: of one parameter tensor, or of the whole vector."""
+
+    norm: float
+    """`||theta||`"""
+    distance: float | None
+    """`||theta - start||`; None without a start"""
+    gradient_norm: float | None
+    """`||g||`; None without a gradient"""
+    update_norm: float | None
+    """`||u||`; None without an update"""
+
+    @property
+    def update_ratio(self) -> float | None:
+        """`||u|| / ||theta||`; None without an update, or where theta is zero."""
+        return None if self.update_norm is None or not self.norm else self.update_norm / self.norm
+
+    def as_row(self) -> dict[str, float | None]:
+        """The numbers that a row of a run's record has."""
+        return {
+            "norm": self.norm,
+            "distance": self.distance,
+            "gradient_norm": self.gradient_norm,
+            "update_ratio": self.update_ratio,
+        }
+
+
+def weights(
+    space: ParameterSpace,
+    *,
+    theta: Tensor | None = None,
+    start: Tensor | None = None,
+    gradient: Tensor | None = None,
+    update: Tensor | None = None,
+) -> tuple[Weights, dict[str, Weights]]:
+    """Norm, distance from the start, gradient norm and update norm, of the whole and of each parameter tensor.
+
+    Differences and squares are taken in float64.
+
+    Args:
+        space: of the parameters.
+        theta: the state that is asked, `[P]`; None: where the module stands.
+        start: the state from which distances count, `[P]`.
+        gradient: g, `[P]`.
+        update: u, what a step adds to theta, `[P]`.
+
+    Returns:
+        The whole vector's numbers, and those of each parameter's name.
+
+    Raises:
+        ValueError: if a vector is not `[P]`.
+    """
+    theta = space.theta if theta is None else theta
+    for name, given in (("theta", theta), ("start", start), ("gradient", gradient), ("update", update)):
+        if given is not None and given.shape != (len(space),):
+            raise ValueError(f"{name} must have shape [{len(space)}], not {list(given.shape)}")
+    here = _squares(space, theta)
+    far = None if start is None else _squares(space, theta, start)
+    slope = None if gradient is None else _squares(space, gradient)
+    moved = None if update is None else _squares(space, update)
+    layers = {
+        name: Weights(math.sqrt(here[name]), *(None if part is None else math.sqrt(part[name]) for part in parts))
+        for parts in [(far, slope, moved)]
+        for name in space.names
+    }
+    sums = [None if part is None else math.sqrt(math.fsum(part.values())) for part in (far, slope, moved)]
+    return Weights(math.sqrt(math.fsum(here.values())), *sums), layers
+
+
+def layers_of(
+    space: ParameterSpace, start: Tensor, before: Tensor, gradient: Tensor
+) -> dict[str, dict[str, float | None]]:
+    """The weight space after a step, for a row of a run's record.
+
+    Args:
+        space: whose module stands at the state after the step.
+        start: the state at the run's start, `[P]`.
+        before: the state before the step, `[P]`.
+        gradient: of the step, `[P]`.
+
+    Returns:
+        For each parameter's name `norm`, `distance`, `gradient_norm` and `update_ratio`,
+        `||theta - before|| / ||theta||`.
+    """
+    update = space.theta.detach().double() - before.to(space.device).double()
+    _, layers = weights(space, start=start, gradient=gradient, update=update)
+    return {name: each.as_row() for name, each in layers.items()}
+
+
+def _squares(space: ParameterSpace, vector: Tensor, other: Tensor | None = None) -> dict[str, float]:
+    """For each parameter's name the squared norm of its part, of `vector` or of `vector - other`."""
+    found = {}
+    parts = vector.detach().split(space.sizes)
+    others = [None] * len(parts) if other is None else other.detach().to(vector.device).split(space.sizes)
+    for name, part, less in zip(space.names, parts, others, strict=True):
+        found[name] = float(square_norms(part if less is None else part.double() - less.double()))
+    return found

@@ -1,0 +1,101 @@
+"""`noiseless noise` and `noiseless weights`: what they print and keep, the same bits for two workers, wrong input."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jobs
+import pytest
+from small_runs import call, copy, npz, refused, run, small_recipe, words
+
+from noiseless.commands.console import console
+from noiseless.run import answers
+from noiseless.run.parameters import write_parameters
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run of 3 steps with all its states, in chunks of one block."""
+    data = npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return run(path, small_recipe(data, "fb-clipped", block=8), keep_every=1, chunk=1)
+
+
+@pytest.fixture
+def _wide(monkeypatch):
+    """A terminal in which no name is folded."""
+    monkeypatch.setattr(console, "_width", 200)
+    monkeypatch.setattr(console, "_height", 50)
+
+
+@pytest.mark.usefixtures("_wide")
+def test_noise_prints_and_keeps_an_answer(whole, tmp_path):
+    directory = copy(whole, tmp_path / "run")
+    answer = call("noise", f"{directory.path}@2", "--sizes", 1, 8, "--layers")
+    assert (answer.code, answer.err) == (0, "")
+    said = words(answer.out)
+    (kept,) = answers.read(directory, "noise")
+    for part in ("after 2 steps: 6 blocks of 8", "noise scale tr(Sigma) / |G|^2", "2.17 passes", f"noise-{kept.name}"):
+        assert part in said, part
+    assert all(name in answer.out for name in kept.found["layers"])
+    assert f"{kept.found['covariance_trace']:.4g}" in said
+    assert kept.found["step"] == 2
+    assert len(kept.found["cosines"]) == 6
+    call("noise", f"{directory.path}@2")
+    assert len(answers.read(directory, "noise")) == 1  # asked again, it takes the place of the first
+    call("noise", directory.path, "--block", 12, "--batch-norm", "running", "--shuffle")
+    assert [each.name for each in answers.read(directory)] == ["step-2", "step-3-block-12-running-shuffled"]
+
+
+def test_two_workers_keep_the_same_bits(whole, tmp_path):
+    found = []
+    for workers in (1, 2):
+        directory = copy(whole, tmp_path / str(workers))
+        command = [sys.executable, "-m", "noiseless", "noise", str(directory.path), "--workers", str(workers)]
+        job = jobs.Job(command, tmp_path / f"log-{workers}")
+        assert job.wait() == 0, job.log.read_text()[-3000:]
+        assert job.log.read_text().count("kept:") == 1
+        found.append((directory.path / "analysis" / "noise-step-3.json").read_bytes())
+    assert found[0] == found[1]
+    assert len(json.loads(found[0])["found"]["block_norms"]) == 6
+
+
+@pytest.mark.usefixtures("_wide")
+def test_weights_prints_and_keeps_an_answer(whole, tmp_path):
+    directory = copy(whole, tmp_path / "run")
+    answer = call("weights", f"{directory.path}@1")
+    assert (answer.code, answer.err) == (0, "")
+    (kept,) = answers.read(directory, "layers")
+    assert all(name in answer.out for name in kept.found["layers"])
+    assert f"{kept.found['whole']['distance']:.4g}" in answer.out
+    assert kept.found["whole"]["update_ratio"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("noise", "RUN", "--block", 48), ("one block of 48", "at most 24")),
+        (("noise", "RUN", "--block", 12), ("--block 12", "multiple of the 8", "--batch-norm running")),
+        (("noise", "RUN", "--block", 0), ("at least 1", "0")),
+        (("noise", "RUN", "--block", 100), ("block 100 is larger than the 48 examples",)),
+        (("noise", "RUN", "--workers", 0), ("--workers", "not 0")),
+        (("noise", "RUN", "--sizes", 4, -1), ("--sizes", "not -1")),
+        (("noise", "RUN@7"), ("no state of step 7", "0, 1, 2, 3")),
+        (("noise", "RUN@x"), ("not 'x'",)),
+        (("weights", "RUN@9"), ("no state of step 9",)),
+        (("weights", "/nowhere"), ("/nowhere does not exist",)),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(whole, arguments, names):
+    refused(*(str(a).replace("RUN", str(whole.path)) for a in arguments), names=names)
+    assert not (whole.path / "analysis").exists()
+
+
+def test_a_state_that_is_not_finite_is_refused(whole, tmp_path):
+    directory = copy(whole, tmp_path / "run")
+    (directory.checkpoints / "step-00000003.json").unlink()
+    state = directory.state()
+    next(iter(state.values())).fill_(float("nan"))
+    write_parameters(directory.model, state)
+    refused("noise", directory.path, names=("6 of 6 blocks are not finite", "block 0"))
