@@ -6,9 +6,14 @@ import jobs
 import pytest
 from small_runs import copy, go_on, npz, record, refused, run, small_recipe
 
-from noiseless.analysis import Hessian, edge, ends
+from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of
 from noiseless.run import answers
 from noiseless.run.asking import Place, ask
+
+
+ASKED = {
+    "sharpness_every": 2, "sharpness_count": 2, "noise_every": 3, "layers_every": 2, "checkpoint_seconds": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +24,16 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(data, tmp_path_factory):
     recipe = small_recipe(data, "fb-regularized", steps=5)
-    return run(
-        tmp_path_factory.mktemp("runs") / "asked", recipe, sharpness_every=2, sharpness_count=2, keep_every=1,
-        checkpoint_seconds=0,
-    )  # fmt: skip
+    return run(tmp_path_factory.mktemp("runs") / "asked", recipe, keep_every=1, **ASKED)
 
 
 def test_due_steps_and_the_last(asked):
     assert [row["step"] for row in asked.rows() if "sharpness" in row] == [1, 3, 4]
+    assert [row["step"] for row in asked.rows() if "noise_scale" in row] == [2, 4]
+    assert [row["step"] for row in asked.rows() if "layers" in row] == [1, 3, 4]
     for row in asked.rows():
-        assert ("eigenvalues" in row) == ("asked_passes" in row) == ("sharpness" in row)
+        assert ("eigenvalues" in row) == ("sharpness" in row)
+        assert ("asked_passes" in row) == ("sharpness" in row or "noise_scale" in row)
 
 
 def test_the_numbers_are_those_of_the_state_after_the_step(asked):
@@ -43,6 +48,15 @@ def test_the_numbers_are_those_of_the_state_after_the_step(asked):
     assert row["stability"] == edge(later.experiment.optimizer)
 
 
+def test_noise_and_layers_are_those_of_the_state_after_the_step(asked):
+    row = asked.rows()[4]
+    later = ask(Place.read(str(asked.path)))
+    assert {k: row[k] for k in ("noise_scale", "signal_to_noise")} == noise_of(later.risk)
+    start, before = (ask(Place.read(f"{asked.path}@{step}")).experiment.space.theta.clone() for step in (0, 4))
+    gradient = ask(Place.read(f"{asked.path}@4")).objective.evaluate().gradient
+    assert row["layers"] == layers_of(later.experiment.space, start, before, gradient)
+
+
 def test_asking_changes_no_bit(asked, data, tmp_path):
     silent = run(tmp_path / "silent", small_recipe(data, "fb-regularized", steps=5))
     assert record(silent)[0] == record(asked)[0]
@@ -52,7 +66,14 @@ def test_asking_changes_no_bit(asked, data, tmp_path):
 def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
     recipe = small_recipe(data, "fb-regularized", steps=5)
     directory = run(
-        tmp_path / "stopped", recipe, stop_after=stop, sharpness_every=2, sharpness_count=2, checkpoint_seconds=0
+        tmp_path / "stopped",
+        recipe,
+        stop_after=stop,
+        sharpness_every=2,
+        sharpness_count=2,
+        noise_every=3,
+        layers_every=2,
+        checkpoint_seconds=0,
     )
     go_on(directory)
     assert record(directory) == record(asked)
@@ -71,6 +92,7 @@ def test_an_adaptive_optimizer_has_a_second_sharpness(data, tmp_path):
 def test_wrong_settings(data):
     refused("train", "fb", "--data", data, "--sharpness-every", 0, names=("--sharpness-every", "0"))
     refused("train", "fb", "--data", data, "--keep-every", 0, names=("--keep-every", "0"))
+    refused("train", "fb", "--data", data, "--block", 48, "--noise-every", 1, names=("one block of 48", "at most 24"))
 
 
 def test_workers_find_the_same_bits(asked, data, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from noiseless import models
+from noiseless.analysis import check_blocks
 from noiseless.data import Images, ImageSet, home, load
 from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
 from noiseless.objective.compiled import Compiler
@@ -114,6 +115,8 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         seed=recipe.seed,
         workers=workers,
     )
+    if settings.noise_every is not None:
+        check_blocks(risk)
     optimizer = make_optimizer(recipe, model)
     transform = make_transform(recipe, risk.space, schedule)
     regime = make_regime(recipe, risk, train, schedule)

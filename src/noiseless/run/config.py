@@ -43,6 +43,10 @@ class Settings:
     """steps between searches for the training loss' largest Hessian eigenvalues; none: never. They cost passes"""
     sharpness_count: int = 1
     """eigenvalues that are sought"""
+    noise_every: int | None = None
+    """steps between measurements of the gradient noise, of a little more than a pass each; none: never"""
+    layers_every: int | None = None
+    """steps between records of each parameter tensor's norm, way from the start, gradient and update; none: never"""
     check_every: int = 100
     """steps between comparisons of the workers' parameters"""
 
@@ -169,6 +173,8 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("keep_every", 1),
         ("sharpness_every", 1),
         ("sharpness_count", 1),
+        ("noise_every", 1),
+        ("layers_every", 1),
         ("check_every", 1),
         ("checkpoint_seconds", 0),
         ("snapshot_seconds", 0),

@@ -92,6 +92,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             lr = experiment.schedule(step)
             for group in experiment.optimizer.param_groups:
                 group["lr"] = lr
+            carried.questions.begin(step)
             updates: list[Step] = []
             try:
                 for number, objective in enumerate(experiment.regime.objectives(step)):
