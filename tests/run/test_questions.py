@@ -10,7 +10,6 @@ from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of
 from noiseless.run import answers
 from noiseless.run.asking import Place, ask
 
-
 ASKED = {
     "sharpness_every": 2, "sharpness_count": 2, "noise_every": 3, "layers_every": 2, "checkpoint_seconds": 0,
 }  # fmt: skip
