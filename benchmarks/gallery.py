@@ -1,0 +1,122 @@
+"""The gallery: SGD beside the full-batch ladder, with sharpness, gradient noise and landscapes of the final models.
+
+Makes the tables and figures of docs/gallery.md from real runs:
+.venv/bin/python benchmarks/gallery.py [--runs DIR] [--seeds 3] [--sets digits mnist-5k]
+What is there already is not computed again. About half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from noiseless.run.recipes import LADDER
+
+DOCS = Path(__file__).parents[1] / "docs"
+SETS: dict[str, list[str]] = {
+    "digits": [],
+    "mnist-5k": ["--pixels", "14", "--rows", "sgd", "fb-clipped", "fb-regularized", "fb-strong", "fb-practice"],
+}
+"""data set -> further arguments of `noiseless reproduce`"""
+FIGURES = ("test-error", "sharpness", "noise-scale", "landscape")
+"""beginnings of the names of the report's figures that the page shows"""
+QUESTIONS = (
+    ("sharpness", "sharpness-step-*.json", []),
+    ("noise", "noise-step-*.json", []),
+    ("landscape", "landscape-*.json", ["--points", "21", "--range", "1", "--seed", "0"]),
+)
+"""command, the files of its answers, its flags"""
+
+
+def main() -> None:
+    """Computes what is missing, writes figures and tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/gallery"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    asked = parser.parse_args()
+    for data in asked.sets:
+        place = asked.runs / data
+        _noiseless("reproduce", "--data", data, "--seeds", asked.seeds, "--run-dir", place, *SETS[data])
+        runs = sorted(path.parent for path in place.rglob("model.safetensors"))
+        for run in runs:
+            for command, files, flags in QUESTIONS:
+                if not list(run.glob(f"analysis/{files}")):
+                    _noiseless(command, run, *flags)
+        figures = DOCS / "gallery" / data
+        _noiseless("report", *runs, "-o", place / "gallery.html", "--figures", figures)
+        for path in figures.iterdir():
+            if not (path.suffix == ".png" and path.name.startswith(FIGURES)):
+                path.unlink()
+        _write(data, _table(runs))
+
+
+def _noiseless(*arguments: object) -> None:
+    print("noiseless", *arguments, flush=True)
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "noiseless", *(str(each) for each in arguments)], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def _table(runs: list[Path]) -> str:
+    """A line for each row of the ladder: mean ± sample standard deviation over its seeds."""
+    rows: dict[str, list[dict[str, float | None]]] = {}
+    for run in runs:
+        name = json.loads((run / "config.json").read_text())["recipe"]["name"]
+        rows.setdefault(name, []).append(_figures(run))
+    lines = [
+        "| row | passes | test accuracy % | training loss | sharpness | noise scale, examples | rise at distance 1 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in sorted(rows, key=list(LADDER).index):
+        found = rows[name]
+        cells = [f"{found[0]['passes']:g}"]
+        for key, digits in (("accuracy", 2), ("loss", 4), ("sharpness", 2), ("noise", 0), ("rise", 3)):
+            cells.append(_spread([each[key] for each in found], digits))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"n = {len(next(iter(rows.values())))} seeds a row."])
+
+
+def _figures(run: Path) -> dict[str, float | None]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    answers = {
+        kind: json.loads(next(run.glob(f"analysis/{files}")).read_text())["found"] for kind, files, _ in QUESTIONS
+    }
+    loss = answers["landscape"]["loss"]
+    return {
+        "passes": rows[-1]["passes"],
+        "accuracy": 100 * rows[-1]["test_accuracy"],
+        "loss": rows[-1]["train_loss"],
+        "sharpness": answers["sharpness"]["largest"][0],
+        "noise": answers["noise"]["noise_scale"],
+        "rise": (loss[0] + loss[-1]) / 2 - loss[len(loss) // 2],
+    }
+
+
+def _spread(values: list[Any], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    shown = f"{statistics.mean(known):.{digits}f}"
+    spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return shown + spread + (f" ({len(known)} of {len(values)})" if len(known) < len(values) else "")
+
+
+def _write(data: str, table: str) -> None:
+    """Puts a set's table between its marks in the page."""
+    page = DOCS / "gallery.md"
+    marks = rf"(<!-- {data} -->\n).*?(<!-- /{data} -->)"
+    text, count = re.subn(marks, lambda found: f"{found[1]}{table}\n{found[2]}", page.read_text(), flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{page} has no place for the table of {data}: <!-- {data} --> ... <!-- /{data} -->")
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
