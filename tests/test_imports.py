@@ -22,12 +22,13 @@ MAY_NAME = {
     "models": {"keyed", "errors"},
     "objective": {"keyed", "errors"},
     "optim": {"keyed", "errors", "objective"},
-    "run": {"keyed", "errors", "exits", "objective", "data", "models", "optim"},
-    "report": {"keyed", "errors", "objective", "data", "models", "optim", "run"},
-    "commands": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "run", "report"},
+    "analysis": {"keyed", "errors", "objective", "optim"},
+    "run": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "analysis"},
+    "report": {"keyed", "errors", "objective", "data", "models", "optim", "analysis", "run"},
+    "commands": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "analysis", "run", "report"},
     "cli": {"errors", "exits", "commands", "noiseless"},  # `noiseless` for the version
     "__main__": {"cli"},
-    "noiseless": {"objective", "optim", "run"},  # looked up at first use
+    "noiseless": {"objective", "optim", "analysis", "run"},  # looked up at first use
 }
 
 

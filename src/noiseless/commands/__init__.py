@@ -4,6 +4,7 @@ from noiseless.commands.bench import bench
 from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
+from noiseless.commands.landscape import flatness, landscape
 from noiseless.commands.models import models
 from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
@@ -15,7 +16,9 @@ __all__ = [
     "digest",
     "evaluate",
     "export",
+    "flatness",
     "import_checkpoint",
+    "landscape",
     "models",
     "plan",
     "recipes",
