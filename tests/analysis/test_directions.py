@@ -208,7 +208,7 @@ def test_what_has_no_directions_is_refused():
     [
         ([torch.ones(3)] * 2, 2, "2 principal directions need at least 3 states, not 2"),
         ([torch.ones(3)] * 3, 1, "the 3 states differ along 0 directions only"),
-        ([torch.ones(3), torch.full((3,), 2.0), torch.full((3,), 4.0)], 2, "differ along 1 directions only"),
+        ([torch.ones(3), torch.full((3,), 2.0), torch.full((3,), 4.0)], 2, "differ along 1 direction only"),
         ([torch.ones(3), torch.ones(4), torch.ones(3)], 1, "they are not of one space"),
         ([torch.ones(3), torch.full((3,), math.nan), torch.ones(3)], 1, "holds NaN or infinity"),
     ],

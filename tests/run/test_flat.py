@@ -41,7 +41,7 @@ def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
     assert (found["mean_increase"], found["standard_error"]) == (expected.mean, expected.standard_error)
     assert (found["stopped"], found["passes"]) == (expected.stopped, expected.passes)
     assert f"mean increase {expected.mean:.6g}, standard error" in answer.out
-    assert "at most 20 directions, layer-normalised, 7 passes" in answer.out
+    assert "run@1: at most 20 directions (layer-normalised), 7 passes" in answer.out
 
 
 def test_two_workers_find_the_same_bits(kept, tmp_path):

@@ -160,7 +160,8 @@ def principal(states: Sequence[Tensor], count: int) -> Principal:
     spanned = int((values > last * torch.finfo(torch.float64).eps * values[0]).sum())
     if spanned < count:
         raise ValueError(
-            f"the {len(states)} states differ along {spanned} directions only: {count} cannot be taken from them"
+            f"the {len(states)} states differ along {spanned} direction{'s' * (spanned != 1)} only (the others repeat"
+            f" each other): {count} cannot be taken from them"
         )
     weights = vectors[:, :count].T / values[:count, None].sqrt()
     directions = torch.cat([weights @ _differences(states, place) for place in places], 1)

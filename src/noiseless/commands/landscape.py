@@ -37,19 +37,16 @@ class Landscape:
     """the run, and the steps done at the state that is meant; none: its end"""
     others: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[OTHER[@STEP] ...]")] = ()
     """states at 1 on the axes: one for a line, two for a plane"""
-    axes: Literal["random", "between", "pca", "eigen"] | None = None
-    """random directions; to OTHER; principal directions of the run's kept checkpoints; Hessian eigenvectors. None:
-    between where OTHER is given, else random"""
+    axes: Literal["auto", "random", "between", "pca", "eigen"] = "auto"
+    """random; to OTHER; principal directions of kept checkpoints; Hessian eigenvectors; auto: to OTHER if given"""
     dimensions: Literal[1, 2] | None = None
-    """a line or a plane; none: as many as OTHER, or a line"""
-    normalised: Normalised | None = None
-    """by which norms of the parameters a random direction or an eigenvector is scaled; none: filter, of eigenvectors
-    none"""
+    """a line or a plane; none: as many as OTHER or as --points has numbers"""
+    normalised: Literal["auto", "filter", "layer", "weight", "none"] = "auto"
+    """norms of the parameters that scale a direction; auto: filter for random, none for eigenvectors"""
     points: str = "21"
     """along each axis; 21x11 for a plane with two numbers"""
     range: float | None = None
-    """R: random and eigen from -R to R (1 unless given), between from -R to 1 + R (0.5), pca R times the trajectory's
-    extent beyond it (0.25)"""
+    """R: random and eigen from -R to R (1), between from -R to 1 + R (0.5), pca R extents beyond the states (0.25)"""
     seed: int = 0
     """of random directions"""
     batch_norm: BatchNorm = "block"
@@ -96,9 +93,14 @@ def landscape(arguments: list[str]) -> int:
 
     place, others = Place.read(asked.run), tuple(map(Place.read, asked.others))
     wanted = Wanted(
-        asked.axes or ("between" if others else "random"), others, asked.dimensions or max(len(others), len(counts)),
-        counts, asked.range, asked.normalised, asked.seed,
-    )  # fmt: skip
+        kind=("between" if others else "random") if asked.axes == "auto" else asked.axes,
+        others=others,
+        dimensions=asked.dimensions or max(len(others), len(counts)),
+        counts=counts,
+        reach=asked.range,
+        normalised=None if asked.normalised == "auto" else asked.normalised,
+        seed=asked.seed,
+    )
     if workers > 1 and not team.in_job():
         return team.launch(workers, take(given, "--workers")[1])
 
@@ -146,13 +148,18 @@ def flatness(arguments: list[str]) -> int:
         from noiseless.objective.base import FORWARD
         from noiseless.run import flat
 
-        console.print(
-            f"flatness of {place}: at most {asked.most} directions, {asked.normalised}-normalised,"
-            f" {(asked.most + 1) * FORWARD:.4g} passes (forwards); {_norm(asked.batch_norm)}"
-        )
         with _bar("directions") as bar:
-            bar.begin(0, asked.most)
-            began = time.perf_counter()
+            began = 0.0
+
+            def start(step: int) -> None:
+                nonlocal began
+                console.print(
+                    f"flatness of {place.directory.path}@{step}: at most {asked.most} directions"
+                    f" ({asked.normalised}-normalised), {(asked.most + 1) * FORWARD:.4g} passes (forwards);"
+                    f" {_norm(asked.batch_norm)}"
+                )
+                bar.begin(0, asked.most)
+                began = time.perf_counter()
 
             def tell(increase: float | None) -> None:
                 nonlocal began
@@ -161,7 +168,7 @@ def flatness(arguments: list[str]) -> int:
 
             found, path = flat.measure(
                 place, joined, asked.radius, asked.normalised, seed=asked.seed, batch_norm=asked.batch_norm,
-                tolerance=asked.tolerance, most=asked.most, on_direction=tell,
+                tolerance=asked.tolerance, most=asked.most, on_start=start, on_direction=tell,
             )  # fmt: skip
         if found.mean is None:
             console.print(

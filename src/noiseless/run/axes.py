@@ -106,9 +106,7 @@ def make(asked: Asked, wanted: Wanted) -> tuple[list[Axis], Trajectory | None]:
         raise ValueError(f"a landscape has 1 or 2 dimensions, not {wanted.dimensions}")
     counts = wanted.counts * wanted.dimensions if len(wanted.counts) == 1 else wanted.counts
     if len(counts) != wanted.dimensions:
-        raise ValueError(
-            f"{len(counts)} numbers of points are given for {wanted.dimensions} axes: give one, or one each"
-        )
+        raise ValueError(f"--points has {len(counts)} numbers for {wanted.dimensions} axes: give one, or one each")
     if wanted.reach is not None and not 0 < wanted.reach < math.inf:
         raise ValueError(f"--range must be a positive, finite number, not {wanted.reach}")
     if wanted.kind != "between" and wanted.others:
@@ -207,7 +205,7 @@ def _principal(asked: Asked, wanted: Wanted) -> tuple[_Makers, Trajectory]:
     for number, (vector, share) in enumerate(zip(found.directions, found.explained.tolist(), strict=True)):
         low, high = found.coordinates[:, number].min().item(), found.coordinates[:, number].max().item()
         beyond = margin * (high - low)
-        label = f"principal direction {number + 1} ({share:.1%} of the way)"
+        label = f"principal direction {number + 1} ({share:.1%} explained)"
         makers.append(_maker(label, wanted, number, low - beyond, high + beyond, vector))
     return makers, Trajectory([*steps, asked.step], found.coordinates.tolist(), found.explained.tolist())
 

@@ -25,6 +25,7 @@ def measure(
     batch_norm: BatchNorm,
     tolerance: float,
     most: int,
+    on_start: Callable[[int], None] = lambda step: None,
     on_direction: Callable[[float | None], None] = lambda increase: None,
 ) -> tuple[Flatness, Path]:
     """Asks the training loss of a run, as the step sees it, without penalty; see `average_flatness`.
@@ -38,6 +39,7 @@ def measure(
         batch_norm: see `BatchNorm`.
         tolerance: of the standard error, relative to the mean.
         most: bound on the directions.
+        on_start: told the step of the state, once it is there.
         on_direction: told of each increase.
 
     Returns:
@@ -49,6 +51,7 @@ def measure(
     asked = ask(place, workers)
     if workers.count > 1:
         refuse_disagreement(workers, asked.experiment)
+    on_start(asked.step)
     found = average_flatness(
         asked.risk, radius, normalised, seed=seed, batch_norm=batch_norm, tolerance=tolerance, most=most,
         on_direction=on_direction,
