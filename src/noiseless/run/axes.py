@@ -155,10 +155,12 @@ def _random(asked: Asked, wanted: Wanted) -> _Makers:
 def _eigen(asked: Asked, wanted: Wanted) -> _Makers:
     how: Normalised = wanted.normalised or "none"
     reach = wanted.reach or 1.0
-    if importlib.util.find_spec("noiseless.analysis.spectrum") is None:
+    known = importlib.util.find_spec("noiseless.analysis.spectrum") is not None
+    spectrum = importlib.import_module("noiseless.analysis.spectrum") if known else None
+    eigenvectors = getattr(spectrum, "eigenvectors", None)
+    if eigenvectors is None:
         raise ValueError("--axes eigen needs Hessian eigenvectors, which this version does not compute")
-    spectrum = importlib.import_module("noiseless.analysis.spectrum")
-    vectors = spectrum.eigenvectors(asked, wanted.dimensions)
+    vectors = eigenvectors(asked, wanted.dimensions)
     return [
         _maker(
             f"Hessian eigenvector {number + 1} ({_said(how)})", wanted, number, -reach, reach,
