@@ -66,6 +66,14 @@ def _commands() -> dict[str, Command]:
         "weights": Command(
             do.weights, "weights RUN[@STEP]", "norm, distance from the start and update of each parameter tensor"
         ),
+        "landscape": Command(
+            do.landscape,
+            "landscape RUN[@STEP] [OTHER]",
+            "loss, accuracy and penalised loss on a line or in a plane around a state",
+        ),
+        "flatness": Command(
+            do.flatness, "flatness RUN[@STEP]", "mean rise of the loss along random directions, with its error"
+        ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
         "bench": Command(
             do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop and the peak"

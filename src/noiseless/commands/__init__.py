@@ -4,6 +4,7 @@ from noiseless.commands.bench import bench
 from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
+from noiseless.commands.landscape import flatness, landscape
 from noiseless.commands.models import models
 from noiseless.commands.noise import noise, weights
 from noiseless.commands.plan import plan
@@ -17,7 +18,9 @@ __all__ = [
     "digest",
     "evaluate",
     "export",
+    "flatness",
     "import_checkpoint",
+    "landscape",
     "models",
     "noise",
     "plan",

@@ -1,6 +1,6 @@
 """What is minimised: the objective, and what defines it."""
 
-from noiseless.objective.base import Evaluation, Objective
+from noiseless.objective.base import Evaluation, Measurement, Objective
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.losses import cross_entropy, squared_error
@@ -17,6 +17,7 @@ __all__ = [
     "ExactSum",
     "Examples",
     "GradientPenalty",
+    "Measurement",
     "Objective",
     "ParameterSpace",
     "SharpnessAware",

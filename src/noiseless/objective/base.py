@@ -13,6 +13,8 @@ from noiseless.objective.space import ParameterSpace
 
 SLICE = 2**17
 """elements of a vector whose float64 copy stays in the cache"""
+FORWARD = 1 / 3
+"""passes of a sweep without backwards: a backward takes two products where its forward takes one"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,27 @@ class Evaluation:
         return self.loss + self.penalty
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What a sweep returns that asks for the value alone. All sums are taken in float64."""
+
+    loss: float
+    """mean loss over the examples, without any penalty"""
+    penalty: float | None
+    """what the penalty adds to the loss; None where the objective has none"""
+    hits: int | None
+    """examples classified correctly; None where this is no classification"""
+    count: int
+    """examples in the sweep"""
+    passes: float
+    """what the sweep cost, in gradient evaluations over the whole data set"""
+
+    @property
+    def value(self) -> float:
+        """What is minimised: loss + penalty."""
+        return self.loss + (self.penalty or 0.0)
+
+
 class Objective(ABC):
     """One deterministic function of the parameters, which everything else asks.
 
@@ -61,6 +84,11 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self) -> Evaluation:
         """One sweep at the module's present parameters. It changes nothing, batch-norm buffers included."""
+
+    def measure(self) -> Measurement:
+        """The value at the module's present parameters, without its gradient where that is cheaper."""
+        found = self.evaluate()
+        return Measurement(found.loss, found.penalty, found.hits, found.count, found.passes)
 
     @abstractmethod
     def hvp(self, V: Tensor) -> Tensor:

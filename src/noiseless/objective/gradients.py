@@ -131,8 +131,7 @@ class BlockLoss:
             ValueError: if the module does not run under vmap, with the remedy.
             RuntimeError: what the module itself raises.
         """
-        # autocast mixes dtypes, which vmap's rule for batch norm does not take
-        together = len(batch) > 1 and self.autocast is None and self.module not in _random
+        together = self._takes_together(batch)
         if len(batch) == 1 or together:
             if self.compiler is not None and batch.target.shape[:2] == self.compiled and self.module not in _random:
                 found = self._differentiate_compiled(self.compiler, theta, batch)
@@ -145,14 +144,44 @@ class BlockLoss:
             except RuntimeError as error:
                 if not together:
                     raise
-                if "randomness" not in str(error):
-                    raise ValueError(
-                        f"the module does not run under torch.func.vmap, set chunk to 1 ({error})"
-                    ) from error
-                _random.add(self.module)
+                self._refuse_unless_random(error)
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
         each = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in each]) for f in fields(BlockGradients)))
+
+    def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The losses of the blocks of a chunk by forwards alone, computed as in `differentiate`, never compiled.
+
+        Args:
+            theta: `[P]`.
+            batch: the K blocks.
+
+        Returns:
+            Loss, summed over each block's examples, and hits: float64 `[K]` each.
+        """
+
+        def one(target: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+            return self._report(theta, inputs, target, False)[1][:2]
+
+        with torch.no_grad():
+            if self._takes_together(batch):
+                try:
+                    loss, hits = vmap(one)(batch.target, *batch.inputs)
+                    return loss, hits
+                except RuntimeError as error:
+                    self._refuse_unless_random(error)
+            each = [self._keyed(theta, batch, k, False)[1] for k in range(len(batch))]
+            return torch.stack([loss for loss, _, _ in each]), torch.stack([hits for _, hits, _ in each])
+
+    def _takes_together(self, batch: Batch) -> bool:
+        # autocast mixes dtypes, which vmap's rule for batch norm does not take
+        return len(batch) > 1 and self.autocast is None and self.module not in _random
+
+    def _refuse_unless_random(self, error: RuntimeError) -> None:
+        """Remembers that the module draws random numbers; raises where vmap fails for another reason."""
+        if "randomness" not in str(error):
+            raise ValueError(f"the module does not run under torch.func.vmap, set chunk to 1 ({error})") from error
+        _random.add(self.module)
 
     def _together(
         self, own: bool, names: tuple[str, ...] = (), record: bool = True

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from noiseless.objective.base import Evaluation, Objective, square_norms
+from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
+from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, hessian_product
 from noiseless.objective.risk import EmpiricalRisk
 
@@ -96,6 +97,19 @@ class GradientPenalty(Objective):
 
         return self.risk.sweep(correction, passes)
 
+    def measure(self) -> Measurement:
+        """Loss and penalty from the gradients of one sweep of the risk, without probes; the bits of `evaluate`."""
+        found = replace(self.risk, block_clip=None, visits=1).evaluate()
+        square = self.strength * found.block_square_norms
+        if self.full_strength:
+            square = square + self.full_strength * square_norms(found.gradient).cpu()
+        penalty = exact_total(self._value(square) * found.block_counts) / found.count
+        return Measurement(found.loss, penalty, found.hits, found.count, found.passes)
+
+    def _value(self, square: Tensor) -> Tensor:
+        """What weighted squares of norms, `strength ||g_b||**2 + full_strength ||g||**2`, add to the value."""
+        return VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
+
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, exact for every method, by differentiating the block values thrice.
 
@@ -140,7 +154,7 @@ class GradientPenalty(Objective):
             v, factor = torch.add(self.full_strength * full, found.gradient, alpha=self.strength), 1.0
             length = square_norms(v).sqrt()
             square = square + self.full_strength * square_norms(full)
-        value = VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
+        value = self._value(square)
         scale = 2 * VALUE_CONSTANT * self.lr * factor
         if self.method == "exact":
             return self._exact_product(theta, batch, v).mul_(scale).add_(found.gradient), value, []

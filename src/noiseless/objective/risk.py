@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective.base import Evaluation, Objective, check_vectors, square_norms
+from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors, square_norms
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
 from noiseless.objective.compiled import Compiler
@@ -110,6 +110,21 @@ class EmpiricalRisk(Objective):
         """Loss and gradient from one sweep; one pass."""
         return self.sweep()
 
+    def measure(self) -> Measurement:
+        """Loss and hits by forwards alone, a third of a pass: the bits of `evaluate`, where nothing is compiled."""
+        theta = self.space.theta.detach()
+
+        def report(batch: Batch, partial: Partial) -> Tensor:
+            first = batch.first - self.first
+            found = torch.stack(self.block_loss.measure(theta, batch)).cpu()
+            partial.scalars[:2, first : first + len(batch)] = found
+            return theta.new_empty(len(batch), 0)
+
+        losses, hits, _, _ = self._sum(0, 0, self.chunk, report).scalars
+        count = self.blocks.count
+        passes = FORWARD * count / (self.whole or count)
+        return Measurement(exact_total(losses) / count, None, _whole(exact_total(hits)), count, passes)
+
     def sweep(self, correction: Correction | None = None, passes: float = 1.0) -> Evaluation:
         """One sweep over the blocks, in their order.
 
@@ -143,12 +158,11 @@ class EmpiricalRisk(Objective):
 
         partial = self._sum(len(self.space), self.norm.length, self.chunk, report)
         losses, hits, penalties, square = partial.scalars
-        found_hits = exact_total(hits)
         return Evaluation(
             loss=exact_total(losses) / examples,
             gradient=partial.vector.value().div_(examples).to(theta.dtype),
             penalty=exact_total(penalties) / examples,
-            hits=None if math.isnan(found_hits) else int(found_hits),
+            hits=_whole(exact_total(hits)),
             block_square_norms=square,
             block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
             count=examples,
@@ -255,6 +269,10 @@ class EmpiricalRisk(Objective):
         """A chunk's examples, where the parameters are."""
         *inputs, target = (x.to(self.space.device) for x in self.examples.take(chunk.index))
         return Batch(self.first + chunk.first, tuple(inputs), target)
+
+
+def _whole(hits: float) -> int | None:
+    return None if math.isnan(hits) else int(hits)
 
 
 def _clip(gradient: Tensor, norm: float) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from noiseless.objective.base import Evaluation, Objective, square_norms
+from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 
 
 @dataclass(eq=False)
@@ -52,6 +52,10 @@ class SharpnessAware(Objective):
         finally:  # also where it is told to stop: theta has no trace of it
             self.space.theta.copy_(kept)
         return replace(here, gradient=ahead.gradient, passes=here.passes + ahead.passes)
+
+    def measure(self) -> Measurement:
+        """The wrapped objective's value."""
+        return self.objective.measure()
 
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, by the wrapped objective.

@@ -77,6 +77,18 @@ class ParameterSpace:
         return self._theta
 
     @property
+    def module(self) -> nn.Module:
+        """The module whose parameters these are.
+
+        Raises:
+            ValueError: if nobody keeps it any more.
+        """
+        module = self._module()
+        if module is None:
+            raise ValueError("the module of this parameter space is gone: keep it as long as its objective is asked")
+        return module
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self._parameters[0].device

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noiseless.objective import EmpiricalRisk, Objective
+from torch import Tensor
+
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware
 from noiseless.objective.workers import Workers
 from noiseless.run import checkpoint
 from noiseless.run.build import Experiment, rebuild
@@ -74,6 +76,23 @@ class Asked:
         """What the step minimises; of a stochastic one, its first block's."""
         return next(iter(self.experiment.regime.objectives(self.seen)))
 
+    @property
+    def penalised(self) -> GradientPenalty | None:
+        """The risk over all training examples with the penalty of the step; None where it has none.
+
+        Of stochastic updates, which are penalised each for itself, it is the mean.
+        """
+        objective = self.objective
+        if isinstance(objective, SharpnessAware):
+            objective = objective.objective
+        if not isinstance(objective, GradientPenalty):
+            return None
+        whole = self.risk
+        if objective.risk.blocks.count < whole.blocks.count:  # the full gradient of an update is that of its block
+            strength = objective.strength + objective.full_strength
+            return replace(objective, risk=whole, strength=strength, full_strength=0.0)
+        return replace(objective, risk=whole)
+
 
 def ask(place: Place, workers: Workers | None = None) -> Asked:
     """The objects of a run at a state; nothing is written into the run.
@@ -88,20 +107,53 @@ def ask(place: Place, workers: Workers | None = None) -> Asked:
     Raises:
         ValueError: if the run has no such state, or the state is damaged or another model's.
     """
+    found = find(place)
+    experiment = rebuild(place.directory, workers, snapshots=False)
+    if found.model is not None:
+        fill(experiment.model, found.model, found.file)
+    experiment.model.train()
+    return Asked(place, experiment, found.step, found.optimizer)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A state of a run, as its files hold it."""
+
+    step: int
+    """steps done"""
+    model: dict[str, Tensor] | None
+    """parameters and buffers; None: those with which the run began, which follow from its config"""
+    optimizer: dict[str, object] | None
+    """its state; None where no checkpoint holds it"""
+    file: Path
+    """that holds it"""
+
+
+def find(place: Place) -> Found:
+    """The state of a run that a place names, read but put into no model.
+
+    Args:
+        place: which run, and which of its states.
+
+    Returns:
+        It.
+
+    Raises:
+        ValueError: if the run has no such state, or the state is damaged.
+    """
     directory, step = place.directory, place.step
-    experiment = rebuild(directory, workers, snapshots=False)
     ended = directory.rows()[-1]["step"] + 1 if directory.model.exists() and directory.rows() else None
     if step is None:
         step = ended if ended is not None else _newest(directory)
     state = checkpoint.at(directory.checkpoints, step)
+    file = directory.checkpoints / f"step-{step:08d}.safetensors"
     if state is not None:
-        fill(experiment.model, state["model"], directory.checkpoints / f"step-{step:08d}.safetensors")
-    elif step == ended:
-        fill(experiment.model, directory.state(), directory.model)
-    elif step != 0 or experiment.config.recipe.init is not None:
+        return Found(step, state["model"], state["optimizer"], file)
+    if step == ended:
+        return Found(step, directory.state(), None, directory.model)
+    if step != 0 or directory.config().recipe.init is not None:
         raise ValueError(f"{directory.path} has no state of step {step}: {_those(directory, ended)}")
-    experiment.model.train()
-    return Asked(place, experiment, step, state["optimizer"] if state else None)
+    return Found(0, None, None, file)
 
 
 def steps_kept(directory: RunDirectory) -> list[int]:

@@ -86,6 +86,16 @@ def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
     Raises:
         ValueError: if names or shapes are not the model's.
     """
+    refuse_other_model(model, state, source)
+    model.load_state_dict(state)
+
+
+def refuse_other_model(model: nn.Module, state: dict[str, Tensor], source: object) -> None:
+    """Raises unless a state has the names and shapes of a model's.
+
+    Raises:
+        ValueError: naming what differs.
+    """
     wanted = {name: t.shape for name, t in model.state_dict().items()}
     missing, stray = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or stray:
@@ -93,7 +103,6 @@ def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
     for name, shape in wanted.items():
         if state[name].shape != shape:
             raise ValueError(f"{source}: {name} has shape {list(state[name].shape)}, this model's has {list(shape)}")
-    model.load_state_dict(state)
 
 
 def _some(what: str, names: list[str]) -> str:

@@ -1,0 +1,104 @@
+"""Average-direction flatness: how much the objective rises at a distance, averaged over random directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from noiseless.analysis.directions import Normalised, random_direction
+from noiseless.analysis.landscape import BatchNorm, Surface, normed_by
+from noiseless.objective import Objective
+
+LEAST = 4
+"""directions from which a standard error is taken seriously"""
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """What was found."""
+
+    mean: float | None
+    """of the increases; None where one of them is not finite"""
+    standard_error: float | None
+    """of the mean; None where it is not known"""
+    increases: list[float | None]
+    """along each direction, None where it is not finite"""
+    stopped: Literal["converged", "bound", "not finite"]
+    """why no further direction was asked"""
+    passes: float
+
+
+def average_flatness(
+    objective: Objective,
+    radius: float,
+    normalised: Normalised = "filter",
+    *,
+    seed: int = 0,
+    batch_norm: BatchNorm = "block",
+    tolerance: float = 0.1,
+    most: int = 100,
+    on_direction: Callable[[float | None], None] = lambda increase: None,
+) -> Flatness:
+    """The mean rise of the objective along random directions.
+
+    With `u_i = random_direction(space, seed, i, normalised)` and x_i = `L(theta + radius u_i) - L(theta)`,
+
+        mean = (1 / n) sum_i x_i,    standard error = sqrt(sum_i (x_i - mean)**2 / (n (n - 1))).
+
+    Directions are asked in turn until `standard error <= tolerance |mean|`, with n >= 4, or until n = most; it ends at
+    once where a value is not finite. For a quadratic with Hessian H at its minimum and `"none"`, where
+    `||u_i|| = ||theta||`, the expectation is `radius**2 ||theta||**2 tr(H) / (2 P)`. Stopping by the data's own error
+    biases mean and error slightly; a fixed number of directions (tolerance 0) does not.
+
+    Args:
+        objective: L is its value; pass the risk to leave a penalty out. A risk is asked by forwards alone.
+        radius: length of the step, in directions.
+        normalised: see `directions.normalise`.
+        seed: of the directions.
+        batch_norm: see `landscape.BatchNorm`.
+        tolerance: relative to the mean; 0: all `most` directions.
+        most: bound on the directions.
+        on_direction: told of each increase.
+
+    Returns:
+        Mean, error and each increase.
+
+    Raises:
+        ValueError: for a radius, tolerance or bound out of range, or where the value is not finite at theta itself.
+    """
+    if not 0 < radius < math.inf:
+        raise ValueError(f"the radius of flatness must be a positive, finite number, not {radius}")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"the tolerance of flatness must be a finite number of at least 0, not {tolerance}")
+    if most < LEAST:
+        raise ValueError(f"flatness needs a bound of at least {LEAST} directions, not {most}")
+    with normed_by(objective.space.module, batch_norm):
+        here = objective.measure()
+    if not math.isfinite(here.value):
+        raise ValueError(f"the loss is {here.value} at the point itself: there is no flatness to be asked for")
+    increases: list[float] = []
+    passes = [here.passes]
+    for number in range(most):
+        direction = random_direction(objective.space, seed, number, normalised)
+        point = Surface(objective, direction[None], batch_norm).at(radius)
+        passes.append(point.passes)
+        value = point.loss if here.penalty is None else point.penalised
+        on_direction(None if value is None else value - here.value)
+        if value is None:
+            return Flatness(None, None, [*increases, None], "not finite", math.fsum(passes))
+        increases.append(value - here.value)
+        mean, error = _mean(increases)
+        if tolerance and len(increases) >= LEAST and error <= tolerance * abs(mean):
+            return Flatness(mean, error, list(increases), "converged", math.fsum(passes))
+    return Flatness(mean, error, list(increases), "bound", math.fsum(passes))
+
+
+def _mean(values: list[float]) -> tuple[float, float]:
+    """Mean and its standard error, infinite for one value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return mean, math.inf
+    return mean, math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n * (n - 1)))

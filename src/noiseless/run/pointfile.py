@@ -1,0 +1,133 @@
+"""The points of a landscape as they are found: a header that says what was asked, then one line of JSON for each point.
+
+A line is written out as soon as its point is known, so whoever is killed loses the point under way and nothing else. A
+last line that was cut off is not counted, and overwritten when the file is gone on with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from noiseless.analysis import Point
+
+Index = tuple[int, ...]
+"""place of a point on the grid: one number for each axis, from 0"""
+
+
+class PointFile:
+    """The file of one landscape.
+
+    Args:
+        path: of the file.
+        header: what is asked, plain JSON values; a file with another one is refused.
+
+    Attributes:
+        points: those that are known.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]):
+        self.path = path
+        self.header = json.loads(json.dumps(header))
+        self.points: dict[Index, Point] = {}
+        self._file: BinaryIO | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Within it the file is this process's own, and points can be added.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ValueError: if another process has it, or it holds something else.
+        """
+        with self.path.open("a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.path} is being filled by another process: wait for it, or choose another --name"
+                ) from None
+            file.seek(0)
+            whole = self._read(file.read())
+            file.truncate(whole)
+            self._file = file
+            try:
+                if not whole:
+                    self._write({"asked": self.header})
+                yield
+            finally:
+                self._file = None
+
+    def add(self, index: Index, point: Point) -> None:
+        """Writes a point that has been found.
+
+        Args:
+            index: its place.
+            point: its values.
+        """
+        values = {"loss": point.loss, "accuracy": point.accuracy, "penalised": point.penalised}
+        self._write({"at": list(index), **values, "passes": point.passes})
+        self.points[index] = point
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
+
+    def _read(self, content: bytes) -> int:
+        """Takes the points of a file's content; gives the length of the lines that are whole."""
+        length = 0
+        for number, line in enumerate(content.splitlines(keepends=True)):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                self._take(number, json.loads(line))
+            except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
+                raise ValueError(
+                    f"{self.path}, line {number + 1} is no point of a landscape: {line[:40]!r}; remove the file, or"
+                    " choose another --name"
+                ) from None
+            length += len(line)
+        return length
+
+    def _take(self, number: int, value: dict[str, Any]) -> None:
+        if number == 0:
+            self._compare(value["asked"])
+            return
+        self.points[tuple(value["at"])] = Point(
+            value["loss"], value["accuracy"], value["penalised"], float(value["passes"])
+        )
+
+    def _compare(self, other: dict[str, Any]) -> None:
+        if other == self.header:
+            return
+        mine, theirs = _leaves(self.header), _leaves(other)
+        names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+        found = [f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here" for name in names[:3]]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(
+            f"{self.path} holds another landscape ({'; '.join(found)}{more}): choose another --name, or remove the file"
+        )
+
+
+def _leaves(value: Any, name: str = "") -> dict[str, str]:
+    """Dotted names of a header's values, each as text."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        items = ((str(k), each) for k, each in enumerate(value))  # type: ignore[assignment]
+    elif isinstance(value, list):
+        return {name: f"{len(value)} from {value[0]} to {value[-1]}" if value else "empty"}
+    else:
+        return {name: str(value)}
+    return {leaf: text for k, each in items for leaf, text in _leaves(each, f"{name}.{k}" if name else k).items()}
