@@ -26,7 +26,7 @@ SETS: dict[str, list[str]] = {
 """data set -> further arguments of `noiseless reproduce`"""
 FIGURES = ("test-error", "sharpness", "noise-scale", "landscape")
 """beginnings of the names of the report's figures that the page shows"""
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, str, list[str]], ...] = (
     ("sharpness", "sharpness-step-*.json", []),
     ("noise", "noise-step-*.json", []),
     ("landscape", "landscape-*.json", ["--points", "21", "--range", "1", "--seed", "0"]),

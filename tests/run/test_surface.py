@@ -13,10 +13,11 @@ import pytest
 import torch
 from small_runs import call, copy, files, run, small_recipe, start_program, words
 
-from noiseless.analysis import random_direction
+from noiseless.analysis import Surface, random_direction
 from noiseless.objective import SharpnessAware
 from noiseless.run import answers, checkpoint
 from noiseless.run.asking import Place, ask
+from noiseless.run.axes import Wanted, make
 from noiseless.run.build import rebuild
 
 
@@ -67,6 +68,27 @@ def test_each_point_is_a_step_of_a_model_built_there(mine, batch_norm):
         assert found["accuracy"][k] == evaluation.hits / evaluation.count
     assert found["penalty"]["lr"] == made.schedule(2)
     assert len(set(found["loss"])) == 5
+
+
+def test_eigenvectors_of_the_hessian_are_axes(mine):
+    _, found = _look(mine, mine.path, "--axes", "eigen", "--points", "2x3", "--range", 0.01, "--no-penalised")
+    assert [(axis["kind"], axis["number"], axis["normalised"]) for axis in found["axes"]] == [
+        ("eigen", 0, "none"), ("eigen", 1, "none"),
+    ]  # fmt: skip
+    _, sharpness = _look(mine, mine.path, "--largest", 2, kind="sharpness")
+    asked = ask(Place.read(str(mine.path)))
+    axes, _ = make(asked, Wanted("eigen", dimensions=2, counts=(2, 3), reach=0.01))
+    for axis, value in zip(axes, sharpness["largest"], strict=True):
+        product = asked.risk.hvp(axis.vector[None].float())[0].double()
+        assert float(axis.vector.norm()) == pytest.approx(float(asked.experiment.space.theta.detach().norm()))
+        assert float((product - value * axis.vector).norm()) < 2e-3 * sharpness["largest"][0] * float(
+            axis.vector.norm()
+        )
+    assert found["loss"] == [[surface_at(asked, axes, a, b) for b in axes[1].points] for a in axes[0].points]
+
+
+def surface_at(asked, axes, *coordinates):
+    return Surface(asked.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
 
 
 def test_without_the_penalty_forwards_give_the_same_losses(mine):

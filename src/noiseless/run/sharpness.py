@@ -51,7 +51,7 @@ def operator(asked: Asked, question: Question) -> Operator:
         ValueError: if the optimizer has no preconditioner there, or the objective no Hessian.
     """
     asked.experiment.model.train(question.batch_norm == "block")
-    objective: Objective = asked.objective if question.of == "objective" else asked.risk
+    objective: Objective = (asked.penalised or asked.risk) if question.of == "objective" else asked.risk
     if isinstance(objective, GradientPenalty) and objective.full_strength:
         raise ValueError(
             "the penalty on the full gradient has no Hessian here, as it couples all blocks: ask for --of loss"
