@@ -8,6 +8,7 @@ from noiseless.commands.models import models
 from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.training import resume, train
+from noiseless.commands.watch import watch
 
 __all__ = [
     "bench",
@@ -24,4 +25,5 @@ __all__ = [
     "resume",
     "train",
     "verify",
+    "watch",
 ]

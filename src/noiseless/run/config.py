@@ -41,6 +41,12 @@ class Settings:
     """time between snapshots of a sweep that is under way, by each worker"""
     check_every: int = 100
     """steps between comparisons of the workers' parameters"""
+    tensorboard: bool = False
+    """the rows go to TensorBoard as well, in the run's directory"""
+    wandb: str | None = None
+    """project of Weights & Biases to which the rows go as well; none: they do not"""
+    trackio: str | None = None
+    """project of Trackio to which the rows go as well; none: they do not"""
 
 
 @dataclass(frozen=True)

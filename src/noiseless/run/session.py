@@ -48,7 +48,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
             yield session
         return
     record = environment(experiment.config, experiment.data_sha256, command)
-    with _first(workers, lambda: directory.created(experiment.config, record)):
+    with in_first(workers, lambda: directory.created(experiment.config, record)):
         yield Session(experiment, directory)
 
 
@@ -73,13 +73,24 @@ def existing(path: Path, workers: Workers, wanted: Config | None = None) -> Iter
     keep_memory()
     experiment = rebuild(directory, workers)
     refuse_disagreement(workers, experiment)
-    with _first(workers, directory.locked):
+    with in_first(workers, directory.locked):
         yield Session(experiment, directory)
 
 
 @contextmanager
-def _first(workers: Workers, enter: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """Enters a context in the first worker; where that fails, all workers fail with its message."""
+def in_first(workers: Workers, enter: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """Enters a context in the first worker; where that fails, all workers fail with its message.
+
+    Args:
+        workers: of the job, who all call it.
+        enter: makes the context.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: with the first worker's message.
+    """
     with ExitStack() as stack:
         problem: Exception | None = None
         if workers.rank == 0:
