@@ -36,7 +36,7 @@ COLUMNS = (
     ("lr", "lr", 9),
     ("sharpness", "sharpness", 9),
     ("noise_scale", "noise", 9),
-    ("parameter_norm", "norm", 9),
+    ("parameter_norm", "|theta|", 9),
     ("passes", "passes", 8),
 )
 """of the table: key, heading and width, the most telling first: a narrow terminal has not all of them"""
@@ -45,6 +45,8 @@ ORDER = ("step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm"
 """in which columns stand"""
 
 HEAD = 3
+WIDE = 80
+"""columns from which on there is room for ranges"""
 ROWS = 8
 """of a run's table, where nothing bounds the height"""
 RECENT = 20
@@ -130,25 +132,27 @@ def _head(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
 
 
 def _curves(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
-    """A line for each curve of which the record has something: name, sparkline, last value, range."""
-    levels = ASCII_BLOCKS if ascii_only else BLOCKS
-    lines: list[RenderableType] = []
+    """A line for each curve of which there is something: name, last value, range where there is room, sparkline."""
+    drawn: list[tuple[str, str, Sequence[float | None]]] = []
     for key, label in CURVES:
         values = [row[key] for row in run.rows if key in row]
-        there = [value for value in values if value is not None]
-        if not any(there):  # nothing but gaps, or a penalty that the run does not have
-            continue
-        beside = f"{number(values[-1]):>9}"
-        if width >= 70:
-            scale = ", log" if logarithmic(values) else ""
-            beside += f"  {number(min(there))} to {number(max(there))}{scale}".ljust(30)
-        if key == "sharpness" and run.rows[-1].get("stability") is not None:
-            beside = f"{beside[:9]}  edge at {number(run.rows[-1]['stability'])}".ljust(len(beside))
-        drawn = sparkline(values, max(4, width - 14 - len(beside) - 1), levels)
-        line = Text(f"{label:<14}", no_wrap=True, overflow="crop", end="")
-        line.append(drawn, "cyan")
-        lines.append(_line(line.append(f" {beside}".rstrip()), width, ascii_only))
+        if any(values):  # not where there are nothing but gaps, or a penalty that the run does not have
+            drawn.append((f"{label:<14}{number(values[-1]):>9}  ", _range(run, key, values), values))
+    wide = max((len(beside) for _, beside, _ in drawn), default=0) + 2 if width >= WIDE else 0
+    levels = ASCII_BLOCKS if ascii_only else BLOCKS
+    lines: list[RenderableType] = []
+    for head, beside, values in drawn:
+        line = Text(head + (beside.ljust(wide) if wide else ""))
+        line.append(sparkline(values, max(4, width - len(line)), levels), "cyan")
+        lines.append(_line(line, width, ascii_only))
     return lines
+
+
+def _range(run: Followed, key: str, values: Sequence[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    text = f"{number(min(there))} to {number(max(there))}{', log' if logarithmic(values) else ''}"
+    edge = run.rows[-1].get("stability")
+    return f"{text}, edge {number(edge)}" if key == "sharpness" and edge is not None else text
 
 
 def _table(rows: Sequence[Row], width: int) -> Table:

@@ -78,7 +78,7 @@ class Tracking:
     ):
         self._waiting, self._config, self._directory, self._tell = list(trackers), config, directory, tell
         self._fed: list[Tracker] = []
-        self._lacking: list[Tracker] = []  # the rows before the first that comes
+        self._lacking: dict[str, int] = {}  # first step that is not there, until the first row comes
 
     def __enter__(self) -> Self:
         """Begins all of them.
@@ -91,7 +91,7 @@ class Tracking:
         """
         for tracker in self._waiting:
             try:
-                holds = tracker.begin(self._config, self._directory)
+                self._lacking[tracker.name] = tracker.begin(self._config, self._directory)
             except Exception as error:
                 self._end()
                 path = self._directory.path
@@ -100,7 +100,6 @@ class Tracking:
                     f" or without trackers: noiseless resume {path} --untracked"
                 ) from None
             self._fed.append(tracker)
-            self._lacking += [] if holds else [tracker]
         return self
 
     def __exit__(
@@ -113,14 +112,13 @@ class Tracking:
         return [f"{tracker.name}: {tracker.where()}" for tracker in self._fed]
 
     def log(self, row: Row) -> None:
-        """Hands a row to all trackers; to one that is new to a run that was resumed, the rows before it as well."""
-        if self._lacking:
-            earlier = [each for each in self._directory.rows() if each["step"] < row["step"]]
-            for tracker in self._lacking:
-                for each in earlier:
-                    self._feed(tracker, each)
-            self._lacking = []
+        """Hands a row to all trackers, after those of the record before it that they lack."""
+        before = [each for each in self._directory.rows() if each["step"] < row["step"]] if self._lacking else []
+        lacking, self._lacking = self._lacking, {}
         for tracker in list(self._fed):
+            for each in before:
+                if each["step"] >= lacking[tracker.name]:
+                    self._feed(tracker, each)
             self._feed(tracker, row)
 
     def _feed(self, tracker: Tracker, row: Row) -> None:
