@@ -161,7 +161,8 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     for key, heading, wide in COLUMNS:
         if left < wide + 1:
             break
-        if any(row.get(key) is not None for row in rows):
+        found = [row[key] for row in rows if row.get(key) is not None]
+        if found and (key != "penalty" or any(found)):
             chosen.append((key, heading, wide))
             left -= wide + 1
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")

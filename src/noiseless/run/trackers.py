@@ -113,9 +113,9 @@ class TensorBoard:
 class WandB:
     """A run of Weights & Biases, online or (WANDB_MODE=offline) in the run's directory, in `wandb/`.
 
-    Its id is kept in `wandb.json`, by which a resumed run goes on with the same one. The server is not sent again what it
-    has: it would have the same bits. What an offline part has is not known (one that is killed loses its end), so a new
-    one takes its place, with all rows.
+    Its id is kept in `wandb.json`, by which a resumed run goes on with the same one. The server is not sent again what
+    it has: it would have the same bits. What an offline part has is not known (one that is killed loses its end), so a
+    new one takes its place, with all rows.
 
     Args:
         module: `wandb`.
