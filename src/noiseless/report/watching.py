@@ -141,9 +141,9 @@ def _curves(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]
     wide = max((len(beside) for _, beside, _ in drawn), default=0) + 2 if width >= WIDE else 0
     levels = ASCII_BLOCKS if ascii_only else BLOCKS
     lines: list[RenderableType] = []
-    for head, beside, values in drawn:
+    for head, beside, curve in drawn:
         line = Text(head + (beside.ljust(wide) if wide else ""))
-        line.append(sparkline(values, max(4, width - len(line)), levels), "cyan")
+        line.append(sparkline(curve, max(4, width - len(line)), levels), "cyan")
         lines.append(_line(line, width, ascii_only))
     return lines
 
