@@ -80,7 +80,7 @@ def block(run: Followed, width: int, height: int | None = None, ascii_only: bool
 
 def screen(runs: Sequence[Followed], width: int, height: int, ascii_only: bool = False) -> RenderableType:
     """All runs, one below the other, in a terminal of a size."""
-    each = max(HEAD, (height - 1) // len(runs) - 1)
+    each = max(HEAD, height // len(runs) - 1)
     parts: list[RenderableType] = []
     for run in runs:
         parts += [block(run, width, each, ascii_only), Text()]

@@ -67,8 +67,7 @@ class Followed:
         """process of this machine that holds the run; None where there is none"""
         self.written: float | None = None
         """when the record was written last, seconds since 1970"""
-        self._place: tuple[int, int] | None = None  # device and inode of the record as it was read
-        self._read = 0  # bytes
+        self._read = 0  # bytes of the record
         self._tail = b""  # the last of them
         self._rest = b""  # of them, what is no whole line
 
@@ -91,14 +90,13 @@ class Followed:
 
     def _read_on(self, file: BinaryIO) -> None:
         found = os.fstat(file.fileno())
-        place = found.st_dev, found.st_ino
         file.seek(max(0, self._read - len(self._tail)))
-        # an inode may be given to another file, which then has other bytes there
-        if place != self._place or found.st_size < self._read or file.read(len(self._tail)) != self._tail:
+        # a resume puts another file in its place, whose rows have at least other seconds
+        if found.st_size < self._read or file.read(len(self._tail)) != self._tail:
             self._forget()
             file.seek(0)
         new = file.read()
-        self._place, self.written = place, found.st_mtime
+        self.written = found.st_mtime
         self._read += len(new)
         self._tail = (self._tail + new)[-TAIL:]
         *lines, self._rest = (self._rest + new).split(b"\n")
@@ -107,7 +105,7 @@ class Followed:
 
     def _forget(self) -> None:
         self.rows, self.damaged = [], 0
-        self._place, self._read, self._tail, self._rest = None, 0, b"", b""
+        self._read, self._tail, self._rest = 0, b"", b""
 
     def _take(self, line: bytes) -> None:
         """Adds one line's row; a step that is there already is written anew from it on."""
