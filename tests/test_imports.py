@@ -118,7 +118,7 @@ def test_the_front_door_offers_what_it_names():
         noiseless.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["noiseless", "noiseless.cli", "noiseless.errors"])
+@pytest.mark.parametrize("module", ["noiseless", "noiseless.cli", "noiseless.errors", "noiseless.commands"])
 def test_torch_waits_until_it_is_needed(module):
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -11,6 +11,7 @@ from noiseless.commands.plan import plan
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.sharpness import sharpness
 from noiseless.commands.training import resume, train
+from noiseless.commands.watch import watch
 
 __all__ = [
     "bench",
@@ -32,4 +33,5 @@ __all__ = [
     "train",
     "verify",
     "weights",
+    "watch",
 ]

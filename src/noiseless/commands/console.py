@@ -5,6 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from noiseless.exits import first_worker
+from noiseless.report.text import duration
+
+__all__ = ["console", "duration", "tell_aside", "tell_error"]
 
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=not first_worker())
 
@@ -22,12 +25,3 @@ def tell_aside(text: str) -> None:
 
 def _errors() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes, hours or days, as a reader takes them in."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"

@@ -19,6 +19,7 @@ from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.run import tables
+from noiseless.run.config import Settings
 from noiseless.run.recipes import LADDER, default_form, differences, published, row
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ class Reproduce:
     """directory of the runs; none: runs/reproduce-DATA, with the table's name if it is not augmented"""
     data_dir: str | None = None
     """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    tensorboard: bool = False
+    """the rows of each run go to TensorBoard as well, in the run's directory"""
+    wandb: str | None = None
+    """project of Weights & Biases to which the rows of each run go as well; none: they do not"""
+    trackio: str | None = None
+    """project of Trackio to which the rows of each run go as well; none: they do not"""
     plan_only: bool = False
     """print the plan with its cost, and run nothing"""
 
@@ -68,14 +75,18 @@ def reproduce(arguments: list[str]) -> int:
         if number is not None and number < 1:
             raise ValueError(f"{flag} must be at least 1, not {number}")
     recipes = _recipes(asked, names)
+    settings = Settings(
+        data_dir=asked.data_dir, threads=1, tensorboard=asked.tensorboard, wandb=asked.wandb, trackio=asked.trackio
+    )
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
     if not asked.plan_only:
         _import_beside()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
-    from noiseless.run import ladder
+    from noiseless.run import ladder, tracking
 
+    tracking.chosen(settings)  # what is missing is told now, not by each run
     jobs = ladder.plan(recipes, seeds, path)
     _refuse_place(path)
     at_once = asked.jobs or len(os.sched_getaffinity(0))
@@ -83,7 +94,7 @@ def reproduce(arguments: list[str]) -> int:
     _tell_plan(jobs, costs, seeds, at_once, path)
     if asked.plan_only:
         return 0
-    stopped, failed = _execute(jobs, at_once, asked.data_dir)
+    stopped, failed = _execute(jobs, at_once, settings)
     models = dict.fromkeys([*(recipe.model for recipe in recipes), *ladder.models(path)])
     whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
     jobs = ladder.grown(jobs, whole, path)
@@ -148,7 +159,7 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
     console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
 
 
-def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool, list[str]]:
+def _execute(jobs: list[Job], at_once: int, settings: Settings) -> tuple[bool, list[str]]:
     """Runs them with progress; whether it was stopped, and what diverged."""
     from noiseless.report import live, summary
     from noiseless.run import processes
@@ -175,7 +186,10 @@ def _execute(jobs: list[Job], at_once: int, data_dir: str | None) -> tuple[bool,
                     (run,) = summary.read([job.directory])
                     shown.end(job.title, f"{job.title:24} {summary.line(run)}")
 
-            processes.execute(jobs, at_once, told, ended, data_dir)
+            def warned(job: Job, text: str) -> None:
+                console.print(f"{job.title}: {text}", style="yellow")
+
+            processes.execute(jobs, at_once, told, ended, settings, warned)
     except KeyboardInterrupt:
         return True, failed
     return False, failed

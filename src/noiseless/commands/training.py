@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noiseless.commands.arguments import one_run, parse_config, take, take_count
+import tyro
+
+from noiseless.commands.arguments import OneRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import at_once, noted
 from noiseless.commands.places import run_place
@@ -17,8 +20,10 @@ from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
 
 if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
-    from noiseless.run.directory import RunDirectory
+    from noiseless.run.config import Settings
+    from noiseless.run.directory import Row, RunDirectory
     from noiseless.run.session import Session
+    from noiseless.run.trackers import Tracker
 
 
 def train(arguments: list[str]) -> int:
@@ -36,8 +41,9 @@ def train(arguments: list[str]) -> int:
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
-    from noiseless.run import session, team
+    from noiseless.run import session, team, tracking
 
+    trackers = tracking.chosen(config.settings) if first_worker() else []
     if team.in_job() and not config.settings.run_dir:
         raise ValueError("under torchrun, give --run-dir: workers that are started anew must find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
@@ -46,25 +52,56 @@ def train(arguments: list[str]) -> int:
         return team.launch(workers, [*take(given, "--workers")[1], *place])
     command = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the flags that were given"
-    return _in_job(lambda joined: session.new(config, path, command, joined, again), intro)
+    return _in_job(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
+
+
+@dataclass(frozen=True)
+class Resume(OneRun):
+    """Go on with a run from its newest checkpoint, to the same bits as if it had not been stopped."""
+
+    tensorboard: bool = False
+    """the rows go to TensorBoard as well, also where the run was begun without it"""
+    wandb: str | None = None
+    """project of Weights & Biases to which the rows go as well; none: as the run was begun"""
+    trackio: str | None = None
+    """project of Trackio to which the rows go as well; none: as the run was begun"""
+    untracked: bool = False
+    """leave out all trackers with which the run was begun"""
 
 
 def resume(arguments: list[str]) -> int:
     """Goes on with a run."""
-    from noiseless.run import session, team
-
     given = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
-    directory = one_run(arguments, "resume")
+    asked = tyro.cli(Resume, args=arguments, prog="noiseless resume")
+    from noiseless.run import session, team, tracking
+    from noiseless.run.directory import RunDirectory
+
+    directory = RunDirectory.open(Path(asked.run))
     if directory.model.exists():
         console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
         return 0
+    trackers = tracking.chosen(_trackers(directory.config().settings, asked)) if first_worker() else []
     if workers > 1 and not team.in_job():
         return team.launch(workers, take(given, "--workers")[1])
-    return _in_job(lambda joined: session.existing(directory.path, joined))
+    return _in_job(lambda joined: session.existing(directory.path, joined), trackers)
 
 
-def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]], intro: str | None = None) -> int:
+def _trackers(settings: Settings, asked: Resume) -> Settings:
+    """A run's settings with the trackers that a resume asks for."""
+    if asked.untracked:
+        settings = replace(settings, tensorboard=False, wandb=None, trackio=None)
+    return replace(
+        settings,
+        tensorboard=settings.tensorboard or asked.tensorboard,
+        wandb=settings.wandb if asked.wandb is None else asked.wandb,
+        trackio=settings.trackio if asked.trackio is None else asked.trackio,
+    )
+
+
+def _in_job(
+    enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
+) -> int:
     """Runs a session as one of the workers of its job, or alone; gives the exit code."""
     from noiseless.objective.workers import WorkerLostError
     from noiseless.run import team
@@ -78,15 +115,17 @@ def _in_job(enter: Callable[[Workers], AbstractContextManager[Session]], intro: 
                 stack.enter_context(_telling_how_to_go_on(session.directory))
                 if intro:
                     console.print(intro)
-                return _run(session)
+                return _run(session, trackers)
         except WorkerLostError as error:
             tell_error(str(error))
             sys.exit(WORKER_LOST)  # at once, past `told`: torchrun is to start the workers anew
 
 
-def _run(session: Session) -> int:
+def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     """Trains from where the directory stands, with progress; writes the report."""
     from noiseless.report import live, page, summary
+    from noiseless.run.session import in_first
+    from noiseless.run.tracking import Tracking
     from noiseless.run.train import Diverged, Interrupted, Progress
     from noiseless.run.train import train as train_to_end
 
@@ -105,13 +144,24 @@ def _run(session: Session) -> int:
     )
     if experiment.note:
         console.print(experiment.note)
+
+    def warn(text: str) -> None:
+        console.print(text, style="yellow")
+
+    tracked = Tracking(trackers, experiment.config, directory, warn)
     try:
-        with live.Live(console) as shown:
-            progress = Progress(
-                on_row=lambda row: shown.advance(recipe.name, recipe.steps, row),
-                on_message=lambda text: console.print(text, style="yellow"),
-            )
-            train_to_end(experiment, directory, progress)
+        with ExitStack() as stack:
+            with at_once():  # a tracker may wait for its network
+                stack.enter_context(in_first(workers, lambda: tracked))
+            for line in tracked.where():
+                console.print(line)
+            shown = stack.enter_context(live.Live(console))
+
+            def told(row: Row) -> None:
+                shown.advance(recipe.name, recipe.steps, row)
+                tracked.log(row)
+
+            train_to_end(experiment, directory, Progress(on_row=told, on_message=warn))
             shown.finish(recipe.name)
     except Diverged as error:
         if first_worker():

@@ -49,6 +49,12 @@ class Settings:
     """steps between records of each parameter tensor's norm, way from the start, gradient and update; none: never"""
     check_every: int = 100
     """steps between comparisons of the workers' parameters"""
+    tensorboard: bool = False
+    """the rows go to TensorBoard as well, in the run's directory"""
+    wandb: str | None = None
+    """project of Weights & Biases to which the rows go as well; none: they do not"""
+    trackio: str | None = None
+    """project of Trackio to which the rows go as well; none: they do not"""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.run import checkpoint
+from noiseless.run import checkpoint, reading
 from noiseless.run.atomic import write_bytes, write_json
 from noiseless.run.config import Config
 from noiseless.run.parameters import read_parameters, write_parameters
@@ -92,12 +92,7 @@ class RunDirectory:
         Raises:
             ValueError: if the path is not the directory of a run.
         """
-        if not (path / "config.json").is_file():
-            what = "is not a run: it has no config.json" if path.exists() else "does not exist"
-            if (path / "lock").exists():
-                what += f" (it was cut off before its first step: noiseless train --run-dir {path} starts anew)"
-            raise ValueError(f"{path} {what}; give the directory that noiseless train has printed")
-        return RunDirectory(path)
+        return RunDirectory(reading.find(path))
 
     def refuse_other_data(self, data_sha256: str) -> None:
         """Raises if the run was made with other data.
@@ -134,10 +129,7 @@ class RunDirectory:
         Raises:
             ValueError: if `config.json` is damaged or was made by another version.
         """
-        try:
-            return Config.from_json(json.loads((self.path / "config.json").read_text()))
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{self.path / 'config.json'} cannot be read: {error}") from None
+        return reading.config(self.path)
 
     @contextmanager
     def locked(self, otherwise: str = "change its permissions, or work on a copy") -> Iterator[None]:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,20 @@ from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
 from noiseless.run.speed import keep_memory
 
+ONE_THREAD = Settings(threads=1)
 Told = Callable[[Job, Row], None]
 Ended = Callable[[Job, str | None], None]
 """(job, why it did not reach its end, if so)"""
 
 
-def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended, data_dir: str | None = None) -> None:
+def execute(
+    jobs: list[Job],
+    at_once: int,
+    on_row: Told,
+    on_end: Ended,
+    settings: Settings = ONE_THREAD,
+    on_message: Callable[[Job, str], None] = lambda job, text: None,
+) -> None:
     """Runs the jobs that have not finished, the longest first.
 
     Args:
@@ -39,7 +48,8 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended, data_dir
         at_once: processes.
         on_row: told of each row of each run.
         on_end: told of each run that has ended, those that were finished before included.
-        data_dir: directory of data sets; None: the default.
+        settings: of new runs, the place of each aside; their trackers are those of resumed ones as well.
+        on_message: told what a user should know of a run.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
@@ -59,15 +69,15 @@ def execute(jobs: list[Job], at_once: int, on_row: Told, on_end: Ended, data_dir
         dearest = sorted(waiting, key=_cost, reverse=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
         try:
-            started = {pool.submit(_run, job.recipe, job.path, data_dir): job for job in dearest}
+            started = {pool.submit(_run, job.recipe, job.path, settings): job for job in dearest}
         finally:
             signal.signal(signal.SIGINT, before)
         try:
             while started:
-                _tell(rows, by_path, on_row)
+                _tell(rows, by_path, on_row, on_message)
                 for future in [f for f in started if f.done()]:
                     problem = future.result()
-                    _tell(rows, by_path, on_row, wait=0)
+                    _tell(rows, by_path, on_row, on_message, wait=0)
                     on_end(started.pop(future), problem)
         except BrokenProcessPool:
             raise ValueError("a process of the ladder was killed (out of memory?); the same command goes on") from None
@@ -85,11 +95,16 @@ def _cost(job: Job) -> float:
     return job.recipe.steps * job.passes / job.recipe.block**0.25  # small blocks are dearer
 
 
-def _tell(rows: Any, by_path: dict[Path, Job], on_row: Told, wait: float = 0.1) -> None:
+def _tell(
+    rows: Any, by_path: dict[Path, Job], on_row: Told, on_message: Callable[[Job, str], None], wait: float = 0.1
+) -> None:
     try:
         while True:
-            path, row = rows.get(timeout=wait) if wait else rows.get_nowait()
-            on_row(by_path[path], row)
+            path, told = rows.get(timeout=wait) if wait else rows.get_nowait()
+            if isinstance(told, str):
+                on_message(by_path[path], told)
+            else:
+                on_row(by_path[path], told)
     except queue.Empty:
         return
 
@@ -129,7 +144,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run(recipe: Recipe, path: Path, data_dir: str | None) -> str | None:
+def _run(recipe: Recipe, path: Path, settings: Settings) -> str | None:
     """One job, in a process of the pool.
 
     Returns:
@@ -138,25 +153,38 @@ def _run(recipe: Recipe, path: Path, data_dir: str | None) -> str | None:
     Raises:
         ValueError: for whatever else went wrong; a plain one, as not every error can be pickled on its way.
     """
-    from noiseless.run.build import build, rebuild
+    from noiseless.run.build import Experiment, build, rebuild
     from noiseless.run.directory import environment
+    from noiseless.run.tracking import Tracking, chosen
     from noiseless.run.train import Diverged, Interrupted, Progress, train
+
+    def tell(text: str) -> None:
+        _rows.put((path, text))
 
     if _orphaned():
         return None
     directory = RunDirectory(path)
-    progress = Progress(lambda row: _rows.put((path, row)))
     _at_work.acquire()
     try:
+        trackers = chosen(settings)
+
+        def go(made: Experiment) -> None:
+            with Tracking(trackers, made.config, directory, tell) as tracked:
+
+                def told(row: Row) -> None:
+                    _rows.put((path, row))
+                    tracked.log(row)
+
+                train(made, directory, Progress(told, tell))
+
         if (path / "config.json").exists():
             with directory.locked():
-                train(rebuild(directory, Alone(_asked_to_stop)), directory, progress)
+                go(rebuild(directory, Alone(_asked_to_stop)))
         else:
-            made = build(
-                Config(recipe, Settings(run_dir=str(path), data_dir=data_dir, threads=1)), Alone(_asked_to_stop), path
-            )
+            config = Config(recipe, replace(settings, run_dir=str(path)))
+            made = build(config, Alone(_asked_to_stop), path)
             with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", "reproduce"])):
-                train(made, directory, progress)
+                go(made)
     except Diverged as error:
         return str(error)
     except Interrupted:

@@ -78,18 +78,18 @@ def existing(path: Path, workers: Workers, wanted: Config | None = None) -> Iter
 
 
 @contextmanager
-def in_first(workers: Workers, enter: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+def in_first(workers: Workers, enter: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
     """Enters a context in the first worker; where that fails, all workers fail with its message.
 
     Args:
-        workers: of the job.
+        workers: of the job, who all call it.
         enter: makes the context.
 
     Yields:
-        Nothing; the context is left when the block ends.
+        Nothing.
 
     Raises:
-        ValueError: where the context could not be entered.
+        ValueError: with the first worker's message.
     """
     with ExitStack() as stack:
         problem: Exception | None = None

@@ -1,0 +1,155 @@
+"""`--tensorboard`, `--wandb` and `--trackio` of train, resume and reproduce, with the real packages, offline."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import pytest
+import tracker_files
+from small_runs import call, npz, record, refused, run, small_recipe, start_program, words
+
+from noiseless.run.directory import RunDirectory
+from noiseless.run.trackers import flat
+
+FLAGS = ("--model", "resnet8", "--block", "16", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture
+def offline(tmp_path):
+    """What keeps wandb from the network and from the home directory."""
+    places = {f"WANDB_{name}_DIR": str(tmp_path / "wandb-home") for name in ("CACHE", "CONFIG", "DATA")}
+    return places | {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "COLUMNS": "200"}
+
+
+def ended(process, seconds=200):
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, (out, err)
+    assert "Traceback" not in out + err
+    return words(out)
+
+
+def recorded(directory, name):
+    return {row["step"]: row[name] for row in map(flat, directory.rows()) if name in row}
+
+
+def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
+    train = ("train", "fb-practice", "--data", data, *FLAGS, "--steps", 3, "--run-dir")
+    with_them, without = RunDirectory(tmp_path / "with"), RunDirectory(tmp_path / "without")
+    out = ended(start_program(*train, with_them.path, "--tensorboard", "--wandb", "a project", **offline))
+    assert f"tensorboard: tensorboard --logdir {with_them.path}" in out
+    assert f"wandb: wandb sync {with_them.path / 'wandb' / 'offline-run-'}" in out
+    ended(start_program(*train, without.path))
+    assert record(with_them) == record(without)
+    assert {path.name for path in with_them.path.iterdir()} - {path.name for path in without.path.iterdir()} == {
+        "tensorboard", "wandb", "wandb.json",
+    }  # fmt: skip
+    sent = tracker_files.wandb(with_them.path)
+    assert set(sent) == {name for row in with_them.rows() for name in flat(row)} - {"step"}
+    for name, values in sent.items():
+        assert values == recorded(with_them, name), name
+    assert set(tracker_files.tensorboard(with_them.path)) == set(sent)
+
+
+def test_a_run_that_was_killed_goes_on_with_one_series(data, tmp_path, offline):
+    directory = RunDirectory(tmp_path / "run")
+    train = ("train", "fb", "--data", data, *FLAGS, "--steps", 60, "--run-dir", directory.path)
+    process = start_program(*train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
+    deadline = time.monotonic() + 120
+    while not (directory.metrics.exists() and len(directory.rows()) > 20):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not directory.model.exists()
+    ended(start_program("resume", directory.path, **offline))
+    for series in (tracker_files.wandb(directory.path), tracker_files.tensorboard(directory.path)):
+        assert sorted(series["train_loss"]) == list(range(60))
+        assert set(series["test_accuracy"]) == set(recorded(directory, "test_accuracy"))
+    assert tracker_files.wandb(directory.path)["train_loss"] == recorded(directory, "train_loss")
+
+
+@pytest.mark.parametrize(
+    ("flags", "module", "names"),
+    [
+        (("--tensorboard",), "torch.utils.tensorboard", ("--tensorboard", 'pip install "noiseless[tensorboard]"')),
+        (("--wandb", "p"), "wandb", ("--wandb", 'pip install "noiseless[wandb]"')),
+        (("--trackio", "p"), "trackio", ("--trackio", 'pip install "noiseless[trackio]"')),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_is_written(monkeypatch, data, tmp_path, flags, module, names):
+    begun = run(tmp_path / "begun", small_recipe(data), stop_after=0)
+    rows = begun.metrics.read_bytes()
+    monkeypatch.setitem(sys.modules, module, None)
+    where = tmp_path / "run"
+    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", where, *flags, names=names)
+    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", where, *flags, "--workers", 2, names=names)
+    refused("reproduce", "--data", data, "--rows", "fb", "--run-dir", where, *flags, names=names)
+    assert not where.exists()
+    refused("resume", begun.path, *flags, names=(*names, "--untracked"))
+    assert begun.metrics.read_bytes() == rows
+
+
+def test_an_empty_project_is_refused(data, tmp_path):
+    for flag in ("--wandb", "--trackio"):
+        refused(
+            "train", "fb", "--data", data, "--run-dir", tmp_path / "run", flag, "", names=(flag, "name of a project")
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_that_cannot_begin_is_told_with_what_to_do(data, tmp_path):
+    directory = run(tmp_path / "run", small_recipe(data), stop_after=0, tensorboard=True)
+    (directory.path / "tensorboard").write_text("in the way")
+    message = refused("resume", directory.path, names=("--tensorboard cannot begin", "--untracked", directory.path))
+    assert "File exists" in message
+    assert not directory.model.exists()
+    answer = call("resume", directory.path, "--untracked")
+    assert answer.code == 0
+    assert directory.model.exists()
+    assert (directory.path / "tensorboard").read_text() == "in the way"
+
+
+def test_resume_takes_the_runs_own_tracker_and_adds_another(data, tmp_path):
+    own = run(tmp_path / "own", small_recipe(data), stop_after=0, tensorboard=True)
+    added = run(tmp_path / "added", small_recipe(data), stop_after=0)
+    assert call("resume", own.path).code == 0
+    assert call("resume", added.path, "--tensorboard").code == 0
+    for directory in (own, added):
+        assert sorted(tracker_files.tensorboard(directory.path)["lr"]) == [0, 1, 2]
+
+
+def test_only_the_first_worker_logs(data, tmp_path):
+    train = ("train", "fb", "--data", data, *FLAGS, "--steps", 2, "--run-dir", tmp_path / "run")
+    out = ended(start_program(*train, "--workers", 2, "--tensorboard"))
+    assert out.count("tensorboard --logdir") == 1
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+    assert sorted(tracker_files.tensorboard(tmp_path / "run")["lr"]) == [0, 1]
+
+
+def test_workers_end_together_where_a_tracker_cannot_begin(data, tmp_path):
+    directory = run(tmp_path / "run", small_recipe(data), stop_after=0, tensorboard=True)
+    (directory.path / "tensorboard").write_text("in the way")
+    process = start_program("resume", directory.path, "--workers", 2)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert err.count("--tensorboard cannot begin") == 1
+
+
+def test_each_run_of_a_ladder_is_tracked(data, tmp_path):
+    answer = call(
+        "reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", "sgd", "fb", "--seeds", 1,
+        "--jobs", 2, "--run-dir", tmp_path / "runs", "--tensorboard",
+    )  # fmt: skip
+    assert answer.code == 0, answer
+    for name in ("sgd-seed0", "fb-seed0"):
+        directory = RunDirectory(tmp_path / "runs" / name)
+        assert directory.config().settings.tensorboard
+        assert sorted(tracker_files.tensorboard(directory.path)["lr"]) == [row["step"] for row in directory.rows()]
