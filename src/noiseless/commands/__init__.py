@@ -32,6 +32,6 @@ __all__ = [
     "sharpness",
     "train",
     "verify",
-    "weights",
     "watch",
+    "weights",
 ]
