@@ -44,7 +44,7 @@ def _commands() -> dict[str, Command]:
         ),
         "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
-        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with table and curves of runs"),
+        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"),
         "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in the one before it"),
         "data": Command(
             do.data, "data list|fetch|info|pack [NAME]", "data sets: what there is, what is here, download, pack"
