@@ -61,7 +61,11 @@ def analysed(path: Path, steps: int = 8, **recipe: Any) -> Run:
     layers = ("conv1.weight", "bn1.weight", "linear.weight")
     rows = []
     for k in range(steps):
-        values: dict[str, Any] = {"penalty": 0.01 * (k + 1), "gradient_norm": 2.0 / (k + 1) + 0.1 * seed, "test_loss": 1.0}
+        values: dict[str, Any] = {
+            "penalty": 0.01 * (k + 1),
+            "gradient_norm": 2.0 / (k + 1) + 0.1 * seed,
+            "test_loss": 1.0,
+        }
         values |= {"test_accuracy": 0.5 + 0.05 * k + 0.01 * seed, "lr": 0.1 * (1 - k / steps), "train_loss": 2.0**-k}
         sharpness = None if k == 3 else 5.0 + k + seed
         values |= {
@@ -69,8 +73,8 @@ def analysed(path: Path, steps: int = 8, **recipe: Any) -> Run:
             "stability": 2 / (0.1 * (1 - k / steps)), "noise_scale": 100.0 * (k + 1), "signal_to_noise": 0.5 / (k + 1),
             "asked_passes": 10.0,
             "layers": {
-                name: {"norm": 1.0 + i + k, "distance": 0.1 * k * (i + 1), "gradient_norm": 0.5, "update_ratio": 1e-3 * (i + 1)}
-                for i, name in enumerate(layers)
+                name: {"norm": 1.0 + i + k, "distance": 0.1 * k * i, "gradient_norm": 0.5, "update_ratio": 1e-3 * i}
+                for i, name in enumerate(layers, 1)
             },
         }  # fmt: skip
         rows.append(row(k, **values))
@@ -83,10 +87,12 @@ def analysed(path: Path, steps: int = 8, **recipe: Any) -> Run:
         stability=20.0, preconditioned=False, density=density, trace={"value": 30.0, "error": 0.5},
     )  # fmt: skip
     answer(
-        run, "noise", f"{steps}", step=steps, block=16, blocks=3, norm_block=16, gradient_norm=0.1, block_norms=[1.0] * 3,
-        noise_scale=850.0, covariance_trace=8.5, signal_to_noise=0.05, alignment=0.2, cosines=[0.4, 0.5, 0.6],
-        momentum_cosine=0.9, by_block=[{"block": 16, "signal_to_noise": 0.05}, {"block": 32, "signal_to_noise": 0.1}],
-        layers={name: {"signal_to_noise": 0.1 * (k + 1), "gradient_norm": 0.1} for k, name in enumerate(layers)}, passes=1.0,
+        run, "noise", f"{steps}", step=steps, block=16, blocks=3, norm_block=16, gradient_norm=0.1,
+        block_norms=[1.0] * 3, noise_scale=850.0, covariance_trace=8.5, signal_to_noise=0.05,
+        alignment=0.2, cosines=[0.4, 0.5, 0.6], momentum_cosine=0.9,
+        by_block=[{"block": 16, "signal_to_noise": 0.05}, {"block": 32, "signal_to_noise": 0.1}],
+        layers={name: {"signal_to_noise": 0.1 * (k + 1), "gradient_norm": 0.1} for k, name in enumerate(layers)},
+        passes=1.0,
     )  # fmt: skip
     points = [-1.0, -0.5, 0.0, 0.5, 1.0]
     losses = [0.1 + 3 * x * x for x in points]

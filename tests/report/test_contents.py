@@ -150,7 +150,10 @@ def test_the_edge_of_adam_is_one_of_the_preconditioned_hessian(tmp_path):
     rows = [row(0, sharpness=3.0, stability=38.0, preconditioned_sharpness=30.0)]
     found = figures(shown(tmp_path / "0", rows, optimizer="Adam"), shown(tmp_path / "1", [row(0)], name="b"))
     assert [s.kind for s in series(found["sharpness"])] == ["line"]
-    assert [(s.kind, s.y) for s in series(found["preconditioned-sharpness"])] == [("line", [30.0]), ("threshold", [38.0])]
+    assert [(s.kind, s.y) for s in series(found["preconditioned-sharpness"])] == [
+        ("line", [30.0]),
+        ("threshold", [38.0]),
+    ]
 
 
 def test_each_eigenvalue_has_its_line(tmp_path):
@@ -195,8 +198,8 @@ def test_a_landscape_has_the_first_direction_on_the_horizontal_axis(tmp_path):
     run = shown(tmp_path / "0", [row(0)])
     axes = [axis(2, "east", points=[0.0, 1.0]), axis(3, "north", points=[0.0, 5.0, 10.0])]
     answer(
-        run, "landscape", "1", step=1, axes=axes, loss=[[1.0, 2.0, 3.0], [4.0, None, 6.0]], accuracy=None, penalised=None,
-        done=5, total=6, batch_norm="block",
+        run, "landscape", "1", step=1, axes=axes, loss=[[1.0, 2.0, 3.0], [4.0, None, 6.0]], accuracy=None,
+        penalised=None, done=5, total=6, batch_norm="block",
     )  # fmt: skip
     (grid,) = [figure for figure in figures(run).values() if isinstance(figure, Grid)]
     assert (grid.x.label, grid.y.label) == ("east", "north")
@@ -209,7 +212,9 @@ def test_a_landscape_has_the_first_direction_on_the_horizontal_axis(tmp_path):
 
 def test_a_grid_with_a_single_point_in_a_direction_is_no_surface(tmp_path):
     run = shown(tmp_path / "0", [row(0)])
-    answer(run, "landscape", "1", step=1, axes=[axis(1), axis(3)], loss=[[1.0, 2.0, 3.0]], accuracy=None, penalised=None)
+    answer(
+        run, "landscape", "1", step=1, axes=[axis(1), axis(3)], loss=[[1.0, 2.0, 3.0]], accuracy=None, penalised=None
+    )
     (grid,) = [figure for figure in figures(run).values() if isinstance(figure, Grid)]
     assert not grid.surface
     assert "no surface" in grid.note
@@ -244,7 +249,9 @@ def test_layers_over_steps_and_at_the_end(tmp_path):
         return {"a": {"norm": a, "distance": 3.0}, "b": {"norm": b, "distance": 4.0}}
 
     runs = [
-        shown(tmp_path / f"{k}", [row(0, layers=layers(1.0, 2.0)), row(1), row(2, layers=layers(3.0 + k, None))], seed=k)
+        shown(
+            tmp_path / f"{k}", [row(0, layers=layers(1.0, 2.0)), row(1), row(2, layers=layers(3.0 + k, None))], seed=k
+        )
         for k in range(2)
     ]
     found = figures(*runs)
@@ -277,7 +284,7 @@ def test_everything_at_once_has_every_section(tmp_path):
     assert len(figures(*runs)) > 25
     grid = figures(*runs)["landscape-2d-1-loss"]
     assert grid.value.scale == "log"  # from 0.1 to 286
-    assert grid.z[1] == [value for value in (column[1] for column in bowl(7, 6))]
+    assert grid.z[1] == [column[1] for column in bowl(7, 6)]
     assert all(isinstance(figure, (Curves, Grid)) for figure in figures(*runs).values())
 
 
@@ -298,7 +305,7 @@ values = st.one_of(st.none(), st.floats(-1e6, 1e6))
 @given(st.lists(st.lists(values, min_size=5, max_size=5), min_size=2, max_size=4))
 def test_a_mean_lies_in_its_band_and_gaps_are_of_any_seed(seeds):
     kept = [each for each in seeds if any(y is not None for y in each)]
-    made = joined("r", 0, [dict(enumerate(map(lambda y: y, each))) for each in seeds])
+    made = joined("r", 0, [dict(enumerate(y for y in each)) for each in seeds])
     if len(kept) < 2:
         return
     (mean,) = made

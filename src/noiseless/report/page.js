@@ -12,10 +12,15 @@
     name: "svg", title: "Download plot as SVG", icon: Plotly.Icons.disk,
     click: (place) => Plotly.downloadImage(place, { format: "svg", filename: place.id }),
   };
-  const config = (id) => ({
-    responsive: true, displaylogo: false, modeBarButtonsToAdd: [SVG], modeBarButtonsToRemove: ["select2d", "lasso2d"],
-    toImageButtonOptions: { format: "png", filename: id, scale: 2 },
+  // All buttons are named: by default plotly has one that sends the plot to its maker's server.
+  const FLAT = [["toImage", SVG], ["zoom2d", "pan2d", "resetScale2d"]];
+  const DEEP = [["toImage"], ["orbitRotation", "zoom3d", "pan3d", "resetCameraDefault3d"]];
+  const config = (plot) => ({
+    responsive: true, displaylogo: false, modeBarButtons: plot.surface ? DEEP : FLAT,
+    toImageButtonOptions: { format: "png", filename: plot.id, scale: 2 },
   });
+
+  let revision = 0; // tells plotly to compute anew: without it, drawing the same data again loses the axes' ranges
 
   const theme = () => (state.printing ? "light" : state.theme);
 
@@ -38,12 +43,12 @@
     const view = plot.views[state.over] ?? Object.values(plot.views)[0];
     const data = resolved(view.data);
     for (const trace of data) trace.visible = !(plot.recipes && state.hidden.has(trace.meta));
-    const layout = { ...resolved(view.layout), template: source.templates[theme()] };
+    const layout = { ...resolved(view.layout), template: source.templates[theme()], datarevision: ++revision, uirevision: state.over };
     if (state.printing) Object.assign(layout, { width: PAPER, height: Math.min(layout.height ?? 300, 900), autosize: false });
     else layout.autosize = true;
     if (plot.camera) layout.scene.camera = plot.camera;
     try {
-      await Plotly.react(place, data, layout, config(plot.id));
+      await Plotly.react(place, data, layout, config(plot));
       plot.drawn = true;
     } catch (error) {
       say(place, `This plot could not be drawn: ${error}`);

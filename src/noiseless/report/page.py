@@ -16,11 +16,12 @@ from noiseless.report.looks import COLOURS, DARK, MARKERS
 from noiseless.report.plots import PALETTE, Json, Pool, has_surface, plots, templates
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
 from noiseless.run.atomic import write_bytes
+from noiseless.run.command import command_of
 
 # the browser itself is told to fetch nothing; plotly's script draws with code that it makes
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:;"
-    " font-src data:; worker-src blob:"
+    " font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'"
 )
 LIGHT = {
     "ground": "#ffffff",
@@ -173,11 +174,14 @@ def _run(run: Run) -> str:
 
 
 def _environment(run: Run) -> tuple[str, str]:
-    """What `environment.json` says, and the command in it."""
+    """What `environment.json` says, and the command that makes the run again."""
     try:
         text = (run.directory.path / "environment.json").read_text()
         found: Any = json.loads(text)["command"]
-        return text, shlex.join(found)
+        # a run of a table is made again by itself, with the flags that the table has set
+        return text, shlex.join(
+            command_of(run.directory.config()) if found[:2] == ["noiseless", "reproduce"] else found
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return (
             f"environment.json cannot be read: {error!r}",

@@ -18,15 +18,18 @@ PLACE = "$"
 """key of an object that stands for a list in `Pool.lists`"""
 MAP = "Cividis"
 """a map of colours that colour-blind readers see as others do"""
+WIDTH, HEIGHT, ROW = 480, 360, 21
+"""of a plot without its axis, of a plot, and of a line of its legend, in pixels"""
 POINTS = 12
 """markers a line has at most, about"""
+FEW, MANY = 5, 300
+"""ratios of the largest to the smallest value between which plotly would write too many ticks on a logarithmic axis"""
 ALPHA = 0.2
 """of bands"""
 LINES = {"line": ("solid", 2), "thin": ("solid", 1), "threshold": ("dash", 1.5)}
 TICKS = {
     "gridcolor": "rgba(128,128,128,0.25)",
     "zeroline": False,
-    "linecolor": GREY,
     "ticks": "outside",
     "automargin": True,
 }
@@ -103,20 +106,41 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
             for level in figure.levels
         ]  # fmt: skip
     y: Json = {"title": {"text": escaped(figure.y.label)}, "type": scale, "exponentformat": "power"}
+    shown = [v for series in view.series for part in (series.y, series.low or (), series.high or ()) for v in part]
+    positive = [v for v in shown if v is not None and v > 0]
+    if scale == "log" and FEW < max(positive) / min(positive) < MANY:
+        y["dtick"] = "D2"  # 1, 2 and 5 of each decade, as all digits would be on top of each other
     if figure.y.floor is not None:
         largest = max((v for series in view.series for v in series.y if v is not None), default=1.0)
         y["range"] = [math.log10(figure.y.floor), math.log10(largest) + 0.3]
     x: Json = {"title": {"text": escaped(view.x.label)}, "type": view.x.scale}
     if not places:
-        x = {"title": {"text": escaped(view.x.label)}, "type": "category", "tickangle": -90, "tickfont": {"size": 9}}
+        x = {"type": "category", "tickangle": -90, "tickfont": {"size": 10}}
     layout = _layout(figure.title) | {
         "xaxis": x, "yaxis": y, "showlegend": figure.legend,
         # where the marks of gaps are: at the bottom, whatever the values
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
-        "legend": {"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0},
         "hovermode": "closest",
     }  # fmt: skip
+    if figure.legend:
+        rows = _rows(sorted(named))
+        layout["legend"] = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+        layout["height"] = HEIGHT + rows * ROW
+        layout["margin"] |= {"b": layout["margin"]["b"] + rows * ROW}
+    if not places:
+        longest = max((len(str(x)) for series in view.series for x in series.x), default=0)
+        layout["height"] = layout.get("height", HEIGHT) + 5.5 * longest
+        layout["margin"] |= {"b": layout["margin"]["b"] + 5.5 * longest - 20}
     return {"data": data, "layout": layout}
+
+
+def _rows(names: Sequence[str]) -> int:
+    """Rows of a legend with these names, about."""
+    rows, used = 1, 0.0
+    for name in names:
+        width = 55 + 6.5 * len(html.unescape(name))
+        rows, used = (rows + 1, width) if used and used + width > WIDTH else (rows, used + width)
+    return rows
 
 
 def _series(series: Series, scale: str, floor: float, pool: Pool) -> list[Json]:
@@ -233,32 +257,29 @@ def _surface(figure: Grid, pool: Pool) -> Json:
     scene = {
         "xaxis": {"title": {"text": escaped(figure.x.label)}}, "yaxis": {"title": {"text": escaped(figure.y.label)}},
         "zaxis": {"title": {"text": escaped(figure.value.label)}, **ticks}, "aspectmode": "cube",
-        "camera": {"eye": {"x": 1.5, "y": -1.5, "z": 1}},
+        "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
     }  # fmt: skip
     layout = _layout(figure.title) | {"scene": scene, "margin": {"l": 0, "r": 0, "t": 40, "b": 0}}
     return {"data": [trace], "layout": layout}
 
 
 def _layout(title: str) -> Json:
-    text = {
-        "text": escaped(title),
-        "x": 0,
-        "xref": "container",
-        "xanchor": "left",
-        "font": {"size": 15},
-        "pad": {"l": 8},
-    }
-    return {"title": text, "margin": {"l": 60, "r": 20, "t": 46, "b": 50}}
+    place = {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 8}}
+    margin = {"l": 76, "r": 16, "t": 46, "b": 54}
+    return {"title": {"text": escaped(title), "font": {"size": 15}, **place}, "margin": margin}
 
 
 def templates() -> Json:
     """Plotly's templates for the light and the dark page."""
-    return {"light": _template("#ffffff", "#1a1a1a", GREY), "dark": _template("#15181c", "#e6e6e6", DARK_GREY)}
+    return {
+        "light": _template("#ffffff", "#1a1a1a", GREY, "#cccccc", "#f6f6f6"),
+        "dark": _template("#15181c", "#e6e6e6", DARK_GREY, "#4a4f57", "#1b1f24"),
+    }
 
 
-def _template(ground: str, ink: str, lines: str) -> Json:
-    axis = TICKS | {"linecolor": lines, "tickcolor": lines}
-    walls = {"gridcolor": "rgba(128,128,128,0.4)", "backgroundcolor": ground, "showbackground": True, "color": ink}
+def _template(ground: str, ink: str, lines: str, grid: str, wall: str) -> Json:
+    axis = TICKS | {"linecolor": lines, "tickcolor": lines, "title": {"standoff": 8}}
+    walls = {"showgrid": True, "gridcolor": grid, "gridwidth": 1, "showbackground": True, "backgroundcolor": wall}
     return {"layout": {
         "paper_bgcolor": ground, "plot_bgcolor": ground, "font": {"color": ink, "family": FONT, "size": 12},
         "xaxis": axis, "yaxis": axis, "scene": {"xaxis": walls, "yaxis": walls, "zaxis": walls},
