@@ -64,6 +64,12 @@ def test_each_recipe_has_its_line_and_seeds_their_band(opened):
     assert "clip 0.25" in opened.execute_script(f"return {texts}")
 
 
+def test_a_figure_with_its_own_legend_names_each_line(opened):
+    names = "[...document.querySelectorAll('#plot-eigenvalues-1-fb-clipped .legendtext')].map((t) => t.textContent)"
+    assert opened.execute_script(f"return {names}") == ["1", "2", "3"]
+    assert opened.execute_script("return document.querySelector('#plot-lr .legend')") is None
+
+
 def test_gaps_are_marked(opened):
     marked = (
         "document.getElementById('plot-sharpness').data.filter((t) => t.yaxis === 'y2').map((t) => [t.x, t.hovertext])"

@@ -38,8 +38,7 @@ def test_a_run_without_analyses_has_curves_and_nothing_else(tmp_path):
     assert (accuracy.x, accuracy.y) == ([2.0], [75.0])  # where it was measured, in per cent
     (error,) = series(found["test-error"])
     assert error.y == [25.0]
-    assert found["train-loss"].y.scale == "log"
-    assert found["lr"].y.scale == "linear"
+    assert found["train-loss"].y.scale == "linear"  # from 1 to 0.5
 
 
 def test_seeds_are_a_mean_with_their_range_over_steps_and_over_passes(tmp_path):
@@ -64,12 +63,13 @@ def test_a_value_that_is_not_finite_is_a_gap_and_no_mean_of_the_others(tmp_path)
 
 
 def test_zero_has_no_logarithm_and_is_no_gap(tmp_path):
-    run = shown(tmp_path / "0", [row(0, test_accuracy=0.5), row(1, test_accuracy=1.0)])
+    run = shown(tmp_path / "0", [row(0, test_accuracy=0.5), row(1, test_accuracy=0.95), row(2, test_accuracy=1.0)])
     figure = figures(run)["test-error"]
     (error,) = series(figure)
     assert figure.y.scale == "log"
-    assert (error.y, error.gaps, error.below("log"), error.below("linear")) == ([50.0, 0.0], [], [2.0], [])
-    assert error.drawn("log") == [50.0, None]
+    assert error.y == [50.0, pytest.approx(5.0), 0.0]
+    assert (error.gaps, error.below("log"), error.below("linear")) == ([], [3.0], [])
+    assert error.drawn("log") == [50.0, pytest.approx(5.0), None]
     perfect = shown(tmp_path / "1", [row(0, test_accuracy=1.0)])
     assert figures(perfect)["test-error"].y.scale == "linear"
 
@@ -220,6 +220,16 @@ def test_a_grid_with_a_single_point_in_a_direction_is_no_surface(tmp_path):
     assert "no surface" in grid.note
 
 
+def test_a_landscape_with_a_loss_of_zero_has_no_logarithms(tmp_path):
+    run = shown(tmp_path / "0", [row(0)])
+    for name, low in (("a", 0.0), ("b", 1e-3)):
+        answer(
+            run, "landscape", name, step=1, axes=[axis(2), axis(2)], loss=[[low, 1.0], [2.0, 3.0]], accuracy=None,
+            penalised=None,
+        )  # fmt: skip
+    assert [grid.value.scale for grid in figures(run).values() if isinstance(grid, Grid)] == ["linear", "log"]
+
+
 def test_landscapes_along_one_direction_overlay_runs_and_join_seeds(tmp_path):
     runs = [shown(tmp_path / f"{k}", [row(0)], seed=k) for k in range(2)] + [shown(tmp_path / "b", [row(0)], name="b")]
     for run, top in zip(runs, (2.0, 4.0, 9.0), strict=True):
@@ -291,8 +301,8 @@ def test_everything_at_once_has_every_section(tmp_path):
 @pytest.mark.parametrize(
     ("values", "ratio", "expected"),
     [
-        ([1.0, 2.0], 1, "log"), ([0.0, 2.0, None], 1, "log"), ([0.0, -1.0], 1, "linear"), ([None], 1, "linear"),
-        ([1.0, 30.0], 20, "log"), ([1.0, 10.0], 20, "linear"), ([0.0, 30.0], 20, "linear"),
+        ([1.0, 6.0], 5, "log"), ([1.0, 5.0], 5, "linear"), ([0.0, 2.0, None, 11.0], 5, "log"),
+        ([2.0, 0.0], 5, "linear"), ([0.0, -1.0], 5, "linear"), ([None], 5, "linear"), ([], 5, "linear"), ([1.0, 10.0], 20, "linear"),
     ],
 )  # fmt: skip
 def test_scales(values, ratio, expected):

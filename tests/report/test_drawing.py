@@ -63,6 +63,20 @@ def test_a_curve_is_where_its_values_are():
     assert ax.get_yscale() == "log"
 
 
+def test_names_stay_on_their_axis():
+    series = Series("a", ["conv.weight", "a$b$"], [1.0, 100.0])
+    (ax,) = drawing.draw(Curves("x", "x", Axis("y", "log"), {"": View(Axis("parameter"), [series])}), "").axes
+    ax.figure.draw_without_rendering()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv.weight", r"a\$b\$"]
+
+
+def test_the_legend_is_close_below():
+    lines = [Series(f"a{k}", [1.0, 2.0], [0.0, 100.0 * k], k) for k in range(3)]
+    drawn = drawing.draw(Curves("x", "x", Axis("y", "log"), {"": View(Axis("steps"), lines)}), "steps")
+    drawn.draw_without_rendering()
+    assert drawn.axes[0].get_position().y0 < 0.25
+
+
 def test_bands_end_at_gaps():
     y = [1.0, 2.0, None, 4.0, 5.0]
     series = Series("a", [1.0, 2.0, 3.0, 4.0, 5.0], y, low=[0.5, 1.0, None, 3.0, 4.0], high=[2.0, 3.0, None, 5.0, 6.0])

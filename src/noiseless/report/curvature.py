@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
@@ -23,6 +24,7 @@ from noiseless.report.figures import (
 )
 from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
+from noiseless.run.directory import Row
 
 ADAM = {"Adam", "AdamW"}
 """optimizers whose edge of stability is one of the preconditioned Hessian"""
@@ -81,7 +83,7 @@ def _threshold(summary: Summary, look: int, over: str, ones: Sequence[Asked]) ->
     seeds = [column(run, over, "stability") for run in summary.counted]
     seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
     found = joined(summary.name, look, seeds, "threshold")[:1]
-    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found["stability"])
+    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found.get("stability"))
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
     if not pairs:
         return []
@@ -97,7 +99,7 @@ def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
     for over in OVER:
         series = []
         for k in range(count):
-            found = curve(summary, k % LOOKS, over, "eigenvalues", lambda row, k=k: _item(row["eigenvalues"], k))
+            found = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
             series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in found]
         views[over] = View(Axis(over), series)
     values = [y for view in views.values() for each in view.series for y in each.y]
@@ -107,6 +109,10 @@ def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
     axis = Axis("eigenvalue", scale(values) if least_positive else "linear")
     name = f"eigenvalues-{look + 1}-{slug(summary.name)}"
     return [Curves(name, f"Largest eigenvalues: {summary.name}", axis, views, legend=True)]
+
+
+def _eigenvalue(k: int, row: Row) -> Any:
+    return _item(row["eigenvalues"], k)
 
 
 def _density(ones: Sequence[Asked]) -> list[Curves]:

@@ -83,18 +83,20 @@ def _curves(figure: Curves, view: View) -> Figure:
         _draw(ax, series, figure.y.scale, floor)
     for level in figure.levels:
         ax.axhline(level.value, color=colour(level.look), linestyle=":", linewidth=1.5, label=level.name)
-    ax.set_xscale(view.x.scale)
+    if view.x.scale == "log":  # to set the other would forget names on the axis
+        ax.set_xscale("log")
     ax.set_yscale(figure.y.scale)
     if figure.y.floor is not None:
-        ax.set_ylim(bottom=figure.y.floor)
+        ax.set_ylim(figure.y.floor, 2 * max(v for series in view.series for v in series.y if v is not None))
     if view.series and any(isinstance(x, str) for x in view.series[0].x):
         ax.tick_params("x", rotation=90, labelsize=7)
     _label(ax, figure.title, view.x.label, figure.y.label)
     ax.grid(alpha=0.3)
     handles, names = ax.get_legend_handles_labels()
     shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe have one name
+    columns = max(1, min(3, 90 // (max(map(len, shown), default=0) + 6)))
     legend = drawn.legend(
-        list(shown.values()), list(shown), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -122,13 +124,13 @@ def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:
     )  # fmt: skip
     for x, low, high in series.band(scale, floor):
         ax.fill_between(x, low, high, color=own, alpha=0.2, linewidth=0)
-    if series.kind != "threshold":
-        for where, symbol in ((series.gaps, "x"), (series.below(scale), "v")):
-            places = _plain(where)
-            ax.plot(
-                places, [0.02] * len(where), symbol, color=own, markersize=6, markerfacecolor="none",
+    for where, symbol in ((series.gaps, "x"), (series.below(scale), "v")):
+        if where and series.kind != "threshold":
+            (marks,) = ax.plot(
+                _plain(where), [0.02] * len(where), symbol, color=own, markersize=6, markerfacecolor="none",
                 transform=ax.get_xaxis_transform(), clip_on=False,
             )  # fmt: skip
+            marks.set_in_layout(False)
 
 
 def _plain(places: Sequence[Any]) -> list[Any]:
@@ -166,7 +168,7 @@ def _map(figure: Grid) -> Figure:
     ax.set_xticks(range(0, len(figure.xs), every), [f"{x:g}" for x in figure.xs[::every]])
     ax.set_yticks(range(len(figure.ys)), _plain([y if isinstance(y, str) else f"{y:g}" for y in figure.ys]), fontsize=7)
     gaps = [(i, j) for j, row in enumerate(figure.z) for i, v in enumerate(row) if v is None]
-    ax.plot([i for i, _ in gaps], [j for _, j in gaps], "x", color="black", linestyle="none")
+    ax.plot([i for i, _ in gaps], [j for _, j in gaps], "x", color="black")
     ax.invert_yaxis()
     if not figure.empty:
         drawn.colorbar(cells, label=figure.value.label)
@@ -183,11 +185,13 @@ def _landscape(figure: Grid) -> Figure:
     if z.min() < z.max():
         found = [norm.inverse(share) for share in np.linspace(0, 1, 16)] if norm.scaled() else None
         levels = found or np.linspace(z.min(), z.max(), 16)
-        filled = left.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm, extend="both")
+        levels = [z.min(), *levels[1:-1], z.max()]  # no digit lost at the ends
+        filled = left.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
         drawn.colorbar(filled, ax=left, label=figure.value.label, format="%.3g")
     gaps = figure.missing
-    left.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", linestyle="none")
-    left.plot([0], [0], "+", color="#D55E00", markersize=12)
+    left.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
+    if xs.min() <= 0 <= xs.max() and ys.min() <= 0 <= ys.max():
+        left.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
     _label(left, figure.title, figure.x.label, figure.y.label)
     height = np.ma.log10(z) if isinstance(norm, LogNorm) else z
     # mplot3d knows no masks; the colours of cells without a value are none

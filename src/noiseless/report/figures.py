@@ -12,6 +12,9 @@ STEPS, PASSES = "steps", "passes"
 OVER = (PASSES, STEPS)
 """what curves can be drawn over, the page's first choice first"""
 
+DECADE = 5.0
+"""ratio of the largest to the smallest value above which an axis is logarithmic: a part of a decade is better seen on a
+linear one"""
 LOOKS = 56
 """recipes that can be told from each other: 7 colours and 8 markers, which have no common factor"""
 
@@ -31,7 +34,7 @@ class Series:
     """One line of a figure, or its points."""
 
     name: str
-    x: Sequence[float] | Sequence[str]
+    x: Sequence[float | str]
     """rising numbers, or names in their order"""
     y: Sequence[float | None]
     """None: a value that is not finite, a gap"""
@@ -141,7 +144,7 @@ class Grid:
     value: Axis
     xs: Sequence[float]
     """`[n]`"""
-    ys: Sequence[float] | Sequence[str]
+    ys: Sequence[float | str]
     """`[m]`"""
     z: Sequence[Sequence[float | None]]
     """`[m][n]`: a row for each y. None: a point that is missing or not finite"""
@@ -174,7 +177,7 @@ class Table:
     """Rows of a section, as text."""
 
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -205,22 +208,19 @@ def least(values: Iterable[float | None]) -> float | None:
     return min((value for value in values if value is not None and value > 0), default=None)
 
 
-def scale(values: Iterable[float | None], ratio: float = 1.0) -> Literal["linear", "log"]:
-    """Logarithmic where values are positive and differ by more than a ratio.
+def scale(values: Iterable[float | None], ratio: float = DECADE) -> Literal["linear", "log"]:
+    """Logarithmic where the largest value is more than `ratio` times the smallest positive one.
 
     Args:
-        values: of an axis.
-        ratio: of the largest to the smallest positive one. At 1 or less values may be 0 or negative, too, as long as
-            one is positive: those are marked. With a larger ratio all of them must be positive.
+        values: of an axis. Those of 0 and less do not count: they are marked.
+        ratio: at least 1.
 
     Returns:
         The scale.
     """
     known = [value for value in values if value is not None]
     smallest = least(known)
-    if smallest is None or (ratio > 1 and (min(known) <= 0 or max(known) / smallest <= ratio)):
-        return "linear"
-    return "log"
+    return "log" if smallest is not None and max(known) / smallest > ratio else "linear"
 
 
 def slug(text: str) -> str:

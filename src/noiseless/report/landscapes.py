@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from noiseless.report.asked import Asked, asked, looks, whole
 from noiseless.report.curvature import shown
@@ -69,9 +69,15 @@ def _line(name: str, title: str, value: str, key: str, label: str, ones: Sequenc
     values = [y for each in series for y in each.y]
     if all(y is None for y in values):
         return []
-    axis = Axis(value, "linear" if key == "accuracy" else scale(values, RATIO))
+    axis = Axis(value, _scale(key, values))
     view = {"direction": View(Axis(label), series)}
     return [Curves(name, title, axis, view, legend=legend, note=_unfinished(ones))]
+
+
+def _scale(key: str, values: Sequence[float | None]) -> Literal["linear", "log"]:
+    """Logarithmic where a loss differs much, and is positive throughout: a surface can mark nothing."""
+    positive = all(value is None or value > 0 for value in values)
+    return scale(values, RATIO) if positive and key != "accuracy" else "linear"
 
 
 def _known(pairs: Any) -> list[tuple[float, float | None]]:
@@ -89,7 +95,7 @@ def _grids(order: int, one: Asked) -> list[Grid]:
                 continue
             z = [[number(found[key][i][j]) for i in range(len(xs))] for j in range(len(ys))]
             known = [v for row in z for v in row]
-            log = "linear" if key == "accuracy" else scale(known, RATIO)
+            log = _scale(key, known)
             lacking = sum(v is None for v in known)
             note = f"{lacking} of {len(known)} points are missing or not finite. " if lacking else ""
             if min(len(xs), len(ys)) < 2:

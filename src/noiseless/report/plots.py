@@ -93,7 +93,8 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
     named: set[str] = set()
     for trace in data:  # the seeds of a recipe have one name
         trace["showlegend"] = trace.get("showlegend", True) and trace["name"] not in named
-        named.add(trace["name"])
+        if trace["showlegend"]:
+            named.add(trace["name"])
     places = [x for series in view.series for x in series.x if not isinstance(x, str)]
     if places:
         data += [
@@ -254,7 +255,7 @@ def _surface(figure: Grid, pool: Pool) -> Json:
         "hovertemplate": "%{x}, %{y}: %{text}",
     }  # fmt: skip
     ticks = {key: bar[key] for key in ("tickvals", "ticktext") if key in bar}
-    scene = {
+    scene: Json = {
         "xaxis": {"title": {"text": escaped(figure.x.label)}}, "yaxis": {"title": {"text": escaped(figure.y.label)}},
         "zaxis": {"title": {"text": escaped(figure.value.label)}, **ticks}, "aspectmode": "cube",
         "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
