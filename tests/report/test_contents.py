@@ -302,7 +302,8 @@ def test_everything_at_once_has_every_section(tmp_path):
     ("values", "ratio", "expected"),
     [
         ([1.0, 6.0], 5, "log"), ([1.0, 5.0], 5, "linear"), ([0.0, 2.0, None, 11.0], 5, "log"),
-        ([2.0, 0.0], 5, "linear"), ([0.0, -1.0], 5, "linear"), ([None], 5, "linear"), ([], 5, "linear"), ([1.0, 10.0], 20, "linear"),
+        ([2.0, 0.0], 5, "linear"), ([0.0, -1.0], 5, "linear"), ([None], 5, "linear"), ([], 5, "linear"),
+        ([1.0, 10.0], 20, "linear"),
     ],
 )  # fmt: skip
 def test_scales(values, ratio, expected):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -213,6 +215,25 @@ def test_the_command_writes_page_and_figures(written, tmp_path):
     (runs[0].directory.path / "analysis" / "noise-1.json").write_text("{}")
     refused("report", *paths, "-o", tmp_path / "r.html", names=("noise-1.json", "remove it"))
     (runs[0].directory.path / "analysis" / "noise-1.json").unlink()
+
+
+def test_a_long_title_is_broken_into_lines(tmp_path):
+    name = "a recipe <i> " * 8
+    pool = Pool()
+    (section,) = sections(summary.by_recipe([shown(tmp_path / "0", [row(0)], name=name)]))
+    figure = replace(section.figures[0], title=f"Eigenvalues: {name}")
+    ((plot,),) = [plots(figure, pool)]
+    title = plot["views"]["steps"]["layout"]["title"]["text"]
+    assert title.count("<br>") == 2
+    assert title.replace("<br>", " ") == f"Eigenvalues: {name}".strip().replace("<i>", "&lt;i&gt;")
+
+
+def test_the_page_needs_no_drawing_library_and_the_command_line_no_report():
+    """Training writes a page at its end: it does not wait for what the page does not use."""
+    program = "import sys, noiseless.report.page; sys.exit(bool({'plotly', 'matplotlib'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    program = "import sys, noiseless.cli, noiseless.commands; sys.exit(any('report' in name for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_files_beside_the_code_are_packaged():

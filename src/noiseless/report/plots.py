@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ PLACE = "$"
 """key of an object that stands for a list in `Pool.lists`"""
 MAP = "Cividis"
 """a map of colours that colour-blind readers see as others do"""
+TITLE = 46
+"""letters in a line of a title"""
 WIDTH, HEIGHT, ROW = 480, 360, 21
 """of a plot without its axis, of a plot, and of a line of its legend, in pixels"""
 POINTS = 12
@@ -260,14 +263,16 @@ def _surface(figure: Grid, pool: Pool) -> Json:
         "zaxis": {"title": {"text": escaped(figure.value.label)}, **ticks}, "aspectmode": "cube",
         "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
     }  # fmt: skip
-    layout = _layout(figure.title) | {"scene": scene, "margin": {"l": 0, "r": 0, "t": 40, "b": 0}}
+    layout = _layout(figure.title) | {"scene": scene, "margin": {"l": 0, "r": 0, "t": 46, "b": 0}}
     return {"data": [trace], "layout": layout}
 
 
 def _layout(title: str) -> Json:
+    """Title and margins; a long title has several lines, left of the buttons."""
+    lines = [escaped(line) for line in textwrap.wrap(title, TITLE)] or [""]
     place = {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 8}}
-    margin = {"l": 76, "r": 16, "t": 46, "b": 54}
-    return {"title": {"text": escaped(title), "font": {"size": 15}, **place}, "margin": margin}
+    margin = {"l": 76, "r": 16, "t": 26 + 20 * len(lines), "b": 54}
+    return {"title": {"text": "<br>".join(lines), "font": {"size": 15}, **place}, "margin": margin}
 
 
 def templates() -> Json:
