@@ -268,7 +268,10 @@ def test_layers_over_steps_and_at_the_end(tmp_path):
     (distance,) = series(found["weight-distance"])
     assert (distance.x, distance.y) == ([1.0, 3.0], [5.0, 5.0])  # sqrt(3**2 + 4**2)
     (profile,) = found["layers-norm"].view("").series
-    assert (profile.x, profile.y) == (["a", "b"], [3.5, None])
+    assert (profile.x, profile.y, profile.kind) == (["a", "b"], [3.5, None], "points")  # no line from name to name
+    assert profile.bars("linear", 1.0) == [(0.5, 0.5), (0.0, 0.0)]
+    assert profile.bars("log", 3.25) == [(0.25, 0.5), (0.0, 0.0)]
+    assert profile.band("linear", 1.0) == []
     grid = found["layers-norm-1-fb-regularized"]
     assert (grid.xs, list(grid.ys), grid.z) == ([1.0, 3.0], ["a", "b"], [[1.0, 3.5], [2.0, None]])
     answer(runs[0], "layers", "9", step=9, layers=layers(7.0, 8.0))

@@ -18,7 +18,8 @@ from small_runs import call, npz, refused, run, small_recipe
 import noiseless.report
 from noiseless.report import page, summary
 from noiseless.report.contents import sections
-from noiseless.report.plots import PALETTE, Pool, plots, templates
+from noiseless.report.plots import plots
+from noiseless.report.themes import PALETTE, Pool, templates
 
 FETCHING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
 VOID = {"meta", "br", "hr", "img", "link", "input"}

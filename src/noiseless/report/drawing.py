@@ -122,6 +122,9 @@ def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:
         places, y, linestyle=style, linewidth=width, color=own, marker=symbol, markersize=5, markevery=every,
         label=series.name,
     )  # fmt: skip
+    if series.kind == "points" and (bars := series.bars(scale, floor)):
+        reach = np.array(bars).T
+        ax.errorbar(places, y, reach, linestyle="none", color=own, elinewidth=1, capsize=2)
     for x, low, high in series.band(scale, floor):
         ax.fill_between(x, low, high, color=own, alpha=0.2, linewidth=0)
     for where, symbol in ((series.gaps, "x"), (series.below(scale), "v")):

@@ -69,6 +69,27 @@ class Series:
             if drawn[k] is not None and drawn[k - 1] is None and drawn[k + 1] is None
         ]
 
+    def bars(self, scale: str, floor: float) -> list[tuple[float, float]]:
+        """How far the seeds reach below and above each value, for points.
+
+        Args:
+            scale: of the vertical axis.
+            floor: what stands for 0 and less on a logarithmic one.
+
+        Returns:
+            Lengths of at least 0, a pair a value; nothing where there is one seed.
+        """
+        if self.low is None or self.high is None:
+            return []
+        found = []
+        for y, low, high in zip(self.drawn(scale), self.low, self.high, strict=True):
+            if y is None or low is None or high is None:
+                found.append((0.0, 0.0))
+            else:
+                lowest = max(low, floor) if scale == "log" else low
+                found.append((max(0.0, y - lowest), max(0.0, high - y)))
+        return found
+
     def band(self, scale: str, floor: float) -> list[tuple[list[Any], list[float], list[float]]]:
         """The band's parts between gaps, each as (x, low, high).
 
@@ -77,8 +98,10 @@ class Series:
             floor: what stands for 0 and less on a logarithmic one.
 
         Returns:
-            Parts of at least two places.
+            Parts of at least two places; none of points, which have bars.
         """
+        if self.kind == "points":
+            return []
         parts: list[tuple[list[Any], list[float], list[float]]] = [([], [], [])]
         for x, y, low, high in zip(self.x, self.drawn(scale), self.low or [], self.high or [], strict=False):
             if y is None or low is None or high is None:

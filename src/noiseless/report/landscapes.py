@@ -42,7 +42,7 @@ def _lines(ones: Sequence[Asked]) -> list[AnyFigure]:
     figures: list[AnyFigure] = []
     for order, ((label, _, _), alike) in enumerate(kinds.items(), 1):
         for key, title, value in SHOWN:
-            figures += _line(f"landscape-{order}-{key}", f"{title} along {label}", value, key, label, alike)
+            figures += _line(f"landscape-{order}-{key}", f"{title}: {label}", value, key, label, alike)
     return figures
 
 

@@ -58,7 +58,7 @@ def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]
         for run in summary.counted:
             layers = _last(look, summary, run)
             seeds.append({name: number(values[key]) for name, values in layers.items() if key in values})
-        series += joined(summary.name, look, [points for points in seeds if points])
+        series += joined(summary.name, look, [points for points in seeds if points], "points")
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
         return []

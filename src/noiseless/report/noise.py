@@ -68,7 +68,7 @@ def _by_layer(ones: Sequence[Asked]) -> list[Curves]:
         with whole(one) as found:
             layers = found["layers"]
             values = numbers(layers[layer]["signal_to_noise"] for layer in layers)
-        series.append(Series(name, list(layers), values, look))
+        series.append(Series(name, list(layers), values, look, "points"))
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
         return []

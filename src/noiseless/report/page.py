@@ -13,8 +13,9 @@ from typing import Any
 from noiseless.report.contents import sections
 from noiseless.report.figures import OVER, AnyFigure, Section, Table
 from noiseless.report.looks import COLOURS, DARK, MARKERS
-from noiseless.report.plots import PALETTE, Json, Pool, has_surface, plots, templates
+from noiseless.report.plots import has_surface, plots
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
+from noiseless.report.themes import PALETTE, Json, Pool, templates
 from noiseless.run.atomic import write_bytes
 from noiseless.run.command import command_of
 

@@ -70,7 +70,7 @@ def curve(summary: Summary, look: int, over: str, key: str, of: Callable[[Row], 
 
 
 def joined(
-    name: str, look: int | None, seeds: Sequence[Points], kind: Literal["line", "threshold"] = "line"
+    name: str, look: int | None, seeds: Sequence[Points], kind: Literal["line", "threshold", "points"] = "line"
 ) -> list[Series]:
     """Seeds as a mean with a band, as far as all of them have values at the same places.
 
