@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shown_runs import analysed, answer, axis, bowl, row, shown
 
 from noiseless.report.contents import sections
-from noiseless.report.figures import Curves, Grid, Level, scale
+from noiseless.report.figures import Axis, Curves, Grid, Level, Series, View, scale
 from noiseless.report.seeds import joined
 from noiseless.report.summary import by_recipe
 
@@ -60,6 +60,19 @@ def test_a_value_that_is_not_finite_is_a_gap_and_no_mean_of_the_others(tmp_path)
     assert mean.gaps == [2.0]
     assert mean.lone("log") == [0, 2]  # two values that no line shows
     assert mean.band("log", 0.1) == []  # no part of it has two places
+
+
+def test_a_band_ends_where_the_smallest_seed_is_and_at_the_smallest_value_if_that_is_zero():
+    for kind in ("line", "points"):
+        series = Series("a", [1.0, 2.0], [10.0, 10.0], kind=kind, low=[0.5, 0.0], high=[20.0, 30.0])
+        figure = Curves("x", "x", Axis("y", "log"), {"": View(Axis("x"), [series])})
+        assert figure.floor() == 0.5
+        if kind == "line":
+            assert series.band("log", 0.5) == [([1.0, 2.0], [0.5, 0.5], [20.0, 30.0])]
+            assert series.band("linear", 0.5) == [([1.0, 2.0], [0.5, 0.0], [20.0, 30.0])]
+        else:
+            assert series.bars("log", 0.5) == [(9.5, 10.0), (9.5, 20.0)]
+            assert series.bars("linear", 0.5) == [(9.5, 10.0), (10.0, 20.0)]
 
 
 def test_zero_has_no_logarithm_and_is_no_gap(tmp_path):
@@ -270,7 +283,6 @@ def test_layers_over_steps_and_at_the_end(tmp_path):
     (profile,) = found["layers-norm"].view("").series
     assert (profile.x, profile.y, profile.kind) == (["a", "b"], [3.5, None], "points")  # no line from name to name
     assert profile.bars("linear", 1.0) == [(0.5, 0.5), (0.0, 0.0)]
-    assert profile.bars("log", 3.25) == [(0.25, 0.5), (0.0, 0.0)]
     assert profile.band("linear", 1.0) == []
     grid = found["layers-norm-1-fb-regularized"]
     assert (grid.xs, list(grid.ys), grid.z) == ([1.0, 3.0], ["a", "b"], [[1.0, 3.5], [2.0, None]])

@@ -86,7 +86,7 @@ class Series:
             if y is None or low is None or high is None:
                 found.append((0.0, 0.0))
             else:
-                lowest = max(low, floor) if scale == "log" else low
+                lowest = floor if scale == "log" and low <= 0 else low
                 found.append((max(0.0, y - lowest), max(0.0, high - y)))
         return found
 
@@ -107,7 +107,7 @@ class Series:
             if y is None or low is None or high is None:
                 parts.append(([], [], []))
                 continue
-            lowest = max(low, floor) if scale == "log" else low
+            lowest = floor if scale == "log" and low <= 0 else low
             for values, value in zip(parts[-1], (x, lowest, high), strict=True):
                 values.append(value)
         return [part for part in parts if len(part[0]) > 1]
@@ -152,8 +152,9 @@ class Curves:
         return self.views.get(over) or next(iter(self.views.values()))
 
     def floor(self) -> float:
-        """The smallest positive value of the lines, at which bands end on a logarithmic axis."""
-        return least([y for view in self.views.values() for series in view.series for y in series.y]) or 1.0
+        """The smallest positive value there is, at which a band that reaches 0 ends on a logarithmic axis."""
+        every = [series for view in self.views.values() for series in view.series]
+        return least(y for series in every for part in (series.y, series.low or ()) for y in part) or 1.0
 
 
 @dataclass(frozen=True)
