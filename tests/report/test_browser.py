@@ -202,15 +202,25 @@ def test_without_webgl_the_surface_says_so_and_the_contours_are_there(tmp_path, 
 def test_on_paper_it_is_light_and_no_wider_than_the_page(opened):
     opened.find_element("css selector", "button[data-theme=dark]").click()
     opened.execute_script("""
-        window.printed = null;
-        addEventListener('beforeprint', () => setTimeout(() => {}, 0));
+        addEventListener('beforeprint', () => {  // after the page's own
+            const place = document.getElementById('plot-lr');
+            const width = place.querySelector('.main-svg').width.baseVal.value;
+            window.printed = [width, place.layout.template.layout.paper_bgcolor];
+        });
     """)
     options = {"preferCSSPageSize": True, "printBackground": True}
     pdf = base64.b64decode(opened.execute_cdp_cmd("Page.printToPDF", options)["data"])
     assert pdf.startswith(b"%PDF")
     assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") + pdf.count(b"/Type/Page\n") > 5
+    width, ground = opened.execute_script("return window.printed")
+    assert ground == "#ffffff"
+    assert width < 0.9 * 21 / 2.54 * 96  # of A4
     wait(opened, "document.getElementById('plot-lr').layout.width === undefined")  # afterwards it is as it was
     assert opened.execute_script("return document.documentElement.dataset.theme") == "dark"
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    seen = "[getComputedStyle(document.body).backgroundColor, document.querySelector('.surface').offsetHeight]"
+    assert opened.execute_script(f"return {seen}") == ["rgb(255, 255, 255)", 0]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     opened.find_element("css selector", "button[data-theme=light]").click()
 
 
