@@ -45,7 +45,7 @@ def _commands() -> dict[str, Command]:
         "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
         "watch": Command(do.watch, "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"),
-        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with table and curves of runs"),
+        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"),
         "sharpness": Command(
             do.sharpness,
             "sharpness RUN[@STEP]",

@@ -1,36 +1,48 @@
-"""The report: one HTML file that opens without a network, with the table, the curves and each run's settings."""
+"""The report: one HTML file that opens without a network, with the table, the figures and each run's settings."""
 
+from __future__ import annotations
+
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
+import plotly.graph_objects
 import pytest
-from small_runs import npz, run, small_recipe
+from shown_runs import analysed, row, shown
+from small_runs import call, npz, refused, run, small_recipe
 
+import noiseless.report
 from noiseless.report import page, summary
+from noiseless.report.contents import sections
+from noiseless.report.plots import plots
+from noiseless.report.themes import PALETTE, Pool, templates
 
 FETCHING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
+HOSTILE = "</script><script>window.hurt=1</script><b>x</b>"
 
 
 class Reader(HTMLParser):
-    """Collects tags, attributes that make a browser fetch, and table cells; checks that tags close in order."""
+    """Collects tags, attributes that make a browser fetch, table cells and scripts; checks that tags close in order."""
 
     def __init__(self):
         super().__init__()
-        self.tags, self.fetched, self.cells, self.open = [], [], [], []
+        self.tags, self.fetched, self.cells, self.open, self.ids, self.scripts = [], [], [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.fetched += [value for name, value in attrs if name in FETCHING]
+        self.ids += [value for name, value in attrs if name == "id"]
         if tag in ("td", "th"):
             self.cells.append("")
+        if tag == "script":
+            self.scripts.append("")
         if tag not in VOID:
             self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.fetched += [value for name, value in attrs if name in FETCHING]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -38,33 +50,45 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] in ("td", "th"):
             self.cells[-1] += data
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert not reader.open
+    assert len(reader.ids) == len(set(reader.ids))
+    return reader
+
+
+def data(reader):
+    """The page's JSON."""
+    return json.loads(reader.scripts[0])
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Runs, the page's text, and what a browser sees in it."""
+    """Runs that were trained, the page's text, and what a browser sees in it."""
     path = tmp_path_factory.mktemp("report")
-    data = npz(path / "tiny.npz")
+    arrays = npz(path / "tiny.npz")
     directories = [
-        run(path / f"{name}-{seed}", small_recipe(data, name, seed=seed, steps=2))
+        run(path / f"{name}-{seed}", small_recipe(arrays, name, seed=seed, steps=2))
         for name, seed in (("fb", 0), ("fb", 1), ("fb-regularized", 0))
     ]
     runs = summary.read(directories)
     page.write(path / "page.html", runs, "A <b>title</b> & more")
-    text = (path / "page.html").read_text()
-    reader = Reader()
-    reader.feed(text)
-    assert not reader.open
-    return runs, text, reader
+    return runs, (path / "page.html").read_text(), read(path / "page.html")
 
 
-def test_it_has_one_table_and_one_drawing(written):
+def test_it_has_a_table_and_a_place_for_each_plot(written):
     _, text, reader = written
     assert text.startswith("<!doctype html>")
     assert reader.tags.count("table") == 1
-    assert reader.tags.count("svg") == 1
-    assert "path" in reader.tags
-    assert "script" not in reader.tags
+    found = data(reader)
+    assert len(found["plots"]) == 8
+    assert {plot["id"] for plot in found["plots"]} <= set(reader.ids)
+    assert all(set(plot["views"]) == {"passes", "steps"} for plot in found["plots"])
 
 
 def test_the_table_holds_the_cells_of_the_summaries(written):
@@ -74,70 +98,147 @@ def test_the_table_holds_the_cells_of_the_summaries(written):
 
 
 def test_nothing_is_fetched(written):
+    """Beside the library's script, no address is in the page; and the browser is told to refuse any."""
     _, text, reader = written
     assert all(value.startswith("#") for value in reader.fetched), reader.fetched
-    assert all(target.strip("'\"").startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
-    assert "@import" not in text
+    own = text.replace(page._plotly(), "")
+    assert len(own) < len(text) - 1e6
+    assert "://" not in re.sub("SUPPORT_URL.*|BUG_REPORT_URL.*", "", own)
+    assert "@import" not in own
+    assert "url(" not in own
     assert "link" not in reader.tags
+    assert "default-src 'none'" in own
 
 
-def test_what_users_write_is_escaped(written):
+def test_what_users_write_is_escaped(written, tmp_path):
     _, text, reader = written
     assert "A &lt;b&gt;title&lt;/b&gt; &amp; more" in text
     assert "b" not in reader.tags
+    page.write(tmp_path / "page.html", [analysed(tmp_path / HOSTILE.replace("/", "|"), name=HOSTILE)], HOSTILE)
+    hostile = read(tmp_path / "page.html")
+    assert hostile.tags.count("script") == 3
+    assert "b" not in hostile.tags
+    names = {
+        trace["name"] for plot in data(hostile)["plots"] for view in plot["views"].values() for trace in view["data"]
+    }
+    assert not any("<" in name for name in names)  # plotly reads HTML in names
+    assert any("&lt;b&gt;x&lt;/b&gt;" in name for name in names)
 
 
-def test_each_run_is_there_with_its_settings_and_environment(written):
+def test_each_run_is_there_with_its_command_settings_and_environment(written, tmp_path):
     runs, text, reader = written
     assert reader.tags.count("details") == len(runs)
     for each in runs:
         assert str(each.directory.path) in text
     assert "&quot;penalty&quot;: 0.5" in text
     assert "&quot;torch&quot;" in text
+    one = shown(tmp_path / "run", [row(0)])
+    page.write(tmp_path / "page.html", [one], "x")
+    assert "<pre>noiseless train fb --run-dir &#x27;runs/a b&#x27;</pre>" in (tmp_path / "page.html").read_text()
+    (one.directory.path / "environment.json").unlink()
+    page.write(tmp_path / "page.html", [one], "x")
+    assert "environment.json cannot be read" in (tmp_path / "page.html").read_text()
 
 
-def test_the_same_runs_give_the_same_table_and_a_run_alone_has_no_band(written, tmp_path):
-    runs, _, reader = written
-    page.write(tmp_path / "again.html", runs, "other")
-    again = Reader()
-    again.feed((tmp_path / "again.html").read_text())
-    assert again.cells == reader.cells
+def test_the_same_runs_give_the_same_bytes(written, tmp_path):
+    runs, text, _ = written
+    page.write(tmp_path / "again.html", runs, "A <b>title</b> & more")
+    assert (tmp_path / "again.html").read_text() == text
     page.write(tmp_path / "alone.html", runs[:1], "alone")
-    assert "±" not in re.sub(r"<p>.*?</p>", "", (tmp_path / "alone.html").read_text())
+    assert "±" not in re.sub(r"<p>.*?</p>", "", (tmp_path / "alone.html").read_text().replace(page._plotly(), ""))
 
 
-def test_runs_that_were_never_evaluated_or_are_perfect_can_be_drawn(written, tmp_path):
-    """Where the first panel has nothing to show (a test error of 0 has no logarithm) the others keep their legend."""
+def test_runs_that_were_never_evaluated_or_are_perfect_have_a_page(written, tmp_path):
     runs, _, _ = written
     bare = [{k: v for k, v in row.items() if not k.startswith("test_")} for row in runs[0].rows]
     perfect = [row | {"test_accuracy": 1.0} for row in runs[0].rows]
-    for rows in (bare, perfect):
+    for rows, count in ((bare, 4), (perfect, 7)):
         page.write(tmp_path / "page.html", [replace(runs[0], rows=rows)], "a title")
-        text = (tmp_path / "page.html").read_text()
-        assert "<!-- fb -->" in text  # matplotlib writes each text of a drawing, here the legend's, as a comment too
+        assert len(data(read(tmp_path / "page.html"))["plots"]) == count
 
 
-def test_a_seed_without_errors_counts_in_the_mean(written):
-    """A test error of 0 has no logarithm, but it is a result."""
-    runs, _, _ = written
-    perfect = replace(runs[0], rows=[row | {"test_accuracy": 1.0} for row in runs[0].rows])
-    (line,) = summary.by_recipe([perfect, runs[1]])
-    curve = page._curve(line, "test_error")
-    assert curve.passes == [row["passes"] for row in runs[0].rows]
-    assert curve.values.tolist() == [[0.0, 0.0], [1 - row["test_accuracy"] for row in runs[1].rows]]
+def test_the_script_is_large_once_and_the_numbers_are_kept_once(tmp_path):
+    runs = [shown(tmp_path / f"{k}", [row(step) for step in range(500)], name=f"r{k}") for k in range(4)]
+    page.write(tmp_path / "page.html", runs, "x")
+    found = data(read(tmp_path / "page.html"))
+    assert len({tuple(each) for each in found["lists"]}) == len(found["lists"]) < 12
+    assert (tmp_path / "page.html").stat().st_size < len(page._plotly().encode()) + 150e3
 
 
-def test_the_drawing_warns_of_nothing(written, tmp_path, recwarn):
-    """Whatever a recipe is called, and whatever its values: zeros, a mixture, letters that the font lacks."""
-    runs, _, _ = written
-    odd = [
-        replace(run, recipe=replace(run.recipe, name=f"$a{number}$ _日本"), rows=rows)
-        for number, (run, rows) in enumerate(
-            (run, [row | dict.fromkeys(("train_loss", "gradient_norm", "penalty", "lr"), 0.0) for row in run.rows])
-            for run in runs
-        )
+def test_plotly_takes_every_plot(tmp_path):
+    """Its own classes know each property of each trace and layout, and refuse what there is not."""
+    runs = [analysed(tmp_path / f"{k}", seed=k, clip=0.25) for k in range(2)] + [analysed(tmp_path / "b", name="b")]
+    pool = Pool()
+    made = [
+        plot
+        for section in sections(summary.by_recipe(runs))
+        for figure in section.figures
+        for plot in plots(figure, pool)
     ]
-    for some in (odd, [*runs, *odd]):
-        page.write(tmp_path / "page.html", some, "odd")
-        assert "<!-- $a0$ _日本 -->" in (tmp_path / "page.html").read_text()
-    assert not recwarn.list
+
+    def resolved(value):
+        if isinstance(value, dict):
+            return pool.lists[value["$"]] if "$" in value else {k: resolved(v) for k, v in value.items()}
+        return [resolved(v) for v in value] if isinstance(value, list) else value
+
+    assert sum(plot["surface"] for plot in made) == 4
+    for plot in made:
+        for view in plot["views"].values():
+            figure = plotly.graph_objects.Figure(resolved(view["data"]), resolved(view["layout"]))
+            assert len(figure.data) >= 1
+    for template in templates().values():
+        plotly.graph_objects.layout.Template(template)
+    with pytest.raises(ValueError, match="nothing"):
+        plotly.graph_objects.Figure([{"type": "scatter", "nothing": 1}])
+
+
+def test_every_colour_has_one_for_the_dark_ground(tmp_path):
+    runs = [analysed(tmp_path / f"{k}", name=f"r{k}") for k in range(9)]
+    pool = Pool()
+    made = [plots(figure, pool) for section in sections(summary.by_recipe(runs)) for figure in section.figures]
+    used = set(re.findall(r'"(?:color|fillcolor)": ?"([^"]*)"', json.dumps(made)))
+    assert len(used) == 7
+    assert used <= PALETTE.keys()
+
+
+def test_the_command_writes_page_and_figures(written, tmp_path):
+    runs, _, _ = written
+    paths = [each.directory.path for each in runs]
+    answer = call("report", *paths, "-o", tmp_path / "r.html", "--figures", tmp_path / "figures", "--over", "steps")
+    assert answer.code == 0, answer.err
+    assert "figures: 8 in" in answer.out
+    assert (tmp_path / "r.html").exists()
+    assert len(list((tmp_path / "figures").iterdir())) == 24
+    assert "over,x,series,value,lowest,highest" in (tmp_path / "figures" / "train-loss.csv").read_text()
+    (tmp_path / "file").touch()
+    refused("report", *paths, "-o", tmp_path / "r.html", "--figures", tmp_path / "file", names=(tmp_path / "file",))
+    (runs[0].directory.path / "analysis").mkdir()
+    (runs[0].directory.path / "analysis" / "noise-1.json").write_text("{}")
+    refused("report", *paths, "-o", tmp_path / "r.html", names=("noise-1.json", "remove it"))
+    (runs[0].directory.path / "analysis" / "noise-1.json").unlink()
+
+
+def test_a_long_title_is_broken_into_lines(tmp_path):
+    name = "a recipe <i> " * 8
+    pool = Pool()
+    (section,) = sections(summary.by_recipe([shown(tmp_path / "0", [row(0)], name=name)]))
+    figure = replace(section.figures[0], title=f"Eigenvalues: {name}")
+    ((plot,),) = [plots(figure, pool)]
+    title = plot["views"]["steps"]["layout"]["title"]["text"]
+    assert title.count("<br>") == 2
+    assert title.replace("<br>", " ") == f"Eigenvalues: {name}".strip().replace("<i>", "&lt;i&gt;")
+
+
+def test_the_page_needs_no_drawing_library_and_the_command_line_no_report():
+    """Training writes a page at its end: it does not wait for what the page does not use."""
+    program = "import sys, noiseless.report.page; sys.exit(bool({'plotly', 'matplotlib'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    program = "import sys, noiseless.cli, noiseless.commands; sys.exit(any('report' in name for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_files_beside_the_code_are_packaged():
+    beside = {p.name for p in Path(noiseless.report.__file__).parent.iterdir() if p.suffix in (".js", ".css")}
+    packaged = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert beside == {"page.js", "page.css"}
+    assert all(f'"report/{name}"' in packaged for name in beside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -45,12 +45,19 @@ def evaluate(arguments: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Report:
-    """Write one HTML page with table and curves of runs; runs of one recipe become mean and band."""
+    """Write one HTML page with the table and all figures of runs; runs of one recipe become mean and band.
+
+    The page opens without a network. --figures writes each figure as PNG and SVG and its data as CSV, too.
+    """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """directories of runs"""
     output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
     """path of the page; none: report.html in the first run"""
+    figures: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """directory for NAME.png, NAME.svg and NAME.csv of each figure; none: they are in the page alone"""
+    over: Literal["passes", "steps"] = "passes"
+    """horizontal axis of the curves in these files; the page has both"""
 
 
 def report(arguments: list[str]) -> int:
@@ -63,10 +70,17 @@ def report(arguments: list[str]) -> int:
     from noiseless.run.directory import RunDirectory
 
     runs = summary.read(RunDirectory.open(Path(run)) for run in asked.runs)
-    console.print(summary.table(summary.by_recipe(runs), "runs"))
+    summaries = summary.by_recipe(runs)
+    console.print(summary.table(summaries, "runs"))
     path = Path(asked.output) if asked.output else runs[0].directory.path / "report.html"
     page.write(path, runs, "Noiseless: report")
     console.print(f"report: {path}")
+    if asked.figures is not None:
+        from noiseless.report import contents, drawing  # matplotlib, which the page does not need
+
+        figures = [figure for section in contents.sections(summaries) for figure in section.figures]
+        drawing.write(Path(asked.figures), figures, asked.over)
+        console.print(f"figures: {len(figures)} in {asked.figures}, each as {', '.join(drawing.FORMATS)}")
     return 0
 
 

@@ -1,48 +1,53 @@
-"""The report: one HTML file that opens without a network, with the ladder's table and curves."""
+"""The report: one HTML file that opens without a network, with the ladder's table and all figures of runs."""
 
 from __future__ import annotations
 
 import html
-import io
 import json
-import warnings
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
+from noiseless.report.contents import sections
+from noiseless.report.figures import OVER, AnyFigure, Section, Table
+from noiseless.report.looks import COLOURS, DARK, MARKERS
+from noiseless.report.plots import has_surface, plots
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
+from noiseless.report.themes import PALETTE, Json, Pool, templates
 from noiseless.run.atomic import write_bytes
-from noiseless.run.directory import Row
+from noiseless.run.command import command_of
 
-PANELS = (
-    ("test_error", "test error", "log, with 0"),
-    ("train_loss", "training loss (without penalty)", "log"),
-    ("gradient_norm", "gradient norm before clipping", "log"),
-    ("penalty", "penalty", "log"),
-    ("lr", "learning rate", "linear"),
-    ("parameter_norm", "parameter norm", "linear"),
+# the browser itself is told to fetch nothing; plotly's script draws with code that it makes
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:;"
+    " font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'"
 )
-# Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the distinction
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
-  background: #fff } h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem }
-table { border-collapse: collapse } th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left } svg { width: 100%; height: auto }
-pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; font-size: 13px } summary { cursor: pointer }
-"""
+LIGHT = {
+    "ground": "#ffffff",
+    "ink": "#1a1a1a",
+    "soft": "#555555",
+    "line": "#d0d0d0",
+    "shade": "#f2f2f2",
+    "link": "#005a91",
+}
+DUSK = {
+    "ground": "#15181c",
+    "ink": "#e6e6e6",
+    "soft": "#a8a8a8",
+    "line": "#3d434b",
+    "shade": "#262b31",
+    "link": "#7cc4f5",
+}
+INTRO = (
+    "Mean ± sample standard deviation over seeds. A pass is one gradient evaluation over the whole training set;"
+    " seconds are the mean time of a run's steps."
+)
 
 
 def write(path: Path, runs: Sequence[Run], title: str) -> None:
-    """Writes the report of runs.
+    """Writes the report of runs; the same runs give the same bytes.
 
     Args:
         path: of the HTML file.
@@ -50,109 +55,136 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
         title: heading of the page.
     """
     summaries = by_recipe(runs)
+    found = sections(summaries)
+    links = [("table", "Table"), *((section.id, section.title) for section in found), ("runs", "Runs")]
+    pool = Pool()
+    drawn = [plot for section in found for figure in section.figures for plot in plots(figure, pool)]
+    data = {"over": OVER, "plots": drawn, "lists": pool.lists, "palette": PALETTE, "templates": templates()}
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        "<p>Mean ± sample standard deviation over seeds. A pass is one gradient evaluation over the whole training set;"
-        " seconds are the mean time of a run's steps.</p>",
-        _table(summaries),
-        "<h2>Curves</h2><p>Lines are means over seeds, bands reach from the smallest to the largest seed.</p>",
-        _curves(summaries),
-        "<h2>Runs</h2>",
-        *(_details(run) for run in runs),
+        f"<h1>{html.escape(title)}</h1><nav>{_links(links)}</nav>",
+        f'<h2 id="table">Table</h2><p>{INTRO}</p>{_table(Table(HEADINGS, [s.cells() for s in summaries]))}',
+        "<noscript><p>The figures of this page are drawn by its script, which your browser does not run;"
+        " noiseless report RUN --figures DIR writes them as files.</p></noscript>",
+        _bar(summaries),
+        *(_section(section) for section in found),
+        '<h2 id="runs">Runs</h2>',
+        *(_run(run) for run in runs),
     ]
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_variables()}\n{_beside('page.css')}</style></head>"
+        f"<body>{''.join(parts)}"
+        f'<script type="application/json" id="plots">{_quoted(data)}</script>'
+        f"<script>{_plotly()}</script><script>{_beside('page.js')}</script></body></html>\n"
     )
     write_bytes(path, page.encode())
 
 
-def _table(summaries: Sequence[Summary]) -> str:
-    head = "".join(f"<th>{h}</th>" for h in HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in s.cells()) + "</tr>" for s in summaries)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs  # here, as it takes its time
+
+    return get_plotlyjs()
 
 
-def _curves(summaries: Sequence[Summary]) -> str:
-    figure = Figure(figsize=(13, 13), layout="constrained")
-    lines: dict[str, Line2D] = {}
-    for ax, (key, label, scale) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):
-        drawn_values = []
-        for number, summary in enumerate(summaries):
-            look = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-            curve = _curve(summary, key)
-            if curve.values.size:
-                drawn_values.append(curve.values)
-                lines.setdefault(summary.name, _draw(ax, curve, scale, *look))
-        _scale(ax, scale, drawn_values)
-        ax.set_title(label)
-        ax.set_xlabel("passes")
-        ax.grid(alpha=0.3)
-    if lines:
-        legend = figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=4)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a name may hold a dollar
-    drawn = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "noiseless"}), warnings.catch_warnings():
-        # the salt: the same runs give the same page; what the font lacks is a box
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue().partition("?>")[2].partition(">")[2]  # without XML declaration and doctype
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """What one panel shows of one recipe."""
-
-    passes: list[float]
-    """where each seed has a value, `[X]`"""
-    values: np.ndarray
-    """`[seeds, X]`"""
+def _quoted(data: Json) -> str:
+    """JSON that no text in it can end: in a script, `</script>` would."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _curve(summary: Summary, key: str) -> _Curve:
-    seeds = []
-    for run in summary.runs:
-        points = [(row["passes"], _value(row, key)) for row in run.rows]
-        seeds.append({x: y for x, y in points if y is not None})
-    shared = sorted(set.intersection(*(set(seed) for seed in seeds)))
-    return _Curve(shared, np.array([[seed[x] for x in shared] for seed in seeds]))
+def _variables() -> str:
+    """The colours of both grounds, as CSS: what the system asks for, unless the reader has chosen; paper is light."""
+    light, dark = (
+        "".join(f"--{name}:{value};" for name, value in {**names, **_looks(colours)}.items())
+        for names, colours in ((LIGHT, COLOURS), (DUSK, DARK))
+    )
+    return (
+        f":root{{color-scheme:light;{light}}}"
+        f"@media(prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}"
+        f":root[data-theme=light]{{color-scheme:light;{light}}}:root[data-theme=dark]{{color-scheme:dark;{dark}}}"
+        f"@media print{{:root,:root[data-theme]{{color-scheme:light;{light}}}}}"
+    )
 
 
-def _draw(ax: Axes, curve: _Curve, scale: str, colour: str, style: str) -> Line2D:
-    marker = "." if len(curve.passes) < 15 else ""
-    mean = curve.values.mean(0)
-    if scale == "log":
-        mean[mean <= 0] = np.nan  # a gap, not a fall through the floor
-    (line,) = ax.plot(curve.passes, mean, style, color=colour, marker=marker)
-    if len(curve.values) > 1:
-        low, high = curve.values.min(0), curve.values.max(0)
-        ax.fill_between(curve.passes, low, high, color=colour, alpha=0.2, linewidth=0)
-    return line
+def _looks(colours: Sequence[str]) -> dict[str, str]:
+    return {f"look{k}": colour for k, colour in enumerate(colours)}
 
 
-def _scale(ax: Axes, scale: str, values: Sequence[np.ndarray]) -> None:
-    """Sets a panel's scale; a logarithm of nothing but zeros stays linear."""
-    positive = [part[part > 0].min() for part in values if (part > 0).any()]
-    if scale == "linear" or not positive:
-        return
-    if scale == "log, with 0" and any((part <= 0).any() for part in values):
-        # linear below the smallest value there is, so that 0 has a place on the axis
-        ax.set_yscale("symlog", linthresh=min(positive))
-        ax.set_ylim(bottom=-min(positive) / 10)
-    else:
-        ax.set_yscale("log")
+def _bar(summaries: Sequence[Summary]) -> str:
+    """The legend of all figures, and what the reader can choose."""
+    recipes = "".join(
+        f'<button data-look="{look}" aria-pressed="true" title="show or hide"><svg viewBox="-17 -7 34 14" fill="none"'
+        f' style="color:var(--look{look % len(COLOURS)})"><path d="M-17 0h34" stroke="currentColor" stroke-width="2"/>'
+        f'<path d="{MARKERS[look % len(MARKERS)][2]}" fill="currentColor"/></svg> {html.escape(summary.name)}</button>'
+        for look, summary in enumerate(summaries)
+    )
+    overs = "".join(f'<button data-over="{over}" aria-pressed="false">{over}</button>' for over in OVER)
+    themes = "".join(f'<button data-theme="{name}" aria-pressed="false">{name}</button>' for name in ("light", "dark"))
+    return (
+        f'<div class="bar"><span class="choice">curves over {overs}</span><span class="choice">{themes}</span>'
+        f'<span class="legend">{recipes}</span></div>'
+    )
 
 
-def _value(row: Row, key: str) -> float | None:
-    if key == "test_error":
-        return 1 - row["test_accuracy"] if row.get("test_accuracy") is not None else None
-    return row[key]
+def _links(links: Sequence[tuple[str, str]]) -> str:
+    return "".join(f'<a href="#{place}">{html.escape(name)}</a>' for place, name in links)
 
 
-def _details(run: Run) -> str:
-    config = run.directory.config()
-    environment = (run.directory.path / "environment.json").read_text()
-    text = json.dumps(asdict(config.recipe), indent=2) + "\n" + environment
-    name = html.escape(str(run.directory.path))
-    return f"<details><summary>{name}</summary><pre>{html.escape(text)}</pre></details>"
+def _section(section: Section) -> str:
+    figures = "".join(_figure(figure) for figure in section.figures)
+    table = _table(section.table) if section.table else ""
+    return (
+        f'<section><h2 id="{section.id}">{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>'
+        f'<div class="figures">{figures}</div>{table}</section>'
+    )
+
+
+def _figure(figure: AnyFigure) -> str:
+    title = html.escape(figure.title)
+    plot = f'<div class="plot" id="plot-{figure.id}" role="img" aria-label="{title}"></div>'
+    if has_surface(figure):
+        surface = (
+            f'<div class="plot surface" id="surface-{figure.id}" role="img" aria-label="{title}, as a surface"></div>'
+        )
+        plot = f'<div class="pair">{plot}{surface}</div>'
+    note = f"<figcaption>{html.escape(figure.note)}</figcaption>" if figure.note else ""
+    kind = "wide" if figure.wide else "narrow"
+    return f'<figure class="{kind}" id="figure-{figure.id}">{plot}{note}</figure>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table.rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _run(run: Run) -> str:
+    """One run: the command that made it, and what it was made with."""
+    recipe = json.dumps(asdict(run.directory.config().recipe), indent=2)
+    environment, command = _environment(run)
+    return (
+        f"<h3>{html.escape(str(run.directory.path))}</h3><pre>{html.escape(command)}</pre>"
+        f"<details><summary>environment and recipe</summary><pre>{html.escape(environment)}</pre>"
+        f"<pre>{html.escape(recipe)}</pre></details>"
+    )
+
+
+def _environment(run: Run) -> tuple[str, str]:
+    """What `environment.json` says, and the command that makes the run again."""
+    try:
+        text = (run.directory.path / "environment.json").read_text()
+        found: Any = json.loads(text)["command"]
+        # a run of a table is made again by itself, with the flags that the table has set
+        return text, shlex.join(
+            command_of(run.directory.config()) if found[:2] == ["noiseless", "reproduce"] else found
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return (
+            f"environment.json cannot be read: {error!r}",
+            "the command is not known: environment.json cannot be read",
+        )

@@ -1,0 +1,164 @@
+"""Sharpness against the edge of stability, further Hessian eigenvalues, and the spectral density."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
+from noiseless.report.curves import Quantity, panel
+from noiseless.report.figures import (
+    LOOKS,
+    OVER,
+    Axis,
+    Curves,
+    Section,
+    Series,
+    Table,
+    View,
+    number,
+    numbers,
+    scale,
+    slug,
+)
+from noiseless.report.seeds import column, curve, joined
+from noiseless.report.summary import Summary
+from noiseless.run.directory import Row
+
+ADAM = {"Adam", "AdamW"}
+"""optimizers whose edge of stability is one of the preconditioned Hessian"""
+SHOWN = 1e-7
+"""share of the largest density from which on densities are shown"""
+TEXT = (
+    "Sharpness is the largest eigenvalue of the Hessian of the training loss. The dashed line is the sharpness at which"
+    " the optimizer is at the edge of stability: 2 / lr for plain gradient descent, otherwise with momentum and weight"
+    " decay. Above it, steps grow along that direction if nothing clips them. Points were asked at single states."
+)
+HEADINGS = ("state", "of", "batch norm", "largest", "smallest", "edge", "trace", "passes", "seconds", "")
+
+
+def section(summaries: Sequence[Summary]) -> Section:
+    """All that the runs know of their curvature."""
+    ones = asked(summaries, "sharpness")
+    plain = [one for one in ones if not one.found.get("preconditioned") and one.found.get("of", "loss") == "loss"]
+    scaled = [one for one in ones if one.found.get("preconditioned")]
+    preconditioned = {
+        look
+        for look, summary in enumerate(summaries)
+        if summary.runs[0].recipe.optimizer in ADAM
+        or any("preconditioned_sharpness" in row for run in summary.runs for row in run.rows)
+    }
+    figures = [
+        *_sharpness("sharpness", "Sharpness", "sharpness", summaries, plain, preconditioned),
+        *_sharpness(
+            "preconditioned-sharpness", "Sharpness of the preconditioned Hessian", "preconditioned_sharpness",
+            summaries, scaled, set(range(len(summaries))) - preconditioned,
+        ),
+        *(figure for look, summary in enumerate(summaries) for figure in _eigenvalues(look, summary)),
+        *_density([one for one in ones if one.found.get("density")]),
+    ]  # fmt: skip
+    return Section("sharpness", "Sharpness", TEXT, figures, _table(ones))
+
+
+def _sharpness(
+    name: str, title: str, key: str, summaries: Sequence[Summary], ones: Sequence[Asked], elsewhere: set[int]
+) -> list[Curves]:
+    """Sharpness with its threshold, which for some recipes is one of another Hessian."""
+
+    def more(summary: Summary, look: int, over: str) -> list[Series]:
+        own = [one for one in ones if one.look == look]
+        x, y = at(own, over, lambda found: found["largest"][0])
+        seen = own or any(key in row for run in summary.runs for row in run.rows)
+        return [
+            *([Series(f"{summary.name}, asked", x, y, look, "points")] if x else []),
+            *(_threshold(summary, look, over, own) if seen and look not in elsewhere else []),
+        ]
+
+    return panel(name, Quantity(key, title, "largest eigenvalue", True), summaries, more)
+
+
+def _threshold(summary: Summary, look: int, over: str, ones: Sequence[Asked]) -> list[Series]:
+    """The edge of stability, of the rows or else of the answers; where the learning rate is 0 there is none."""
+    seeds = [column(run, over, "stability") for run in summary.counted]
+    seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
+    found = joined(summary.name, look, seeds, "threshold")[:1]
+    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found.get("stability"))
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+    if not pairs:
+        return []
+    name = f"{summary.name}, edge of stability"
+    return [Series(name, [float(a) for a, _ in pairs], [b for _, b in pairs], look, "threshold")]
+
+
+def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
+    """The largest eigenvalues of one recipe, where the rows have more than one."""
+    rows = [row for run in summary.runs for row in run.rows]
+    count = max((len(row["eigenvalues"]) for row in rows if isinstance(row.get("eigenvalues"), list)), default=0)
+    views = {}
+    for over in OVER:
+        series = []
+        for k in range(count):
+            found = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
+            series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in found]
+        views[over] = View(Axis(over), series)
+    values = [y for view in views.values() for each in view.series for y in each.y]
+    if count < 2 or not any(value is not None for value in values):
+        return []
+    least_positive = all(value is None or value > 0 for value in values)
+    axis = Axis("eigenvalue", scale(values) if least_positive else "linear")
+    name = f"eigenvalues-{look + 1}-{slug(summary.name)}"
+    return [Curves(name, f"Largest eigenvalues: {summary.name}", axis, views, legend=True)]
+
+
+def _eigenvalue(k: int, row: Row) -> Any:
+    return _item(row["eigenvalues"], k)
+
+
+def _density(ones: Sequence[Asked]) -> list[Curves]:
+    """Spectral densities by stochastic Lanczos quadrature."""
+    series = []
+    names = distinct([one.name for one in ones], [one.answer.name for one in ones])
+    chosen, legend = looks(ones)
+    for one, name, look in zip(ones, names, chosen, strict=True):
+        with whole(one) as found:
+            grid, density = numbers(found["density"]["grid"]), numbers(found["density"]["density"])
+        pairs = [(x, y) for x, y in zip(grid, density, strict=True) if x is not None]
+        series.append(Series(name, [x for x, _ in pairs], [y for _, y in pairs], look, "line"))
+    largest = max((y for each in series for y in each.y if y is not None), default=0.0)
+    if largest <= 0:
+        return []
+    axis = Axis("density", "log", largest * SHOWN)
+    note = f"Shown from {SHOWN:g} of the largest value on."
+    view = {"eigenvalue": View(Axis("eigenvalue"), series)}
+    return [Curves("spectral-density", "Spectral density of the Hessian", axis, view, legend=legend, note=note)]
+
+
+def _table(ones: Sequence[Asked]) -> Table | None:
+    rows = []
+    for one in ones:
+        with whole(one) as found:
+            trace = found.get("trace")
+            rows.append((
+                one.name,
+                ("preconditioned " if found.get("preconditioned") else "") + str(found.get("of", "loss")),
+                str(found.get("batch_norm", "-")),
+                shown(_item(found["largest"], 0)),
+                shown(_item(found.get("smallest") or [], 0)),
+                shown(found.get("stability")),
+                f"{shown(trace['value'])} ± {shown(trace['error'])}" if trace else "-",
+                shown(found.get("passes")),
+                shown(found.get("seconds")),
+                "" if found.get("converged", True) else "not converged",
+            ))  # fmt: skip
+    return Table(HEADINGS, rows) if rows else None
+
+
+def shown(value: Any) -> str:
+    """A number of an answer as text, a dash where there is none."""
+    known = number(value)
+    return "-" if known is None else f"{known:.4g}"
+
+
+def _item(values: Sequence[Any], k: int) -> Any:
+    return values[k] if isinstance(values, list) and k < len(values) else None

@@ -1,0 +1,205 @@
+"""Figures as files: PNG and SVG by matplotlib, and the data as CSV beside them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from noiseless.report import sheets
+from noiseless.report.figures import AnyFigure, Curves, Grid, Series, View
+from noiseless.report.looks import colour, marker
+from noiseless.run.atomic import write_bytes
+
+POINTS = 12
+"""markers a line has at most, about"""
+LINES = {"line": ("-", 1.8), "thin": ("-", 0.8), "threshold": ("--", 1.2), "points": ("none", 0.0)}
+"""line style and width of each kind of series"""
+COLOURS = "cividis"
+"""a map of colours that colour-blind readers see as others do"""
+FORMATS = ("png", "svg", "csv")
+
+
+def write(directory: Path, figures: Sequence[AnyFigure], over: str) -> list[Path]:
+    """Writes each figure as PNG, SVG and CSV.
+
+    Args:
+        directory: made where it is not there.
+        figures: with ids that differ.
+        over: steps or passes, where a figure has both; the CSV file always does.
+
+    Returns:
+        The paths.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for figure in figures:
+        drawn = draw(figure, over)
+        contents = {"png": encode(drawn, "png"), "svg": encode(drawn, "svg"), "csv": sheets.text(figure).encode()}
+        for suffix in FORMATS:
+            paths.append(directory / f"{figure.id}.{suffix}")
+            write_bytes(paths[-1], contents[suffix])
+    return paths
+
+
+def encode(drawn: Figure, kind: str) -> bytes:
+    """A drawing as PNG or SVG, with the same bytes for the same figure."""
+    written = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "noiseless"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # what the font lacks is a box
+        drawn.savefig(written, format=kind, metadata=metadata, dpi=150)
+    return written.getvalue()
+
+
+def draw(figure: AnyFigure, over: str) -> Figure:
+    """A figure as a drawing.
+
+    Args:
+        figure: any.
+        over: steps or passes, where it has both.
+
+    Returns:
+        It, ready to be saved.
+    """
+    if isinstance(figure, Curves):
+        return _curves(figure, figure.view(over))
+    return _landscape(figure) if figure.surface and not figure.empty else _map(figure)
+
+
+def _curves(figure: Curves, view: View) -> Figure:
+    drawn = Figure(figsize=(11 if figure.wide else 7, 4.8), layout="constrained")
+    ax = drawn.subplots()
+    floor = figure.floor()
+    for series in view.series:
+        _draw(ax, series, figure.y.scale, floor)
+    for level in figure.levels:
+        ax.axhline(level.value, color=colour(level.look), linestyle=":", linewidth=1.5, label=level.name)
+    if view.x.scale == "log":  # to set the other would forget names on the axis
+        ax.set_xscale("log")
+    ax.set_yscale(figure.y.scale)
+    if figure.y.floor is not None:
+        ax.set_ylim(figure.y.floor, 2 * max(v for series in view.series for v in series.y if v is not None))
+    if view.series and any(isinstance(x, str) for x in view.series[0].x):
+        ax.tick_params("x", rotation=90, labelsize=7)
+    _label(ax, figure.title, view.x.label, figure.y.label)
+    ax.grid(alpha=0.3)
+    handles, names = ax.get_legend_handles_labels()
+    shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe have one name
+    columns = max(1, min(3, 90 // (max(map(len, shown), default=0) + 6)))
+    legend = drawn.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return drawn
+
+
+def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:
+    own = colour(series.look)
+    style, width = LINES[series.kind]
+    symbol = marker(series.look)[0]
+    drawn = series.drawn(scale)
+    y = np.array([np.nan if value is None else value for value in drawn])
+    lone = series.lone(scale)
+    if series.kind == "points":
+        every: list[int] | slice = list(range(len(y)))
+    elif series.kind == "threshold":
+        symbol, every = "_", lone
+    else:
+        step = max(1, -(-len(y) // POINTS))
+        every = sorted({*range(0, len(y), step), *lone}) if series.kind == "line" else lone
+    places: Any = _plain(series.x)
+    ax.plot(
+        places, y, linestyle=style, linewidth=width, color=own, marker=symbol, markersize=5, markevery=every,
+        label=series.name,
+    )  # fmt: skip
+    if series.kind == "points" and (bars := series.bars(scale, floor)):
+        reach = np.array(bars).T
+        ax.errorbar(places, y, reach, linestyle="none", color=own, elinewidth=1, capsize=2)
+    for x, low, high in series.band(scale, floor):
+        ax.fill_between(x, low, high, color=own, alpha=0.2, linewidth=0)
+    for where, symbol in ((series.gaps, "x"), (series.below(scale), "v")):
+        if where and series.kind != "threshold":
+            (marks,) = ax.plot(
+                _plain(where), [0.02] * len(where), symbol, color=own, markersize=6, markerfacecolor="none",
+                transform=ax.get_xaxis_transform(), clip_on=False,
+            )  # fmt: skip
+            marks.set_in_layout(False)
+
+
+def _plain(places: Sequence[Any]) -> list[Any]:
+    """Places of an axis; in names a dollar is a dollar."""
+    return [x.replace("$", r"\$") if isinstance(x, str) else x for x in places]
+
+
+def _label(ax: Axes, title: str, x: str, y: str) -> None:
+    for text in (
+        ax.set_title(title, loc="left", fontsize=11, wrap=True),
+        ax.set_xlabel(x),
+        ax.set_ylabel(y),
+    ):
+        text.set_parse_math(False)  # a name may hold a dollar
+
+
+def _values(figure: Grid) -> tuple[np.ma.MaskedArray[Any, Any], Normalize]:
+    """The values `[m, n]`, those that are missing masked, with the scale of their colours."""
+    z = np.ma.masked_invalid(np.array([[np.nan if v is None else v for v in row] for row in figure.z], dtype=float))
+    if figure.value.scale == "log":
+        z = np.ma.masked_less_equal(z, 0)
+        return z, LogNorm(z.min(), z.max()) if z.min() < z.max() else Normalize()
+    return z, Normalize()
+
+
+def _map(figure: Grid) -> Figure:
+    """Cells, side by side whatever their distance."""
+    height = max(4.8, 0.16 * len(figure.ys) + 1.5)
+    drawn = Figure(figsize=(11 if figure.wide else 7, height), layout="constrained")
+    ax = drawn.subplots()
+    z, norm = _values(figure)
+    ax.set_facecolor("#dddddd")
+    cells = ax.pcolormesh(np.arange(len(figure.xs)), np.arange(len(figure.ys)), z, cmap=COLOURS, norm=norm)
+    every = max(1, len(figure.xs) // POINTS)
+    ax.set_xticks(range(0, len(figure.xs), every), [f"{x:g}" for x in figure.xs[::every]])
+    ax.set_yticks(range(len(figure.ys)), _plain([y if isinstance(y, str) else f"{y:g}" for y in figure.ys]), fontsize=7)
+    gaps = [(i, j) for j, row in enumerate(figure.z) for i, v in enumerate(row) if v is None]
+    ax.plot([i for i, _ in gaps], [j for _, j in gaps], "x", color="black")
+    ax.invert_yaxis()
+    if not figure.empty:
+        drawn.colorbar(cells, label=figure.value.label)
+    _label(ax, figure.title, figure.x.label, figure.y.label)
+    return drawn
+
+
+def _landscape(figure: Grid) -> Figure:
+    """Contours, and the surface beside them."""
+    drawn = Figure(figsize=(12, 5), layout="constrained")
+    left, right = drawn.add_subplot(1, 2, 1), drawn.add_subplot(1, 2, 2, projection="3d")
+    z, norm = _values(figure)
+    xs, ys = np.array(figure.xs), np.array([float(y) for y in figure.ys])
+    if z.min() < z.max():
+        found = [norm.inverse(share) for share in np.linspace(0, 1, 16)] if norm.scaled() else None
+        levels = found or np.linspace(z.min(), z.max(), 16)
+        levels = [z.min(), *levels[1:-1], z.max()]  # no digit lost at the ends
+        filled = left.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
+        drawn.colorbar(filled, ax=left, label=figure.value.label, format="%.3g")
+    gaps = figure.missing
+    left.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
+    if xs.min() <= 0 <= xs.max() and ys.min() <= 0 <= ys.max():
+        left.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
+    _label(left, figure.title, figure.x.label, figure.y.label)
+    height = np.ma.log10(z) if isinstance(norm, LogNorm) else z
+    # mplot3d knows no masks; the colours of cells without a value are none
+    right.plot_surface(*np.meshgrid(xs, ys), height.filled(np.nan), cmap=COLOURS, rstride=1, cstride=1)
+    right.set_xlabel(figure.x.label)
+    right.set_ylabel(figure.y.label)
+    right.set_zlabel(f"{figure.value.label}{', log10' if isinstance(norm, LogNorm) else ''}")
+    return drawn

@@ -1,0 +1,93 @@
+"""What all plots of the page have in common: texts, titles, colours of the light and the dark page, lists kept once.
+
+Texts are escaped, as plotly reads a little HTML in them.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from noiseless.report.looks import COLOURS, DARK, DARK_GREY, GREY, rgba
+
+Json = dict[str, Any]
+
+PLACE = "$"
+"""key of an object that stands for a list in `Pool.lists`"""
+TITLE, WIDE_TITLE = 46, 110
+"""letters in a line of a title, and where the plot is as wide as the page"""
+ALPHA = 0.2
+"""of bands"""
+FONT = "system-ui, sans-serif"
+TICKS = {
+    "gridcolor": "rgba(128,128,128,0.25)",
+    "zeroline": False,
+    "ticks": "outside",
+    "automargin": True,
+}
+PALETTE = {
+    **dict(zip(COLOURS, DARK, strict=True)),
+    **{rgba(light, ALPHA): rgba(dark, ALPHA + 0.05) for light, dark in zip(COLOURS, DARK, strict=True)},
+    GREY: DARK_GREY,
+}
+"""colours of the light page to those of the dark one"""
+
+
+class Pool:
+    """Lists of numbers, each kept once, as curves of one run share their steps.
+
+    They have six digits, which no screen can tell from all of them.
+    """
+
+    def __init__(self) -> None:
+        self.lists: list[list[Any]] = []
+        self._places: dict[tuple[Any, ...], int] = {}
+
+    def keep(self, values: Sequence[Any]) -> Json:
+        """What stands for a list."""
+        short = tuple(float(f"{v:.6g}") if isinstance(v, float) else v for v in values)
+        if short not in self._places:
+            self._places[short] = len(self.lists)
+            self.lists.append(list(short))
+        return {PLACE: self._places[short]}
+
+
+def escaped(text: str) -> str:
+    """A text in which plotly finds no HTML."""
+    return html.escape(text, quote=False)
+
+
+def layout_of(title: str, letters: int = TITLE) -> Json:
+    """Title and margins of a plot.
+
+    Args:
+        title: as plain text.
+        letters: in a line of it, left of the buttons; it has as many lines as it needs.
+
+    Returns:
+        The beginning of a layout.
+    """
+    lines = [escaped(line) for line in textwrap.wrap(title, letters)] or [""]
+    place = {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 8}}
+    margin = {"l": 76, "r": 16, "t": 26 + 20 * len(lines), "b": 54}
+    return {"title": {"text": "<br>".join(lines), "font": {"size": 15}, **place}, "margin": margin}
+
+
+def templates() -> Json:
+    """Plotly's templates for the light and the dark page."""
+    return {
+        "light": _template("#ffffff", "#1a1a1a", GREY, "#cccccc", "#f6f6f6"),
+        "dark": _template("#15181c", "#e6e6e6", DARK_GREY, "#4a4f57", "#1b1f24"),
+    }
+
+
+def _template(ground: str, ink: str, lines: str, grid: str, wall: str) -> Json:
+    axis = TICKS | {"linecolor": lines, "tickcolor": lines, "title": {"standoff": 8}}
+    walls = {"showgrid": True, "gridcolor": grid, "gridwidth": 1, "showbackground": True, "backgroundcolor": wall}
+    return {"layout": {
+        "paper_bgcolor": ground, "plot_bgcolor": ground, "font": {"color": ink, "family": FONT, "size": 12},
+        "xaxis": axis, "yaxis": axis, "scene": {"xaxis": walls, "yaxis": walls, "zaxis": walls},
+        "hoverlabel": {"namelength": -1},
+    }}  # fmt: skip
