@@ -47,7 +47,8 @@ def _recorded(path, name):
     return RunDirectory(path).config().recipe.data == name and RunDirectory(path).rows()[-1]["step"] == 0
 
 
-def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
+def test_the_list_tells_what_there_is_and_what_is_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # a line a set, however long the path
     _cifar(tmp_path / "home")
     answer = call("data", "list")
     assert answer.code == 0

@@ -107,7 +107,9 @@ def test_the_config_is_fully_resolved(practice):
     assert settings["chunk"] >= 1
     assert settings["run_dir"] == str(practice.path)
     assert [k for k, v in recipe.items() if v is None] == ["pixels", "init", "block_clip", "agc"]
-    assert [k for k, v in settings.items() if v is None] == ["keep_every", "wandb", "trackio"]
+    assert [k for k, v in settings.items() if v is None] == [
+        "keep_every", "sharpness_every", "noise_every", "layers_every", "wandb", "trackio",
+    ]  # fmt: skip
 
 
 def test_the_config_is_read_back_as_it_was_written(practice):
