@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recipe
+from small_runs import IMAGES, TESTED, arrays, copy, prepare, record, run, small_recipe
 
 from noiseless.run import checkpoint
 from noiseless.run.config import Config, Settings
@@ -191,3 +191,11 @@ def test_a_row_says_what_a_line_search_came_to(data, tmp_path):
 def test_a_step_at_learning_rate_0_searches_nowhere(data, tmp_path):
     (row,) = run(tmp_path / "run", small_recipe(data, "fb", steps=1, line_search="wolfe")).rows()
     assert (row["lr"], row["search_size"], row["search_trials"], row["passes"]) == (0, 0, 0, 1)
+
+
+def test_a_setting_that_an_older_version_did_not_have_takes_its_default(practice, tmp_path):
+    older = copy(practice, tmp_path / "older")
+    written = json.loads((older.path / "config.json").read_text())
+    del written["settings"]["keep_every"], written["settings"]["wandb"]
+    (older.path / "config.json").write_text(json.dumps(written))
+    assert older.config() == practice.config()
