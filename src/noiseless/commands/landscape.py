@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noiseless.commands.arguments import take, take_count
-from noiseless.commands.console import console, duration, tell_error
-from noiseless.commands.interrupt import at_once, noted
-from noiseless.exits import INTERRUPTED, WORKER_LOST
+from noiseless.commands.asking import bar, in_job
+from noiseless.commands.console import console
+from noiseless.commands.interrupt import at_once
 
 if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
@@ -113,20 +108,20 @@ def landscape(arguments: list[str]) -> int:
         console.print(
             f"landscape of {place.directory.path}@{survey.asked.step} along {along}; {_norm(asked.batch_norm)}"
         )
-        with _bar("points") as bar:
+        with bar("points") as shown:
 
             def start(done: int, total: int) -> None:
-                bar.begin(done, total)
+                shown.begin(done, total)
                 kind = "gradients" if survey.file.header["penalty"] else "forwards"
                 known = f", {done} of them known" if done else ""
                 console.print(f"{total} points{known}; {(total - done) * survey.cost:.4g} passes ({kind}) to go")
 
-            found, path = surface.carry_out(survey, joined, start, lambda _, seconds: bar.advance(seconds))
+            found, path = surface.carry_out(survey, joined, start, lambda _, seconds: shown.advance(seconds))
         _tell(found.found)
         console.print(f"landscape: {path}")
         return 0
 
-    return _in_job(work, given, "what is known is kept; go on with")
+    return in_job(work, given, "what is known is kept; go on with")
 
 
 def flatness(arguments: list[str]) -> int:
@@ -148,7 +143,7 @@ def flatness(arguments: list[str]) -> int:
         from noiseless.objective.base import FORWARD
         from noiseless.run import flat
 
-        with _bar("directions") as bar:
+        with bar("directions") as shown:
             began = 0.0
 
             def start(step: int) -> None:
@@ -158,12 +153,12 @@ def flatness(arguments: list[str]) -> int:
                     f" ({asked.normalised}-normalised), {(asked.most + 1) * FORWARD:.4g} passes (forwards);"
                     f" {_norm(asked.batch_norm)}"
                 )
-                bar.begin(0, asked.most)
+                shown.begin(0, asked.most)
                 began = time.perf_counter()
 
             def tell(increase: float | None) -> None:
                 nonlocal began
-                bar.advance(time.perf_counter() - began)
+                shown.advance(time.perf_counter() - began)
                 began = time.perf_counter()
 
             found, path = flat.measure(
@@ -185,7 +180,7 @@ def flatness(arguments: list[str]) -> int:
         console.print(f"flatness: {path}")
         return 0
 
-    return _in_job(work, given, "nothing is kept; start again with")
+    return in_job(work, given, "nothing is kept; start again with")
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -215,55 +210,3 @@ def _tell(found: dict[str, Any]) -> None:
             " may leave them out",
             style="yellow",
         )
-
-
-class _Bar:
-    """Progress: a bar in a terminal, elsewhere one line after the first sweep."""
-
-    def __init__(self, what: str, progress: Progress):
-        self._what, self._progress = what, progress
-        self._left: int | None = None
-
-    def begin(self, done: int, total: int) -> None:
-        """Shows how many there are."""
-        self._left = total - done
-        self._task = self._progress.add_task(self._what, total=total, completed=done)
-
-    def advance(self, seconds: float) -> None:
-        """Shows one more; after the first, tells how long the others will take."""
-        self._progress.advance(self._task)
-        if self._left is not None and self._left > 1:
-            rest = duration(seconds * (self._left - 1))
-            self._progress.console.print(
-                f"the first of them took {duration(seconds)}: the other {self._left - 1} take at most about {rest}"
-            )
-        self._left = None
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[_Bar]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, auto_refresh=console.is_terminal, refresh_per_second=4,
-        disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        yield _Bar(what, progress)
-
-
-def _in_job(work: Callable[[Workers], int], given: list[str], stopped: str) -> int:
-    """Works as one of the workers of a job, or alone; gives the exit code."""
-    from noiseless.objective.workers import SweepStoppedError, WorkerLostError
-    from noiseless.run import team
-    from noiseless.run.speed import keep_memory
-
-    keep_memory()
-    with noted() as asked_to_stop:
-        workers = team.join(lambda: bool(asked_to_stop))
-        try:
-            return work(workers)
-        except SweepStoppedError:
-            console.print(f"stopped; {stopped}: noiseless {shlex.join(given)}")
-            return INTERRUPTED
-        except WorkerLostError as error:
-            tell_error(str(error))
-            sys.exit(WORKER_LOST)  # at once: torchrun is to start the workers anew

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
 
 from noiseless.commands.arguments import take
-from noiseless.commands.console import console, tell_error
-from noiseless.exits import WORKER_LOST
+from noiseless.commands.asking import in_job
+from noiseless.commands.console import console
+
+if TYPE_CHECKING:
+    from noiseless.objective.workers import Workers
 
 RunAt = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
 
@@ -44,7 +46,6 @@ def noise(arguments: list[str]) -> int:
     for flag, sizes in (("--workers", (asked_for.workers,)), ("--sizes", asked_for.sizes)):
         if wrong := [size for size in sizes if size < 1]:
             raise ValueError(f"{flag} must be whole numbers of at least 1, not {wrong[0]}")
-    from noiseless.objective.workers import WorkerLostError
     from noiseless.run import answers, team
     from noiseless.run.asking import Place, ask
     from noiseless.run.noise import Cut
@@ -53,18 +54,17 @@ def noise(arguments: list[str]) -> int:
     place = Place.read(asked_for.run)
     if asked_for.workers > 1 and not team.in_job():
         return team.launch(asked_for.workers, ["noise", *take(given, "--workers")[1]], restarts=0)
-    try:
-        workers = team.join(lambda: False)
+
+    def work(workers: Workers) -> int:
         cut = Cut(asked_for.block, asked_for.batch_norm, asked_for.shuffle)
         answer = measure(ask(place, workers), cut, asked_for.sizes)
-    except WorkerLostError as error:
-        tell_error(str(error))
-        sys.exit(WORKER_LOST)  # at once, past `told`: the others have gone
-    if workers.rank == 0:
-        path = answers.write(place.directory, answer)
-        _print_noise(place, answer.found, asked_for.layers)
-        console.print(f"kept: {path}")
-    return 0
+        if workers.rank == 0:
+            path = answers.write(place.directory, answer)
+            _print_noise(place, answer.found, asked_for.layers)
+            console.print(f"kept: {path}")
+        return 0
+
+    return in_job(work, ["noise", *given], "nothing is kept; start again with")
 
 
 @dataclass(frozen=True)

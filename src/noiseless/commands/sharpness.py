@@ -9,11 +9,14 @@ import tyro
 from rich.table import Table
 
 from noiseless.commands.arguments import take, take_count
+from noiseless.commands.asking import bar, in_job
 from noiseless.commands.console import console, duration
+from noiseless.commands.interrupt import at_once
 from noiseless.exits import first_worker
 from noiseless.run.question import Question
 
 if TYPE_CHECKING:
+    from noiseless.objective.workers import Workers
     from noiseless.run.answers import Answer
     from noiseless.run.asking import Asked, Place
 
@@ -46,20 +49,26 @@ def sharpness(arguments: list[str]) -> int:
     places = _places(place) if wanted.every_checkpoint else [place]
     if workers > 1 and not team.in_job():
         return team.launch(workers, take(given, "--workers")[1], restarts=0)
-    joined = team.join(lambda: False)
-    _tell_cost(asking.ask(places[0], joined), wanted.question, len(places))
-    if wanted.estimate:
+
+    def work(joined: Workers) -> int:
+        with at_once():
+            _tell_cost(asking.ask(places[0], joined), wanted.question, len(places))
+        if wanted.estimate:
+            return 0
+        with bar("products, at most") as shown:
+            shown.begin(0, len(places) * wanted.question.products)
+
+            def tell(state: Asked, answer: Answer) -> None:
+                if first_worker():
+                    path = answers.write(place.directory, asks.with_earlier(place.directory, answer))
+                    console.print(_table(answer.found, str(state.place)))
+                    _tell_rest(answer.found)
+                    console.print(f"kept in {path}; noiseless report {place.directory.path} draws it")
+
+            asks.along(places, wanted.question, joined, tell, shown.advance)
         return 0
 
-    def tell(state: Asked, answer: Answer) -> None:
-        if first_worker():
-            path = answers.write(place.directory, asks.with_earlier(place.directory, answer))
-            console.print(_table(answer.found, str(state.place)))
-            _tell_rest(answer.found)
-            console.print(f"kept in {path}; noiseless report {place.directory.path} draws it")
-
-    asks.along(places, wanted.question, joined, tell)
-    return 0
+    return in_job(work, given, "answers are kept; start again with")
 
 
 def _places(place: Place) -> list[Place]:

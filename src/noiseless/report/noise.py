@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
 from noiseless.report.curvature import shown
 from noiseless.report.curves import Quantity, panel
-from noiseless.report.figures import Axis, Curves, Section, Series, Table, View, numbers, scale
+from noiseless.report.figures import Axis, Curves, Section, Series, Table, View, number, scale
+from noiseless.report.seeds import Points, joined
 from noiseless.report.summary import Summary
 
 TEXT = (
@@ -40,15 +42,13 @@ def section(summaries: Sequence[Summary]) -> Section:
 
 def _by_block(ones: Sequence[Asked]) -> list[Curves]:
     """Signal to noise over the block's size."""
-    having = [one for one in ones if one.found.get("by_block")]
-    chosen, legend = looks(having)
-    series = []
-    for one, name, look in zip(having, _names(having), chosen, strict=True):
+
+    def points(one: Asked) -> Points:
         with whole(one) as found:
-            sizes = numbers(each["block"] for each in found["by_block"])
-            ratios = numbers(each["signal_to_noise"] for each in found["by_block"])
-        pairs = sorted((x, k) for k, x in enumerate(sizes) if x is not None)
-        series.append(Series(name, [x for x, _ in pairs], [ratios[k] for _, k in pairs], look))
+            found_at = {number(each["block"]): number(each["signal_to_noise"]) for each in found["by_block"]}
+        return dict(sorted((size, ratio) for size, ratio in found_at.items() if size is not None))
+
+    series, legend = _alike([one for one in ones if one.found.get("by_block")], points, "line")
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
         return []
@@ -60,15 +60,13 @@ def _by_block(ones: Sequence[Asked]) -> list[Curves]:
 
 def _by_layer(ones: Sequence[Asked]) -> list[Curves]:
     """Signal to noise of each parameter, at the last state that was asked of each run."""
-    having = [one for one in ones if one.found.get("layers")]
-    last = {id(one.run): one for one in having}  # answers come by rising step
-    chosen, legend = looks(list(last.values()))
-    series = []
-    for one, name, look in zip(last.values(), _names(list(last.values())), chosen, strict=True):
+
+    def points(one: Asked) -> Points:
         with whole(one) as found:
-            layers = found["layers"]
-            values = numbers(layers[layer]["signal_to_noise"] for layer in layers)
-        series.append(Series(name, list(layers), values, look, "points"))
+            return {name: number(values["signal_to_noise"]) for name, values in found["layers"].items()}
+
+    last = {id(one.run): one for one in ones if one.found.get("layers")}  # answers come by rising step
+    series, legend = _alike(list(last.values()), points, "points")
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
         return []
@@ -77,8 +75,20 @@ def _by_layer(ones: Sequence[Asked]) -> list[Curves]:
     return [Curves("signal-to-noise-by-layer", "Signal to noise by layer", axis, view, legend=legend, wide=True)]
 
 
-def _names(ones: Sequence[Asked]) -> list[str]:
-    return distinct([one.name for one in ones], [one.answer.name for one in ones])
+def _alike(
+    ones: Sequence[Asked], points: Callable[[Asked], Points], kind: Literal["line", "points"]
+) -> tuple[list[Series], bool]:
+    """Answers of a recipe's seeds to one question at one step, as a mean with its range; whether they need a legend."""
+    groups: dict[tuple[int, int, str], list[Asked]] = {}
+    for one in ones:
+        groups.setdefault((one.look, one.step, one.answer.name), []).append(one)
+    chosen, legend = looks([alike[0] for alike in groups.values()])
+    names = [f"{alike[0].summary.name} @{step}" for (_, step, _), alike in groups.items()]
+    names = distinct(names, [name for _, _, name in groups])
+    series: list[Series] = []
+    for name, look, alike in zip(names, chosen, groups.values(), strict=True):
+        series += joined(name, look, [points(one) for one in alike], kind)
+    return series, legend
 
 
 def _table(ones: Sequence[Asked]) -> Table | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noiseless.analysis import Hessian, Operator, density, edge, ends, preconditioned, trace
 from noiseless.analysis.spectrum import room
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, ParameterSpace
 from noiseless.objective.workers import Workers
 from noiseless.run import answers
 from noiseless.run.answers import Answer
@@ -93,18 +93,47 @@ def cost(asked: Asked, question: Question) -> Cost:
     return Cost(objective.hvp_passes(1), seconds, vectors + _high_water() - before)
 
 
-def sharpness(asked: Asked, question: Question, start: Tensor | None = None) -> tuple[Answer, Tensor | None]:
+@dataclass(frozen=True)
+class _Told:
+    """An operator that tells how long each product took."""
+
+    inner: Operator
+    tell: Callable[[float], None]
+    """gets seconds, once for each vector"""
+
+    @property
+    def space(self) -> ParameterSpace:
+        return self.inner.space
+
+    def product(self, V: Tensor) -> Tensor:
+        began = time.perf_counter()
+        found = self.inner.product(V)
+        for _ in V:
+            self.tell((time.perf_counter() - began) / len(V))
+        return found
+
+    def passes(self, vectors: int) -> float:
+        return self.inner.passes(vectors)
+
+
+def sharpness(
+    asked: Asked,
+    question: Question,
+    start: Tensor | None = None,
+    on_product: Callable[[float], None] = lambda seconds: None,
+) -> tuple[Answer, Tensor | None]:
     """Answers a question about a state.
 
     Args:
         asked: the state.
         question: about it.
         start: eigenvectors of a state nearby, `[k, P]`.
+        on_product: gets the seconds of each Hessian product.
 
     Returns:
         The answer, and the eigenvectors at the upper end, to start from at the next state.
     """
-    began, asks = time.perf_counter(), operator(asked, question)
+    began, asks = time.perf_counter(), _Told(operator(asked, question), on_product)
     found: dict[str, Any] = {"step": asked.step, **asdict(question), "passes": 0.0, "converged": True}
     found |= {"density": None, "trace": None, "largest": [], "smallest": []}
     vectors = None
@@ -136,7 +165,11 @@ def sharpness(asked: Asked, question: Question, start: Tensor | None = None) -> 
 
 
 def along(
-    places: list[Place], question: Question, workers: Workers | None, tell: Callable[[Asked, Answer], None]
+    places: list[Place],
+    question: Question,
+    workers: Workers | None,
+    tell: Callable[[Asked, Answer], None],
+    on_product: Callable[[float], None] = lambda seconds: None,
 ) -> None:
     """Answers a question about several states of a run in turn, each search begun with the eigenvectors before it.
 
@@ -145,11 +178,12 @@ def along(
         question: about each.
         workers: who share the sweeps.
         tell: gets each answer as it is found.
+        on_product: gets the seconds of each Hessian product.
     """
     start = None
     for place in places:
         asked = ask(place, workers)
-        answer, start = sharpness(asked, question, start)
+        answer, start = sharpness(asked, question, start, on_product)
         tell(asked, answer)
 
 
