@@ -2,17 +2,12 @@
 
 import pytest
 import torch
-from small_runs import call, copy, files, npz, refused, run, small_recipe
+from small_runs import call, copy, files, refused, run, small_recipe
 
 from noiseless.run import answers, checkpoint
 from noiseless.run.answers import Answer
 from noiseless.run.asking import Place, ask, steps_kept
 from noiseless.run.regimes import FullBatch
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import sys
 
 import jobs
 import pytest
-from small_runs import copy, go_on, npz, record, refused, run, small_recipe
+from small_runs import copy, go_on, record, refused, run, small_recipe
 
 from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of
 from noiseless.run import answers
@@ -13,11 +13,6 @@ from noiseless.run.asking import Place, ask
 ASKED = {
     "sharpness_every": 2, "sharpness_count": 2, "noise_every": 3, "layers_every": 2, "checkpoint_seconds": 0,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
 
 
 @pytest.fixture(scope="module")
