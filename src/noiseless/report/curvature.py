@@ -84,11 +84,11 @@ def _threshold(summary: Summary, look: int, over: str, ones: Sequence[Asked]) ->
     seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
     found = joined(summary.name, look, seeds, "threshold")[:1]
     x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found.get("stability"))
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+    pairs = sorted({(float(a), b) for a, b in zip(x, y, strict=True) if b is not None})  # seeds have one edge
     if not pairs:
         return []
     name = f"{summary.name}, edge of stability"
-    return [Series(name, [float(a) for a, _ in pairs], [b for _, b in pairs], look, "threshold")]
+    return [Series(name, [a for a, _ in pairs], [b for _, b in pairs], look, "threshold")]
 
 
 def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
