@@ -7,6 +7,9 @@ import os
 import pytest
 import torch
 
+os.environ.pop("COLUMNS", None)
+import noiseless.commands.console  # noqa: E402, F401  made without a width of its own, so that tests can set one
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

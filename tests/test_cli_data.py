@@ -51,11 +51,7 @@ def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
     _cifar(tmp_path / "home")
     answer = call("data", "list")
     assert answer.code == 0
-    rows = [line.split("│")[1:-1] for line in answer.out.splitlines() if line.startswith("│")]
-    lines: dict[str, str] = {}
-    for row in rows:  # a cell that is too long for the terminal goes on in the line below, whose first one is empty
-        name = row[0].strip() or list(lines)[-1]
-        lines[name] = lines.get(name, "") + words("│".join(row))
+    lines = {line.split()[1]: words(line) for line in answer.out.splitlines() if line.startswith("│")}
     assert list(lines) == ["digits", "mnist-5k", "cifar10", "cifar100", "tinyimagenet", "imagenet"]
     assert "50,000 + 10,000 │ 3x32x32 │ 10 │ cifar-10-batches-py" in lines["cifar10"]
     assert "no, 169.0 MB to download" in lines["cifar100"]
