@@ -8,7 +8,7 @@ import pytest
 import torch
 
 os.environ.pop("COLUMNS", None)
-import noiseless.commands.console  # noqa: E402, F401  made without a width of its own, so that tests can set one
+import noiseless.commands.console  # noqa: F401  made without a width of its own, so that tests can set one
 
 
 @pytest.fixture(autouse=True, scope="session")
