@@ -48,8 +48,7 @@ def _edge_of(name: str, group: dict[str, Any]) -> float | None:
         m, d = float(group["momentum"]), float(group["dampening"]) if group["momentum"] else 0.0
         largest = 2 * (1 + m) / ((1 + 2 * m) * lr) if group["nesterov"] else 2 * (1 + m) / ((1 - d) * lr)
         return largest - float(group["weight_decay"])
-    decoupled = name == "AdamW" or group.get("decoupled_weight_decay")
-    if name in ADAM and (decoupled or not group["weight_decay"]):
+    if name in ADAM and (_decoupled(name, group) or not group["weight_decay"]):
         b1, w = float(group["betas"][0]), float(group["weight_decay"])
         return (1 + b1) * (2 - w * lr) / ((1 - b1) * lr)
     return None

@@ -59,6 +59,9 @@ class Subspace:
 
         Returns:
             How many have been added: 0 where they lie in the subspace already.
+
+        Raises:
+            ValueError: if the product is not finite.
         """
         before = self.size
         least = torch.finfo(self._basis.dtype).eps ** 0.5 if new is None else new
@@ -67,7 +70,7 @@ class Subspace:
                 self.size += 1
         added = self.size - before
         if added:
-            self._images[before : self.size] = self.operator.product(self._basis[before : self.size])
+            self._images[before : self.size] = applied(self.operator, self._basis[before : self.size])
             self.products += added
             self.passes += self.operator.passes(added)
             block = dots(self.vectors, self._images[before : self.size]).cpu()
@@ -111,6 +114,25 @@ class Subspace:
             rest = rest / left
         self._basis[self.size] = rest
         return True
+
+
+def applied(operator: Operator, V: Tensor) -> Tensor:
+    """An operator's product with vectors `[K, P]`.
+
+    Args:
+        operator: A.
+        V: vectors `[K, P]`.
+
+    Returns:
+        `A V`, `[K, P]`.
+
+    Raises:
+        ValueError: if it is not finite.
+    """
+    images = operator.product(V)
+    if not images.isfinite().all():
+        raise ValueError("a Hessian product is not finite: the loss has no second derivative at these parameters")
+    return images
 
 
 def dots(A: Tensor, B: Tensor) -> Tensor:

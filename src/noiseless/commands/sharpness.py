@@ -52,7 +52,8 @@ def sharpness(arguments: list[str]) -> int:
 
     def work(joined: Workers) -> int:
         with at_once():
-            _tell_cost(asking.ask(places[0], joined), wanted.question, len(places))
+            first = asking.ask(places[0], joined)
+            _tell_cost(first, wanted.question, len(places))
         if wanted.estimate:
             return 0
         with bar("products, at most") as shown:
@@ -65,7 +66,7 @@ def sharpness(arguments: list[str]) -> int:
                     _tell_rest(answer.found)
                     console.print(f"kept in {path}; noiseless report {place.directory.path} draws it")
 
-            asks.along(places, wanted.question, joined, tell, shown.advance)
+            asks.along(first, places, wanted.question, tell, shown.advance)
         return 0
 
     return in_job(work, given, "answers are kept; start again with")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, Sharp
 from noiseless.objective.workers import Workers
 from noiseless.run import checkpoint
 from noiseless.run.build import Experiment, rebuild
+from noiseless.run.config import Config
 from noiseless.run.directory import RunDirectory
 from noiseless.run.parameters import fill
 
@@ -94,12 +96,15 @@ class Asked:
         return replace(objective, risk=whole)
 
 
-def ask(place: Place, workers: Workers | None = None) -> Asked:
+def ask(
+    place: Place, workers: Workers | None = None, change: Callable[[Config], Config] = lambda config: config
+) -> Asked:
     """The objects of a run at a state; nothing is written into the run.
 
     Args:
         place: which run, and which of its states.
         workers: who share the sweeps; None: this process alone.
+        change: makes the config that is built from the run's: for a comparison of the two.
 
     Returns:
         Them.
@@ -108,7 +113,7 @@ def ask(place: Place, workers: Workers | None = None) -> Asked:
         ValueError: if the run has no such state, or the state is damaged or another model's.
     """
     found = find(place)
-    experiment = rebuild(place.directory, workers, snapshots=False)
+    experiment = rebuild(place.directory, workers, snapshots=False, change=change)
     if found.model is not None:
         fill(experiment.model, found.model, found.file)
     experiment.model.train()
@@ -141,12 +146,17 @@ def find(place: Place) -> Found:
     Raises:
         ValueError: if the run has no such state, or the state is damaged.
     """
-    directory, step = place.directory, place.step
-    ended = directory.rows()[-1]["step"] + 1 if directory.model.exists() and directory.rows() else None
+    directory, step, rows = place.directory, place.step, place.directory.rows()
+    ended = rows[-1]["step"] + 1 if directory.model.exists() and rows else None
     if step is None:
         step = ended if ended is not None else _newest(directory)
-    state = checkpoint.at(directory.checkpoints, step)
     file = directory.checkpoints / f"step-{step:08d}.safetensors"
+    try:
+        state = checkpoint.at(directory.checkpoints, step)
+    except ValueError:
+        if step != ended:
+            raise
+        state = None  # the final parameters have a file of their own
     if state is not None:
         return Found(step, state["model"], state["optimizer"], file)
     if step == ended:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noiseless import keyed
-from noiseless.analysis import Moments, Weights, check_blocks, check_finite, gradient_noise
+from noiseless.analysis import BatchNorm, Moments, Weights, check_blocks, check_finite, gradient_noise
 from noiseless.analysis import weights as weigh
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.blocks import check_size
@@ -21,8 +21,6 @@ from noiseless.run.answers import Answer
 from noiseless.run.asking import Asked, Place, ask
 from noiseless.run.build import Experiment
 
-BatchNorm = Literal["block", "running"]
-"""block: on norm blocks, as in training; running: by the running statistics, as in evaluation"""
 BUFFERS = ("momentum_buffer", "exp_avg")
 """under which optimizers keep their mean of gradients"""
 
@@ -166,12 +164,11 @@ def momentum_of(asked: Asked) -> Tensor | None:
         return None
     experiment.optimizer.load_state_dict(asked.optimizer)
     parts, there = [], False
-    for parameter in experiment.model.parameters():
-        if parameter.requires_grad:
-            kept = experiment.optimizer.state.get(parameter, {})
-            buffer = next((kept[name] for name in BUFFERS if kept.get(name) is not None), None)
-            there = there or buffer is not None
-            parts.append((torch.zeros_like(parameter) if buffer is None else buffer).detach().flatten())
+    for parameter in experiment.space.parameters:
+        kept = experiment.optimizer.state.get(parameter, {})
+        buffer = next((kept[name] for name in BUFFERS if kept.get(name) is not None), None)
+        there = there or buffer is not None
+        parts.append((torch.zeros_like(parameter) if buffer is None else buffer).detach().flatten())
     return torch.cat(parts) if there else None
 
 

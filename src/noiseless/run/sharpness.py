@@ -14,7 +14,6 @@ from torch import Tensor
 from noiseless.analysis import Hessian, Operator, density, edge, ends, preconditioned, trace
 from noiseless.analysis.spectrum import room
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, ParameterSpace
-from noiseless.objective.workers import Workers
 from noiseless.run import answers
 from noiseless.run.answers import Answer
 from noiseless.run.asking import Asked, Place, ask
@@ -165,24 +164,24 @@ def sharpness(
 
 
 def along(
+    first: Asked,
     places: list[Place],
     question: Question,
-    workers: Workers | None,
     tell: Callable[[Asked, Answer], None],
     on_product: Callable[[float], None] = lambda seconds: None,
 ) -> None:
     """Answers a question about several states of a run in turn, each search begun with the eigenvectors before it.
 
     Args:
+        first: the state at the first place.
         places: of one run.
         question: about each.
-        workers: who share the sweeps.
         tell: gets each answer as it is found.
         on_product: gets the seconds of each Hessian product.
     """
     start = None
     for place in places:
-        asked = ask(place, workers)
+        asked = first if place == first.place else ask(place, first.experiment.workers)
         answer, start = sharpness(asked, question, start, on_product)
         tell(asked, answer)
 
@@ -196,10 +195,7 @@ def with_earlier(directory: RunDirectory, answer: Answer) -> Answer:
 
 def eigenvectors(asked: Asked, count: int) -> Tensor:
     """The eigenvectors of the loss' largest Hessian eigenvalues, `[count, P]`, for directions of a landscape."""
-    training = asked.experiment.model.training
-    found = ends(Hessian(asked.risk), count)
-    asked.experiment.model.train(training)
-    return found.largest.vectors
+    return ends(Hessian(asked.risk), count).largest.vectors
 
 
 def _name(asked: Asked, question: Question) -> str:

@@ -18,7 +18,7 @@ from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
 from noiseless.run import checkpoint, team
-from noiseless.run.build import Experiment, rebuild
+from noiseless.run.asking import Place, ask
 from noiseless.run.config import Config
 from noiseless.run.directory import RunDirectory
 
@@ -97,11 +97,9 @@ def gradient(
     Returns:
         The evaluation, of the first objective of the step that would come next.
     """
-    experiment = _at_newest(directory, workers, change)
-    step = min(_steps_done(directory), experiment.config.recipe.steps - 1)
-    workers.begin(step)
-    objective = next(iter(experiment.regime.objectives(step)))
-    return _in_small_chunks(objective).evaluate()
+    asked = ask(Place(directory, None), workers, change)
+    workers.begin(asked.seen)
+    return _in_small_chunks(asked.objective).evaluate()
 
 
 def _in_small_chunks(objective: Objective) -> Objective:
@@ -111,19 +109,6 @@ def _in_small_chunks(objective: Objective) -> Objective:
         return replace(objective, risk=_in_small_chunks(objective.risk))  # type: ignore[arg-type]
     assert isinstance(objective, EmpiricalRisk)
     return replace(objective, chunk=min(objective.chunk, max(1, len(objective.blocks) // 8)))
-
-
-def _at_newest(directory: RunDirectory, workers: Workers, change: Callable[[Config], Config]) -> Experiment:
-    # without a place for snapshots: this leaves no trace in the run
-    experiment = rebuild(directory, workers, snapshots=False, change=change)
-    experiment.model.load_state_dict(directory.state())
-    experiment.model.train()
-    return experiment
-
-
-def _steps_done(directory: RunDirectory) -> int:
-    found = checkpoint.newest(directory.checkpoints)
-    return found.step if found else 0
 
 
 def _digest(found: Evaluation) -> str:
