@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_runs import npz, prepare, run, small_recipe
 
-from noiseless.run.cost import Measured, alike, seconds
+from noiseless.run.cost import Measured, alike, measure, seconds
 from noiseless.run.recipes import LADDER, row
 from noiseless.run.work import passes_a_step
 
@@ -12,6 +12,10 @@ from noiseless.run.work import passes_a_step
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return npz(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+def estimate(experiment):
+    return seconds(experiment.config.recipe, experiment.config.settings, measure(experiment))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,7 @@ def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, 
     recipe = small_recipe(data, name, steps=20)
     experiment = prepare(recipe)
     before = {key: tensor.clone() for key, tensor in experiment.model.state_dict().items()}
-    expected = seconds(experiment)
+    expected = estimate(experiment)
     for key, tensor in experiment.model.state_dict().items():
         assert torch.equal(tensor, before[key]), key
     found = sum(each["seconds"] for each in run(tmp_path / "run", recipe).rows())
@@ -46,7 +50,7 @@ def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, 
 
 
 def test_twice_the_copies_take_about_twice_as_long(data):
-    few, many = (seconds(prepare(small_recipe(data, "fb", steps=100, copies=n))) for n in (2, 8))
+    few, many = (estimate(prepare(small_recipe(data, "fb", steps=100, copies=n))) for n in (2, 8))
     assert 2 < many / few < 8
 
 
@@ -60,5 +64,5 @@ def test_rows_whose_steps_do_the_same_work_are_measured_once():
 
 
 def test_a_measurement_is_scaled_to_the_steps_and_evaluations_of_a_run(data):
-    experiment = prepare(small_recipe(data, "fb", steps=20))  # evaluated every other step
-    assert seconds(experiment, Measured(step=3.0, evaluation=0.5)) == 20 * 3.0 + 10 * 0.5
+    config = prepare(small_recipe(data, "fb", steps=20)).config  # evaluated every other step
+    assert seconds(config.recipe, config.settings, Measured(step=3.0, evaluation=0.5)) == 20 * 3.0 + 10 * 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -100,21 +100,33 @@ class Images:
     """None: none"""
     first_clean: bool = False
     """the copy of epoch 0, the first of a fixed set, is left as it is"""
+    chosen: Tensor | None = None
+    """int64 `[n]`, numbers of the images that these are; None: all. An image's draws are keyed by its own number"""
 
     def __post_init__(self) -> None:
         if self.augment not in ("none", "crop-flip"):
             raise UnknownNameError("augmentation", self.augment, ("none", "crop-flip"))
 
     def __len__(self) -> int:
-        return len(self.images) * self.copies
+        return self._count * self.copies
+
+    @property
+    def _count(self) -> int:
+        return len(self.images if self.chosen is None else self.chosen)
+
+    def only(self, numbers: Tensor) -> Images:
+        """The images of these numbers, int64 `[n]`, alone and in this order; nothing is copied."""
+        return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The examples of these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""
         number = index.flatten().to(self.images.device)
-        image = number % len(self.images)
+        image = number % self._count
+        if self.chosen is not None:
+            image = self.chosen.to(image.device)[image]
         x = self.images[image]
         if self.policy is not None or self.augment == "crop-flip":
-            copy = number // len(self.images)
+            copy = number // self._count
             for k in copy.unique().tolist():
                 which = copy == k
                 x[which] = self._augmented(x[which], image[which], self.epoch + k)

@@ -169,7 +169,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value} does nothing without {needed}")
     if not 0 <= recipe.flip <= 1:
         raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
-    for name in ("label_smoothing", "ema"):
+    for name in ("validation", "label_smoothing", "ema"):
         if not 0 <= (share := getattr(recipe, name)) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be a number of at least 0 and below 1, not {share}")
     if recipe.seed >= 2**64:

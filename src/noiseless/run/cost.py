@@ -45,18 +45,17 @@ class Measured:
     """seconds of writing a checkpoint"""
 
 
-def seconds(experiment: Experiment, measured: Measured | None = None) -> float:
+def seconds(recipe: Recipe, settings: Settings, measured: Measured) -> float:
     """How long a run will take on this machine.
 
     Args:
-        experiment: built for this machine.
-        measured: of a run whose steps do the same work; None: it is measured now.
+        recipe: of the run.
+        settings: of the run, resolved or not.
+        measured: of a run whose steps do the same work.
 
     Returns:
         Seconds from the first step to the last.
     """
-    recipe, settings = experiment.config.recipe, experiment.config.settings
-    measured = measured or measure(experiment)
     found = recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
     return found + checkpoints(recipe, settings, found) * measured.checkpoint
 
@@ -100,8 +99,7 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
     else:
         step, fixed = _sweep(experiment, least)
         step, fixed = step + update, fixed + update
-    images = experiment.test.images[:BATCH]
-    tested = replace(experiment.test, images=images, labels=experiment.test.labels[:BATCH])
+    tested = experiment.test.only(torch.arange(min(BATCH, len(experiment.test))))
     flips = experiment.config.recipe.test_flips
     (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
     return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)

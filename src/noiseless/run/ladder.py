@@ -154,7 +154,6 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
             fit the data, the model or the machine.
     """
     from noiseless.data import home, load
-    from noiseless.run.build import build
 
     for job in jobs:
         job.refuse_other()
@@ -163,18 +162,34 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
     for job in jobs:
         if (job.path / "config.json").exists():
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
-    waiting = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished)
+    return costs((replace(job.recipe, seed=0) for job in jobs if not job.finished), data_dir)
+
+
+def costs(recipes: Iterable[Recipe], data_dir: str | None = None) -> dict[Recipe, float]:
+    """Measures what runs will cost.
+
+    Args:
+        recipes: of the runs; those whose steps do the same work are measured once.
+        data_dir: directory of data sets; None: the default.
+
+    Returns:
+        Seconds of a run of each recipe, on one thread.
+
+    Raises:
+        ValueError: if a recipe does not fit the data, the model or the machine.
+    """
+    from noiseless.run.build import build
+
     keep_memory()  # as the runs' processes will
     settings = Settings(threads=1, data_dir=data_dir)
-    costs: dict[Recipe, float] = {}
+    found: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}
-    for recipe in waiting:
-        made = build(Config(recipe, settings))
+    for recipe in recipes:
         kind = alike(recipe)
         if kind not in measured:
-            measured[kind] = measure(made)
-        costs[recipe] = seconds(made, measured[kind])
-    return costs
+            measured[kind] = measure(build(Config(recipe, settings)))
+        found[recipe] = seconds(recipe, settings, measured[kind])
+    return found
 
 
 def estimate(jobs: list[Job], costs: dict[Recipe, float], at_once: int) -> float:

@@ -21,6 +21,8 @@ class Recipe:
     """data set, see noiseless data list: digits, mnist-5k, cifar10, ..., npz:FILE or folder:PATH"""
     pixels: int | None = None
     """images are resized and cropped to this size; none: as they are"""
+    validation: float = 0.0
+    """share of the training images, drawn by the seed, that is left out and evaluated in the test images' place"""
     model: str = "resnet8"
     """model: resnet18, densenet121, vgg16, ..., torchvision:NAME, timm:NAME or package.module:function"""
     norm: Literal["batch", "group", "none", "skipinit"] = "batch"
@@ -164,3 +166,23 @@ class Recipe:
 
     compat: Literal["none", "published"] = "none"
     """published: the arithmetic of the paper's published code where ours differs, see docs/parity.md"""
+
+    def held_out(self, images: int) -> int:
+        """How many of the training images `validation` leaves out, `round(validation N)`.
+
+        Args:
+            images: N, of the training set.
+
+        Returns:
+            The number; 0 without validation.
+
+        Raises:
+            ValueError: if nothing would be left to train on, or to evaluate.
+        """
+        count = round(self.validation * images)
+        if self.validation and not 0 < count < images:
+            raise ValueError(
+                f"--validation {self.validation:g} of {images} training images would hold out {count}: both parts need"
+                " images"
+            )
+        return count

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from noiseless import keyed
 from noiseless.data import Images, ImageSet, Policy, make_policy
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up
 from noiseless.objective.losses import PerExampleLoss, classification_loss
@@ -15,7 +16,7 @@ from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
 
 def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
-    """Training and test images as a recipe has them seen.
+    """Training and test images as a recipe has them seen; with `validation`, two parts of the training images.
 
     Args:
         recipe: resolved.
@@ -23,10 +24,11 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         device: where they are kept, if they are small enough to live there.
 
     Returns:
-        Both parts; the test part is not augmented.
+        Both parts; the second is not augmented. Held out are `round(validation N)` images, by a keyed draw.
 
     Raises:
-        ValueError: if the images do not suit the augmentation or the policy, or the policy refuses its options.
+        ValueError: if the images do not suit the augmentation or the policy, the policy refuses its options, or one of
+            the parts would be empty.
     """
     if recipe.augment == "crop-flip" and recipe.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
         raise ValueError("images of one pixel cannot be cropped; use --augment none")
@@ -38,7 +40,12 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         recipe.augment, recipe.padding, recipe.flip, recipe.seed,
         policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=recipe.first_clean,
     )  # fmt: skip
-    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+    if not recipe.validation:
+        return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+    count = recipe.held_out(len(train))
+    order = keyed.permutation(recipe.seed, "validation", 0, len(train))
+    plain = Images(train.images, train.labels, recipe.mean, recipe.std, dtype)
+    return train.only(order[count:].sort().values), plain.only(order[:count].sort().values)
 
 
 def make_loss(recipe: Recipe) -> PerExampleLoss:

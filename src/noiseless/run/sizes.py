@@ -69,6 +69,8 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
     Raises:
         ValueError: if model and images do not fit, or the model cannot be followed without values.
     """
+    if held := recipe.held_out(data.train):
+        data = replace(data, train=data.train - held, test=held)
     form, options = choices(recipe)
     dtype = getattr(torch, recipe.dtype)
     channels, height, width = data.shape
