@@ -42,6 +42,9 @@ def _commands() -> dict[str, Command]:
             "reproduce [--table T] [--quick]",
             "run a table of the paper: each row, several seeds",
         ),
+        "race": Command(
+            do.race, "race [--FLAG VALUE ...]", "what accuracy costs: optimizers side by side, with budgets of passes"
+        ),
         "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
         "watch": Command(do.watch, "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"),

@@ -1,4 +1,4 @@
-"""A validation part: which images are held out, that the rest is trained on as if it were the set, and what is refused."""
+"""A validation part: which images are held out, that the rest is trained on as a set of its own, what is refused."""
 
 from dataclasses import replace
 

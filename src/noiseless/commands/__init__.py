@@ -8,6 +8,7 @@ from noiseless.commands.landscape import flatness, landscape
 from noiseless.commands.models import models
 from noiseless.commands.noise import noise, weights
 from noiseless.commands.plan import plan
+from noiseless.commands.race import race
 from noiseless.commands.runs import digest, evaluate, report, verify
 from noiseless.commands.sharpness import sharpness
 from noiseless.commands.training import resume, train
@@ -25,6 +26,7 @@ __all__ = [
     "models",
     "noise",
     "plan",
+    "race",
     "recipes",
     "report",
     "reproduce",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from noiseless.run.config import Config
-from noiseless.run.recipes import LADDER, default_form, row
+from noiseless.run.recipes import RECIPES, default_form, row
 
 if TYPE_CHECKING:
     from noiseless.run.directory import RunDirectory
@@ -38,7 +38,7 @@ def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for before, argument in pairwise(arguments):
-        if argument in LADDER and before != "--name":
+        if argument in RECIPES and before != "--name":
             rest = [each for each in arguments if each != argument]
             raise ValueError(f"the recipe comes before the flags: noiseless {command} {argument} {' '.join(rest)}")
     return "fb-regularized", arguments
@@ -78,7 +78,7 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
         args=arguments,
         default=Config(row(name, form, given)),
         prog=f"noiseless {usage}",
-        description=f"RECIPE is one of {', '.join(LADDER)}; defaults below are those of {name}. {description}",
+        description=f"RECIPE is one of {', '.join(RECIPES)}; defaults below are those of {name}. {description}",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     return Parsed(config, name, form, arguments)

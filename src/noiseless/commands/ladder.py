@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import shlex
-import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.table import Table
 
+from noiseless.commands import execution
 from noiseless.commands.console import console, duration
-from noiseless.commands.interrupt import handled
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.run import tables
@@ -23,7 +20,6 @@ from noiseless.run.config import Settings
 from noiseless.run.recipes import LADDER, default_form, differences, published, row
 
 if TYPE_CHECKING:
-    from noiseless.run.directory import Row
     from noiseless.run.ladder import Job
     from noiseless.run.recipe import Recipe
 
@@ -80,7 +76,7 @@ def reproduce(arguments: list[str]) -> int:
     )
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
     if not asked.plan_only:
-        _import_beside()
+        execution.import_beside()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
@@ -88,13 +84,18 @@ def reproduce(arguments: list[str]) -> int:
 
     tracking.chosen(settings)  # what is missing is told now, not by each run
     jobs = ladder.plan(recipes, seeds, path)
-    _refuse_place(path)
+    execution.refuse_place(path)
     at_once = asked.jobs or len(os.sched_getaffinity(0))
     costs = ladder.check(jobs, asked.data_dir)
     _tell_plan(jobs, costs, seeds, at_once, path)
     if asked.plan_only:
         return 0
-    stopped, failed = _execute(jobs, at_once, settings)
+
+    def line(job: Job) -> str:
+        (run,) = summary.read([job.directory])
+        return f"{job.title:24} {summary.line(run)}"
+
+    stopped, failed = execution.execute(jobs, at_once, settings, line, "reproduce")
     models = dict.fromkeys([*(recipe.model for recipe in recipes), *ladder.models(path)])
     whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
     jobs = ladder.grown(jobs, whole, path)
@@ -111,12 +112,6 @@ def reproduce(arguments: list[str]) -> int:
     return DIVERGED if failed else 0
 
 
-def _import_beside() -> None:
-    """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
-    multiprocessing.set_forkserver_preload(["noiseless.run.processes", "noiseless.run.build", "noiseless.run.train"])
-    multiprocessing.forkserver.ensure_running()
-
-
 def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     """The table's recipes, with what the flags replace in all of them."""
     from noiseless.data.datasets import full_name
@@ -126,14 +121,6 @@ def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
     made = [replace(each, pixels=asked.pixels) for each in made]
     return [published(each) for each in made] if asked.compat == "published" else made
-
-
-def _refuse_place(path: Path) -> None:
-    """Raises where runs cannot be written, before anything is measured."""
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "is no directory" if not there.is_dir() else "cannot be written"
-        raise ValueError(f"{there} {what}: choose another --run-dir than {path}")
 
 
 def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
@@ -157,42 +144,6 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
     note = f"{kept} are kept from {path}; " if kept else ""
     to_go = f"{ladder.passes_left(jobs):g} passes"
     console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
-
-
-def _execute(jobs: list[Job], at_once: int, settings: Settings) -> tuple[bool, list[str]]:
-    """Runs them with progress; whether it was stopped, and what diverged."""
-    from noiseless.report import live, summary
-    from noiseless.run import processes
-
-    failed: list[str] = []
-    try:
-        with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
-            left = {job.title: job.recipe.steps * job.passes for job in jobs if not job.finished}
-            if left:
-                shown.plan(sum(left.values()))
-
-            def told(job: Job, found: Row) -> None:
-                if job.title in left:  # rows and ends come by two ways: a row may come after the end
-                    shown.advance(job.title, job.recipe.steps, found)
-                    shown.spend(job.passes)
-                    left[job.title] -= job.passes
-
-            def ended(job: Job, problem: str | None) -> None:
-                shown.spend(left.pop(job.title, 0.0))  # a run may be resumed, or end before its steps
-                if problem:
-                    failed.append(job.title)
-                    shown.end(job.title, f"{job.title}: {problem}", "bold red")
-                else:
-                    (run,) = summary.read([job.directory])
-                    shown.end(job.title, f"{job.title:24} {summary.line(run)}")
-
-            def warned(job: Job, text: str) -> None:
-                console.print(f"{job.title}: {text}", style="yellow")
-
-            processes.execute(jobs, at_once, told, ended, settings, warned)
-    except KeyboardInterrupt:
-        return True, failed
-    return False, failed
 
 
 @dataclass(frozen=True)

@@ -21,5 +21,11 @@ def ladder_place(data: str, table: str = "augmented") -> Path:
     return Path(f"runs/reproduce-{_slug(data)}" + ("" if table == "augmented" else f"-{table}"))
 
 
+def race_place(data: str, pixels: int | None, augment: bool) -> Path:
+    """The directory of a race: it goes on where it stands."""
+    size = f"-{pixels}px" if pixels else ""
+    return Path(f"runs/race-{_slug(data)}{size}{'' if augment else '-noaug'}")
+
+
 def _slug(data: str) -> str:
     return Path(data.partition(":")[2] or data).stem

@@ -77,8 +77,9 @@ class Live:
             if task.id == self._tasks.get(name):
                 self._progress.update(task.id, total=task.completed)
 
-    def end(self, name: str, line: str, style: str | None = None) -> None:
-        """Takes a run's bar away and prints a line instead."""
+    def end(self, name: str, line: str | None, style: str | None = None) -> None:
+        """Takes a run's bar away and prints a line instead, if there is one."""
         if name in self._tasks:
             self._progress.remove_task(self._tasks.pop(name))
-        self.console.print(line, style=style)
+        if line is not None:
+            self.console.print(line, style=style)

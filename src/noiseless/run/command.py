@@ -1,4 +1,4 @@
-"""The command that makes a run again, from its config: the nearest row of the ladder, a flag for each difference."""
+"""The command that makes a run again, from its config: the nearest recipe, a flag for each difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from noiseless.run.config import Config
 from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import LADDER, differences, row
+from noiseless.run.recipes import RECIPES, differences, row
 
 SETTINGS = ("device", "threads", "chunk", "compile")
 """settings on which the last bits of a run may depend"""
@@ -22,7 +22,7 @@ def command_of(config: Config) -> list[str]:
         Its words; the new run has a place of its own.
     """
     recipe, settings = config.recipe, config.settings
-    forms = [(name, form) for name in LADDER for form in ("small", "paper")]
+    forms = [(name, form) for name in RECIPES for form in ("small", "paper")]
     name, form = min(forms, key=lambda each: (len(_flags(recipe, *each)), each[0] != recipe.name))
     words = ["noiseless", "train", name, "--form", form, "--data", recipe.data]
     for field, value in _flags(recipe, name, form).items():

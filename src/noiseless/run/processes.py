@@ -40,6 +40,7 @@ def execute(
     on_end: Ended,
     settings: Settings = ONE_THREAD,
     on_message: Callable[[Job, str], None] = lambda job, text: None,
+    command: str = "reproduce",
 ) -> None:
     """Runs the jobs that have not finished, the longest first.
 
@@ -50,6 +51,7 @@ def execute(
         on_end: told of each run that has ended, those that were finished before included.
         settings: of new runs, the place of each aside; their trackers are those of resumed ones as well.
         on_message: told what a user should know of a run.
+        command: that runs them, for their records.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
@@ -69,7 +71,7 @@ def execute(
         dearest = sorted(waiting, key=_cost, reverse=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
         try:
-            started = {pool.submit(_run, job.recipe, job.path, settings): job for job in dearest}
+            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in dearest}
         finally:
             signal.signal(signal.SIGINT, before)
         try:
@@ -144,7 +146,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run(recipe: Recipe, path: Path, settings: Settings) -> str | None:
+def _run(recipe: Recipe, path: Path, settings: Settings, command: str) -> str | None:
     """One job, in a process of the pool.
 
     Returns:
@@ -183,7 +185,7 @@ def _run(recipe: Recipe, path: Path, settings: Settings) -> str | None:
         else:
             config = Config(recipe, replace(settings, run_dir=str(path)))
             made = build(config, Alone(_asked_to_stop), path)
-            with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", "reproduce"])):
+            with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", command])):
                 go(made)
     except Diverged as error:
         return str(error)

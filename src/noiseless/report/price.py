@@ -1,0 +1,213 @@
+"""What a race comes to: accuracy and loss against passes and seconds, as a table, as figures and as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
+from noiseless.report.summary import Run
+from noiseless.run.atomic import write_bytes
+
+MINI_BATCH = "mini-batch"
+COLUMNS = (
+    "contender", "group", "budget", "passes", "setting", "n", "test_accuracy_mean", "test_accuracy_std",
+    "test_loss_mean", "test_loss_std", "seconds_mean", "seconds_std",
+)  # fmt: skip
+MARK = "*"
+"""of a setting at the edge of its grid"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A contender with a budget, over the seeds that have ended."""
+
+    contender: str
+    group: str
+    budget: int
+    setting: str
+    at_edge: bool
+    runs: list[Run]
+    planned: int
+    """seeds of the race; those that have not ended were stopped, or were not finite"""
+
+    @property
+    def passes(self) -> float:
+        """That were spent, at most the budget."""
+        return statistics.mean(run.rows[-1]["passes"] for run in self.runs)
+
+    def values(self, name: str) -> list[float]:
+        """A figure of each run: `test_accuracy` and `test_loss` of its last step, or `seconds` of all its steps."""
+        if name == "seconds":
+            return [sum(row["seconds"] for row in run.rows) for run in self.runs]
+        found = [run.rows[-1][name] for run in self.runs]
+        return [math.nan if value is None else value for value in found]  # None: not finite
+
+    def mean(self, name: str) -> float:
+        """The mean of a figure over the runs."""
+        return statistics.mean(self.values(name))
+
+    def shown(self, name: str, factor: float = 1.0, digits: int = 2) -> str:
+        """Mean ± sample standard deviation."""
+        found = [factor * value for value in self.values(name)]
+        spread = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
+        return f"{statistics.mean(found):.{digits}f}{spread}"
+
+
+def table(results: Sequence[Result], title: str) -> Table:
+    """Test accuracies by contender and budget, for the terminal: five budgets fit into 80 columns."""
+    seeds = max(result.planned for result in results)
+    made = Table(
+        title=f"{title}: test accuracy %, mean ± standard deviation of {seeds} seeds, by passes", box=box.SIMPLE,
+        padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    (_, *budgets), rows = _cells(results, lambda result: result.shown("test_accuracy", 100).replace("± ", "±"))
+    made.add_column("contender", no_wrap=True)
+    for budget in budgets:
+        made.add_column(budget, justify="right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def _cells(results: Sequence[Result], shown: Callable[[Result], str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: one row a contender, one column a budget of passes."""
+    budgets = sorted({result.budget for result in results})
+    rows = []
+    for name in dict.fromkeys(result.contender for result in results):
+        of = {result.budget: result for result in results if result.contender == name}
+        cells = [name]
+        for budget in budgets:
+            found = of.get(budget)
+            lacking = f" ({len(found.runs)} of {found.planned})" if found and len(found.runs) < found.planned else ""
+            cells.append(shown(found) + lacking if found and found.runs else f"-{lacking}")
+        rows.append(cells)
+    return ["contender", *map(str, budgets)], rows
+
+
+def prices(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """What each contender with the full batch has on the mini-batch ones, in points of test accuracy.
+
+    Args:
+        results: those without runs are left out.
+
+    Returns:
+        Rows `(contender, budget, over sgd, over the best mini-batch contender, over sgd with twice the budget)`; a
+        hyphen where there is nothing to compare with.
+    """
+    known = {(result.contender, result.budget): 100 * result.mean("test_accuracy") for result in results if result.runs}
+    noisy = {result.contender for result in results if result.group == MINI_BATCH}
+    rows = []
+    for (name, budget), own in known.items():
+        if name in noisy:
+            continue
+        best = max((value for (other, at), value in known.items() if other in noisy and at == budget), default=None)
+        against = (known.get(("sgd", budget)), best, known.get(("sgd", 2 * budget)))
+        if any(other is not None for other in against):
+            rows.append((name, str(budget), *("-" if other is None else f"{own - other:+.2f}" for other in against)))
+    return rows
+
+
+def figures(results: Sequence[Result], title: str) -> list[Curves]:
+    """Test accuracy and test loss, each against passes and against seconds.
+
+    Args:
+        results: of a race.
+        title: of what.
+
+    Returns:
+        Four figures; a band reaches from the worst seed to the best one.
+    """
+    made = []
+    for name, factor, label in (("test_accuracy", 100.0, "test accuracy %"), ("test_loss", 1.0, "test loss")):
+        for over in ("passes", "seconds"):
+            views = {over: _view(results, name, factor, over)}
+            every = [y for series in views[over].series for y in series.y]
+            axis = Axis(label, scale(every) if name == "test_loss" else "linear")
+            ident = f"{name}-over-{over}".replace("_", "-")
+            made.append(Curves(ident, f"{label} {_WHERE[over]}, {title}", axis, views, legend=True))
+    return made
+
+
+_WHERE = {"passes": "with a budget of passes", "seconds": "in seconds of one thread"}
+
+
+def _view(results: Sequence[Result], name: str, factor: float, over: str) -> View:
+    series = []
+    for look, contender in enumerate(dict.fromkeys(result.contender for result in results)):
+        own = [result for result in results if result.contender == contender and result.runs]
+        places = [result.passes if over == "passes" else result.mean("seconds") for result in own]
+        order = sorted(range(len(own)), key=places.__getitem__)
+        values = [[factor * value for value in own[k].values(name)] for k in order]
+        series.append(Series(
+            contender, [places[k] for k in order], numbers(map(statistics.mean, values)), look,
+            low=numbers(map(min, values)), high=numbers(map(max, values)),
+        ))  # fmt: skip
+    every = [place for each in series for place in each.x if not isinstance(place, str)]
+    return View(Axis(over, scale(every)), series)
+
+
+def write(directory: Path, results: Sequence[Result], title: str, protocol: str, command: str) -> list[Path]:
+    """Writes `table.md` and `table.csv`.
+
+    Args:
+        directory: of the race.
+        results: of it.
+        title: heading of the Markdown file.
+        protocol: what was done, as text.
+        command: that has made the table.
+
+    Returns:
+        Both paths.
+    """
+    contents = {"table.md": _markdown(results, title, protocol, command), "table.csv": _csv(results)}
+    for name, text in contents.items():
+        write_bytes(directory / name, text.encode())
+    return [directory / name for name in contents]
+
+
+def _markdown(results: Sequence[Result], title: str, protocol: str, command: str) -> str:
+    seeds = results[0].planned if results else 0
+    text = [f"# {title}", "", protocol, "", f"Made by `{command}`", ""]
+    text += [f"Test accuracy in %, by passes; mean ± sample standard deviation, n = {seeds} seeds:", ""]
+    text += _lines(*_cells(results, lambda result: result.shown("test_accuracy", 100)))
+    text += ["", "Test loss, by passes:", ""]
+    text += _lines(*_cells(results, lambda result: result.shown("test_loss", 1, 4)))
+    text += ["", "Seconds of a run on one thread, by passes:", ""]
+    text += _lines(*_cells(results, lambda result: result.shown("seconds", 1, 1)))
+    text += ["", "Points of test accuracy (means) that a full-batch contender has more than another:", ""]
+    text += _lines(
+        ["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"], prices(results)
+    )
+    text += ["", f"Settings, by passes; {MARK}: the rate is the first or last of its grid:", ""]
+    text += _lines(*_cells(results, lambda result: result.setting + MARK * result.at_edge))
+    return "\n".join(text) + "\n"
+
+
+def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    under = ["---", *["---:"] * (len(headings) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (headings, under, *rows)]
+
+
+def _csv(results: Sequence[Result]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for result in results:
+        figures: list[float | None] = []
+        for name in ("test_accuracy", "test_loss", "seconds"):
+            values = result.values(name)
+            figures += [statistics.mean(values) if values else None, statistics.stdev(values) if values[1:] else None]
+        passes = result.passes if result.runs else None
+        writer.writerow(
+            [result.contender, result.group, result.budget, passes, result.setting, len(result.runs), *figures]
+        )
+    return text.getvalue()
