@@ -91,7 +91,7 @@ def test_the_choice_is_the_best_of_what_was_tried_and_the_race_runs_with_it(race
         for trial in each["trials"]:
             assert (trial["validation_accuracy"], -trial["validation_loss"]) == found[trial["setting"]]
         final = RunDirectory(path / f"{each['contender']}-{each['passes']}" / "seed0").config().recipe
-        assert each["chosen"].startswith(f"lr {final.lr:g} block {final.block}")
+        assert each["chosen"] == f"lr {final.lr:g} decay {final.weight_decay:g} block {final.block}"
 
 
 def test_the_table_holds_mean_spread_and_n_of_the_runs(race):
@@ -138,7 +138,7 @@ def test_settings_chosen_at_one_budget_serve_all(data, tmp_path):
     assert [each.name for each in (path / "tuning").iterdir()] == ["sgd-2"]
     (chosen,) = json.loads((path / "choices.json").read_text())
     three = RunDirectory(path / "sgd-3" / "seed0").config().recipe
-    assert (three.steps, chosen["chosen"]) == (3, f"lr {three.lr:g} block {three.block}")
+    assert (three.steps, chosen["chosen"]) == (3, f"lr {three.lr:g} decay {three.weight_decay:g} block {three.block}")
 
 
 def test_a_race_that_was_stopped_goes_on(data, tmp_path):

@@ -42,6 +42,12 @@ def test_every_grid_has_the_same_size_and_logarithmic_rates(course, name):
     rates = [each.lr for each in grid[:5]]
     assert rates[2] == course.recipe(contender, 60).lr
     assert [b / a for a, b in pairwise(rates)] == pytest.approx([2] * 4)
+    decays = [[each.weight_decay for each in grid[k : k + 5]] for k in (0, 5, 10)]
+    if contender.group == "paper":
+        assert {decay for own in decays for decay in own} == {5e-4}
+    else:  # each size and each rate has all of them
+        assert all(set(own) == set(contender.decays) for own in (*decays, *zip(*decays, strict=True)))
+        assert len(contender.decays) == 3
     for each in grid:  # norm blocks divide blocks
         assert each.block % (each.norm_block or each.block) == 0
 

@@ -7,7 +7,7 @@ import json
 import jobs
 import pytest
 
-RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "lbfgs")
+RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "fb-fast", "lbfgs")
 
 
 def _run(place, count, *words):

@@ -17,7 +17,7 @@ from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.run import tables
 from noiseless.run.config import Settings
-from noiseless.run.recipes import LADDER, default_form, differences, published, row
+from noiseless.run.recipes import LADDER, RECIPES, default_form, differences, published, row
 
 if TYPE_CHECKING:
     from noiseless.run.ladder import Job
@@ -162,11 +162,12 @@ def recipes(arguments: list[str]) -> int:
     table.add_column("steps", justify="right")
     table.add_column("replaces")
     before = None
-    for name in LADDER:
+    for name in RECIPES:
         made = row(name, asked.form)
+        before = before if name in LADDER else row("fb", asked.form)
         changes = differences(made, before)
         text = ", ".join(f"{key} {is_}" for key, (_, is_) in changes.items() if key not in ("steps", "data"))
-        table.add_row(name, str(made.steps), text)
+        table.add_row(name, str(made.steps), text if name in LADDER else f"(in fb; docs/price.md) {text}")
         before = made
     console.print(table)
     return 0

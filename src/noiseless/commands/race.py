@@ -171,7 +171,8 @@ def _protocol(asked: Race) -> str:
     where = f"at {asked.tune_at} passes, for all budgets" if asked.tune_at else "for each budget by itself"
     return (
         f"Each tuned contender tried {asked.rates} learning rates (a factor 2 apart) with each of three block sizes,"
-        f" {asked.tuning_seeds} runs a setting with seeds from 1000 on, {where}; the mean accuracy on"
+        f" three weight decays among them (the paper's rows: the paper's one), in {asked.tuning_seeds} runs a setting"
+        f" with seeds from 1000 on, {where}; the mean accuracy on"
         f" {asked.validation:.0%} of the training images, left out of these runs, has chosen. The runs below have the"
         f" seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after the last step. fb-fast is"
         " one setting for all sets and is not tuned."

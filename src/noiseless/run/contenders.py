@@ -1,8 +1,9 @@
 """Who races: optimizers with a budget of passes, and the settings that each may choose from before it runs.
 
 A contender is a recipe whose steps are what the budget allows. One that is tuned has a grid: learning rates a factor
-`FACTOR` apart around a usual one, for each of three sizes of a block. Every tuned contender has a grid of the same
-size; `fb-fast` has none: it is one setting for all sets.
+`FACTOR` apart around a usual one, for each of three sizes of a block, and with them three weight decays, which differ
+from one rate and one size to the next as in a Latin square. The paper's rows keep the paper's weight decay. Every tuned
+contender has a grid of the same size; `fb-fast` has none: it is one setting for all sets.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Contender:
     size: Literal["block", "norm_block"] | None = "block"
     """the field that the grid's sizes are of: mini-batches, or the blocks of batch norm (and of a penalty); None: there
     is no grid, and the recipe runs as it is"""
+    decays: tuple[float, ...] = ()
+    """weight decays of the grid; none: the recipe's own alone"""
 
     @property
     def name(self) -> str:
@@ -43,17 +46,16 @@ class Contender:
 
 
 def _contenders() -> dict[str, Contender]:
-    adamw = replace(sgd(), name="adamw", optimizer="AdamW", lr=2e-3, weight_decay=1e-2)
-    muon = replace(
-        sgd(), name="muon", optimizer="Muon", lr=2e-2, momentum=0.95, weight_decay=1e-2,
-        optimizer_options="inner_lr_ratio=0.1",
-    )  # fmt: skip
+    adamw = replace(sgd(), name="adamw", optimizer="AdamW", lr=2e-3)
+    muon = replace(sgd(), name="muon", optimizer="Muon", lr=2e-2, momentum=0.95, optimizer_options="inner_lr_ratio=0.1")
     full: Mapping[str, Any] = {"regime": "full-batch", "shuffle": True}
     made = [
-        *(Contender(each, "mini-batch") for each in (sgd(), adamw, muon)),
+        Contender(sgd(), "mini-batch", decays=(5e-4, 1.5e-3, 5e-3)),
+        Contender(adamw, "mini-batch", decays=(1e-2, 1e-1, 1.0)),
+        Contender(muon, "mini-batch", decays=(1e-2, 3e-2, 1e-1)),
         *(Contender(make(), "paper") for name, make in LADDER.items() if name != "sgd"),
-        Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block"),
-        Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block"),
+        Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
+        Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(fb_fast(), "full-batch", None),
     ]
     return {each.name: each for each in made}
@@ -127,14 +129,20 @@ class Course:
 
         Returns:
             By size, then by rising rate: lr `m FACTOR**k`, k = -(rates - 1) / 2, ... rounded down, around the
-            recipe's own m. A contender without a grid has its recipe alone.
+            recipe's own m; rate i with size j has weight decay `(i + j) mod 3`. A contender without a grid has its
+            recipe alone.
         """
         made = self.recipe(contender, budget)
         if contender.size is None:
             return [made]
         lrs = [made.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
         sizes = SIZES[self.form or default_form(self.data)]
-        return [_sized(replace(made, lr=lr), contender.size, size) for size in sizes for lr in lrs]
+        decays = contender.decays or (made.weight_decay,)
+        return [
+            _sized(replace(made, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
+            for j, size in enumerate(sizes)
+            for i, lr in enumerate(lrs)
+        ]
 
 
 def _sized(recipe: Recipe, field: str, size: int) -> Recipe:

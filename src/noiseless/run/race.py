@@ -155,14 +155,14 @@ class Race:
         return self._seeded(replace(recipe, **{name: getattr(chosen, name) for name in SET}))
 
 
-SET = ("lr", "block", "norm_block")
+SET = ("lr", "weight_decay", "block", "norm_block")
 """fields that a grid sets"""
 
 
 def setting(recipe: Recipe) -> str:
-    """What a grid sets in a recipe, as words: `lr 0.1 block 32`, and batch norm's block where it is another."""
-    norm = f" norm-block {recipe.norm_block}" if recipe.norm_block else ""
-    return f"lr {recipe.lr:g} block {recipe.block}{norm}"
+    """What a grid sets, as words: `lr 0.1 decay 0.0005 block 32`; of a size of batch norm's own, `norm-block 16`."""
+    size = f"norm-block {recipe.norm_block}" if recipe.norm_block else f"block {recipe.block}"
+    return f"lr {recipe.lr:g} decay {recipe.weight_decay:g} {size}"
 
 
 def choices(entries: Sequence[Entry]) -> list[dict[str, Any]]:
