@@ -113,7 +113,7 @@ class Course:
             model=self.model or ("resnet8" if form == "small" else "resnet18"),
             steps=steps,
             warmup=round(made.warmup * scale),
-            horizon=round((made.horizon or made.steps) * scale),
+            horizon=None if made.horizon is None else round(made.horizon * scale),
             augment="crop-flip" if self.augment else "none",
             padding=max(1, min(self.extent.shape[1:]) // 8),
             flip=0.0 if form == "small" else made.flip,
