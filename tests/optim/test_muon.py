@@ -117,6 +117,16 @@ def test_the_others_move_as_by_the_inner_optimizer(inner):
     assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.2]
 
 
+def test_the_last_matrix_may_have_a_rate_of_its_own():
+    mine, theirs = (parameters_of((4, 3), (4,), (5, 4), (5,)) for _ in range(2))
+    given = gradients(mine)
+    steps_of(Muon(mine, lr=0.1, weight_decay=0.2, last_lr_ratio=4.0), mine, given)
+    # a rate four times as large with a quarter of the decay, which is in units of the rate
+    steps_of(Muon(theirs[:2], lr=0.1, weight_decay=0.2), theirs[:2], [step[:2] for step in given])
+    steps_of(Muon(theirs[2:3], lr=0.4, weight_decay=0.05), theirs[2:3], [step[2:3] for step in given])
+    torch.testing.assert_close(mine[:3], theirs[:3], rtol=1e-12, atol=0)
+
+
 def test_hidden_only_leaves_first_and_last_matrix_to_the_inner_optimizer():
     shapes = ((4, 3), (4,), (2, 2), (3, 4))
     mine, alone = parameters_of(*shapes), parameters_of(*shapes)
@@ -157,6 +167,8 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
         ({"adjust_lr_fn": 5}, "unknown adjust_lr_fn '5'"), ({"ns_coefficients": 3.0}, "three numbers, not 3.0"),
         ({"eps": -1e-7}, "eps must be a positive number, not -1e-07"),
         ({"nesterov": "no"}, "nesterov must be True or False, not 'no'"),
+        ({"last_lr_ratio": -1.0}, "last_lr_ratio must be a finite number of at least 0, not -1"),
+        ({"last_lr_ratio": 2.0, "hidden_only": True}, "last_lr_ratio 2.0 does nothing with hidden_only"),
         ({"hidden_only": 3}, "hidden_only must be True or False, not 3"),
         ({"hidden_only": True}, "no hidden matrix to orthogonalise: use AdamW"),
     ],

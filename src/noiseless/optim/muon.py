@@ -47,6 +47,7 @@ class Muon(torch.optim.Optimizer):
         inner_lr_ratio: learning rate of the inner optimizer in units of lr.
         inner_betas: of an inner AdamW.
         hidden_only: whether the first and the last matrix go to the inner optimizer, too.
+        last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
 
     Raises:
         ValueError: for a value out of its range, or where there is no matrix.
@@ -67,13 +68,17 @@ class Muon(torch.optim.Optimizer):
         inner_lr_ratio: float = 1.0,
         inner_betas: tuple[float, float] = (0.9, 0.999),
         hidden_only: bool = False,
+        last_lr_ratio: float = 1.0,
     ):
-        _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, inner_lr_ratio)
+        ratios = {"inner_lr_ratio": inner_lr_ratio, "last_lr_ratio": last_lr_ratio}
+        _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, ratios)
         if not 0 < eps < float("inf"):
             raise ValueError(f"eps must be a positive number, not {eps}")
         for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, not {value!r}")
+        if hidden_only and last_lr_ratio != 1:
+            raise ValueError(f"last_lr_ratio {last_lr_ratio} does nothing with hidden_only, which leaves out the last")
         matrices, others = _divided(list(params), hidden_only)
         if not matrices:
             raise ValueError(f"there is no {'hidden ' if hidden_only else ''}matrix to orthogonalise: use {inner}")
@@ -85,6 +90,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, defaults)
         self._inner: torch.optim.Optimizer | None = None
         self._ratio = inner_lr_ratio
+        self._last, self._last_ratio = matrices[-1]["params"][-1], last_lr_ratio
         if others:
             if inner == "AdamW":
                 self._inner = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=inner_betas)
@@ -135,6 +141,7 @@ class Muon(torch.optim.Optimizer):
         m = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
         update = (gradient.lerp(m, group["momentum"]) if group["nesterov"] else m).flatten(1)
         factor = ADJUST[group["adjust_lr_fn"] or "original"](*update.shape)
+        factor *= self._last_ratio if p is self._last else 1.0
         orthogonal = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
@@ -188,9 +195,9 @@ def _divided(given: list[Any], hidden_only: bool) -> tuple[list[dict[str, Any]],
 
 def _check(
     lr: float, weight_decay: float, momentum: float, coefficients: tuple[float, ...], steps: int,
-    adjust_lr_fn: str | None, inner: str, ratio: float,
+    adjust_lr_fn: str | None, inner: str, ratios: dict[str, float],
 ) -> None:  # fmt: skip
-    for name, value in (("lr", lr), ("weight_decay", weight_decay), ("inner_lr_ratio", ratio)):
+    for name, value in {"lr": lr, "weight_decay": weight_decay, **ratios}.items():
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
     if not 0 <= momentum < 1:
