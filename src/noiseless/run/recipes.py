@@ -72,14 +72,14 @@ def fb_fast() -> Recipe:
     """No row of the paper's: the full batch at SGD's price, with one setting for all sets (docs/price.md).
 
     Muon's steps, which a gradient without noise allows to be long, with little momentum and strong weight decay; batch
-    norm over 16 images. Its cosine has the length of the run, whatever the number of steps.
+    norm over 8 images. Its cosine has the length of the run, whatever the number of steps.
 
     Returns:
         The recipe, with as many steps as the paper's SGD has passes.
     """
     return replace(
-        fb(), name="fb-fast", block=64, norm_block=16, shuffle=True, warmup=0, horizon=None, optimizer="Muon", lr=0.2,
-        momentum=0.6, weight_decay=0.5, optimizer_options="inner_lr_ratio=0.1",
+        fb(), name="fb-fast", block=64, norm_block=8, shuffle=True, warmup=0, horizon=None, optimizer="Muon", lr=0.15,
+        momentum=0.6, weight_decay=0.5, optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
     )  # fmt: skip
 
 
