@@ -1,8 +1,10 @@
 """The ladder: each row holds the settings of the paper's table, and differs from the one before in them alone."""
 
+from itertools import pairwise
+
 import pytest
 
-from noiseless.run.recipes import LADDER, differences, row
+from noiseless.run.recipes import LADDER, RECIPES, differences, row
 
 # PAPER.md, "Ladder": steps, lr, warm-up, cosine horizon; then what the column "change" adds up to.
 TABLE = {
@@ -74,3 +76,14 @@ def test_an_unknown_row_or_form_names_the_nearest():
         row("fb-regularised")
     with pytest.raises(ValueError, match=r"'smal'.*did you mean small"):
         row("fb", "smal")
+
+
+def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
+    assert "fb-fast" in RECIPES
+    assert "fb-fast" not in LADDER
+    made = [row("fb-fast", *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
+    of_the_set = {"data", "model", "steps", "padding", "flip"}
+    for one, other in pairwise(made):
+        assert set(differences(one, other)) <= of_the_set
+    # nothing in it is a number of steps, so that it fits any
+    assert all((each.warmup, each.horizon, each.regime) == (0, None, "full-batch") for each in made)

@@ -58,8 +58,13 @@ class Result:
     def shown(self, name: str, factor: float = 1.0, digits: int = 2) -> str:
         """Mean ± sample standard deviation."""
         found = [factor * value for value in self.values(name)]
-        spread = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
+        spread = f" ± {_spread(found):.{digits}f}" if len(found) > 1 else ""
         return f"{statistics.mean(found):.{digits}f}{spread}"
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The sample standard deviation; NaN where a value is not finite."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def table(results: Sequence[Result], title: str) -> Table:
@@ -67,7 +72,7 @@ def table(results: Sequence[Result], title: str) -> Table:
     seeds = max(result.planned for result in results)
     made = Table(
         title=f"{title}: test accuracy %, mean ± standard deviation of {seeds} seeds, by passes", box=box.SIMPLE,
-        padding=(0, 1, 0, 0), pad_edge=False,
+        padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
     (_, *budgets), rows = _cells(results, lambda result: result.shown("test_accuracy", 100).replace("± ", "±"))
     made.add_column("contender", no_wrap=True)
@@ -205,7 +210,7 @@ def _csv(results: Sequence[Result]) -> str:
         figures: list[float | None] = []
         for name in ("test_accuracy", "test_loss", "seconds"):
             values = result.values(name)
-            figures += [statistics.mean(values) if values else None, statistics.stdev(values) if values[1:] else None]
+            figures += [statistics.mean(values) if values else None, _spread(values) if values[1:] else None]
         passes = result.passes if result.runs else None
         writer.writerow(
             [result.contender, result.group, result.budget, passes, result.setting, len(result.runs), *figures]

@@ -20,7 +20,7 @@ from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
 """between neighbouring learning rates of a grid"""
-SIZES = {"paper": (64, 128, 256), "small": (64 // BLOCK_SCALE, 128 // BLOCK_SCALE, 256 // BLOCK_SCALE)}
+SIZES = {"paper": (32, 64, 128), "small": (32 // BLOCK_SCALE, 64 // BLOCK_SCALE, 128 // BLOCK_SCALE)}
 """sizes of a block that a grid has, by form"""
 Group = Literal["mini-batch", "paper", "full-batch"]
 

@@ -1,0 +1,107 @@
+"""What each part of `fb-fast` is worth: one thing replaced at a time, on held-out training images.
+
+Makes the tables of docs/price.md: .venv/bin/python benchmarks/ablation.py --data mnist-5k --pixels 14 [--budget 60]
+No test image is asked: a run leaves a quarter of the training images out and is evaluated on them. The seeds are none
+of a race's. What is there already is not computed again. A quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from noiseless.data import extent
+from noiseless.run import processes
+from noiseless.run.config import Settings
+from noiseless.run.contenders import CONTENDERS, Course
+from noiseless.run.ladder import Job
+from noiseless.run.recipe import Recipe
+from noiseless.run.work import passes_a_step
+
+FIRST_SEED, VALIDATION = 2000, 0.25
+INNER = "inner_lr_ratio=0.1"
+CHANGES: dict[str, dict[str, Any]] = {
+    "momentum 0.95": {"momentum": 0.95},
+    "momentum 0.8": {"momentum": 0.8},
+    "momentum 0": {"momentum": 0.0},
+    "decay 0.01": {"weight_decay": 0.01},
+    "decay 1": {"weight_decay": 1.0},
+    "head at the others' rate": {"optimizer_options": INNER},
+    "lr 0.05": {"lr": 0.05},
+    "lr 0.3": {"lr": 0.3},
+    "norm block 16": {"norm_block": 16},
+    "norm block 64": {"norm_block": 64},
+    "blocks as they stand": {"shuffle": False},
+    "warm-up of a tenth": {"warmup": 0.1},
+    "constant rate": {"schedule": "constant"},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "average, momentum 0.8": {"ema": 0.8},
+    "SAM 0.05, half the steps": {"sam": 0.05},
+    "penalty 0.5, half the steps": {"penalty": 0.5},
+    "AdamW": {"optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.3, "optimizer_options": ""},
+    "Muon on hidden matrices only": {"optimizer_options": "inner_lr_ratio=0.1,hidden_only=True"},
+    "SGD, clipped": {
+        "optimizer": "SGD", "lr": 0.4, "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.25, "optimizer_options": "",
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    """Runs what is missing and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--pixels", type=int)
+    parser.add_argument("--augment", choices=("fresh", "none"), default="fresh")
+    parser.add_argument("--budget", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    asked = parser.parse_args()
+    course = Course(asked.data, extent(asked.data, None, asked.pixels), asked.pixels, augment=asked.augment == "fresh")
+    fast = replace(course.recipe(CONTENDERS["fb-fast"], asked.budget), validation=VALIDATION)
+    place = asked.runs / f"{asked.data}-{asked.pixels or 'full'}-{asked.augment}-{asked.budget}"
+    seeds = range(FIRST_SEED, FIRST_SEED + asked.seeds)
+    rows = {"fb-fast": fast} | {name: changed(fast, changes) for name, changes in CHANGES.items()}
+    jobs = {
+        name: [Job(replace(recipe, name=name, seed=seed), place / name.replace(" ", "-") / str(seed)) for seed in seeds]
+        for name, recipe in rows.items()
+    }
+    every = [job for each in jobs.values() for job in each]
+    at_once = len(os.sched_getaffinity(0))
+    settings = Settings(threads=1, evaluate_every=asked.budget, keep=1)
+    processes.execute(every, at_once, lambda job, row: None, lambda job, why: None, settings, command="ablation")
+    print(f"{place.name}, {asked.seeds} seeds: mean ± standard error of the difference to fb-fast with the same seed")
+    print("| replaced | accuracy % | difference | loss | difference | training loss |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, own in jobs.items():
+        print(f"| {name} | {' | '.join(cells(own, jobs['fb-fast']))} |")
+
+
+def changed(fast: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with something replaced; a warm-up is a share of the steps, of which the budget allows so many."""
+    made = replace(fast, **changes)
+    made = replace(made, steps=int(fast.steps / passes_a_step(made)))
+    return replace(made, warmup=round(made.warmup * made.steps)) if made.warmup else made
+
+
+def cells(own: list[Job], fast: list[Job]) -> list[str]:
+    """Means and paired differences of runs that have all ended."""
+    if not all(job.finished for job in own):
+        return ["not finite", *["-"] * 4]
+    last, base = ([job.directory.rows()[-1] for job in jobs] for jobs in (own, fast))
+    found = []
+    for name, factor, digits in (("test_accuracy", 100, 2), ("test_loss", 1, 4)):
+        values = [factor * row[name] for row in last]
+        differences = [value - factor * row[name] for value, row in zip(values, base, strict=True)]
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
+        found.append(f"{statistics.mean(values):.{digits}f}")
+        found.append("-" if own is fast else f"{statistics.mean(differences):+.{digits}f} ± {error:.{digits}f}")
+    return [*found, f"{statistics.mean(row['train_loss'] for row in last):.4f}"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What a race comes to: differences by hand, unfinished and non-finite runs, figures over passes and seconds."""
+
+import io
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from noiseless.report.price import Result, figures, prices, table, write
+
+
+def result(contender, budget, accuracies, group="full-batch", planned=2, losses=None, edge=False):
+    """A result whose runs have these test accuracies, and took a tenth of a second a pass."""
+    runs = [
+        SimpleNamespace(rows=[{"seconds": budget / 20, "passes": budget / 2},
+                              {"seconds": budget / 20, "passes": budget, "test_accuracy": accuracy, "test_loss": loss}])
+        for accuracy, loss in zip(accuracies, losses or [0.5] * len(accuracies), strict=True)
+    ]  # fmt: skip
+    return Result(contender, group, budget, "lr 0.1 decay 0 block 8", edge, runs, planned)
+
+
+RACE = [
+    result("sgd", 30, [0.90, 0.92], "mini-batch"),
+    result("sgd", 60, [0.94, 0.96], "mini-batch", edge=True),
+    result("muon", 60, [0.955, 0.965], "mini-batch"),
+    result("fb-fast", 30, [0.93, 0.95]),
+    result("fb-fast", 60, [0.96, 0.97]),
+]
+
+
+def test_what_the_full_batch_has_more_by_hand():
+    # 94 against sgd's 91; there is no other at 30; sgd at 60 has 95. Then 96.5 against 95, and muon's 96
+    assert prices(RACE) == [
+        ("fb-fast", "30", "+3.00", "+3.00", "-1.00"),
+        ("fb-fast", "60", "+1.50", "+0.50", "-"),
+    ]
+
+
+def test_without_anything_to_compare_with_there_is_no_line():
+    assert prices([result("fb-fast", 30, [0.9]), result("sgd", 30, [], "mini-batch")]) == []
+
+
+def test_the_files_hold_means_spreads_and_marks(tmp_path):
+    text = write(tmp_path, RACE, "Race", "How.", "noiseless race")[0].read_text()
+    # the standard deviation of 94 and 96 is sqrt(2)
+    assert "| sgd | 91.00 ± 1.41 | 95.00 ± 1.41 |" in text
+    assert "| muon | - | 96.00 ± 0.71 |" in text
+    assert "| sgd | 3.0 ± 0.0 | 6.0 ± 0.0 |" in text  # seconds
+    assert "| sgd | lr 0.1 decay 0 block 8 | lr 0.1 decay 0 block 8* |" in text
+    assert "n = 2 seeds" in text
+
+
+def test_what_has_not_ended_is_told_and_counts_in_no_mean(tmp_path):
+    race = [result("sgd", 30, [0.9], "mini-batch"), result("fb-fast", 30, []), result("fb-fast", 60, [0.9, 0.8])]
+    text = write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
+    assert "| sgd | 90.00 (1 of 2) | - |" in text
+    assert "| fb-fast | - (0 of 2) | 85.00 ± 7.07 |" in text
+    assert [len(series.x) for series in figures(race, "x")[0].view("passes").series] == [1, 1]
+
+
+def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
+    race = [result("sgd", 30, [0.9, 0.8], "mini-batch", losses=[0.1, None])]
+    assert math.isnan(race[0].mean("test_loss"))
+    accuracy, _, loss, _ = figures(race, "x")
+    assert accuracy.view("passes").series[0].y == [pytest.approx(85.0)]
+    assert loss.view("passes").series[0].y == [None]
+    assert "nan" in write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
+
+
+def test_curves_are_over_what_was_spent_with_the_reach_of_the_seeds():
+    over_passes, over_seconds = figures(RACE, "x")[:2]
+    series = {each.name: each for each in over_passes.view("passes").series}
+    assert list(series) == ["sgd", "muon", "fb-fast"]
+    assert series["sgd"].x == [30, 60]
+    assert series["sgd"].low == pytest.approx([90, 94])
+    assert series["sgd"].high == pytest.approx([92, 96])
+    assert {each.name: each.x for each in over_seconds.view("seconds").series}["fb-fast"] == pytest.approx([3, 6])
+
+
+def test_five_budgets_fit_into_a_terminal():
+    many = [result("fb-regularized", budget, [0.9, 0.95]) for budget in (15, 30, 60, 120, 300)]
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(table(many, "Race"))
+    (line,) = [each for each in shown.getvalue().splitlines() if "fb-regularized" in each]
+    assert line.count("92.50 ±3.54") == 5
