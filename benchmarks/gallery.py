@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from pages import DOCS, put
+
 from noiseless.run.recipes import LADDER
 
-DOCS = Path(__file__).parents[1] / "docs"
 SETS: dict[str, list[str]] = {
     "digits": [],
     "mnist-5k": ["--pixels", "14"],
@@ -54,7 +54,7 @@ def main() -> None:
         for path in figures.iterdir():
             if not (path.suffix == ".png" and path.name.startswith(FIGURES)):
                 path.unlink()
-        _write(data, _table(runs))
+        put(DOCS / "gallery.md", data, _table(runs))
 
 
 def _order(run: Path) -> tuple[int, int]:
@@ -112,16 +112,6 @@ def _spread(values: list[Any], digits: int) -> str:
     shown = f"{statistics.mean(known):.{digits}f}"
     spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
     return shown + spread + (f" ({len(known)} of {len(values)})" if len(known) < len(values) else "")
-
-
-def _write(data: str, table: str) -> None:
-    """Puts a set's table between its marks in the page."""
-    page = DOCS / "gallery.md"
-    marks = rf"(<!-- {data} -->\n).*?(<!-- /{data} -->)"
-    text, count = re.subn(marks, lambda found: f"{found[1]}{table}\n{found[2]}", page.read_text(), flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"{page} has no place for the table of {data}: <!-- {data} --> ... <!-- /{data} -->")
-    page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+from pages import DOCS, put
+
 FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
 RACES: dict[str, list[str]] = {
     "digits": ["--data", "digits", "--budgets", "15,30,60,120,300"],
@@ -41,7 +42,11 @@ def main() -> None:
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)
         subprocess.run(command, check=True)  # noqa: S603
-        _write(name, f"`noiseless race {' '.join(flags)}`\n\n{_tables((place / 'table.md').read_text())}")
+        put(
+            DOCS / "price.md",
+            name,
+            f"`noiseless race {' '.join(flags)}`\n\n{_tables((place / 'table.md').read_text())}",
+        )
         if "--contenders" not in flags:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)
@@ -52,16 +57,6 @@ def _tables(text: str) -> str:
     """The kept tables with their titles, of a race's file."""
     parts = re.findall(r"^([A-Z][^\n]*:)\n\n((?:\|[^\n]*\n)+)", text, flags=re.MULTILINE)
     return "\n".join(f"{title}\n\n{table}" for title, table in parts if title.startswith(KEPT))
-
-
-def _write(name: str, text: str) -> None:
-    """Puts the tables of a race between its marks in the page."""
-    page = DOCS / "price.md"
-    marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    made, count = re.subn(marks, lambda found: f"{found[1]}{text}\n{found[2]}", page.read_text(), flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"{page} has no place for {name}: <!-- {name} --> ... <!-- /{name} -->")
-    page.write_text(made)
 
 
 if __name__ == "__main__":
