@@ -15,10 +15,14 @@ from noiseless.run.race import TUNING_SEED
 BUDGETS, SEEDS, RATES, TUNED = (2, 3), 2, 2, ("sgd", "fb-regularized")
 
 
+def more_images(seed):
+    """96 training images: more than the largest block."""
+    return {name: np.concatenate((arrays(seed)[name], arrays(seed + 1)[name])) for name in ("x_train", "y_train")}
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    twice = {name: np.concatenate((arrays(0)[name], arrays(1)[name])) for name in ("x_train", "y_train")}
-    return npz(tmp_path_factory.mktemp("data") / "tiny.npz", **twice)  # 96 images: more than the largest block
+    return npz(tmp_path_factory.mktemp("data") / "tiny.npz", **more_images(0))
 
 
 def command(data, path, *more):
@@ -195,6 +199,15 @@ def test_a_place_with_another_race_is_refused(race, data):
     path, _ = race
     refused(*command(data, path, "--augment", "none"), names=(path, "augment", "--run-dir"))
     refused(*command(data, path, "--validation", "0.5"), names=(path, "validation", "--run-dir"))
+
+
+def test_a_race_does_not_go_on_with_other_images(tmp_path):
+    data, path = npz(tmp_path / "own.npz", **more_images(0)), tmp_path / "race"
+    once = command(data, path, "--contenders", "fb-fast", "--budgets", 1, "--seeds", 1)
+    assert call(*once).code == 0
+    npz(tmp_path / "own.npz", **more_images(2))
+    refused(*once[:-1], 2, names=(path, "data"))
+    assert not (path / "fb-fast-1" / "seed1").exists()
 
 
 def test_the_help_names_the_contenders():

@@ -96,6 +96,7 @@ def race(arguments: list[str]) -> int:
 def _run(running: Running, asked: Race, command: str, at_once: int, settings: Settings) -> int:
     """Chooses, runs the race with what was chosen, and writes its table and figures."""
     from noiseless.report import drawing, price
+    from noiseless.run import ladder
     from noiseless.run.atomic import write_json
     from noiseless.run.race import choices
 
@@ -111,8 +112,7 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
         for budget in running.protocol.budgets
         for job in running.runs(contender, budget)
     ]
-    for job in jobs:
-        job.refuse_other()
+    ladder.refuse_others(jobs, asked.data_dir)
 
     def line(job: Job) -> str:
         last = job.directory.rows()[-1]

@@ -150,8 +150,21 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
         Seconds that a run of each recipe (with the seed 0) that has not ended will take, from a short measurement.
 
     Raises:
-        ValueError: if a place holds a run of another recipe or of data that have changed since, or if a recipe does not
-            fit the data, the model or the machine.
+        ValueError: as `refuse_others` and `costs`.
+    """
+    refuse_others(jobs, data_dir)
+    return costs(dict.fromkeys(replace(job.recipe, seed=0) for job in jobs if not job.finished), data_dir)
+
+
+def refuse_others(jobs: list[Job], data_dir: str | None = None) -> None:
+    """Refuses places that hold something else.
+
+    Args:
+        jobs: the plan.
+        data_dir: directory of data sets; None: the default.
+
+    Raises:
+        ValueError: if a place holds a run of another recipe, or of data that have changed since.
     """
     from noiseless.data import home, load
 
@@ -162,7 +175,6 @@ def check(jobs: list[Job], data_dir: str | None = None) -> dict[Recipe, float]:
     for job in jobs:
         if (job.path / "config.json").exists():
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
-    return costs((replace(job.recipe, seed=0) for job in jobs if not job.finished), data_dir)
 
 
 def costs(recipes: Iterable[Recipe], data_dir: str | None = None) -> dict[Recipe, float]:
