@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 import torch
 
 os.environ.pop("COLUMNS", None)
 import noiseless.commands.console  # noqa: F401  made without a width of its own, so that tests can set one
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell that starts this in the background has it ignored, and so would all programs that the tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
