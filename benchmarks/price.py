@@ -1,7 +1,8 @@
 """What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...]
-What is there already is not computed again. The races take about five hours on two cores, all in all.
+What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
+how many.
 """
 
 from __future__ import annotations
@@ -42,11 +43,8 @@ def main() -> None:
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)
         subprocess.run(command, check=True)  # noqa: S603
-        put(
-            DOCS / "price.md",
-            name,
-            f"`noiseless race {' '.join(flags)}`\n\n{_tables((place / 'table.md').read_text())}",
-        )
+        tables = _tables((place / "table.md").read_text())
+        put(DOCS / "price.md", name, f"`noiseless race {' '.join(flags)}`\n\n{tables}")
         if "--contenders" not in flags:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)

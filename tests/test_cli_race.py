@@ -3,6 +3,7 @@
 import csv
 import json
 import statistics
+import time
 
 import numpy as np
 import pytest
@@ -149,8 +150,10 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1)
     program = start_program(*arguments)
-    while program.poll() is None and not list(path.rglob("model.safetensors")):
-        pass  # until its first tuning run has ended
+    limit = time.monotonic() + 60
+    while program.poll() is None and not list(path.rglob("model.safetensors")):  # until its first tuning run has ended
+        assert time.monotonic() < limit
+        time.sleep(0.01)
     program.terminate()
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)
@@ -183,7 +186,10 @@ def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path):
         (("--budgets", "0,15"), ("--budgets", "0,15", "at least 1")),
         (("--budgets", "1", "--contenders", "fb-regularized"), ("fb-regularized", "costs 2 passes", "budget of 1")),
         (("--seeds", "0"), ("--seeds", "at least 1")),
+        (("--seeds", "1001"), ("--seeds", "at most 1000", "1001")),  # 1000 is tuned with
         (("--rates", "0"), ("--rates", "at least 1")),
+        (("--rates", "3000"), ("--rates", "at most 100", "3000")),  # 2**1500 is no float
+        (("--jobs", "0"), ("--jobs", "at least 1")),
         (("--tune-at", "0"), ("--tune-at", "at least 1")),
         (("--validation", "1"), ("--validation", "between 0 and 1")),
         (("--data", "digit"), ("'digit'", "digits")),

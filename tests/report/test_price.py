@@ -2,18 +2,18 @@
 
 import io
 import math
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from noiseless.report.price import Result, figures, prices, table, write
+from noiseless.report.summary import Run
 
 
 def result(contender, budget, accuracies, group="full-batch", planned=2, losses=None, edge=False):
     """A result whose runs have these test accuracies, and took a tenth of a second a pass."""
     runs = [
-        SimpleNamespace(rows=[{"seconds": budget / 20, "passes": budget / 2},
+        Run(None, None, rows=[{"seconds": budget / 20, "passes": budget / 2},
                               {"seconds": budget / 20, "passes": budget, "test_accuracy": accuracy, "test_loss": loss}])
         for accuracy, loss in zip(accuracies, losses or [0.5] * len(accuracies), strict=True)
     ]  # fmt: skip

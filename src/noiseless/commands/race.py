@@ -20,7 +20,7 @@ from noiseless.run.config import Settings
 if TYPE_CHECKING:
     from noiseless.report.price import Result
     from noiseless.run.ladder import Job
-    from noiseless.run.race import Entry
+    from noiseless.run.race import Entry, Heat
     from noiseless.run.race import Race as Running
 
 
@@ -69,9 +69,8 @@ class Race:
 def race(arguments: list[str]) -> int:
     """Runs a race to its end."""
     asked = tyro.cli(Race, args=arguments, prog="noiseless race")
-    for flag in ("seeds", "rates", "tuning_seeds", "jobs", "tune_at"):
-        if (number := getattr(asked, flag)) is not None and number < 1:
-            raise ValueError(f"--{flag.replace('_', '-')} must be at least 1, not {number}")
+    if asked.jobs is not None and asked.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {asked.jobs}")
     budgets = _numbers("--budgets", asked.budgets)
     if not asked.plan_only:
         execution.import_beside()
@@ -84,9 +83,8 @@ def race(arguments: list[str]) -> int:
     if asked.plan_only:
         return 0
     # evaluated after the last step only, whatever the budget
-    settings = Settings(
-        data_dir=asked.data_dir, threads=1, evaluate_every=max(*budgets, asked.tune_at or 0), keep=1
-    )  # fmt: skip
+    last = max(*budgets, asked.tune_at or 0)
+    settings = Settings(data_dir=asked.data_dir, threads=1, evaluate_every=last, keep=1)
     stopped, _ = execution.execute(tuning, at_once, settings, lambda job: None, "race")
     if stopped:
         return _stopped()
@@ -98,20 +96,18 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
     from noiseless.report import drawing, price
     from noiseless.run import ladder
     from noiseless.run.atomic import write_json
-    from noiseless.run.race import choices
+    from noiseless.run.race import setting
 
-    chosen = choices(running.entries())
+    choices = [entry.choose() for entry in running.entries()]
+    tuned = [choice for choice in choices if choice.entry.tuned]
     running.directory.mkdir(parents=True, exist_ok=True)
-    write_json(running.directory / "choices.json", chosen)
-    for each in chosen:
-        edge = ", at the edge of its grid" if each["at_edge"] else ""
-        console.print(f"{each['contender']:16} {each['passes']:5} passes: {each['chosen']}{edge}")
-    jobs = [
-        job
-        for contender in running.contenders
-        for budget in running.protocol.budgets
-        for job in running.runs(contender, budget)
-    ]
+    write_json(running.directory / "choices.json", [choice.as_json() for choice in tuned])
+    for choice in tuned:
+        edge = ", at the edge of its grid" if choice.at_edge else ""
+        name, budget = choice.entry.contender.name, choice.entry.budget
+        console.print(f"{name:16} {budget:5} passes: {setting(choice.recipe)}{edge}")
+    heats = running.heats(choices)
+    jobs = [job for heat in heats for job in heat.jobs]
     ladder.refuse_others(jobs, asked.data_dir)
 
     def line(job: Job) -> str:
@@ -119,7 +115,7 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
         return f"{job.title:28} test accuracy {last['test_accuracy']:.2%}  test loss {last['test_loss']:.4f}"
 
     stopped, _ = execution.execute(jobs, at_once, settings, line, "race")
-    results = _results(running)
+    results = [_result(heat) for heat in heats]
     title = f"Race on {_course(asked)}"
     console.print(price.table(results, title))
     tables = price.write(running.directory, results, title, _protocol(asked), command)
@@ -154,8 +150,6 @@ def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
         data, extent(data, home(asked.data_dir), asked.pixels), asked.pixels, asked.model, asked.form,
         asked.augment == "fresh",
     )  # fmt: skip
-    if not 0 < asked.validation < 1:
-        raise ValueError(f"--validation must be a share between 0 and 1, not {asked.validation}")
     protocol = Protocol(budgets, asked.seeds, asked.rates, asked.tuning_seeds, asked.validation, asked.tune_at)
     place = asked.run_dir or race_place(data, asked.pixels, asked.augment == "fresh")
     return Running(course, protocol, contenders.chosen(names), Path(place))
@@ -179,23 +173,18 @@ def _protocol(asked: Race) -> str:
     )
 
 
-def _results(running: Running) -> list[Result]:
-    """What has ended of the race."""
+def _result(heat: Heat) -> Result:
+    """What has ended of a heat."""
     from noiseless.report import summary
     from noiseless.report.price import Result
     from noiseless.run.race import setting
 
-    edges = {(entry.contender.name, entry.budget): entry.at_edge() for entry in running.entries()}
-    results = []
-    for contender in running.contenders:
-        for budget in running.protocol.budgets:
-            jobs = running.runs(contender, budget)
-            results.append(Result(
-                contender.name, contender.group, budget, setting(jobs[0].recipe),
-                edges[contender.name, running.protocol.tuned_at(budget)],
-                summary.read(job.directory for job in jobs if job.finished), len(jobs),
-            ))  # fmt: skip
-    return results
+    contender = heat.choice.entry.contender
+    ended = summary.read(job.directory for job in heat.jobs if job.finished)
+    edge = heat.choice.at_edge
+    return Result(
+        contender.name, contender.group, heat.budget, setting(heat.jobs[0].recipe), edge, ended, len(heat.jobs)
+    )
 
 
 def _tell_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str | None) -> None:

@@ -101,7 +101,7 @@ class Images:
     first_clean: bool = False
     """the copy of epoch 0, the first of a fixed set, is left as it is"""
     chosen: Tensor | None = None
-    """int64 `[n]`, numbers of the images that these are; None: all. An image's draws are keyed by its own number"""
+    """int64 `[n]` on their device, numbers of the images that these are; None: all. An image's number keys its draws"""
 
     def __post_init__(self) -> None:
         if self.augment not in ("none", "crop-flip"):
@@ -116,6 +116,7 @@ class Images:
 
     def only(self, numbers: Tensor) -> Images:
         """The images of these numbers, int64 `[n]`, alone and in this order; nothing is copied."""
+        numbers = numbers.to(self.images.device)
         return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +124,7 @@ class Images:
         number = index.flatten().to(self.images.device)
         image = number % self._count
         if self.chosen is not None:
-            image = self.chosen.to(image.device)[image]
+            image = self.chosen[image]
         x = self.images[image]
         if self.policy is not None or self.augment == "crop-flip":
             copy = number // self._count

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
-from noiseless.report.summary import Run
+from noiseless.report.summary import Run, mean_and_spread, spread
 from noiseless.run.atomic import write_bytes
 
 MINI_BATCH = "mini-batch"
@@ -47,7 +47,7 @@ class Result:
     def values(self, name: str) -> list[float]:
         """A figure of each run: `test_accuracy` and `test_loss` of its last step, or `seconds` of all its steps."""
         if name == "seconds":
-            return [sum(row["seconds"] for row in run.rows) for run in self.runs]
+            return [run.seconds for run in self.runs]
         found = [run.rows[-1][name] for run in self.runs]
         return [math.nan if value is None else value for value in found]  # None: not finite
 
@@ -57,14 +57,7 @@ class Result:
 
     def shown(self, name: str, factor: float = 1.0, digits: int = 2) -> str:
         """Mean ± sample standard deviation."""
-        found = [factor * value for value in self.values(name)]
-        spread = f" ± {_spread(found):.{digits}f}" if len(found) > 1 else ""
-        return f"{statistics.mean(found):.{digits}f}{spread}"
-
-
-def _spread(values: Sequence[float]) -> float:
-    """The sample standard deviation; NaN where a value is not finite."""
-    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+        return spread([factor * value for value in self.values(name)], digits)
 
 
 def table(results: Sequence[Result], title: str) -> Table:
@@ -209,8 +202,7 @@ def _csv(results: Sequence[Result]) -> str:
     for result in results:
         figures: list[float | None] = []
         for name in ("test_accuracy", "test_loss", "seconds"):
-            values = result.values(name)
-            figures += [statistics.mean(values) if values else None, _spread(values) if values[1:] else None]
+            figures += mean_and_spread(result.values(name))
         passes = result.passes if result.runs else None
         writer.writerow(
             [result.contender, result.group, result.budget, passes, result.setting, len(result.runs), *figures]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -36,6 +37,11 @@ class Run:
     def ended(self) -> bool:
         """Whether it has reached its end; one that was stopped, or whose loss was not finite, has not."""
         return self.directory.model.exists()
+
+    @property
+    def seconds(self) -> float:
+        """Time in its steps."""
+        return sum(row["seconds"] for row in self.rows)
 
     @property
     def accuracy(self) -> float | None:
@@ -76,9 +82,9 @@ class Summary:
         return Figures(
             steps=statistics.mean(row["step"] + 1 for row in last),
             passes=statistics.mean(row["passes"] for row in last),
-            accuracy=_mean_and_spread([a for run in self.counted if (a := run.accuracy) is not None]),
-            loss=_mean_and_spread([row["train_loss"] for row in last]),
-            seconds=statistics.mean(sum(row["seconds"] for row in run.rows) for run in self.counted),
+            accuracy=mean_and_spread([a for run in self.counted if (a := run.accuracy) is not None]),
+            loss=mean_and_spread([row["train_loss"] for row in last]),
+            seconds=statistics.mean(run.seconds for run in self.counted),
         )
 
     def cells(self) -> tuple[str, ...]:
@@ -91,9 +97,9 @@ class Summary:
             self.name + (note if lacking else ""),
             _range([row["step"] + 1 for row in last]),
             f"{statistics.mean(row['passes'] for row in last):g}",
-            _spread([100 * t for t in tested if t is not None], 2),
-            _spread([row["train_loss"] for row in last], 4),
-            f"{statistics.mean(sum(row['seconds'] for row in run.rows) for run in self.counted):.1f}",
+            spread([100 * t for t in tested if t is not None], 2),
+            spread([row["train_loss"] for row in last], 4),
+            f"{statistics.mean(run.seconds for run in self.counted):.1f}",
             str(len(self.counted)),
         )
 
@@ -168,25 +174,28 @@ def table(summaries: Iterable[Summary], title: str) -> Table:
 def line(run: Run) -> str:
     """A finished run in one line."""
     last = run.rows[-1]
-    seconds = sum(row["seconds"] for row in run.rows)
     return (
         f"{last['step'] + 1:5d} steps  {last['passes']:6g} passes  test accuracy {last['test_accuracy']:.2%}"
-        f"  train loss {last['train_loss']:.4f}  {seconds:6.1f} s"
+        f"  train loss {last['train_loss']:.4f}  {run.seconds:6.1f} s"
     )
 
 
-def _mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
+def mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation, NaN where a value is not finite; None where there are too few for it."""
     if not values:
         return None, None
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan if len(values) > 1 else None
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def _spread(values: list[float], digits: int) -> str:
-    if not values:
+def spread(values: list[float], digits: int) -> str:
+    """The same as text, `mean ± deviation`; a hyphen for no values."""
+    mean, deviation = mean_and_spread(values)
+    if mean is None:
         return "-"
     shown = f".{digits}f" if max(values) < LARGE else ".3g"
-    mean = f"{statistics.mean(values):{shown}}"
-    return f"{mean} ± {statistics.stdev(values):{shown}}" if len(values) > 1 else mean
+    return f"{mean:{shown}}" if deviation is None else f"{mean:{shown}} ± {deviation:{shown}}"
 
 
 def _range(values: list[int]) -> str:

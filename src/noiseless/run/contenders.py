@@ -15,7 +15,7 @@ from typing import Any, Literal
 from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
 from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import BLOCK_SCALE, LADDER, default_form, fb_fast, sgd
+from noiseless.run.recipes import BLOCK_SCALE, LADDER, default_form, fb_fast, on_small, sgd
 from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
@@ -82,6 +82,11 @@ class Course:
     augment: bool = True
     """fresh augmentation at each step, or none"""
 
+    @property
+    def kind(self) -> str:
+        """The form in which it is run."""
+        return self.form or default_form(self.data)
+
     def recipe(self, contender: Contender, budget: int) -> Recipe:
         """A contender's recipe on this course, with a budget.
 
@@ -104,19 +109,17 @@ class Course:
         if steps < 1:
             raise ValueError(f"a step of {contender.name} costs {cost:g} passes: a budget of {budget} is too small")
         scale = steps / made.steps
-        form = self.form or default_form(self.data)
+        made = on_small(made, self.data) if self.kind == "small" else replace(made, data=self.data)
         return replace(
             made,
             name=f"{made.name}-{budget}",
-            data=self.data,
             pixels=self.pixels,
-            model=self.model or ("resnet8" if form == "small" else "resnet18"),
+            model=self.model or made.model,
             steps=steps,
             warmup=round(made.warmup * scale),
             horizon=None if made.horizon is None else round(made.horizon * scale),
             augment="crop-flip" if self.augment else "none",
             padding=max(1, min(self.extent.shape[1:]) // 8),
-            flip=0.0 if form == "small" else made.flip,
         )
 
     def grid(self, contender: Contender, budget: int, rates: int) -> list[Recipe]:
@@ -136,11 +139,10 @@ class Course:
         if contender.size is None:
             return [made]
         lrs = [made.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
-        sizes = SIZES[self.form or default_form(self.data)]
         decays = contender.decays or (made.weight_decay,)
         return [
             _sized(replace(made, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
-            for j, size in enumerate(sizes)
+            for j, size in enumerate(SIZES[self.kind])
             for i, lr in enumerate(lrs)
         ]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from noiseless.run.config import Config, Settings
+from noiseless.run.config import check as refuse_numbers
 from noiseless.run.cost import Measured, alike, measure, seconds
 from noiseless.run.directory import RunDirectory
 from noiseless.run.recipe import Recipe
@@ -197,6 +198,7 @@ def costs(recipes: Iterable[Recipe], data_dir: str | None = None) -> dict[Recipe
     found: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}
     for recipe in recipes:
+        refuse_numbers(recipe, settings)
         kind = alike(recipe)
         if kind not in measured:
             measured[kind] = measure(build(Config(recipe, settings)))

@@ -1,9 +1,9 @@
 """A race: optimizers side by side, each with the same budgets of passes, by one protocol (docs/price.md).
 
-A contender that is tuned runs each setting of its grid on the training images without a validation part, with seeds of
-their own; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with the chosen
-setting on all training images, and the test images are asked once, after its last step. All of it is runs as others
-are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
+A contender that is tuned runs each setting of its grid on the training images without a validation part, with seeds
+that the race has not; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with
+the chosen setting on all training images, and the test images are asked once, after its last step. All of it is runs as
+others are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
 
 TUNING_SEED = 1000
-"""the first of the seeds with which settings are chosen; those of the race begin at 0"""
+"""the first of the seeds with which settings are chosen; those of the race are below it"""
+MOST_RATES = 100
+"""learning rates on a grid: a factor 2 apart, more would leave what a float holds"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Protocol:
     tune_at: int | None = None
     """budget with which settings are chosen for all budgets; None: for each by itself"""
 
+    def __post_init__(self) -> None:
+        most = {"seeds": TUNING_SEED, "rates": MOST_RATES}
+        for name in ("seeds", "rates", "tuning_seeds", "tune_at"):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= most.get(name, number):
+                limit = f" and at most {most[name]}" if name in most else ""
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1{limit}, not {number}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"--validation must be a share between 0 and 1, not {self.validation}")
+
     def tuned_at(self, budget: int) -> int:
         """The budget with which the settings of another are chosen."""
         return self.tune_at or budget
@@ -52,11 +64,6 @@ class Trial:
     recipe: Recipe
     """of the race with that setting: without validation, with the seed 0"""
     jobs: list[Job]
-
-    @property
-    def setting(self) -> str:
-        """What it sets."""
-        return setting(self.recipe)
 
     def score(self) -> tuple[float, float]:
         """Mean accuracy, 0 ... 1, and negative mean loss: the larger the better; of runs that ended not finite, 0."""
@@ -84,14 +91,57 @@ class Entry:
         """Whether there is something to choose."""
         return self.contender.size is not None
 
-    def best(self) -> Trial:
-        """The trial with the best score; the first of equals."""
-        return max(self.trials, key=Trial.score) if self.tuned else self.trials[0]
+    def choose(self) -> Choice:
+        """The choice, from the records of the tuning runs, which are read for it."""
+        return Choice(self, [trial.score() for trial in self.trials] if self.tuned else [])
 
+
+@dataclass(frozen=True)
+class Choice:
+    """What a contender takes with a budget."""
+
+    entry: Entry
+    scores: list[tuple[float, float]]
+    """of its trials, in their order; none where nothing is tuned"""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the trial with the best score, the first of equals."""
+        best = self.scores.index(max(self.scores)) if self.scores else 0
+        return self.entry.trials[best].recipe
+
+    @property
     def at_edge(self) -> bool:
         """Whether the chosen rate is the smallest or largest on the grid, so that one beyond it might be better."""
-        rates = [trial.recipe.lr for trial in self.trials]
-        return self.tuned and self.best().recipe.lr in (min(rates), max(rates))
+        rates = [trial.recipe.lr for trial in self.entry.trials]
+        return self.entry.tuned and self.recipe.lr in (min(rates), max(rates))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: contender, budget, setting, and each trial's means (None where a run was not finite)."""
+        trials = [
+            {
+                "setting": setting(trial.recipe),
+                "validation_accuracy": accuracy if math.isfinite(loss) else None,
+                "validation_loss": -loss if math.isfinite(loss) else None,
+                "runs": len(trial.jobs),
+            }
+            for trial, (accuracy, loss) in zip(self.entry.trials, self.scores, strict=True)
+        ]
+        return {
+            "contender": self.entry.contender.name, "passes": self.entry.budget, "chosen": setting(self.recipe),
+            "at_edge": self.at_edge, "trials": trials,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A contender with a budget, and what it runs with what it has chosen."""
+
+    choice: Choice
+    """at this budget, or the one at which all are tuned"""
+    budget: int
+    jobs: list[Job]
+    """by seed"""
 
 
 @dataclass(frozen=True)
@@ -123,36 +173,42 @@ class Race:
             for seed in range(TUNING_SEED, TUNING_SEED + self.protocol.tuning_seeds)
         ]
 
+    def heats(self, choices: Sequence[Choice]) -> list[Heat]:
+        """The race itself.
+
+        Args:
+            choices: of all entries.
+
+        Returns:
+            Each contender with each budget.
+        """
+        by_entry = {(choice.entry.contender.name, choice.entry.budget): choice for choice in choices}
+        found = []
+        for contender in self.contenders:
+            for budget in self.protocol.budgets:
+                choice = by_entry[contender.name, self.protocol.tuned_at(budget)]
+                found.append(Heat(choice, budget, self.runs(contender, budget, choice.recipe)))
+        return found
+
     def planned(self, contender: Contender, budget: int) -> list[Job]:
-        """The same jobs before the setting is known, with the middle of the grid: for what they cost.
+        """The runs of a contender before its setting is known, with the middle of its grid: for what they cost."""
+        grid = self.course.grid(contender, budget, self.protocol.rates)
+        return self.runs(contender, budget, grid[len(grid) // 2])
+
+    def runs(self, contender: Contender, budget: int, like: Recipe) -> list[Job]:
+        """The runs of a contender with a budget.
 
         Args:
             contender: one of this race's.
             budget: one of the protocol's.
+            like: has the setting, at whatever budget.
 
         Returns:
-            One for each seed.
+            A job for each seed.
         """
-        recipes = self.course.grid(contender, budget, self.protocol.rates)
-        return self._seeded(recipes[len(recipes) // 2])
-
-    def _seeded(self, recipe: Recipe) -> list[Job]:
+        recipe = replace(self.course.recipe(contender, budget), **{name: getattr(like, name) for name in SET})
         place = self.directory / recipe.name
         return [Job(replace(recipe, seed=seed), place / f"seed{seed}") for seed in range(self.protocol.seeds)]
-
-    def runs(self, contender: Contender, budget: int) -> list[Job]:
-        """The jobs of a contender with a budget, by seed, once its setting is known.
-
-        Args:
-            contender: one of this race's.
-            budget: one of the protocol's.
-
-        Returns:
-            One for each seed.
-        """
-        chosen = self._entry(contender, self.protocol.tuned_at(budget)).best().recipe
-        recipe = self.course.recipe(contender, budget)
-        return self._seeded(replace(recipe, **{name: getattr(chosen, name) for name in SET}))
 
 
 SET = ("lr", "weight_decay", "block", "norm_block")
@@ -163,34 +219,3 @@ def setting(recipe: Recipe) -> str:
     """What a grid sets, as words: `lr 0.1 decay 0.0005 block 32`; of a size of batch norm's own, `norm-block 16`."""
     size = f"norm-block {recipe.norm_block}" if recipe.norm_block else f"block {recipe.block}"
     return f"lr {recipe.lr:g} decay {recipe.weight_decay:g} {size}"
-
-
-def choices(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """What was tried and chosen, as plain values.
-
-    Args:
-        entries: whose trials have ended.
-
-    Returns:
-        For each tuned entry its contender, budget, the chosen setting, whether that is at the grid's edge, and each
-        trial's mean validation accuracy and loss (None where a run of it was not finite).
-    """
-    found = []
-    for entry in entries:
-        if not entry.tuned:
-            continue
-        trials = []
-        for trial in entry.trials:
-            accuracy, loss = trial.score()
-            finite = math.isfinite(loss)
-            trials.append({
-                "setting": trial.setting,
-                "validation_accuracy": accuracy if finite else None,
-                "validation_loss": -loss if finite else None,
-                "runs": len(trial.jobs),
-            })  # fmt: skip
-        found.append({
-            "contender": entry.contender.name, "passes": entry.budget, "chosen": entry.best().setting,
-            "at_edge": entry.at_edge(), "trials": trials,
-        })  # fmt: skip
-    return found

@@ -69,10 +69,10 @@ LADDER: Mapping[str, Callable[[], Recipe]] = {
 
 
 def fb_fast() -> Recipe:
-    """No row of the paper's: the full batch at SGD's price, with one setting for all sets (docs/price.md).
+    """No row of the paper's: the full batch with SGD's number of passes, one setting for all sets (docs/price.md).
 
-    Muon's steps, which a gradient without noise allows to be long, with little momentum and strong weight decay; batch
-    norm over 8 images. Its cosine has the length of the run, whatever the number of steps.
+    Long Muon steps, a head that learns faster, little momentum and strong weight decay; batch norm over 8 images. Its
+    cosine has the length of the run, whatever the number of steps.
 
     Returns:
         The recipe, with as many steps as the paper's SGD has passes.
@@ -87,7 +87,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {**LADDER, "fb-fast": fb_fast}
 """all that have a name: the ladder, which is the paper's, and ours"""
 
 FAST_STEPS = 60
-"""of `fb_fast` in its small form: as many passes as SGD takes well on such sets (docs/price.md)"""
+"""of `fb_fast` in its small form: the budget of passes at which its setting was found"""
 STEPS_SCALE = 30
 """the small form takes a 30th of the paper's steps, warm-up and horizon"""
 BLOCK_SCALE = 4
@@ -113,7 +113,7 @@ def small(recipe: Recipe, data: str = "digits") -> Recipe:
         The recipe, for that set and a small model.
     """
     return replace(
-        _on_small(recipe, data),
+        on_small(recipe, data),
         steps=recipe.steps // STEPS_SCALE,
         warmup=recipe.warmup // STEPS_SCALE,
         horizon=(recipe.horizon or recipe.steps) // STEPS_SCALE,
@@ -121,7 +121,8 @@ def small(recipe: Recipe, data: str = "digits") -> Recipe:
     )
 
 
-def _on_small(recipe: Recipe, data: str) -> Recipe:
+def on_small(recipe: Recipe, data: str) -> Recipe:
+    """A recipe on a small set: its model and border, and no mirror images; steps and blocks as they are."""
     model, padding = SMALL.get(data, SMALL["digits"])
     return replace(recipe, data=data, model=model, padding=padding, flip=0.0)
 
@@ -182,11 +183,10 @@ def row(name: str, form: str = "small", data: str | None = None) -> Recipe:
     if form not in ("small", "paper"):
         raise UnknownNameError("form", form, ("small", "paper"))
     made = RECIPES[name]()
-    if form == "small" and name not in LADDER:
-        return replace(_on_small(made, data or "digits"), steps=FAST_STEPS)
-    if form == "small":
-        return small(made, data or "digits")
-    return replace(made, data=data) if data else made
+    if form == "paper":
+        return replace(made, data=data) if data else made
+    data = data or "digits"
+    return small(made, data) if name in LADDER else replace(on_small(made, data), steps=FAST_STEPS)
 
 
 def differences(recipe: Recipe, before: Recipe | None) -> dict[str, tuple[object, object]]:
