@@ -1,6 +1,6 @@
 """What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
 
-.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...]
+.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many.
 """
@@ -16,16 +16,18 @@ from pathlib import Path
 
 from pages import DOCS, put
 
-FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
 RACES: dict[str, list[str]] = {
-    "digits": ["--data", "digits", "--budgets", "15,30,60,120,300"],
-    "digits-noaug": ["--data", "digits", "--augment", "none", *FEW],
-    "m14": ["--data", "mnist-5k", "--pixels", "14", "--budgets", "15,30,60,120"],
-    "m14-noaug": ["--data", "mnist-5k", "--pixels", "14", "--augment", "none", *FEW],
-    "m28": ["--data", "mnist-5k", *FEW],
-    "m28-noaug": ["--data", "mnist-5k", "--augment", "none", *FEW],
+    "digits": ["--data", "digits"],
+    "digits-noaug": ["--data", "digits", "--augment", "none"],
+    "m14": ["--data", "mnist-5k", "--pixels", "14"],
+    "m14-noaug": ["--data", "mnist-5k", "--pixels", "14", "--augment", "none"],
+    "m28": ["--data", "mnist-5k"],
+    "m28-noaug": ["--data", "mnist-5k", "--augment", "none"],
 }
-"""name -> what `noiseless race` is asked"""
+"""name -> the course, as `noiseless race` is asked for it"""
+WIDE = {"digits": ["--budgets", "15,30,60,120,300"], "m14": ["--budgets", "15,30,60,120"]}
+"""races of all contenders, whose figures the page shows"""
+FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
 COMMON = ["--seeds", "5", "--tune-at", "60"]
 KEPT = ("Test accuracy", "Points", "Settings")
 """beginnings of the titles of a race's tables that the page has"""
@@ -37,15 +39,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/price"))
     parser.add_argument("--races", nargs="+", choices=list(RACES), default=list(RACES))
+    parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
     asked = parser.parse_args()
     for name in asked.races:
-        place, flags = asked.runs / name, [*RACES[name], *COMMON]
+        place, flags = asked.runs / name, [*RACES[name], *(FEW if asked.few else WIDE.get(name, FEW)), *COMMON]
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)
         subprocess.run(command, check=True)  # noqa: S603
         tables = _tables((place / "table.md").read_text())
         put(DOCS / "price.md", name, f"`noiseless race {' '.join(flags)}`\n\n{tables}")
-        if "--contenders" not in flags:
+        if name in WIDE and not asked.few:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)
                 shutil.copy(place / f"{figure}.png", DOCS / "price" / f"{name}-{figure}.png")
