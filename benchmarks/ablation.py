@@ -2,7 +2,7 @@
 
 Makes the tables of docs/price.md: .venv/bin/python benchmarks/ablation.py --data mnist-5k --pixels 14 [--budget 60]
 No test image is asked: a run leaves a quarter of the training images out and is evaluated on them. The seeds are none
-of a race's. What is there already is not computed again.
+of a race's. What is there already is not computed again; a place with runs of another recipe is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.data import extent
-from noiseless.run import processes
+from noiseless.run import ladder, processes
 from noiseless.run.config import Settings
 from noiseless.run.contenders import CONTENDERS, Course
 from noiseless.run.ladder import Job
@@ -72,6 +72,7 @@ def main() -> None:
         for name, recipe in rows.items()
     }
     every = [job for each in jobs.values() for job in each]
+    ladder.refuse_others(every)
     at_once = len(os.sched_getaffinity(0))
     settings = Settings(threads=1, evaluate_every=asked.budget, keep=1)
     processes.execute(every, at_once, lambda job, row: None, lambda job, why: None, settings, command="ablation")
