@@ -8,6 +8,7 @@ how many.
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import shutil
 import subprocess
@@ -31,6 +32,9 @@ FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
 COMMON = ["--seeds", "5", "--tune-at", "60"]
 KEPT = ("Test accuracy", "Points", "Settings")
 """beginnings of the titles of a race's tables that the page has"""
+SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
+BARS = {"at 60 than sgd": 0.0, "at 60 than the best mini-batch contender": -0.1, "at 30 than sgd at 60": -0.2}
+"""what `fb-fast` is to have more at least, in points of test accuracy (means)"""
 FIGURES = ("test-accuracy-over-passes", "test-accuracy-over-seconds")
 
 
@@ -52,6 +56,32 @@ def main() -> None:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)
                 shutil.copy(place / f"{figure}.png", DOCS / "price" / f"{name}-{figure}.png")
+        put(DOCS / "price.md", "bars", _bars(asked.runs))
+
+
+def _bars(runs: Path) -> str:
+    """Which bars the recipe meets, by what the races that have ended came to."""
+    lines = [
+        "| set | " + " | ".join(f"{name} (bar {bar:g})" for name, bar in BARS.items()) + " |",
+        "| --- |" + " --- |" * len(BARS),
+    ]
+    for name in RACES:
+        base, _, unaugmented = name.partition("-")
+        cells = ["not run to its end yet"] * len(BARS)
+        if (runs / name / "table.csv").exists():
+            more = zip(_more(runs / name / "table.csv"), BARS.values(), strict=True)
+            cells = [f"{'met' if round(points, 2) >= bar else '**missed**'} ({points:+.2f})" for points, bar in more]
+        lines.append(f"| {SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _more(table: Path) -> tuple[float, float, float]:
+    """What `fb-fast` has more, in points, in the order of `BARS`; the best is that of sgd, adamw and muon."""
+    with table.open() as file:
+        mean = {(r["contender"], int(r["budget"])): 100 * float(r["test_accuracy_mean"]) for r in csv.DictReader(file)}
+    best = max(mean[name, 60] for name in ("sgd", "adamw", "muon"))
+    own, half, sgd = mean["fb-fast", 60], mean["fb-fast", 30], mean["sgd", 60]
+    return own - sgd, own - best, half - sgd
 
 
 def _tables(text: str) -> str:
