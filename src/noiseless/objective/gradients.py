@@ -8,7 +8,7 @@ compiled code, where there is a compiler.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from weakref import WeakSet
@@ -22,6 +22,7 @@ from noiseless.objective import plain
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.compiled import Compiler
+from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
@@ -68,6 +69,8 @@ class BlockGradients:
     """float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
+    moments: Tensor
+    """second moments of the layers' inputs, `[K, M]` as in `InputMoments`; empty unless recorded and asked for"""
 
 
 def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
@@ -94,6 +97,8 @@ class BlockLoss:
     """None: nothing is compiled"""
     compiled: tuple[int, int] = (1, 1)
     """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
+    inputs: InputMoments | None = None
+    """None: no second moments of inputs are recorded"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -107,7 +112,7 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), torch.enable_grad():
+        with self.norm.installed(), self.inputs.installed() if self.inputs else nullcontext(), torch.enable_grad():
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
@@ -122,7 +127,7 @@ class BlockLoss:
         Args:
             theta: `[P]`, or `[K, P]` with the parameters of each block.
             batch: the K blocks.
-            record: whether batch norm's statistics are asked for.
+            record: whether batch norm's statistics, and moments of inputs, are asked for.
 
         Returns:
             Gradients, losses, hits and statistics by block.
@@ -171,7 +176,7 @@ class BlockLoss:
                 except RuntimeError as error:
                     self._refuse_unless_random(error)
             each = [self._keyed(theta, batch, k, False)[1] for k in range(len(batch))]
-            return torch.stack([loss for loss, _, _ in each]), torch.stack([hits for _, hits, _ in each])
+            return torch.stack([loss for loss, *_ in each]), torch.stack([hits for _, hits, *_ in each])
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not take
@@ -223,7 +228,7 @@ class BlockLoss:
             return tuple(t[None] for t in (one, one.double().square().sum(), *found))
 
         modes = tuple(module.training for module in self.module.modules())
-        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)
+        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names, self.inputs is not None)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         found = compiler.call(key, function, *arguments, *held)
         return None if found is None else BlockGradients(*found)
@@ -263,9 +268,12 @@ class BlockLoss:
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics); `held` is what the module holds otherwise."""
+        """Mean loss of one block, and (summed loss, hits, statistics, moments); `held`: what the module has besides."""
+        inputs_of = self.inputs if record else None
         if record:
             self.norm.start()
+        if inputs_of:
+            inputs_of.start()
         state = self.space.split(theta)
         state |= dict(held)
         with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
@@ -274,8 +282,9 @@ class BlockLoss:
             output = output.to(theta.dtype)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
+        moments = inputs_of.collect(losses.detach()) if inputs_of else losses.new_zeros(0)
         hits = count_hits(output.detach(), target)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
+        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics, moments)
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

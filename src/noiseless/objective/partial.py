@@ -24,6 +24,8 @@ class Partial:
     """of the blocks' gradients (or products), by count, `[length]`"""
     statistics: ExactSum
     """of the norm blocks' reports, by weight, `[S]`, or of other vectors beside the first"""
+    moments: ExactSum
+    """of the blocks' second moments of inputs, by count, `[M]`"""
     scalars: Tensor
     """float64 `[rows, blocks]` on the CPU, the rows as in `SCALARS` or others; 0 where a block is not done"""
     done: Tensor
@@ -31,12 +33,19 @@ class Partial:
 
     @staticmethod
     def empty(
-        length: int, statistics: int, blocks: int, chunks: int, device: torch.device, rows: int = len(SCALARS)
+        length: int,
+        statistics: int,
+        blocks: int,
+        chunks: int,
+        device: torch.device,
+        rows: int = len(SCALARS),
+        moments: int = 0,
     ) -> Partial:
         """The sum of nothing."""
         return Partial(
             ExactSum(length, device),
             ExactSum(statistics, device),
+            ExactSum(moments, device),
             torch.zeros(rows, blocks, dtype=torch.float64),
             torch.zeros(chunks, dtype=torch.uint8),
         )
@@ -50,18 +59,22 @@ class Partial:
         """Whether a chunk is done in both: they must not be merged."""
         return bool((self.done & other.done).any())
 
+    def sums(self) -> dict[str, ExactSum]:
+        """The exact sums, by name."""
+        return {"vector": self.vector, "statistics": self.statistics, "moments": self.moments}
+
     def merge(self, other: Partial) -> None:
         """Adds what another has summed, over other chunks."""
         assert not self.overlaps(other)
-        self.vector.merge(other.vector)
-        self.statistics.merge(other.statistics)
+        for mine, others in zip(self.sums().values(), other.sums().values(), strict=True):
+            mine.merge(others)
         self.scalars += other.scalars
         self.done += other.done
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for a file."""
         found = {"scalars": self.scalars, "done": self.done}
-        for name, part in (("vector", self.vector), ("statistics", self.statistics)):
+        for name, part in self.sums().items():
             found |= {f"{name}.{key}": t for key, t in part.tensors().items()}
         return found
 
@@ -72,7 +85,7 @@ class Partial:
             It, on this one's device; None where it belongs to another sweep.
         """
         parts = {}
-        for name, like in (("vector", self.vector), ("statistics", self.statistics)):
+        for name, like in self.sums().items():
             mine = {k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")}
             made = like.filled(mine)
             if made is None:
@@ -81,4 +94,4 @@ class Partial:
         scalars, done = tensors.get("scalars"), tensors.get("done")
         if scalars is None or done is None or scalars.shape != self.scalars.shape or done.shape != self.done.shape:
             return None
-        return Partial(parts["vector"], parts["statistics"], scalars, done)
+        return Partial(**parts, scalars=scalars, done=done)

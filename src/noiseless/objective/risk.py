@@ -19,6 +19,7 @@ from noiseless.objective.blocks import Blocks, Chunk, Examples, TensorExamples, 
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
+from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import SCALARS, Partial
 from noiseless.objective.space import parameter_space
@@ -63,6 +64,8 @@ class EmpiricalRisk(Objective):
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     visits: int = 1
     """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
+    input_moments: bool = False
+    """whether a sweep sums the second moments of the layers' inputs as well, see `InputMoments`"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
     order: Tensor | None = None
@@ -95,10 +98,12 @@ class EmpiricalRisk(Objective):
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
+        inputs = InputMoments(self.module, self.space) if self.input_moments else None
         whole_blocks = max(1, self.blocks.count // self.blocks.size)
         self.block_loss = BlockLoss(
             self.module, self.loss, self.space, self.norm, self.seed, self.step,
             self.autocast, self.compiler, (1 if self.autocast else min(self.chunk, whole_blocks), self.blocks.size),
+            inputs,
         )  # fmt: skip
 
     @property
@@ -152,11 +157,15 @@ class EmpiricalRisk(Objective):
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
+            partial.moments.add(found.moments, batch.counts)
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
 
-        partial = self._sum(len(self.space), self.norm.length, self.chunk, report)
+        inputs = self.block_loss.inputs
+        partial = self._sum(
+            len(self.space), self.norm.length, self.chunk, report, moments=inputs.length if inputs else 0
+        )
         losses, hits, penalties, square = partial.scalars
         return Evaluation(
             loss=exact_total(losses) / examples,
@@ -168,6 +177,7 @@ class EmpiricalRisk(Objective):
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=partial.statistics.value(),
+            input_moments=inputs.matrices(partial.moments.value() / examples) if inputs else {},
         )
 
     def hvp(self, V: Tensor) -> Tensor:
@@ -253,10 +263,11 @@ class EmpiricalRisk(Objective):
         chunk: int,
         report: Callable[[Batch, Partial], Tensor],
         rows: int = len(SCALARS),
+        moments: int = 0,
     ) -> Partial:
         """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""
         chunks = list(self.blocks.chunks(chunk))
-        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows)
+        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows, moments)
         with self.block_loss.asked():
             for number in self.workers.share(partial):
                 batch = self._batch(chunks[number])

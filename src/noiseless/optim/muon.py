@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,11 @@ class Muon(torch.optim.Optimizer):
     `torch.optim.Muon`'s formulas; unlike there, NS is computed in the parameters' precision, not in bfloat16, and not
     only 2-D parameters are taken. Parameters of fewer dimensions go to an inner optimizer.
 
+    With `whiten` the step is measured by what it does to a layer's output: with A `[rest, rest]` the second moment of
+    the layer's inputs, found as the parameter's `input_moment` (`EmpiricalRisk(input_moments=True)` gives it), and
+    `B = (A / mean(diag A) + whiten I)**(-1/2)`, the direction is `c NS(u B) B`, of the Frobenius norm of `NS(u B)`. A
+    parameter without `input_moment` moves as without `whiten`.
+
     Args:
         params: what it moves; at least one has two dimensions.
         lr: learning rate.
@@ -48,6 +54,7 @@ class Muon(torch.optim.Optimizer):
         inner_betas: of an inner AdamW.
         hidden_only: whether the first and the last matrix go to the inner optimizer, too.
         last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
+        whiten: damping of the whitening by the layers' inputs, above 0; None: no whitening.
 
     Raises:
         ValueError: for a value out of its range, or where there is no matrix.
@@ -69,11 +76,14 @@ class Muon(torch.optim.Optimizer):
         inner_betas: tuple[float, float] = (0.9, 0.999),
         hidden_only: bool = False,
         last_lr_ratio: float = 1.0,
+        whiten: float | None = None,
     ):
         ratios = {"inner_lr_ratio": inner_lr_ratio, "last_lr_ratio": last_lr_ratio}
         _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, ratios)
         if not 0 < eps < float("inf"):
             raise ValueError(f"eps must be a positive number, not {eps}")
+        if whiten is not None and not 0 < whiten < float("inf"):
+            raise ValueError(f"whiten must be None or a positive number, not {whiten}")
         for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, not {value!r}")
@@ -85,7 +95,7 @@ class Muon(torch.optim.Optimizer):
         defaults = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-            "inner": False,
+            "whiten": whiten, "inner": False,
         }  # fmt: skip
         super().__init__(matrices, defaults)
         self._inner: torch.optim.Optimizer | None = None
@@ -142,7 +152,11 @@ class Muon(torch.optim.Optimizer):
         update = (gradient.lerp(m, group["momentum"]) if group["nesterov"] else m).flatten(1)
         factor = ADJUST[group["adjust_lr_fn"] or "original"](*update.shape)
         factor *= self._last_ratio if p is self._last else 1.0
-        orthogonal = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        direct = partial(
+            orthogonalised, coefficients=group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"]
+        )
+        moment = None if group.get("whiten") is None else getattr(p, "input_moment", None)
+        orthogonal = direct(update) if moment is None else whitened(update, moment, group["whiten"], direct)
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
 
@@ -175,6 +189,33 @@ def orthogonalised(
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.T
+
+
+def whitened(
+    update: Tensor, moment: Tensor, damping: float, direct: Callable[[Tensor], Tensor], eps: float = 1e-7
+) -> Tensor:
+    """`c direct(u B) B` with `B = (A / a + damping I)**(-1/2)`, a the mean of A's diagonal.
+
+    Computed with `L^-T` and `L^-1` for the two B, `L L^T = A / a + damping I` (Cholesky): the same for a `direct` that
+    follows rotations, as `direct(u Q) = direct(u) Q` does for orthogonal Q.
+
+    Args:
+        update: u, `[m, d]`.
+        moment: A, symmetric and positive semidefinite `[d, d]`.
+        damping: above 0.
+        direct: `[m, d]` to `[m, d]`.
+        eps: smallest norm that is divided by.
+
+    Returns:
+        `[m, d]`, of the Frobenius norm of `direct(u B)`.
+    """
+    mean = moment.diagonal().mean()
+    scaled = moment / mean if mean > 0 else torch.zeros_like(moment)
+    factor = torch.linalg.cholesky(scaled + damping * torch.eye(len(moment), dtype=moment.dtype, device=moment.device))
+    turned = torch.linalg.solve_triangular(factor, update.to(moment.dtype).T, upper=False).T
+    found = direct(turned.to(update.dtype))
+    back = torch.linalg.solve_triangular(factor, found.to(moment.dtype), upper=False, left=False).to(update.dtype)
+    return back * (found.norm() / back.norm().clamp(min=eps))
 
 
 def _divided(given: list[Any], hidden_only: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

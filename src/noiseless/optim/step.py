@@ -82,7 +82,7 @@ def take_step(
             gradient, changed = transform.update(gradient, after, space.theta, number)
         if evaluation is first:
             after = changed
-        space.set_gradient(gradient)
+        space.set_gradient(gradient, evaluation.input_moments)
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
     try:

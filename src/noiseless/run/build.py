@@ -118,6 +118,8 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     if settings.noise_every is not None:
         check_blocks(risk)
     optimizer = make_optimizer(recipe, model)
+    if any(group.get("whiten") is not None for group in optimizer.param_groups):
+        risk = replace(risk, input_moments=True)
     transform = make_transform(recipe, risk.space, schedule)
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)

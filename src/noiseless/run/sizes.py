@@ -12,7 +12,9 @@ from torch.func import functional_call
 
 from noiseless import models
 from noiseless.data import Extent
+from noiseless.objective import parameter_space
 from noiseless.objective.batchnorm import BlockNorm
+from noiseless.objective.inputs import InputMoments
 from noiseless.optim import parse_options
 from noiseless.run.recipe import Recipe
 from noiseless.run.updates import make_optimizer
@@ -33,6 +35,8 @@ class Sizes:
     """S: numbers that a norm block reports to batch norm's running statistics"""
     state: float
     """numbers that the optimizer keeps, for each parameter"""
+    moments: int = 0
+    """M: numbers that a block reports of the layers' inputs, where the optimizer whitens by them"""
 
 
 def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
@@ -87,7 +91,9 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
             f"{recipe.model} cannot be followed on {channels} x {height} x {width} images ({reason})"
         ) from error
     norm = BlockNorm(model, recipe.norm_block or recipe.block, recipe.statistics)
-    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe))
+    whitens = parse_options(recipe.optimizer_options).get("whiten") is not None
+    moments = InputMoments(model, parameter_space(model)).length if whitens else 0
+    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe), moments)
 
 
 def _saved(model: nn.Module, shape: torch.Size, dtype: torch.dtype, autocast: torch.dtype | None) -> int:

@@ -1,0 +1,137 @@
+"""What a model's layers take in: the second moments of their inputs, which a sweep can sum beside the gradient.
+
+They are the input factor of Kronecker-factored curvature (Martens and Grosse 2015, arXiv 1503.05671; for convolutions
+Grosse and Martens 2016, arXiv 1602.01407), here over the full data set and exactly summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noiseless.objective.space import ParameterSpace
+
+
+class InputMoments:
+    """The second moments of the inputs of a module's linear layers and convolutions.
+
+    For a layer with weight `[out, d]` (a convolution's kernel as `[out, in * height * width]`), which meets the inputs
+    x_t of T places an example (the patches under the kernel; 1 of a linear layer on vectors),
+
+        A = (1 / (N T)) sum_i sum_t x_it x_it^T,   `[d, d]`.
+
+    Of a layer that is called often in one forward, A is the mean over its calls. Left out are weights that are not
+    trained, grouped and transposed convolutions, and those that do not pad with zeros.
+
+    Args:
+        module: the model.
+        space: its parameter space.
+    """
+
+    def __init__(self, module: nn.Module, space: ParameterSpace):
+        names = {id(p): name for name, p in zip(space.names, space.parameters, strict=True)}
+        self._layers: dict[str, nn.Module] = {}
+        self._sizes: list[int] = []
+        for layer in module.modules():
+            weight = layer.weight if _known(layer) else None
+            if isinstance(weight, nn.Parameter) and names.get(id(weight), "") not in ("", *self._layers):
+                self._layers[names[id(weight)]] = layer
+                self._sizes.append(weight[0].numel())
+        self._recorded: dict[str, list[Tensor]] | None = None
+
+    @property
+    def length(self) -> int:
+        """Numbers that a block reports: the upper triangle of each A, `d (d + 1) / 2`."""
+        return sum(d * (d + 1) // 2 for d in self._sizes)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within it, the layers note what they take in, between `start` and `collect`.
+
+        Yields:
+            Nothing.
+        """
+        with ExitStack() as hooks:
+            for name, layer in self._layers.items():
+                hooks.callback(layer.register_forward_pre_hook(self._noting(name)).remove)
+            yield
+
+    def start(self) -> None:
+        """Begins to record: what the next forward of one block takes in is kept for `collect`."""
+        self._recorded = {}
+
+    def collect(self, like: Tensor) -> Tensor:
+        """Ends recording.
+
+        Args:
+            like: gives dtype and device.
+
+        Returns:
+            The upper triangles of the block's A, row by row and layer by layer, `[length]`; 0 where none was called.
+        """
+        recorded, self._recorded = self._recorded or {}, None
+        parts = [like.new_zeros(0)]
+        for name, d in zip(self._layers, self._sizes, strict=True):
+            calls = recorded.get(name)
+            if calls:
+                whole = calls[0] if len(calls) == 1 else torch.stack(calls).mean(0)
+                parts.append(whole.to(like.dtype).flatten()[_triangle(d, like.device)])
+            else:
+                parts.append(like.new_zeros(d * (d + 1) // 2))
+        return torch.cat(parts)
+
+    def matrices(self, reported: Tensor) -> dict[str, Tensor]:
+        """The symmetric matrices of a report.
+
+        Args:
+            reported: `[length]`.
+
+        Returns:
+            A `[d, d]` by the name of the layer's weight.
+        """
+        parts = reported.split([d * (d + 1) // 2 for d in self._sizes])
+        found = {}
+        for name, d, part in zip(self._layers, self._sizes, parts, strict=True):
+            upper = part.new_zeros(d * d)
+            upper[_triangle(d, part.device)] = part
+            found[name] = upper.view(d, d) + upper.view(d, d).triu(1).T
+        return found
+
+    def _noting(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def note(layer: nn.Module, given: tuple[Any, ...]) -> None:
+            if self._recorded is not None:
+                self._recorded.setdefault(name, []).append(_moment(layer, given[0].detach()))
+
+        return note
+
+
+def _known(layer: nn.Module) -> bool:
+    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
+    return isinstance(layer, nn.Linear) or (plain and not isinstance(layer.padding, str))
+
+
+def _moment(layer: nn.Module, x: Tensor) -> Tensor:
+    """The mean of `x_t x_t^T` over the places and examples of one block, `[d, d]`."""
+    assert isinstance(layer.weight, Tensor)
+    x = x.to(layer.weight.dtype)
+    if isinstance(layer, nn.Conv2d):
+        assert not isinstance(layer.padding, str)
+        x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        rows = x.transpose(0, 1).flatten(1)
+    else:
+        rows = x.flatten(0, -2).T
+    with torch.autocast(x.device.type, enabled=False):
+        return rows @ rows.T / rows.shape[1]
+
+
+@lru_cache(maxsize=64)
+def _triangle(d: int, device: torch.device) -> Tensor:
+    """Places of the upper triangle in a flattened `[d, d]`."""
+    row, column = torch.triu_indices(d, d, device=device)
+    return row * d + column
