@@ -31,6 +31,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "decay 0.01": {"weight_decay": 0.01},
     "decay 1": {"weight_decay": 1.0},
     "head at the others' rate": {"optimizer_options": "inner_lr_ratio=0.1"},
+    "whitened": {"optimizer_options": "inner_lr_ratio=0.1,last_lr_ratio=4,whiten=1"},
     "lr 0.05": {"lr": 0.05},
     "lr 0.3": {"lr": 0.3},
     "norm block 16": {"norm_block": 16},

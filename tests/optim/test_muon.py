@@ -220,7 +220,7 @@ def test_even_inputs_and_none_change_nothing():
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), True, "much"])
 def test_a_damping_that_is_none_is_refused(value):
     with pytest.raises(ValueError, match="whiten must be None or a positive number"):
         Muon(parameters_of((2, 2)), whiten=value)

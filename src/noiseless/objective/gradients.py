@@ -70,7 +70,7 @@ class BlockGradients:
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
     moments: Tensor
-    """second moments of the layers' inputs, `[K, M]` as in `InputMoments`; empty unless recorded and asked for"""
+    """second moments of the layers' inputs, `[K, sum of d * d]` of `InputMoments`; empty unless recorded"""
 
 
 def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -43,11 +42,12 @@ class InputMoments:
             if isinstance(weight, nn.Parameter) and names.get(id(weight), "") not in ("", *self._layers):
                 self._layers[names[id(weight)]] = layer
                 self._sizes.append(weight[0].numel())
+        self._places = _triangles(self._sizes)
         self._recorded: dict[str, list[Tensor]] | None = None
 
     @property
     def length(self) -> int:
-        """Numbers that a block reports: the upper triangle of each A, `d (d + 1) / 2`."""
+        """M: numbers that are summed, the upper triangle of each A, `d (d + 1) / 2`."""
         return sum(d * (d + 1) // 2 for d in self._sizes)
 
     @contextmanager
@@ -73,7 +73,7 @@ class InputMoments:
             like: gives dtype and device.
 
         Returns:
-            The upper triangles of the block's A, row by row and layer by layer, `[length]`; 0 where none was called.
+            The block's A, row by row and layer by layer, one vector of all `d * d`; 0 of a layer that was not called.
         """
         recorded, self._recorded = self._recorded or {}, None
         parts = [like.new_zeros(0)]
@@ -81,27 +81,30 @@ class InputMoments:
             calls = recorded.get(name)
             if calls:
                 whole = calls[0] if len(calls) == 1 else torch.stack(calls).mean(0)
-                parts.append(whole.to(like.dtype).flatten()[_triangle(d, like.device)])
+                parts.append(whole.to(like.dtype).flatten())
             else:
-                parts.append(like.new_zeros(d * (d + 1) // 2))
+                parts.append(like.new_zeros(d * d))
         return torch.cat(parts)
 
-    def matrices(self, reported: Tensor) -> dict[str, Tensor]:
-        """The symmetric matrices of a report.
+    def packed(self, collected: Tensor) -> Tensor:
+        """What is summed of it: `[..., sum of d * d]` to the upper triangles, `[..., M]`."""
+        return collected[..., self._places.to(collected.device)]
+
+    def matrices(self, summed: Tensor) -> dict[str, Tensor]:
+        """The symmetric matrices.
 
         Args:
-            reported: `[length]`.
+            summed: `[M]`.
 
         Returns:
             A `[d, d]` by the name of the layer's weight.
         """
-        parts = reported.split([d * (d + 1) // 2 for d in self._sizes])
-        found = {}
-        for name, d, part in zip(self._layers, self._sizes, parts, strict=True):
-            upper = part.new_zeros(d * d)
-            upper[_triangle(d, part.device)] = part
-            found[name] = upper.view(d, d) + upper.view(d, d).triu(1).T
-        return found
+        whole = summed.new_zeros(sum(d * d for d in self._sizes))
+        whole[self._places.to(summed.device)] = summed
+        uppers = (
+            part.view(d, d) for d, part in zip(self._sizes, whole.split([d * d for d in self._sizes]), strict=True)
+        )
+        return {name: upper + upper.triu(1).T for name, upper in zip(self._layers, uppers, strict=True)}
 
     def _noting(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def note(layer: nn.Module, given: tuple[Any, ...]) -> None:
@@ -130,8 +133,11 @@ def _moment(layer: nn.Module, x: Tensor) -> Tensor:
         return rows @ rows.T / rows.shape[1]
 
 
-@lru_cache(maxsize=64)
-def _triangle(d: int, device: torch.device) -> Tensor:
-    """Places of the upper triangle in a flattened `[d, d]`."""
-    row, column = torch.triu_indices(d, d, device=device)
-    return row * d + column
+def _triangles(sizes: list[int]) -> Tensor:
+    """Places of the upper triangles in matrices `[d, d]` one after the other, flattened."""
+    places, start = [torch.zeros(0, dtype=torch.int64)], 0
+    for d in sizes:
+        row, column = torch.triu_indices(d, d)
+        places.append(start + row * d + column)
+        start += d * d
+    return torch.cat(places)

@@ -140,7 +140,7 @@ class EmpiricalRisk(Objective):
         Returns:
             The sums over all blocks.
         """
-        theta = self.space.theta.detach()
+        theta, inputs = self.space.theta.detach(), self.block_loss.inputs
         examples = self.blocks.count
         norm_blocks = self._norm_blocks()
 
@@ -157,12 +157,12 @@ class EmpiricalRisk(Objective):
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            partial.moments.add(found.moments, batch.counts)
+            if inputs:
+                partial.moments.add(inputs.packed(found.moments), batch.counts)
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
 
-        inputs = self.block_loss.inputs
         partial = self._sum(
             len(self.space), self.norm.length, self.chunk, report, moments=inputs.length if inputs else 0
         )

@@ -82,8 +82,9 @@ class Muon(torch.optim.Optimizer):
         _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, ratios)
         if not 0 < eps < float("inf"):
             raise ValueError(f"eps must be a positive number, not {eps}")
-        if whiten is not None and not 0 < whiten < float("inf"):
-            raise ValueError(f"whiten must be None or a positive number, not {whiten}")
+        number = isinstance(whiten, (int, float)) and not isinstance(whiten, bool)
+        if whiten is not None and not (number and 0 < whiten < float("inf")):
+            raise ValueError(f"whiten must be None or a positive number, not {whiten!r}")
         for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, not {value!r}")

@@ -139,7 +139,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
 
     def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
         asked = gradients_an_update(part) * own.examples
-        touched = sizes.work.parameters * (2 * BINS * BIN + READS * sizes.element)
+        touched = (sizes.work.parameters + sizes.moments) * (2 * BINS * BIN + READS * sizes.element)
         return Seconds(
             compute=asked * flops / figures.flops,
             traffic=TRAFFIC * asked * sizes.saved / bandwidth if bandwidth else 0.0,
