@@ -26,7 +26,7 @@ class InputMoments:
         A = (1 / (N T)) sum_i sum_t x_it x_it^T,   `[d, d]`.
 
     Of a layer that is called often in one forward, A is the mean over its calls. Left out are weights that are not
-    trained, grouped and transposed convolutions, and those that do not pad with zeros.
+    trained, grouped and transposed convolutions, and those whose padding is not of zeros, or is given as a word.
 
     Args:
         module: the model.
