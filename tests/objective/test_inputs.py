@@ -154,3 +154,5 @@ def test_an_evaluation_sets_them_where_muon_looks():
     assert torch.equal(module[0].weight.input_moment, found["0.weight"])
     assert torch.equal(module[2].weight.input_moment, found["2.weight"])
     assert not hasattr(module[0].bias, "input_moment")
+    dataclasses.replace(risk, input_moments=False).closure()()  # which knows none: the old ones are of other places
+    assert not any(hasattr(p, "input_moment") for p in module.parameters())

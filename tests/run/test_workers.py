@@ -7,7 +7,7 @@ import json
 import jobs
 import pytest
 
-RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "fb-fast", "lbfgs")
+RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "fb-fast", "whitened", "lbfgs")
 
 
 def _run(place, count, *words):

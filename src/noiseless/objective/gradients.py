@@ -97,7 +97,7 @@ class BlockLoss:
     """None: nothing is compiled"""
     compiled: tuple[int, int] = (1, 1)
     """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
-    inputs: InputMoments | None = None
+    moments: InputMoments | None = None
     """None: no second moments of inputs are recorded"""
 
     @contextmanager
@@ -112,7 +112,7 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), self.inputs.installed() if self.inputs else nullcontext(), torch.enable_grad():
+        with self.norm.installed(), self.moments.installed() if self.moments else nullcontext(), torch.enable_grad():
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
@@ -228,7 +228,7 @@ class BlockLoss:
             return tuple(t[None] for t in (one, one.double().square().sum(), *found))
 
         modes = tuple(module.training for module in self.module.modules())
-        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names, self.inputs is not None)
+        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names, self.moments is not None)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         found = compiler.call(key, function, *arguments, *held)
         return None if found is None else BlockGradients(*found)
@@ -269,11 +269,11 @@ class BlockLoss:
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Mean loss of one block, and (summed loss, hits, statistics, moments); `held`: what the module has besides."""
-        inputs_of = self.inputs if record else None
+        moments = self.moments if record else None
         if record:
             self.norm.start()
-        if inputs_of:
-            inputs_of.start()
+        if moments:
+            moments.start()
         state = self.space.split(theta)
         state |= dict(held)
         with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
@@ -282,9 +282,9 @@ class BlockLoss:
             output = output.to(theta.dtype)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        moments = inputs_of.collect(losses.detach()) if inputs_of else losses.new_zeros(0)
+        recorded = moments.collect(losses.detach()) if moments else losses.new_zeros(0)
         hits = count_hits(output.detach(), target)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics, moments)
+        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics, recorded)
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

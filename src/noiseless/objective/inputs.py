@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -42,7 +43,6 @@ class InputMoments:
             if isinstance(weight, nn.Parameter) and names.get(id(weight), "") not in ("", *self._layers):
                 self._layers[names[id(weight)]] = layer
                 self._sizes.append(weight[0].numel())
-        self._places = _triangles(self._sizes)
         self._recorded: dict[str, list[Tensor]] | None = None
 
     @property
@@ -88,7 +88,7 @@ class InputMoments:
 
     def packed(self, collected: Tensor) -> Tensor:
         """What is summed of it: `[..., sum of d * d]` to the upper triangles, `[..., M]`."""
-        return collected[..., self._places.to(collected.device)]
+        return collected[..., _triangles(tuple(self._sizes), collected.device)]
 
     def matrices(self, summed: Tensor) -> dict[str, Tensor]:
         """The symmetric matrices.
@@ -100,7 +100,7 @@ class InputMoments:
             A `[d, d]` by the name of the layer's weight.
         """
         whole = summed.new_zeros(sum(d * d for d in self._sizes))
-        whole[self._places.to(summed.device)] = summed
+        whole[_triangles(tuple(self._sizes), summed.device)] = summed
         uppers = (
             part.view(d, d) for d, part in zip(self._sizes, whole.split([d * d for d in self._sizes]), strict=True)
         )
@@ -133,11 +133,12 @@ def _moment(layer: nn.Module, x: Tensor) -> Tensor:
         return rows @ rows.T / rows.shape[1]
 
 
-def _triangles(sizes: list[int]) -> Tensor:
-    """Places of the upper triangles in matrices `[d, d]` one after the other, flattened."""
-    places, start = [torch.zeros(0, dtype=torch.int64)], 0
+@lru_cache(maxsize=4)
+def _triangles(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Places of the upper triangles in matrices `[d, d]` one after the other, flattened; the same for all steps."""
+    places, start = [torch.zeros(0, dtype=torch.int64, device=device)], 0
     for d in sizes:
-        row, column = torch.triu_indices(d, d)
+        row, column = torch.triu_indices(d, d, device=device)
         places.append(start + row * d + column)
         start += d * d
     return torch.cat(places)

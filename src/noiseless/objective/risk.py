@@ -98,12 +98,12 @@ class EmpiricalRisk(Objective):
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        inputs = InputMoments(self.module, self.space) if self.input_moments else None
+        moments = InputMoments(self.module, self.space) if self.input_moments else None
         whole_blocks = max(1, self.blocks.count // self.blocks.size)
         self.block_loss = BlockLoss(
             self.module, self.loss, self.space, self.norm, self.seed, self.step,
             self.autocast, self.compiler, (1 if self.autocast else min(self.chunk, whole_blocks), self.blocks.size),
-            inputs,
+            moments,
         )  # fmt: skip
 
     @property
@@ -140,7 +140,7 @@ class EmpiricalRisk(Objective):
         Returns:
             The sums over all blocks.
         """
-        theta, inputs = self.space.theta.detach(), self.block_loss.inputs
+        theta, moments = self.space.theta.detach(), self.block_loss.moments
         examples = self.blocks.count
         norm_blocks = self._norm_blocks()
 
@@ -157,14 +157,14 @@ class EmpiricalRisk(Objective):
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            if inputs:
-                partial.moments.add(inputs.packed(found.moments), batch.counts)
+            if moments:
+                partial.moments.add(moments.packed(found.moments), batch.counts)
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
 
         partial = self._sum(
-            len(self.space), self.norm.length, self.chunk, report, moments=inputs.length if inputs else 0
+            len(self.space), self.norm.length, self.chunk, report, moments=moments.length if moments else 0
         )
         losses, hits, penalties, square = partial.scalars
         return Evaluation(
@@ -177,7 +177,7 @@ class EmpiricalRisk(Objective):
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=partial.statistics.value(),
-            input_moments=inputs.matrices(partial.moments.value() / examples) if inputs else {},
+            input_moments=moments.matrices(partial.moments.value() / examples) if moments else {},
         )
 
     def hvp(self, V: Tensor) -> Tensor:

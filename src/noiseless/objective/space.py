@@ -123,7 +123,8 @@ class ParameterSpace:
     def set_gradient(self, gradient: Tensor, input_moments: Mapping[str, Tensor] = MappingProxyType({})) -> None:
         """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`.
 
-        Second moments of layers' inputs go where `Muon` looks for them: into the weights' `.input_moment`.
+        Second moments of layers' inputs go where `Muon` looks for them: into the weights' `.input_moment`;
+        those of an earlier evaluation do not stay.
         """
         theta = self.theta
         if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
@@ -134,6 +135,8 @@ class ParameterSpace:
         for name, p in zip(self.names, self._parameters, strict=True):
             if name in input_moments:
                 p.input_moment = input_moments[name]  # type: ignore[attr-defined]
+            elif hasattr(p, "input_moment"):  # of another objective's evaluation
+                del p.input_moment
 
     def describes(self, module: nn.Module) -> bool:
         """Whether this is still the list of the module's trainable parameters."""

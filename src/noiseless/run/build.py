@@ -28,7 +28,7 @@ from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.sizes import choices
 from noiseless.run.snapshot import Snapshots
-from noiseless.run.updates import make_optimizer, make_schedule, make_transform
+from noiseless.run.updates import make_optimizer, make_schedule, make_transform, whitens
 from noiseless.run.work import work
 
 
@@ -110,6 +110,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         autocast=torch.bfloat16 if recipe.autocast == "bfloat16" else None,
         compiler=compiler,
         statistics=recipe.statistics,
+        input_moments=whitens(recipe),
         block_clip=recipe.block_clip,
         whole=len(train),
         seed=recipe.seed,
@@ -118,8 +119,6 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     if settings.noise_every is not None:
         check_blocks(risk)
     optimizer = make_optimizer(recipe, model)
-    if any(group.get("whiten") is not None for group in optimizer.param_groups):
-        risk = replace(risk, input_moments=True)
     transform = make_transform(recipe, risk.space, schedule)
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)

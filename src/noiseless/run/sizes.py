@@ -17,7 +17,7 @@ from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.inputs import InputMoments
 from noiseless.optim import parse_options
 from noiseless.run.recipe import Recipe
-from noiseless.run.updates import make_optimizer
+from noiseless.run.updates import make_optimizer, whitens
 from noiseless.run.work import Work, work_of
 
 
@@ -91,8 +91,7 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
             f"{recipe.model} cannot be followed on {channels} x {height} x {width} images ({reason})"
         ) from error
     norm = BlockNorm(model, recipe.norm_block or recipe.block, recipe.statistics)
-    whitens = parse_options(recipe.optimizer_options).get("whiten") is not None
-    moments = InputMoments(model, parameter_space(model)).length if whitens else 0
+    moments = InputMoments(model, parameter_space(model)).length if whitens(recipe) else 0
     return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe), moments)
 
 

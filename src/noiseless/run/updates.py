@@ -112,6 +112,21 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return Searched(made, recipe.line_search, **search)
 
 
+def whitens(recipe: Recipe) -> bool:
+    """Whether a recipe's optimizer asks for the second moments of the layers' inputs.
+
+    Args:
+        recipe: resolved or not.
+
+    Returns:
+        Whether.
+
+    Raises:
+        ValueError: for options that cannot be read.
+    """
+    return _options("--optimizer-options", recipe.optimizer_options).get("whiten") is not None
+
+
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Groups in which biases and the parameters of normalisations, of fewer than two dimensions, do not decay."""
     small = [p for p in parameters if p.ndim < 2]
