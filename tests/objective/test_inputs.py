@@ -127,6 +127,15 @@ def test_they_are_of_the_point_itself_and_of_full_precision():
     torch.testing.assert_close(halved.evaluate().input_moments["0.weight"], first, rtol=1e-6, atol=1e-6)
 
 
+def test_they_are_of_every_kth_step():
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), input_moments=3)
+    known = [bool(dataclasses.replace(risk, step=step).evaluate().input_moments) for step in range(7)]
+    assert known == [True, False, False, True, False, False, True]
+    for value in (-1, 0.5):
+        with pytest.raises(ValueError, match="input_moments must be True, False or a number of steps, not"):
+            dataclasses.replace(risk, input_moments=value)
+
+
 def test_layers_that_have_none_are_left_out():
     shared = nn.Conv2d(2, 2, 3, padding=1)
     module = nn.Sequential(
@@ -154,5 +163,5 @@ def test_an_evaluation_sets_them_where_muon_looks():
     assert torch.equal(module[0].weight.input_moment, found["0.weight"])
     assert torch.equal(module[2].weight.input_moment, found["2.weight"])
     assert not hasattr(module[0].bias, "input_moment")
-    dataclasses.replace(risk, input_moments=False).closure()()  # which knows none: the old ones are of other places
+    dataclasses.replace(risk, input_moments=2, step=3).closure()()  # which knows none: the old ones are of other places
     assert not any(hasattr(p, "input_moment") for p in module.parameters())

@@ -64,8 +64,9 @@ class EmpiricalRisk(Objective):
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     visits: int = 1
     """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
-    input_moments: bool = False
-    """whether a sweep sums the second moments of the layers' inputs as well, see `InputMoments`"""
+    input_moments: int = 0
+    """steps from one sweep that sums the second moments of the layers' inputs as well (see `InputMoments`) to the next:
+    those of the steps 0, k, 2 k, ...; 1 or True: all, 0: none"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
     order: Tensor | None = None
@@ -98,7 +99,10 @@ class EmpiricalRisk(Objective):
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        moments = InputMoments(self.module, self.space) if self.input_moments else None
+        if not isinstance(self.input_moments, int) or self.input_moments < 0:
+            raise ValueError(f"input_moments must be True, False or a number of steps, not {self.input_moments!r}")
+        due = self.input_moments and self.step % self.input_moments == 0
+        moments = InputMoments(self.module, self.space) if due else None
         whole_blocks = max(1, self.blocks.count // self.blocks.size)
         self.block_loss = BlockLoss(
             self.module, self.loss, self.space, self.norm, self.seed, self.step,

@@ -112,19 +112,21 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return Searched(made, recipe.line_search, **search)
 
 
-def whitens(recipe: Recipe) -> bool:
-    """Whether a recipe's optimizer asks for the second moments of the layers' inputs.
+def moments_every(recipe: Recipe) -> int:
+    """How often a recipe's optimizer asks for the second moments of the layers' inputs.
 
     Args:
         recipe: resolved or not.
 
     Returns:
-        Whether.
+        Steps from one sweep with them to the next; 0: never.
 
     Raises:
         ValueError: for options that cannot be read.
     """
-    return _options("--optimizer-options", recipe.optimizer_options).get("whiten") is not None
+    options = _options("--optimizer-options", recipe.optimizer_options)
+    every: int = 0 if options.get("whiten") is None else options.get("whiten_every", 1)
+    return every
 
 
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
