@@ -146,6 +146,43 @@ def test_settings_chosen_at_one_budget_serve_all(data, tmp_path):
     assert (three.steps, chosen["chosen"]) == (3, f"lr {three.lr:g} decay {three.weight_decay:g} block {three.block}")
 
 
+def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, tmp_path):
+    path, _ = race
+    known, again = path / "choices.json", tmp_path / "again"
+    answer = call(*command(data, again, "--choices", known, "--seeds", 1))
+    assert answer.code == 0, answer.err
+    assert not (again / "tuning").exists()
+    assert json.loads((again / "choices.json").read_text()) == json.loads(known.read_text())
+    for name in (*TUNED, "fb-fast"):
+        for budget in BUDGETS:
+            first, second = (RunDirectory(place / f"{name}-{budget}" / "seed0") for place in (path, again))
+            assert second.model.read_bytes() == first.model.read_bytes()
+    assert str(known) in (again / "table.md").read_text()
+
+
+def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
+    path, _ = race
+    mine, place = tmp_path / "mine.json", tmp_path / "race"
+    (first, *_) = known = json.loads((path / "choices.json").read_text())
+
+    def refuse(*names, more=()):
+        refused(*command(data, place, "--choices", mine, *more), names=names)
+        assert not place.exists()
+
+    refuse("--choices", mine, "No such file")
+    for broken in ("no json", '{"a": 1}', "[3]", "[{}]", json.dumps([first | {"setting": {"lr": 1}}])):
+        mine.write_text(broken)
+        refuse("--choices", mine, "not the choices.json of a race")
+    mine.write_text(json.dumps(known[:1]))  # sgd at the first budget
+    refuse("no setting of sgd at 3 passes", "sgd at 2", "--tune-at")
+    refuse("no setting of fb-regularized at 2 passes", more=("--tune-at", 2))
+    for name, value in (("block", "8"), ("block", True), ("lr", None)):
+        mine.write_text(json.dumps([first | {"setting": first["setting"] | {name: value}}]))
+        refuse("not the choices.json of a race", name)
+    mine.write_text(json.dumps([first | {"setting": first["setting"] | {"block": -8}}]))
+    refuse("block", "-8", more=("--tune-at", 2, "--contenders", "sgd"))
+
+
 def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1)

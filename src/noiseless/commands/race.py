@@ -54,6 +54,8 @@ class Race:
     """seeds of each setting that is tried, from 1000 on, each with another validation part"""
     tune_at: int | None = None
     """budget at which settings are chosen for all budgets; none: for each by itself"""
+    choices: str | None = None
+    """choices.json of an earlier race: its settings are taken, and nothing is tuned"""
     validation: float = 0.25
     """share of the training images that tuning runs leave out, and that choose"""
     jobs: int | None = None
@@ -140,7 +142,7 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
 def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
     from noiseless.data import extent, home
     from noiseless.data.datasets import full_name
-    from noiseless.run import contenders
+    from noiseless.run import contenders, earlier
     from noiseless.run.race import Protocol
     from noiseless.run.race import Race as Running
 
@@ -152,7 +154,8 @@ def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
     )  # fmt: skip
     protocol = Protocol(budgets, asked.seeds, asked.rates, asked.tuning_seeds, asked.validation, asked.tune_at)
     place = asked.run_dir or race_place(data, asked.pixels, asked.augment == "fresh")
-    return Running(course, protocol, contenders.chosen(names), Path(place))
+    known = earlier.read(Path(asked.choices)) if asked.choices else None
+    return Running(course, protocol, contenders.chosen(names), Path(place), known)
 
 
 def _course(asked: Race) -> str:
@@ -162,14 +165,20 @@ def _course(asked: Race) -> str:
 
 def _protocol(asked: Race) -> str:
     """What was done, as a sentence for the table's file."""
+    runs = (
+        f"The runs below have the seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after"
+        " the last step. fb-fast is one setting for all sets and is not tuned."
+    )
+    if asked.choices:
+        return (
+            f"The settings of the tuned contenders are those that an earlier race has chosen ({asked.choices}). {runs}"
+        )
     where = f"at {asked.tune_at} passes, for all budgets" if asked.tune_at else "for each budget by itself"
     return (
         f"Each tuned contender tried {asked.rates} learning rates (a factor 2 apart) with each of three block sizes,"
         f" three weight decays among them (the paper's rows: the paper's one), in {asked.tuning_seeds} runs a setting"
         f" with seeds from 1000 on, {where}; the mean accuracy on"
-        f" {asked.validation:.0%} of the training images, left out of these runs, has chosen. The runs below have the"
-        f" seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after the last step. fb-fast is"
-        " one setting for all sets and is not tuned."
+        f" {asked.validation:.0%} of the training images, left out of these runs, has chosen. {runs}"
     )
 
 

@@ -4,18 +4,21 @@ A contender that is tuned runs each setting of its grid on the training images w
 that the race has not; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with
 the chosen setting on all training images, and the test images are asked once, after its last step. All of it is runs as
 others are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
+Or the settings are those that an earlier race has chosen, and nothing is tuned.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from noiseless.run import earlier
 from noiseless.run.contenders import Contender, Course
+from noiseless.run.earlier import SET, Chosen
 from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
 
@@ -85,15 +88,17 @@ class Entry:
     budget: int
     trials: list[Trial]
     """one without jobs, where nothing is tuned"""
+    taken: Chosen | None = None
+    """from an earlier race; None: chosen in this one"""
 
     @property
     def tuned(self) -> bool:
-        """Whether there is something to choose."""
+        """Whether there is something to choose, here or in an earlier race."""
         return self.contender.size is not None
 
     def choose(self) -> Choice:
         """The choice, from the records of the tuning runs, which are read for it."""
-        return Choice(self, [trial.score() for trial in self.trials] if self.tuned else [])
+        return Choice(self, [trial.score() for trial in self.trials] if self.tuned and not self.taken else [])
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Choice:
 
     entry: Entry
     scores: list[tuple[float, float]]
-    """of its trials, in their order; none where nothing is tuned"""
+    """of its trials, in their order; none where nothing is tuned here"""
 
     @property
     def recipe(self) -> Recipe:
@@ -113,11 +118,19 @@ class Choice:
     @property
     def at_edge(self) -> bool:
         """Whether the chosen rate is the smallest or largest on the grid, so that one beyond it might be better."""
+        if self.entry.taken:
+            return bool(self.entry.taken["at_edge"])
         rates = [trial.recipe.lr for trial in self.entry.trials]
         return self.entry.tuned and self.recipe.lr in (min(rates), max(rates))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: contender, budget, setting, and each trial's means (None where a run was not finite)."""
+        """Plain values: contender, budget, setting, and each trial's means (None where a run was not finite).
+
+        Returns:
+            What `earlier.read` reads; of a setting that was taken from there, the same again.
+        """
+        if self.entry.taken:
+            return dict(self.entry.taken)
         trials = [
             {
                 "setting": setting(trial.recipe),
@@ -129,7 +142,7 @@ class Choice:
         ]
         return {
             "contender": self.entry.contender.name, "passes": self.entry.budget, "chosen": setting(self.recipe),
-            "at_edge": self.at_edge, "trials": trials,
+            "setting": {name: getattr(self.recipe, name) for name in SET}, "at_edge": self.at_edge, "trials": trials,
         }  # fmt: skip
 
 
@@ -152,6 +165,8 @@ class Race:
     protocol: Protocol
     contenders: Sequence[Contender]
     directory: Path
+    earlier: Mapping[tuple[str, int], Chosen] | None = None
+    """what an earlier race has chosen, as `earlier.read` gives it; None: settings are tuned"""
 
     def entries(self) -> list[Entry]:
         """Each contender with each budget at which it is tuned."""
@@ -159,6 +174,9 @@ class Race:
         return [self._entry(contender, budget) for contender in self.contenders for budget in budgets]
 
     def _entry(self, contender: Contender, budget: int) -> Entry:
+        if self.earlier is not None and contender.size is not None:
+            taken = earlier.of(self.earlier, contender.name, budget)
+            return Entry(contender, budget, [Trial(self._set(contender, budget, taken["setting"]), [])], taken)
         recipes = self.course.grid(contender, budget, self.protocol.rates)
         return Entry(contender, budget, [Trial(recipe, self._tuning(contender, recipe)) for recipe in recipes])
 
@@ -192,8 +210,8 @@ class Race:
 
     def planned(self, contender: Contender, budget: int) -> list[Job]:
         """The runs of a contender before its setting is known, with the middle of its grid: for what they cost."""
-        grid = self.course.grid(contender, budget, self.protocol.rates)
-        return self.runs(contender, budget, grid[len(grid) // 2])
+        trials = self._entry(contender, self.protocol.tuned_at(budget)).trials
+        return self.runs(contender, budget, trials[len(trials) // 2].recipe)
 
     def runs(self, contender: Contender, budget: int, like: Recipe) -> list[Job]:
         """The runs of a contender with a budget.
@@ -206,13 +224,12 @@ class Race:
         Returns:
             A job for each seed.
         """
-        recipe = replace(self.course.recipe(contender, budget), **{name: getattr(like, name) for name in SET})
+        recipe = self._set(contender, budget, {name: getattr(like, name) for name in SET})
         place = self.directory / recipe.name
         return [Job(replace(recipe, seed=seed), place / f"seed{seed}") for seed in range(self.protocol.seeds)]
 
-
-SET = ("lr", "weight_decay", "block", "norm_block")
-"""fields that a grid sets"""
+    def _set(self, contender: Contender, budget: int, values: Mapping[str, Any]) -> Recipe:
+        return replace(self.course.recipe(contender, budget), **values)
 
 
 def setting(recipe: Recipe) -> str:

@@ -1,0 +1,71 @@
+"""Settings that an earlier race has chosen, from its `choices.json`: another race takes them and tunes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SET = ("lr", "weight_decay", "block", "norm_block")
+"""fields of a recipe that a grid sets"""
+Chosen = Mapping[str, Any]
+"""an element of the file: contender, passes, setting (a value for each of `SET`), at_edge, and what was tried"""
+
+
+def read(path: Path) -> dict[tuple[str, int], Chosen]:
+    """What a race has chosen.
+
+    Args:
+        path: of its `choices.json`.
+
+    Returns:
+        By contender and the budget of passes at which it was tuned, the elements of the file.
+
+    Raises:
+        ValueError: if the file is not there, or is no such file.
+    """
+    try:
+        elements = json.loads(path.read_text())
+        found = {(str(each["contender"]), int(each["passes"])): each for each in elements}
+        for each in elements:
+            _refuse(each["setting"])
+            bool(each["at_edge"])
+    except OSError as error:
+        raise ValueError(f"--choices {path} cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--choices {path} is not the choices.json of a race ({error!r})") from None
+    return found
+
+
+def of(found: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> Chosen:
+    """What was chosen for a contender.
+
+    Args:
+        found: as `read` gives it.
+        contender: its name.
+        budget: passes at which it was to be tuned.
+
+    Returns:
+        The element of the file.
+
+    Raises:
+        ValueError: if the file has none, with what it has.
+    """
+    if (contender, budget) not in found:
+        there = ", ".join(f"{name} at {passes}" for name, passes in found) or "nothing"
+        raise ValueError(
+            f"--choices has no setting of {contender} at {budget} passes, but {there}: give --tune-at a budget that it"
+            " has, other --contenders, or no --choices"
+        )
+    return found[contender, budget]
+
+
+def _refuse(values: Mapping[str, Any]) -> None:
+    """Raises unless the values are a setting: that they suit a recipe is checked where it is run."""
+    if set(values) != set(SET):
+        raise ValueError(f"a setting has {', '.join(SET)}, not {', '.join(values)}")
+    for name, value in values.items():
+        kinds = (int, float) if name in ("lr", "weight_decay") else (int,)
+        if not (value is None and name == "norm_block") and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise ValueError(f"{name} {value!r}")
