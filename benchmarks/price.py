@@ -2,7 +2,8 @@
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
-how many.
+how many. What tuning has chosen in a race of four contenders is kept in benchmarks/choices, and taken from there;
+without that file, the race is tuned anew.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ RACES: dict[str, list[str]] = {
 WIDE = {"digits": ["--budgets", "15,30,60,120,300"], "m14": ["--budgets", "15,30,60,120"]}
 """races of all contenders, whose figures the page shows"""
 FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
-COMMON = ["--seeds", "5", "--tune-at", "60"]
+COMMON = ["--seeds", "5"]
+TUNING = {"m28": ["--rates", "4", "--tune-at", "30"], "m28-noaug": ["--rates", "4", "--tune-at", "30"]}
+"""of large images, which cost most"""
+USUALLY = ["--tune-at", "60"]
+"""of others"""
+CHOICES = Path("benchmarks/choices")
+"""what tuning has chosen, for a race of four contenders"""
 KEPT = ("Test accuracy", "Points", "Settings")
 """beginnings of the titles of a race's tables that the page has"""
 MINI_BATCH = ("sgd", "adamw", "muon")
@@ -47,14 +54,20 @@ def main() -> None:
     parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
     asked = parser.parse_args()
     for name in asked.races:
-        place, flags = asked.runs / name, [*RACES[name], *(FEW if asked.few else WIDE.get(name, FEW)), *COMMON]
+        wide = name in WIDE and not asked.few
+        place, known = asked.runs / name, CHOICES / f"{name}.json"
+        flags = [*RACES[name], *(WIDE[name] if wide else FEW), *COMMON, *TUNING.get(name, USUALLY)]
+        if known.exists() and not wide:
+            flags += ["--choices", str(known)]
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)
         if code := subprocess.run(command, check=False).returncode:  # noqa: S603
             sys.exit(code)  # it has said why
+        if not wide and not known.exists():
+            shutil.copy(place / "choices.json", known)
         tables = _tables((place / "table.md").read_text())
         put(DOCS / "price.md", name, f"`noiseless race {' '.join(flags)}`\n\n{tables}")
-        if name in WIDE and not asked.few:
+        if wide:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)
                 shutil.copy(place / f"{figure}.png", DOCS / "price" / f"{name}-{figure}.png")

@@ -71,15 +71,15 @@ LADDER: Mapping[str, Callable[[], Recipe]] = {
 def fb_fast() -> Recipe:
     """No row of the paper's: the full batch with SGD's number of passes, one setting for all sets (docs/price.md).
 
-    Long Muon steps, a head that learns faster, little momentum and strong weight decay; batch norm over 8 images. Its
-    cosine has the length of the run, whatever the number of steps.
+    Long Muon steps, a head that learns faster, little momentum, strong weight decay, smoothed labels; batch norm over 8
+    images. Its cosine has the length of the run, whatever the number of steps.
 
     Returns:
         The recipe, with as many steps as the paper's SGD has passes.
     """
     return replace(
         fb(), name="fb-fast", block=64, norm_block=8, shuffle=True, warmup=0, horizon=None, optimizer="Muon", lr=0.15,
-        momentum=0.6, weight_decay=0.5, optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
+        momentum=0.6, weight_decay=0.5, label_smoothing=0.1, optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
     )  # fmt: skip
 
 
