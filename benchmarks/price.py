@@ -57,7 +57,7 @@ def main() -> None:
         wide = name in WIDE and not asked.few
         place, known = asked.runs / name, CHOICES / f"{name}.json"
         flags = [*RACES[name], *(WIDE[name] if wide else FEW), *COMMON, *TUNING.get(name, USUALLY)]
-        if known.exists() and not wide:
+        if known.exists():
             flags += ["--choices", str(known)]
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)

@@ -160,6 +160,19 @@ def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, 
     assert str(known) in (again / "table.md").read_text()
 
 
+def test_who_was_not_in_the_earlier_race_is_tuned(race, data, tmp_path):
+    path, _ = race
+    known, again = tmp_path / "known.json", tmp_path / "again"
+    mine = [each for each in json.loads((path / "choices.json").read_text()) if each["contender"] == "sgd"]
+    known.write_text(json.dumps(mine))
+    answer = call(*command(data, again, "--choices", known, "--budgets", 2, "--seeds", 1))
+    assert answer.code == 0, answer.err
+    assert [each.name for each in (again / "tuning").iterdir()] == ["fb-regularized-2"]
+    assert json.loads((again / "choices.json").read_text()) == [
+        each for each in json.loads((path / "choices.json").read_text()) if each["passes"] == 2
+    ]
+
+
 def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
     path, _ = race
     mine, place = tmp_path / "mine.json", tmp_path / "race"
@@ -174,8 +187,7 @@ def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
         mine.write_text(broken)
         refuse("--choices", mine, "not the choices.json of a race")
     mine.write_text(json.dumps(known[:1]))  # sgd at the first budget
-    refuse("no setting of sgd at 3 passes", "sgd at 2", "--tune-at")
-    refuse("no setting of fb-regularized at 2 passes", more=("--tune-at", 2))
+    refuse("setting of sgd at 2 passes, not at 3", "--tune-at")
     for name, value in (("block", "8"), ("block", True), ("lr", None)):
         mine.write_text(json.dumps([first | {"setting": first["setting"] | {name: value}}]))
         refuse("not the choices.json of a race", name)

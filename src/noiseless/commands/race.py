@@ -55,7 +55,7 @@ class Race:
     tune_at: int | None = None
     """budget at which settings are chosen for all budgets; none: for each by itself"""
     choices: str | None = None
-    """choices.json of an earlier race: its settings are taken, and nothing is tuned"""
+    """choices.json of an earlier race: its settings are taken, and only contenders that it had not are tuned"""
     validation: float = 0.25
     """share of the training images that tuning runs leave out, and that choose"""
     jobs: int | None = None
@@ -170,9 +170,7 @@ def _protocol(asked: Race) -> str:
         " the last step. fb-fast is one setting for all sets and is not tuned."
     )
     if asked.choices:
-        return (
-            f"The settings of the tuned contenders are those that an earlier race has chosen ({asked.choices}). {runs}"
-        )
+        runs = f"Contenders of an earlier race have the settings that it has chosen ({asked.choices}). {runs}"
     where = f"at {asked.tune_at} passes, for all budgets" if asked.tune_at else "for each budget by itself"
     return (
         f"Each tuned contender tried {asked.rates} learning rates (a factor 2 apart) with each of three block sizes,"

@@ -1,4 +1,4 @@
-"""Settings that an earlier race has chosen, from its `choices.json`: another race takes them and tunes nothing."""
+"""Settings that an earlier race has chosen, from its `choices.json`: another race takes them and tunes only others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[tuple[str, int], Chosen]:
     return found
 
 
-def of(found: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> Chosen:
+def of(found: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> Chosen | None:
     """What was chosen for a contender.
 
     Args:
@@ -47,18 +47,18 @@ def of(found: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> 
         budget: passes at which it was to be tuned.
 
     Returns:
-        The element of the file.
+        The element of the file; None where the contender is not in it.
 
     Raises:
-        ValueError: if the file has none, with what it has.
+        ValueError: if the file has it at other budgets only.
     """
-    if (contender, budget) not in found:
-        there = ", ".join(f"{name} at {passes}" for name, passes in found) or "nothing"
+    budgets = [passes for name, passes in found if name == contender]
+    if budgets and budget not in budgets:
         raise ValueError(
-            f"--choices has no setting of {contender} at {budget} passes, but {there}: give --tune-at a budget that it"
-            " has, other --contenders, or no --choices"
+            f"--choices has a setting of {contender} at {', '.join(map(str, budgets))} passes, not at {budget}: give"
+            " --tune-at a budget that it has, or leave --choices out"
         )
-    return found[contender, budget]
+    return found.get((contender, budget))
 
 
 def _refuse(values: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ A contender that is tuned runs each setting of its grid on the training images w
 that the race has not; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with
 the chosen setting on all training images, and the test images are asked once, after its last step. All of it is runs as
 others are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
-Or the settings are those that an earlier race has chosen, and nothing is tuned.
+Or settings are those that an earlier race has chosen, and only contenders that it had not are tuned.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ class Race:
         return [self._entry(contender, budget) for contender in self.contenders for budget in budgets]
 
     def _entry(self, contender: Contender, budget: int) -> Entry:
-        if self.earlier is not None and contender.size is not None:
-            taken = earlier.of(self.earlier, contender.name, budget)
+        taken = earlier.of(self.earlier or {}, contender.name, budget)
+        if taken is not None and contender.size is not None:
             return Entry(contender, budget, [Trial(self._set(contender, budget, taken["setting"]), [])], taken)
         recipes = self.course.grid(contender, budget, self.protocol.rates)
         return Entry(contender, budget, [Trial(recipe, self._tuning(contender, recipe)) for recipe in recipes])
