@@ -1,6 +1,8 @@
 """What each part of `fb-fast` is worth: one thing replaced at a time, on held-out training images.
 
 Makes the tables of docs/price.md: .venv/bin/python benchmarks/ablation.py --data mnist-5k --pixels 14 [--budget 60]
+And what `fb-fast`'s label smoothing is worth to others, with the settings that a race has chosen for them:
+.venv/bin/python benchmarks/ablation.py --augment none --of sgd muon --choices benchmarks/choices/digits-noaug.json
 No test image is asked: a run leaves a quarter of the training images out and is evaluated on them. The seeds are none
 of a race's. What is there already is not computed again; a place with runs of another recipe is refused.
 """
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.data import extent
-from noiseless.run import ladder, processes
+from noiseless.run import earlier, ladder, processes
 from noiseless.run.config import Settings
 from noiseless.run.contenders import CONTENDERS, Course
 from noiseless.run.ladder import Job
@@ -50,6 +52,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "optimizer": "SGD", "lr": 0.4, "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.25, "optimizer_options": "",
     },
 }  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {"label smoothing 0.1": {"label_smoothing": 0.1}}
+"""what is tried in contenders that a race tunes"""
 
 
 def main() -> None:
@@ -61,14 +65,32 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--of", nargs="+", choices=list(CONTENDERS), default=["fb-fast"])
+    parser.add_argument("--only", nargs="+", choices=list(CHANGES), help="what is replaced in fb-fast; none: all")
+    parser.add_argument("--choices", type=Path, help="choices.json of a race, for those of --of that it tunes")
+    parser.add_argument("--tuned-at", type=int, default=60, help="budget at which that race has tuned them")
     asked = parser.parse_args()
     if asked.seeds < 2:
         parser.error("--seeds must be at least 2: a difference has no error else")
     course = Course(asked.data, extent(asked.data, None, asked.pixels), asked.pixels, augment=asked.augment == "fresh")
-    fast = replace(course.recipe(CONTENDERS["fb-fast"], asked.budget), validation=VALIDATION)
-    place = asked.runs / f"{asked.data}-{asked.pixels or 'full'}-{asked.augment}-{asked.budget}"
-    seeds = range(FIRST_SEED, FIRST_SEED + asked.seeds)
-    rows = {"fb-fast": fast} | {name: changed(fast, changes) for name, changes in CHANGES.items()}
+    chosen = earlier.read(asked.choices) if asked.choices else {}
+    for name in asked.of:
+        base = replace(course.recipe(CONTENDERS[name], asked.budget), validation=VALIDATION)
+        changes = OTHERS
+        if CONTENDERS[name].size is None:
+            changes = {what: made for what, made in CHANGES.items() if what in (asked.only or CHANGES)}
+        elif taken := earlier.of(chosen, name, asked.tuned_at):
+            base = replace(base, **taken["setting"])
+        else:
+            parser.error(f"{name} is tuned by a race: give the --choices of one")
+        place = asked.runs / f"{asked.data}-{asked.pixels or 'full'}-{asked.augment}-{asked.budget}" / name
+        _table(base, changes, place, range(FIRST_SEED, FIRST_SEED + asked.seeds))
+
+
+def _table(base: Recipe, changes: dict[str, dict[str, Any]], place: Path, seeds: range) -> None:
+    """Runs what is missing of a contender, and prints its table."""
+    contender = place.name
+    rows = {contender: base} | {name: changed(base, change) for name, change in changes.items()}
     jobs = {
         name: [Job(replace(recipe, name=name, seed=seed), place / name.replace(" ", "-") / str(seed)) for seed in seeds]
         for name, recipe in rows.items()
@@ -76,13 +98,15 @@ def main() -> None:
     every = [job for each in jobs.values() for job in each]
     ladder.refuse_others(every)
     at_once = len(os.sched_getaffinity(0))
-    settings = Settings(threads=1, evaluate_every=asked.budget, keep=1)
+    settings = Settings(threads=1, evaluate_every=base.steps, keep=1)
     processes.execute(every, at_once, lambda job, row: None, lambda job, why: None, settings, command="ablation")
-    print(f"{place.name}, {asked.seeds} seeds: mean ± standard error of the difference to fb-fast with the same seed")
+    print(
+        f"{place.parent.name}, {len(seeds)} seeds: mean ± standard error of the difference to {contender}, seed by seed"
+    )
     print("| replaced | accuracy % | difference | loss | difference | training loss |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, own in jobs.items():
-        print(f"| {name} | {' | '.join(cells(own, jobs['fb-fast']))} |")
+        print(f"| {name} | {' | '.join(cells(own, jobs[contender]))} |", flush=True)
 
 
 def changed(fast: Recipe, changes: dict[str, Any]) -> Recipe:
