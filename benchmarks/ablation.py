@@ -3,7 +3,7 @@
 Makes the tables of docs/price.md: .venv/bin/python benchmarks/ablation.py --data mnist-5k --pixels 14 [--budget 60]
 And what `fb-fast`'s label smoothing is worth to others, with the settings that a race has chosen for them:
 .venv/bin/python benchmarks/ablation.py --augment none --of sgd muon --choices benchmarks/choices/digits-noaug.json
-No test image is asked: a run leaves a quarter of the training images out and is evaluated on them. The seeds are none
+No test image is asked: a run leaves a part of the training images out and is evaluated on them. The seeds are none
 of a race's. What is there already is not computed again; a place with runs of another recipe is refused.
 """
 
@@ -25,7 +25,7 @@ from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
 from noiseless.run.work import passes_a_step
 
-FIRST_SEED, VALIDATION = 2000, 0.25
+FIRST_SEED = 2000
 CHANGES: dict[str, dict[str, Any]] = {
     "momentum 0.95": {"momentum": 0.95},
     "momentum 0.8": {"momentum": 0.8},
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--augment", choices=("fresh", "none"), default="fresh")
     parser.add_argument("--budget", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--validation", type=float, default=0.25, help="share of the training images left out")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--of", nargs="+", choices=list(CONTENDERS), default=["fb-fast"])
     parser.add_argument("--only", nargs="+", choices=list(CHANGES), help="what is replaced in fb-fast; none: all")
@@ -75,7 +76,7 @@ def main() -> None:
     course = Course(asked.data, extent(asked.data, None, asked.pixels), asked.pixels, augment=asked.augment == "fresh")
     chosen = earlier.read(asked.choices) if asked.choices else {}
     for name in asked.of:
-        base = replace(course.recipe(CONTENDERS[name], asked.budget), validation=VALIDATION)
+        base = replace(course.recipe(CONTENDERS[name], asked.budget), validation=asked.validation)
         changes = OTHERS
         if CONTENDERS[name].size is None:
             changes = {what: made for what, made in CHANGES.items() if what in (asked.only or CHANGES)}
