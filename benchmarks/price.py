@@ -3,7 +3,7 @@
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many. What tuning has chosen in a race of four contenders is kept in benchmarks/choices, and taken from there;
-without that file, the race is tuned anew. Races on MNIST at 28x28 have what was chosen at 14x14.
+without that file, the race is tuned anew.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ RACES: dict[str, list[str]] = {
 WIDE = {"digits": ["--budgets", "15,30,60,120"], "m14": ["--budgets", "15,30,60,120"]}
 """races of all contenders, whose figures the page shows"""
 FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
-COMMON = ["--seeds", "5", "--tune-at", "60"]
+TUNED_AT = {"m28": "30", "m28-noaug": "30"}
+"""budget at which the settings of races on large images are chosen; of others at 60"""
 CHOICES = Path("benchmarks/choices")
 """what tuning has chosen, for a race of four contenders"""
-TUNED_AS = {"m28": "m14", "m28-noaug": "m14-noaug"}
-"""races that have the choices of another"""
 KEPT = ("Test accuracy", "Points", "Settings")
 """beginnings of the titles of a race's tables that the page has"""
 MINI_BATCH = ("sgd", "adamw", "muon")
@@ -53,8 +52,8 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.races:
         wide = name in WIDE and not asked.few
-        place, known = asked.runs / name, CHOICES / f"{TUNED_AS.get(name, name)}.json"
-        flags = [*RACES[name], *(WIDE[name] if wide else FEW), *COMMON]
+        place, known = asked.runs / name, CHOICES / f"{name}.json"
+        flags = [*RACES[name], *(WIDE[name] if wide else FEW), "--seeds", "5", "--tune-at", TUNED_AT.get(name, "60")]
         if known.exists():
             flags += ["--choices", str(known)]
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
