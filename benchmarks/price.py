@@ -40,7 +40,7 @@ MINI_BATCH = ("sgd", "adamw", "muon")
 SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
 BARS = {"at 60 than sgd": 0.0, "at 60 than the best mini-batch contender": -0.1, "at 30 than sgd at 60": -0.2}
 """what `fb-fast` is to have more at least, in points of test accuracy (means)"""
-FIGURES = ("test-accuracy-over-passes", "test-accuracy-over-seconds")
+FIGURES = ("test-error-over-passes", "test-error-over-seconds")
 
 
 def main() -> None:

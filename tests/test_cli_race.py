@@ -117,9 +117,9 @@ def test_the_table_holds_mean_spread_and_n_of_the_runs(race):
     assert all(len(line) <= 80 for line in out.splitlines() if name in line and "±" in line)
 
 
-def test_there_is_a_figure_of_accuracy_and_loss_over_passes_and_seconds(race):
+def test_there_is_a_figure_of_error_and_loss_over_passes_and_seconds(race):
     path, out = race
-    for value in ("accuracy", "loss"):
+    for value in ("error", "loss"):
         for over in ("passes", "seconds"):
             file = path / f"test-{value}-over-{over}.png"
             assert file.read_bytes()[:4] == b"\x89PNG"

@@ -70,6 +70,19 @@ def test_names_stay_on_their_axis():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv.weight", r"a\$b\$"]
 
 
+def test_the_few_places_of_a_logarithmic_axis_have_their_numbers():
+    series = [Series("a", [14, 30, 60], [50.0, 4.0, 0.7]), Series("b", [15, 30, 60], [10.0, 2.0, 1.0])]
+    drawn = drawing.draw(
+        Curves("id", "title", Axis("error", "log"), {"passes": View(Axis("passes", "log"), series)}), "passes"
+    )
+    (ax,) = drawn.axes
+    drawn.canvas.draw()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["15", "30", "60"]  # 14 would stand in 15
+    low, high = ax.get_ylim()
+    shown = [float(label.get_text()) for label in ax.get_yticklabels()]
+    assert [y for y in shown if low < y < high] == [1, 2, 5, 10, 20, 50]
+
+
 def test_the_legend_is_close_below():
     lines = [Series(f"a{k}", [1.0, 2.0], [0.0, 100.0 * k], k) for k in range(3)]
     drawn = drawing.draw(Curves("x", "x", Axis("y", "log"), {"": View(Axis("steps"), lines)}), "steps")

@@ -62,8 +62,8 @@ def test_what_has_not_ended_is_told_and_counts_in_no_mean(tmp_path):
 def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     race = [result("sgd", 30, [0.9, 0.8], "mini-batch", losses=[0.1, None])]
     assert math.isnan(race[0].mean("test_loss"))
-    accuracy, _, loss, _ = figures(race, "x")
-    assert accuracy.view("passes").series[0].y == [pytest.approx(85.0)]
+    error, _, loss, _ = figures(race, "x")
+    assert error.view("passes").series[0].y == [pytest.approx(15.0)]
     assert loss.view("passes").series[0].y == [None]
     assert "nan" in write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
 
@@ -73,8 +73,8 @@ def test_curves_are_over_what_was_spent_with_the_reach_of_the_seeds():
     series = {each.name: each for each in over_passes.view("passes").series}
     assert list(series) == ["sgd", "muon", "fb-fast"]
     assert series["sgd"].x == [30, 60]
-    assert series["sgd"].low == pytest.approx([90, 94])
-    assert series["sgd"].high == pytest.approx([92, 96])
+    assert series["sgd"].low == pytest.approx([8, 4])
+    assert series["sgd"].high == pytest.approx([10, 6])
     assert {each.name: each.x for each in over_seconds.view("seconds").series}["fb-fast"] == pytest.approx([3, 6])
 
 

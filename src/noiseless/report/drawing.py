@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from noiseless.report import sheets
 from noiseless.report.figures import AnyFigure, Curves, Grid, Series, View
@@ -21,6 +23,10 @@ from noiseless.run.atomic import write_bytes
 
 POINTS = 12
 """markers a line has at most, about"""
+FEW = 8
+"""places on a logarithmic axis that are named one by one, where they are a factor"""
+APART = 1.2
+"""from each other"""
 LINES = {"line": ("-", 1.8), "thin": ("-", 0.8), "threshold": ("--", 1.2), "points": ("none", 0.0)}
 """line style and width of each kind of series"""
 COLOURS = "cividis"
@@ -85,7 +91,10 @@ def _curves(figure: Curves, view: View) -> Figure:
         ax.axhline(level.value, color=colour(level.look), linestyle=":", linewidth=1.5, label=level.name)
     if view.x.scale == "log":  # to set the other would forget names on the axis
         ax.set_xscale("log")
+        _name_places(ax, sorted({float(x) for series in view.series for x in series.x}))
     ax.set_yscale(figure.y.scale)
+    if figure.y.scale == "log" and figure.y.floor is None:
+        _label_decades(ax)
     if figure.y.floor is not None:
         ax.set_ylim(figure.y.floor, 2 * max(v for series in view.series for v in series.y if v is not None))
     if view.series and any(isinstance(x, str) for x in view.series[0].x):
@@ -101,6 +110,23 @@ def _curves(figure: Curves, view: View) -> Figure:
     for text in legend.get_texts():
         text.set_parse_math(False)
     return drawn
+
+
+def _name_places(ax: Axes, places: list[float]) -> None:
+    """The few places of a logarithmic horizontal axis by their numbers; of those side by side, the last."""
+    if 0 < len(places) <= FEW:
+        apart = [x for x, after in zip(places, [*places[1:], math.inf], strict=True) if after > APART * x]
+        ax.set_xticks(apart, [f"{x:g}" for x in apart])
+        ax.minorticks_off()
+
+
+def _label_decades(ax: Axes) -> None:
+    """Plain numbers 1, 2, 5, 10, ... on the vertical axis, where it reaches over three decades at most."""
+    low, high = ax.get_ylim()
+    if high < 1000 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:

@@ -1,4 +1,4 @@
-"""What a race comes to: accuracy and loss against passes and seconds, as a table, as figures and as files."""
+"""What a race comes to: error and loss against passes and seconds, as a table, as figures and as files."""
 
 from __future__ import annotations
 
@@ -115,36 +115,44 @@ def prices(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 
 def figures(results: Sequence[Result], title: str) -> list[Curves]:
-    """Test accuracy and test loss, each against passes and against seconds.
+    """Test error and test loss, each against passes and against seconds.
 
     Args:
         results: of a race.
         title: of what.
 
     Returns:
-        Four figures; a band reaches from the worst seed to the best one.
+        Four figures, of which errors far apart are on a logarithmic axis, as accuracies near 100 % could not be told
+        from each other; a band reaches from the best seed to the worst one.
     """
     made = []
-    for name, factor, label in (("test_accuracy", 100.0, "test accuracy %"), ("test_loss", 1.0, "test loss")):
+    for label, of in (("test error %", _error), ("test loss", _loss)):
         for over in ("passes", "seconds"):
-            views = {over: _view(results, name, factor, over)}
-            every = [y for series in views[over].series for y in series.y]
-            axis = Axis(label, scale(every) if name == "test_loss" else "linear")
-            ident = f"{name}-over-{over}".replace("_", "-")
+            views = {over: _view(results, of, over)}
+            axis = Axis(label, scale(y for series in views[over].series for y in series.y))
+            ident = f"{label.removesuffix(' %')} over {over}".replace(" ", "-")
             made.append(Curves(ident, f"{label} {_WHERE[over]}, {title}", axis, views, legend=True))
     return made
+
+
+def _error(result: Result) -> list[float]:
+    return [100 * (1 - accuracy) for accuracy in result.values("test_accuracy")]
+
+
+def _loss(result: Result) -> list[float]:
+    return result.values("test_loss")
 
 
 _WHERE = {"passes": "with a budget of passes", "seconds": "in seconds of one thread"}
 
 
-def _view(results: Sequence[Result], name: str, factor: float, over: str) -> View:
+def _view(results: Sequence[Result], of: Callable[[Result], list[float]], over: str) -> View:
     series = []
     for look, contender in enumerate(dict.fromkeys(result.contender for result in results)):
         own = [result for result in results if result.contender == contender and result.runs]
         places = [result.passes if over == "passes" else result.mean("seconds") for result in own]
         order = sorted(range(len(own)), key=places.__getitem__)
-        values = [[factor * value for value in own[k].values(name)] for k in order]
+        values = [of(own[k]) for k in order]
         series.append(Series(
             contender, [places[k] for k in order], numbers(map(statistics.mean, values)), look,
             low=numbers(map(min, values)), high=numbers(map(max, values)),
