@@ -2,7 +2,7 @@
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
-how many. What tuning has chosen in a race of four contenders is kept in benchmarks/choices, and taken from there;
+how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
 without that file, the race is tuned anew.
 """
 
@@ -33,7 +33,7 @@ FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
 """budget at which the settings of races on large images are chosen; of others at 60"""
 CHOICES = Path("benchmarks/choices")
-"""what tuning has chosen, for a race of four contenders"""
+"""what tuning has chosen, a file a race"""
 KEPT = ("Test accuracy", "Points", "Settings")
 """beginnings of the titles of a race's tables that the page has"""
 MINI_BATCH = ("sgd", "adamw", "muon")
@@ -60,7 +60,7 @@ def main() -> None:
         print(f"noiseless race {' '.join(flags)}", flush=True)
         if code := subprocess.run(command, check=False).returncode:  # noqa: S603
             sys.exit(code)  # it has said why
-        if not wide and not known.exists():
+        if not known.exists():
             shutil.copy(place / "choices.json", known)
         tables = _tables((place / "table.md").read_text())
         put(DOCS / "price.md", name, f"`noiseless race {' '.join(flags)}`\n\n{tables}")
