@@ -79,7 +79,7 @@ def fb_fast() -> Recipe:
     """
     return replace(
         fb(), name="fb-fast", block=64, norm_block=8, shuffle=True, warmup=0, horizon=None, optimizer="Muon", lr=0.15,
-        momentum=0.6, weight_decay=0.5, label_smoothing=0.1, optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
+        momentum=0.6, weight_decay=1.0, label_smoothing=0.1, optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
     )  # fmt: skip
 
 
