@@ -193,11 +193,11 @@ def test_plotly_takes_every_plot(tmp_path):
 
 
 def test_every_colour_has_one_for_the_dark_ground(tmp_path):
-    runs = [analysed(tmp_path / f"{k}", name=f"r{k}") for k in range(9)]
+    runs = [analysed(tmp_path / f"{k}", name=f"r{k}") for k in range(11)]
     pool = Pool()
     made = [plots(figure, pool) for section in sections(summary.by_recipe(runs)) for figure in section.figures]
     used = set(re.findall(r'"(?:color|fillcolor)": ?"([^"]*)"', json.dumps(made)))
-    assert len(used) == 7
+    assert len(used) == 10
     assert used <= PALETTE.keys()
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; on a dark ground, lighter ones of the same hues
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-DARK = ("#3D9BE0", "#F0B030", "#1FBF92", "#F27830", "#E09CC2", "#A5DBFF", "#FFFFFF")
+BLACK = "#000000"
+# Okabe and Ito's palette, which colour-blind readers can tell apart, and three of Tol's muted one, as a race has ten
+# contenders; on a dark ground, lighter ones of the same hues
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", BLACK, "#332288", "#999933", "#882255",
+)  # fmt: skip
+DARK = (
+    "#3D9BE0", "#F0B030", "#1FBF92", "#F27830", "#E09CC2", "#A5DBFF", "#FFFFFF", "#9C8CF0", "#CFCF6B", "#D9689B",
+)  # fmt: skip
 GREY, DARK_GREY = "#595959", "#B0B0B0"
 
 # matplotlib's marker, plotly's symbol, and a path in a box of 12 by 12 around 0

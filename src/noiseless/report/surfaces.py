@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from noiseless.report.figures import Grid
-from noiseless.report.looks import COLOURS
+from noiseless.report.looks import BLACK
 from noiseless.report.themes import TITLE, WIDE_TITLE, Json, Pool, escaped, layout_of
 
 MAP = "Cividis"
@@ -57,7 +57,7 @@ def flat(figure: Grid, pool: Pool) -> Json:
             "type": "scatter", "mode": "markers", "name": "missing or not finite", "showlegend": False, "meta": None,
             "x": [x if figure.surface else f"{x:g}" for x, _ in missing],
             "y": [y if figure.surface else _name(y) for _, y in missing],
-            "marker": {"symbol": "x-thin", "size": 8, "line": {"color": COLOURS[-1], "width": 1.5}},
+            "marker": {"symbol": "x-thin", "size": 8, "line": {"color": BLACK, "width": 1.5}},
             "hoverinfo": "x+y+name",
         })  # fmt: skip
     layout = layout_of(figure.title, TITLE if figure.surface else WIDE_TITLE) | {
