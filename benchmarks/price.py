@@ -68,7 +68,7 @@ def main() -> None:
             for figure in FIGURES:
                 (DOCS / "price").mkdir(exist_ok=True)
                 shutil.copy(place / f"{figure}.png", DOCS / "price" / f"{name}-{figure}.png")
-        put(DOCS / "price.md", "bars", _bars(asked.runs))
+    put(DOCS / "price.md", "bars", _bars(asked.runs))
 
 
 def _bars(runs: Path) -> str:
