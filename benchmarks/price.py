@@ -3,7 +3,7 @@
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
-without that file, the race is tuned anew.
+without that file, the race is tuned anew. The table of bars is written once, when all that was asked for has ended.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ import math
 import pytest
 from rich.console import Console
 
+from noiseless.report.looks import colour
 from noiseless.report.price import Result, figures, prices, table, write
 from noiseless.report.summary import Run
+from noiseless.run.contenders import USUAL
 
 
 def result(contender, budget, accuracies, group="full-batch", planned=2, losses=None, edge=False):
@@ -76,6 +78,11 @@ def test_curves_are_over_what_was_spent_with_the_reach_of_the_seeds():
     assert series["sgd"].low == pytest.approx([8, 4])
     assert series["sgd"].high == pytest.approx([10, 6])
     assert {each.name: each.x for each in over_seconds.view("seconds").series}["fb-fast"] == pytest.approx([3, 6])
+
+
+def test_each_of_the_usual_contenders_has_a_colour_of_its_own():
+    (over_passes, *_) = figures([result(name, 30, [0.9]) for name in USUAL], "x")
+    assert len({colour(each.look) for each in over_passes.view("passes").series}) == len(USUAL)
 
 
 def test_five_budgets_fit_into_a_terminal():
