@@ -171,3 +171,13 @@ def crop_flip(image: Tensor, words: Sequence[int], padding: int, flip: float) ->
             source = width - 1 - column if mirror else column
             cut[:, row, column] = padded[:, top + row, left + source]
     return cut
+
+
+def by_svd(matrix: Tensor, steps: int = 5, coefficients=(3.4445, -4.7750, 2.0315)) -> Tensor:
+    """Newton-Schulz on the singular values alone: `s <- a s + b s**3 + c s**5`."""
+    a, b, c = coefficients
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    s = s / matrix.norm()
+    for _ in range(steps):
+        s = a * s + b * s**3 + c * s**5
+    return u @ torch.diag(s) @ v

@@ -8,23 +8,12 @@ import math
 import problems
 import pytest
 import torch
+from oracles import by_svd
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim import Muon
-from noiseless.optim.muon import orthogonalised
-
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-
-
-def by_svd(matrix: Tensor, steps: int = 5, coefficients=COEFFICIENTS) -> Tensor:
-    """Newton-Schulz on the singular values alone: `s <- a s + b s**3 + c s**5`."""
-    a, b, c = coefficients
-    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    s = s / matrix.norm()
-    for _ in range(steps):
-        s = a * s + b * s**3 + c * s**5
-    return u @ torch.diag(s) @ v
+from noiseless.optim.orthogonal import COEFFICIENTS, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3), (1, 5), (5, 1)])

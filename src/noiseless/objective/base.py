@@ -147,3 +147,9 @@ def square_norms(vectors: Tensor) -> Tensor:
         return torch.stack([square_norms(v) for v in vectors])
     parts = [part.double().square().sum() for part in vectors.split(SLICE)]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+
+
+def clipped(gradients: Tensor, norm: float) -> Tensor:
+    """Each of `[K, P]` scaled to the L2 norm where it is longer."""
+    lengths = square_norms(gradients)[:, None].sqrt()
+    return gradients * (norm / lengths.clamp(min=norm)).to(gradients.dtype)

@@ -1,19 +1,20 @@
 """The empirical risk: the mean loss over all examples, from one sweep over the blocks.
 
-Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty) and clipped, then enters the sum
-with its count as weight.
+Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty), clipped and transformed, then
+enters the sum with its count as weight.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors, square_norms
+from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors, clipped
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
 from noiseless.objective.compiled import Compiler
@@ -69,6 +70,8 @@ class EmpiricalRisk(Objective):
     those of the steps 0, k, 2 k, ...; 1 or True: all, 0: none"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
+    block_transform: Callable[[Tensor], Tensor] | None = None
+    """block gradients `[K, P]` to what the sum takes for them, row by row; None: themselves. Then it is not exact"""
     order: Tensor | None = None
     """example numbers in the order in which blocks are cut, int64 `[N]`; None: all, as they stand"""
     whole: int | None = None
@@ -112,8 +115,12 @@ class EmpiricalRisk(Objective):
 
     @property
     def exact(self) -> bool:
-        """True unless block gradients are clipped."""
-        return self.block_clip is None
+        """True unless block gradients are clipped or transformed."""
+        return self.block_clip is None and self.block_transform is None
+
+    def raw(self, **changes: Any) -> EmpiricalRisk:
+        """The same, with changes, but block gradients enter the sum as they are."""
+        return replace(self, block_clip=None, block_transform=None, **changes)
 
     def evaluate(self) -> Evaluation:
         """Loss and gradient from one sweep; one pass."""
@@ -155,7 +162,9 @@ class EmpiricalRisk(Objective):
                 corrected, penalty, further = correction(theta, batch, found)
                 visits += further
             if self.block_clip is not None:
-                corrected = _clip(corrected, self.block_clip)
+                corrected = clipped(corrected, self.block_clip)
+            if self.block_transform is not None:
+                corrected = self.block_transform(corrected)
             first = batch.first - self.first
             groups = self.norm.groups(batch.target.shape[1]) * self.visits * len(batch)
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
@@ -288,9 +297,3 @@ class EmpiricalRisk(Objective):
 
 def _whole(hits: float) -> int | None:
     return None if math.isnan(hits) else int(hits)
-
-
-def _clip(gradient: Tensor, norm: float) -> Tensor:
-    """Each of `[K, P]` scaled to the L2 norm where it is longer."""
-    lengths = square_norms(gradient)[:, None].sqrt()
-    return gradient * (norm / lengths.clamp(min=norm)).to(gradient.dtype)

@@ -11,6 +11,7 @@ from noiseless.optim.optimizers import (
     optimizer_names,
     parse_options,
 )
+from noiseless.optim.orthogonal import orthogonal_blocks
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.step import Step, refuse_line_search, take_step
 from noiseless.optim.transforms import (
@@ -42,6 +43,7 @@ __all__ = [
     "norm_bias",
     "optimizer_arguments",
     "optimizer_names",
+    "orthogonal_blocks",
     "parse_options",
     "refuse_line_search",
     "take_step",

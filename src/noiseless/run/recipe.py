@@ -109,6 +109,8 @@ class Recipe:
     # what is done to the gradient, in this order
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; none: not"""
+    block_orthogonal: bool = False
+    """each matrix and kernel of a block's gradient is orthogonalised, as Muon does, before the mean over blocks"""
     norm_bias: float = 0.0
     """strength of the pull of the parameters' norm towards norm-target"""
     norm_target: float = 0.0
