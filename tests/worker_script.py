@@ -20,7 +20,8 @@ STEPS = 3
 def recipe(name):
     if name == "whitened":
         fast = recipes.row("fb-fast")
-        return replace(fast, name=name, steps=STEPS, optimizer_options=f"{fast.optimizer_options},whiten=1")
+        options = fast.optimizer_options.replace("whiten_every=5", "whiten_every=1")
+        return replace(fast, name=name, steps=STEPS, optimizer_options=options)
     if name != "lbfgs":
         return replace(recipes.row(name), steps=STEPS, warmup=0)
     made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)

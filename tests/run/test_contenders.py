@@ -1,5 +1,6 @@
 """Contenders: their recipes on a course, and grids that are alike for all of them."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -60,11 +61,19 @@ def test_what_is_one_setting_for_all_sets_has_no_grid():
             assert getattr(only, name) == getattr(ours, name)
 
 
-def test_without_augmentation_nothing_else_changes():
+def test_without_augmentation_nothing_else_changes_but_in_fb_fast():
     plain = Course("digits", DIGITS.extent, augment=False)
     for name in USUAL:
         made, other = plain.recipe(CONTENDERS[name], 60), DIGITS.recipe(CONTENDERS[name], 60)
-        assert {k for k in vars(made) if vars(made)[k] != vars(other)[k]} == {"augment"}
+        also = {"block", "block_orthogonal", "optimizer_options"} if name == "fb-fast" else set()
+        assert {k for k in vars(made) if vars(made)[k] != vars(other)[k]} == {"augment", *also}
+
+
+def test_fb_fast_has_one_setting_with_augmentation_and_one_without():
+    plain = Course("digits", DIGITS.extent, augment=False).recipe(CONTENDERS["fb-fast"], 60)
+    ours = row("fb-fast-plain")
+    assert plain == replace(ours, name="fb-fast-60", horizon=plain.horizon, padding=plain.padding)
+    assert DIGITS.recipe(CONTENDERS["fb-fast"], 60).optimizer_options == row("fb-fast").optimizer_options
 
 
 def test_the_usual_ones_differ():

@@ -78,12 +78,20 @@ def test_an_unknown_row_or_form_names_the_nearest():
         row("fb", "smal")
 
 
-def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
-    assert "fb-fast" in RECIPES
-    assert "fb-fast" not in LADDER
-    made = [row("fb-fast", *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
+@pytest.mark.parametrize("name", ["fb-fast", "fb-fast-plain"])
+def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder(name):
+    assert name in RECIPES
+    assert name not in LADDER
+    made = [row(name, *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
     of_the_set = {"data", "model", "steps", "padding", "flip"}
     for one, other in pairwise(made):
         assert set(differences(one, other)) <= of_the_set
     # nothing in it is a number of steps, so that it fits any
     assert all((each.warmup, each.horizon, each.regime) == (0, None, "full-batch") for each in made)
+
+
+def test_fb_fast_plain_is_fb_fast_for_images_that_are_not_augmented():
+    replaced = differences(row("fb-fast-plain"), row("fb-fast"))
+    assert set(replaced) == {"augment", "block", "block_orthogonal", "optimizer_options"}
+    assert replaced["augment"] == ("crop-flip", "none")
+    assert row("fb-fast").optimizer_options == f"{row('fb-fast-plain').optimizer_options},whiten=1,whiten_every=5"
