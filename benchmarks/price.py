@@ -1,9 +1,10 @@
 """What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
 
-.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few]
+.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders fb-fast]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
-without that file, the race is tuned anew. The table of bars is written once, when all that was asked for has ended.
+without that file, the race is tuned anew. With `--contenders` only those run, and the page keeps the others' rows.
+Points, bars and figure are of the page's tables.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import paired
-from pages import DOCS, put
+from pages import DOCS, put, taken
+from racetables import Tables
 
 RACES: dict[str, list[str]] = {
     "digits": ["--data", "digits"],
@@ -27,20 +28,19 @@ RACES: dict[str, list[str]] = {
     "m28-noaug": ["--data", "mnist-5k", "--augment", "none"],
 }
 """name -> the course, as `noiseless race` is asked for it"""
-WIDE = {"digits": ["--budgets", "15,30,60,120"], "m14": ["--budgets", "15,30,60,120"]}
-"""races of all contenders, whose figures the page shows"""
-FEW = ["--contenders", "sgd,adamw,muon,fb-fast", "--budgets", "30,60"]
+WIDE = {"digits": ["--budgets", "15,30,60,120"]}
+"""races of all contenders, whose figure the page shows: the budgets"""
+FEW = (["--budgets", "30,60"], "sgd,adamw,muon,fb-fast")
+"""of the other races: budgets, and who runs"""
+SEEDS = 5
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
 """budget at which the settings of races on large images are chosen; of others at 60"""
 CHOICES = Path("benchmarks/choices")
 """what tuning has chosen, a file a race"""
-KEPT = ("Test accuracy", "Points", "Settings")
-"""beginnings of the titles of a race's tables that the page has"""
-MINI_BATCH = ("sgd", "adamw", "muon")
 SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
 BARS = {"at 60 than sgd": 0.0, "at 60 than the best mini-batch contender": -0.1, "at 30 than sgd at 60": -0.2}
 """what `fb-fast` is to have more at least, in points of test accuracy (means)"""
-FIGURES = ("test-error-over-passes", "test-error-over-seconds")
+PAGE = DOCS / "price.md"
 
 
 def main() -> None:
@@ -49,11 +49,15 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/price"))
     parser.add_argument("--races", nargs="+", choices=list(RACES), default=list(RACES))
     parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
+    parser.add_argument("--contenders", help="who runs, separated by commas; others keep the rows that the page has")
     asked = parser.parse_args()
     for name in asked.races:
         wide = name in WIDE and not asked.few
         place, known = asked.runs / name, CHOICES / f"{name}.json"
-        flags = [*RACES[name], *(WIDE[name] if wide else FEW), "--seeds", "5", "--tune-at", TUNED_AT.get(name, "60")]
+        budgets, usual = (WIDE[name], None) if wide else FEW
+        who = asked.contenders or usual
+        flags = [*RACES[name], *(["--contenders", who] if who else []), *budgets]
+        flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(name, "60")]
         if known.exists():
             flags += ["--choices", str(known)]
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
@@ -62,17 +66,20 @@ def main() -> None:
             sys.exit(code)  # it has said why
         if not known.exists():
             shutil.copy(place / "choices.json", known)
-        tables = _tables((place / "table.md").read_text())
-        put(DOCS / "price.md", name, f"`noiseless race {' '.join(flags)}`\n\n{tables}")
+        tables, line = Tables.parsed((place / "table.md").read_text()), f"`noiseless race {' '.join(flags)}`"
+        if asked.contenders:
+            before = taken(PAGE, name)
+            tables, line = Tables.parsed(before).renewed(tables), before.splitlines()[0]
+        put(PAGE, name, f"{line}\n\n{tables.markdown()}")
         if wide:
-            for figure in FIGURES:
-                (DOCS / "price").mkdir(exist_ok=True)
-                shutil.copy(place / f"{figure}.png", DOCS / "price" / f"{name}-{figure}.png")
-    put(DOCS / "price.md", "bars", _bars(asked.runs))
+            base, _, unaugmented = name.partition("-")
+            title = f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
+            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(title))
+    put(PAGE, "bars", _bars())
 
 
-def _bars(runs: Path) -> str:
-    """Which bars the recipe meets, in the races that have ended."""
+def _bars() -> str:
+    """Which bars the recipe meets, in the races that the page has."""
     lines = [
         "| set | " + " | ".join(f"{name} (bar {bar:g})" for name, bar in BARS.items()) + " |",
         "| --- |" + " --- |" * len(BARS),
@@ -80,28 +87,17 @@ def _bars(runs: Path) -> str:
     for name in RACES:
         base, _, unaugmented = name.partition("-")
         cells = ["not run to its end yet"] * len(BARS)
-        if (runs / name / "table.md").exists():
-            more = zip(_more(runs / name), BARS.values(), strict=True)
+        if re.search(r"^\|", text := taken(PAGE, name), flags=re.MULTILINE):
+            tables = Tables.parsed(text)
+            half, whole = ("fb-fast", 30), ("fb-fast", 60)
+            pairs = [(whole, ("sgd", 60)), (whole, (tables.best(60), 60)), (half, ("sgd", 60))]
+            more = [tables.more(*pair, SEEDS) for pair in pairs]
             cells = [
-                f"{'met' if points >= bar else '**missed**'} ({points:+.2f} ± {error:.2f})"
-                for (points, error), bar in more
+                f"{'met' if round(points, 2) >= bar else '**missed**'} ({points:+.2f} ± {error:.2f})"
+                for (points, error), bar in zip(more, BARS.values(), strict=True)
             ]
         lines.append(f"| {SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _more(race: Path) -> list[tuple[float, float]]:
-    """What `fb-fast` has more, in points, in the order of `BARS`, each with its standard error."""
-    half, whole = (paired.hits(race / f"fb-fast-{budget}") for budget in (30, 60))
-    mini = {name: paired.hits(race / f"{name}-60") for name in MINI_BATCH}
-    best = max(mini.values(), key=lambda found: found.mean().item())
-    return [paired.difference(*pair) for pair in ((whole, mini["sgd"]), (whole, best), (half, mini["sgd"]))]
-
-
-def _tables(text: str) -> str:
-    """The kept tables with their titles, of a race's file."""
-    parts = re.findall(r"^([A-Z][^\n]*:)\n\n((?:\|[^\n]*\n)+)", text, flags=re.MULTILINE)
-    return "\n".join(f"{title}\n\n{table}" for title, table in parts if title.startswith(KEPT))
 
 
 if __name__ == "__main__":
