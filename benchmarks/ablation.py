@@ -10,6 +10,7 @@ of a race's. What is there already is not computed again; a place with runs of a
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
 import os
 import statistics
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.data import extent
+from noiseless.optim import Muon, parse_options
 from noiseless.run import earlier, ladder, processes
 from noiseless.run.config import Settings
 from noiseless.run.contenders import CONTENDERS, Course
@@ -33,12 +35,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     "decay 0.01": {"weight_decay": 0.01},
     "decay 0.5": {"weight_decay": 0.5},
     "decay 2": {"weight_decay": 2.0},
-    "head at the others' rate": {"optimizer_options": "inner_lr_ratio=0.1"},
-    "whitened": {"optimizer_options": "inner_lr_ratio=0.1,last_lr_ratio=4,whiten=1,whiten_every=5"},
+    "head at the others' rate": {"options": {"last_lr_ratio": 1}},
+    "whitened": {"options": {"whiten": 1, "whiten_every": 5}},
+    "not whitened": {"options": {"whiten": None, "whiten_every": 1}},
+    "orthogonal blocks": {"block_orthogonal": True},
+    "no orthogonal blocks": {"block_orthogonal": False},
     "lr 0.05": {"lr": 0.05},
     "lr 0.3": {"lr": 0.3},
     "norm block 16": {"norm_block": 16},
-    "norm block 64": {"norm_block": 64},
+    "norm block 32": {"norm_block": 32},
     "blocks as they stand": {"shuffle": False},
     "warm-up of a tenth": {"warmup": 0.1},
     "constant rate": {"schedule": "constant"},
@@ -47,12 +52,17 @@ CHANGES: dict[str, dict[str, Any]] = {
     "average, momentum 0.8": {"ema": 0.8},
     "SAM 0.05, half the steps": {"sam": 0.05},
     "penalty 0.5, half the steps": {"penalty": 0.5},
-    "AdamW": {"optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.3, "optimizer_options": ""},
-    "Muon on hidden matrices only": {"optimizer_options": "inner_lr_ratio=0.1,hidden_only=True"},
+    "AdamW": {
+        "optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.3, "optimizer_options": "", "block_orthogonal": False,
+    },
+    "Muon on hidden matrices only": {"options": {"last_lr_ratio": 1, "hidden_only": True}},
     "SGD, clipped": {
         "optimizer": "SGD", "lr": 0.4, "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.25, "optimizer_options": "",
+        "block_orthogonal": False,
     },
 }  # fmt: skip
+"""fields of the recipe; `options` are some of its optimizer's. What the recipe has already is left out"""
+MUON = inspect.signature(Muon).parameters
 OTHERS: dict[str, dict[str, Any]] = {"label smoothing 0.1": {"label_smoothing": 0.1}}
 """what is tried in contenders that a race tunes"""
 
@@ -92,7 +102,8 @@ def main() -> None:
 def _table(base: Recipe, changes: dict[str, dict[str, Any]], place: Path, seeds: range) -> None:
     """Runs what is missing of a contender, and prints its table."""
     contender = place.name
-    rows = {contender: base} | {name: changed(base, change) for name, change in changes.items()}
+    rows = {name: changed(base, change) for name, change in changes.items()}
+    rows = {contender: base} | {name: made for name, made in rows.items() if made != base}
     jobs = {
         name: [Job(replace(recipe, name=name, seed=seed), place / name.replace(" ", "-") / str(seed)) for seed in seeds]
         for name, recipe in rows.items()
@@ -113,7 +124,12 @@ def _table(base: Recipe, changes: dict[str, dict[str, Any]], place: Path, seeds:
 
 def changed(fast: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with something replaced; a warm-up is a share of the steps, of which the budget allows so many."""
-    made = replace(fast, **changes)
+    fields = {name: value for name, value in changes.items() if name != "options"}
+    if "options" in changes:
+        options = parse_options(fast.optimizer_options) | changes["options"]
+        options = {name: value for name, value in options.items() if value != MUON[name].default}
+        fields["optimizer_options"] = ",".join(f"{name}={value}" for name, value in options.items())
+    made = replace(fast, **fields)
     made = replace(made, steps=int(fast.steps / passes_a_step(made)))
     return replace(made, warmup=round(made.warmup * made.steps)) if made.warmup else made
 

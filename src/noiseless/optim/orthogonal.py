@@ -40,6 +40,22 @@ def orthogonalised(
     return x if wide else x.T
 
 
+def newton_schulz_flops(parameter: Tensor, steps: int = 5) -> float:
+    """FLOPs of `orthogonalised` for a parameter `[out, ...]` as a matrix of the sides m <= n: `steps (4 m^2 n + 2 m^3)`.
+
+    Args:
+        parameter: of any shape, without need of values.
+        steps: as there.
+
+    Returns:
+        The number; 0 for fewer than two dimensions.
+    """
+    if parameter.ndim < 2:
+        return 0.0
+    m, n = sorted((len(parameter), parameter.numel() // len(parameter)))
+    return float(steps * (4 * m**2 * n + 2 * m**3))
+
+
 def orthogonal_blocks(space: ParameterSpace) -> Callable[[Tensor], Tensor]:
     """Block gradients with each matrix orthogonalised: what most blocks agree on stays large in their mean.
 
