@@ -41,7 +41,7 @@ def orthogonalised(
 
 
 def newton_schulz_flops(parameter: Tensor, steps: int = 5) -> float:
-    """FLOPs of `orthogonalised` for a parameter `[out, ...]` as a matrix of the sides m <= n: `steps (4 m^2 n + 2 m^3)`.
+    """FLOPs of `orthogonalised` for a parameter `[out, ...]`, a matrix of sides m <= n: `steps (4 m^2 n + 2 m^3)`.
 
     Args:
         parameter: of any shape, without need of values.
