@@ -72,9 +72,7 @@ def main() -> None:
             tables, line = Tables.parsed(before).renewed(tables), before.splitlines()[0]
         put(PAGE, name, f"{line}\n\n{tables.markdown()}")
         if wide:
-            base, _, unaugmented = name.partition("-")
-            title = f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
-            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(title))
+            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(_title(name)))
     put(PAGE, "bars", _bars())
 
 
@@ -85,7 +83,6 @@ def _bars() -> str:
         "| --- |" + " --- |" * len(BARS),
     ]
     for name in RACES:
-        base, _, unaugmented = name.partition("-")
         cells = ["not run to its end yet"] * len(BARS)
         if re.search(r"^\|", text := taken(PAGE, name), flags=re.MULTILINE):
             tables = Tables.parsed(text)
@@ -96,8 +93,13 @@ def _bars() -> str:
                 f"{'met' if round(points, 2) >= bar else '**missed**'} ({points:+.2f} ± {error:.2f})"
                 for (points, error), bar in zip(more, BARS.values(), strict=True)
             ]
-        lines.append(f"| {SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation | {' | '.join(cells)} |")
+        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _title(race: str) -> str:
+    base, _, unaugmented = race.partition("-")
+    return f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
 
 
 if __name__ == "__main__":

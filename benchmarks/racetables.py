@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noiseless.report import drawing
 from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
+from noiseless.report.price import MINI_BATCH, lines, points
 from noiseless.run.contenders import CONTENDERS
 
 ACCURACY, POINTS, SETTINGS = "Test accuracy", "Points", "Settings"
@@ -55,7 +55,7 @@ class Tables:
 
     def best(self, budget: int) -> str:
         """The mini-batch contender with the largest mean."""
-        names = [name for name, at in self.accuracy if at == budget and CONTENDERS[name].group == "mini-batch"]
+        names = [name for name, at in self.accuracy if at == budget and CONTENDERS[name].group == MINI_BATCH]
         return max(names, key=lambda name: self.mean(name, budget))
 
     def more(self, one: tuple[str, int], other: tuple[str, int], seeds: int) -> tuple[float, float]:
@@ -65,23 +65,15 @@ class Tables:
 
     def markdown(self) -> str:
         """All three tables."""
-        points = [
-            [name, str(budget), *(f"{self.mean(name, budget) - self.mean(*key):+.2f}" if key else "-" for key in keys)]
-            for name, budget in self.accuracy
-            if CONTENDERS[name].group != "mini-batch"
-            for keys in [self._compared(budget)]
-        ]
         headings = ["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"]
-        parts = [
-            (ACCURACY, _lines(*_wide(self.accuracy))),
-            (POINTS, _lines(headings, points)),
-            (SETTINGS, _lines(*_wide(self.settings))),
-        ]
-        return "\n".join(f"{self.titles[name]}\n\n{table}" for name, table in parts)
-
-    def _compared(self, budget: int) -> list[tuple[str, int] | None]:
-        keys = [("sgd", budget), (self.best(budget), budget), ("sgd", 2 * budget)]
-        return [key if key in self.accuracy else None for key in keys]
+        means = {key: _numbers(text)[0] for key, text in self.accuracy.items()}
+        noisy = [name for name, contender in CONTENDERS.items() if contender.group == MINI_BATCH]
+        parts = {
+            ACCURACY: lines(*_wide(self.accuracy)),
+            POINTS: lines(headings, points(means, noisy)),
+            SETTINGS: lines(*_wide(self.settings)),
+        }
+        return "\n".join("\n".join([self.titles[name], "", *table, ""]) for name, table in parts.items())
 
     def figure(self, title: str) -> bytes:
         """Test error over passes, on a logarithmic axis where it spans much; bands: ± a standard deviation. A PNG."""
@@ -117,11 +109,6 @@ def _wide(cells: Cells) -> tuple[list[str], list[list[str]]]:
     names = dict.fromkeys(name for name, _ in cells)
     rows = [[name, *(cells.get((name, budget), "-") for budget in budgets)] for name in names]
     return ["contender", *map(str, budgets)], rows
-
-
-def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    under = ["---", *["---:"] * (len(headings) - 1)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, under, *rows))
 
 
 def _place(item: tuple[tuple[str, int], str]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,11 @@ def prices(results: Sequence[Result]) -> list[tuple[str, ...]]:
         hyphen where there is nothing to compare with.
     """
     known = {(result.contender, result.budget): 100 * result.mean("test_accuracy") for result in results if result.runs}
-    noisy = {result.contender for result in results if result.group == MINI_BATCH}
+    return points(known, {result.contender for result in results if result.group == MINI_BATCH})
+
+
+def points(known: Mapping[tuple[str, int], float], noisy: Collection[str]) -> list[tuple[str, ...]]:
+    """The rows of `prices` from means in %, by contender and budget; noisy: the mini-batch contenders."""
     rows = []
     for (name, budget), own in known.items():
         if name in noisy:
@@ -184,21 +188,20 @@ def _markdown(results: Sequence[Result], title: str, protocol: str, command: str
     seeds = results[0].planned if results else 0
     text = [f"# {title}", "", protocol, "", f"Made by `{command}`", ""]
     text += [f"Test accuracy in %, by passes; mean ± sample standard deviation, n = {seeds} seeds:", ""]
-    text += _lines(*_cells(results, lambda result: result.shown("test_accuracy", 100)))
+    text += lines(*_cells(results, lambda result: result.shown("test_accuracy", 100)))
     text += ["", "Test loss, by passes:", ""]
-    text += _lines(*_cells(results, lambda result: result.shown("test_loss", 1, 4)))
+    text += lines(*_cells(results, lambda result: result.shown("test_loss", 1, 4)))
     text += ["", "Seconds of a run on one thread, by passes:", ""]
-    text += _lines(*_cells(results, lambda result: result.shown("seconds", 1, 1)))
+    text += lines(*_cells(results, lambda result: result.shown("seconds", 1, 1)))
     text += ["", "Points of test accuracy (means) that a full-batch contender has more than another:", ""]
-    text += _lines(
-        ["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"], prices(results)
-    )
+    text += lines(["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"], prices(results))
     text += ["", f"Settings, by passes; {MARK}: the rate is the first or last of its grid:", ""]
-    text += _lines(*_cells(results, lambda result: result.setting + MARK * result.at_edge))
+    text += lines(*_cells(results, lambda result: result.setting + MARK * result.at_edge))
     return "\n".join(text) + "\n"
 
 
-def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, its first column to the left and the others to the right."""
     under = ["---", *["---:"] * (len(headings) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (headings, under, *rows)]
 
