@@ -19,9 +19,7 @@ STEPS = 3
 
 def recipe(name):
     if name == "whitened":
-        fast = recipes.row("fb-fast")
-        options = fast.optimizer_options.replace("whiten_every=5", "whiten_every=1")
-        return replace(fast, name=name, steps=STEPS, optimizer_options=options)
+        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, input_moments=1)
     if name != "lbfgs":
         return replace(recipes.row(name), steps=STEPS, warmup=0)
     made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)

@@ -127,13 +127,30 @@ def test_they_are_of_the_point_itself_and_of_full_precision():
     torch.testing.assert_close(halved.evaluate().input_moments["0.weight"], first, rtol=1e-6, atol=1e-6)
 
 
-def test_they_are_of_every_kth_step():
-    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), input_moments=3)
-    known = [bool(dataclasses.replace(risk, step=step).evaluate().input_moments) for step in range(7)]
-    assert known == [True, False, False, True, False, False, True]
-    for value in (-1, 0.5):
-        with pytest.raises(ValueError, match="input_moments must be True, False or a number of steps, not"):
-            dataclasses.replace(risk, input_moments=value)
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("parts", "asked"),
+    [(2, [(0, 1, 2), (3, 4, 0), (1, 2, 3)]), (3, [(0, 1), (2, 3), (4, 0)]), (5, [(0,), (1,), (2,)]), (9, [(0,), (1,)])],
+)
+def test_a_part_of_the_blocks_reports_them_at_each_step_the_next(parts, asked, chunk):
+    module, (x, y) = deep(), problems.pictures(14)  # blocks of 3, the last of 2
+    risk = EmpiricalRisk(module, cross_entropy, (x, y), block=3, chunk=chunk, input_moments=parts)
+    whole = dataclasses.replace(risk, input_moments=0).evaluate()
+    for step, blocks in enumerate(asked):
+        found = dataclasses.replace(risk, step=step).evaluate()
+        weights = torch.tensor([min(3, 14 - 3 * b) for b in blocks], dtype=torch.float64)
+        each = [by_hand(module, (x[3 * b : 3 * b + 3], y), 3, 3) for b in blocks]
+        for name, moment in found.input_moments.items():
+            expected = sum(w * one[name] for w, one in zip(weights, each, strict=True)) / weights.sum()
+            torch.testing.assert_close(moment, expected, **ROUNDING)
+        torch.testing.assert_close(found.gradient, whole.gradient, **ROUNDING)
+        assert len(found.input_moments) == 4
+
+
+@pytest.mark.parametrize("value", [-1, 0.5])
+def test_no_number_of_parts_is_refused(value):
+    with pytest.raises(ValueError, match="input_moments must be True, False or a number of parts"):
+        EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), input_moments=value)
 
 
 def test_layers_that_have_none_are_left_out():
@@ -163,5 +180,5 @@ def test_an_evaluation_sets_them_where_muon_looks():
     assert torch.equal(module[0].weight.input_moment, found["0.weight"])
     assert torch.equal(module[2].weight.input_moment, found["2.weight"])
     assert not hasattr(module[0].bias, "input_moment")
-    dataclasses.replace(risk, input_moments=2, step=3).closure()()  # which knows none: the old ones are of other places
+    dataclasses.replace(risk, input_moments=0).closure()()  # which knows none: the old ones are of another place
     assert not any(hasattr(p, "input_moment") for p in module.parameters())

@@ -28,7 +28,7 @@ KINDS = {
     },
     "fista": PLAIN | {"optimizer": "FISTA", "lr": 0.2, "optimizer_options": "restart=True", "sam": 0.01},
     "muon": PLAIN | {"optimizer": "Muon", "lr": 0.02, "optimizer_options": "inner_lr_ratio=0.5", "decay_biases": False},
-    "muon-whitened": PLAIN | {"optimizer": "Muon", "lr": 0.02, "optimizer_options": "whiten=1,whiten_every=2"},
+    "muon-whitened": PLAIN | {"optimizer": "Muon", "lr": 0.02, "optimizer_options": "whiten=1", "input_moments": 2},
     "muon-sgd": PLAIN | {
         "optimizer": "Muon", "lr": 0.02, "optimizer_options": "inner=SGD,hidden_only=True", "agc": 0.1,
     },

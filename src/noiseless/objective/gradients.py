@@ -8,7 +8,7 @@ compiled code, where there is a compiler.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from weakref import WeakSet
@@ -98,7 +98,7 @@ class BlockLoss:
     compiled: tuple[int, int] = (1, 1)
     """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
     moments: InputMoments | None = None
-    """None: no second moments of inputs are recorded"""
+    """None: no second moments of inputs are recorded; else they have to be `installed`"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -112,7 +112,7 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), self.moments.installed() if self.moments else nullcontext(), torch.enable_grad():
+        with self.norm.installed(), torch.enable_grad():
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:

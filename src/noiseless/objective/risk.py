@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -57,8 +58,7 @@ class EmpiricalRisk(Objective):
     chunk: int = 1
     """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
     autocast: torch.dtype | None = None
-    """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
-    and sums keep theirs. None: no autocast"""
+    """dtype of convolutions and matrix products by `torch.autocast` (`torch.bfloat16`), of nothing else; None: none"""
     compiler: Compiler | None = None
     """makes machine code for whole chunks: speed only, but for last bits. None: computed without"""
     statistics: Statistics = "average"
@@ -66,8 +66,8 @@ class EmpiricalRisk(Objective):
     visits: int = 1
     """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
     input_moments: int = 0
-    """steps from one sweep that sums the second moments of the layers' inputs as well (see `InputMoments`) to the next:
-    those of the steps 0, k, 2 k, ...; 1 or True: all, 0: none"""
+    """k: a sweep sums the second moments of the layers' inputs as well (see `InputMoments`), over one of k parts of its
+    blocks, in each step the next (see `Blocks.part`); 1 or True: over all, 0: none"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
     block_transform: Callable[[Tensor], Tensor] | None = None
@@ -103,14 +103,11 @@ class EmpiricalRisk(Objective):
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
         if not isinstance(self.input_moments, int) or self.input_moments < 0:
-            raise ValueError(f"input_moments must be True, False or a number of steps, not {self.input_moments!r}")
-        due = self.input_moments and self.step % self.input_moments == 0
-        moments = InputMoments(self.module, self.space) if due else None
+            raise ValueError(f"input_moments must be True, False or a number of parts, not {self.input_moments!r}")
         whole_blocks = max(1, self.blocks.count // self.blocks.size)
         self.block_loss = BlockLoss(
             self.module, self.loss, self.space, self.norm, self.seed, self.step,
             self.autocast, self.compiler, (1 if self.autocast else min(self.chunk, whole_blocks), self.blocks.size),
-            moments,
         )  # fmt: skip
 
     @property
@@ -151,12 +148,17 @@ class EmpiricalRisk(Objective):
         Returns:
             The sums over all blocks.
         """
-        theta, moments = self.space.theta.detach(), self.block_loss.moments
-        examples = self.blocks.count
-        norm_blocks = self._norm_blocks()
+        theta, examples, norm_blocks = self.space.theta.detach(), self.blocks.count, self._norm_blocks()
+        counts = torch.tensor(self.blocks.sizes(), dtype=torch.float64)
+        moments = InputMoments(self.module, self.space) if self.input_moments else None
+        part = self.blocks.part(self.step, max(1, self.input_moments))
 
         def report(batch: Batch, partial: Partial) -> Tensor:
-            found = self.block_loss.differentiate(theta, batch, record=True)
+            first = batch.first - self.first
+            asked = part[first : first + len(batch)].to(batch.target.device)
+            own = moments if asked.any() else None
+            with own.installed() if own else nullcontext():
+                found = replace(self.block_loss, moments=own).differentiate(theta, batch, record=True)
             corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
             if correction is not None:
                 corrected, penalty, further = correction(theta, batch, found)
@@ -165,13 +167,12 @@ class EmpiricalRisk(Objective):
                 corrected = clipped(corrected, self.block_clip)
             if self.block_transform is not None:
                 corrected = self.block_transform(corrected)
-            first = batch.first - self.first
             groups = self.norm.groups(batch.target.shape[1]) * self.visits * len(batch)
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            if moments:
-                partial.moments.add(moments.packed(found.moments), batch.counts)
+            if own:
+                partial.moments.add(own.packed(found.moments[asked]), batch.counts[asked])
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
@@ -186,11 +187,11 @@ class EmpiricalRisk(Objective):
             penalty=exact_total(penalties) / examples,
             hits=_whole(exact_total(hits)),
             block_square_norms=square,
-            block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
+            block_counts=counts,
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=partial.statistics.value(),
-            input_moments=moments.matrices(partial.moments.value() / examples) if moments else {},
+            input_moments=moments.matrices(partial.moments.value() / counts[part].sum()) if moments else {},
         )
 
     def hvp(self, V: Tensor) -> Tensor:

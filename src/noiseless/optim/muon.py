@@ -37,8 +37,7 @@ class Muon(torch.optim.Optimizer):
     With `whiten` the step is measured by what it does to a layer's output: with A `[rest, rest]` the second moment of
     the layer's inputs, found as the parameter's `input_moment` (`EmpiricalRisk(input_moments=True)` gives it), and
     `B = (A / mean(diag A) + whiten I)**(-1/2)`, the direction is `c NS(u B) B`, of the Frobenius norm of `NS(u B)`. A
-    parameter without `input_moment` moves as without `whiten`; with `whiten_every` above 1, by the last that it had,
-    which is kept in the state.
+    parameter without `input_moment` moves as without `whiten`.
 
     Args:
         params: what it moves; at least one has two dimensions.
@@ -57,7 +56,6 @@ class Muon(torch.optim.Optimizer):
         hidden_only: whether the first and the last matrix go to the inner optimizer, too.
         last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
         whiten: damping of the whitening by the layers' inputs, above 0; None: no whitening.
-        whiten_every: steps that go by the same second moments of the layers' inputs.
 
     Raises:
         ValueError: for a value out of its range, or where there is no matrix.
@@ -80,7 +78,6 @@ class Muon(torch.optim.Optimizer):
         hidden_only: bool = False,
         last_lr_ratio: float = 1.0,
         whiten: float | None = None,
-        whiten_every: int = 1,
     ):
         ratios = {"inner_lr_ratio": inner_lr_ratio, "last_lr_ratio": last_lr_ratio}
         _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, ratios)
@@ -89,10 +86,6 @@ class Muon(torch.optim.Optimizer):
         number = isinstance(whiten, (int, float)) and not isinstance(whiten, bool)
         if whiten is not None and not (number and 0 < whiten < float("inf")):
             raise ValueError(f"whiten must be None or a positive number, not {whiten!r}")
-        if not isinstance(whiten_every, int) or isinstance(whiten_every, bool) or whiten_every < 1:
-            raise ValueError(f"whiten_every must be a whole number of at least 1, not {whiten_every!r}")
-        if whiten is None and whiten_every != 1:
-            raise ValueError(f"whiten_every {whiten_every} does nothing without whiten")
         for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, not {value!r}")
@@ -104,7 +97,7 @@ class Muon(torch.optim.Optimizer):
         defaults = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-            "whiten": whiten, "whiten_every": whiten_every, "inner": False,
+            "whiten": whiten, "inner": False,
         }  # fmt: skip
         super().__init__(matrices, defaults)
         self._inner: torch.optim.Optimizer | None = None
@@ -164,7 +157,7 @@ class Muon(torch.optim.Optimizer):
         direct = partial(
             orthogonalised, coefficients=group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"]
         )
-        moment = None if group.get("whiten") is None else _moment(p, state, group.get("whiten_every", 1))
+        moment = None if group.get("whiten") is None else getattr(p, "input_moment", None)
         orthogonal = direct(update) if moment is None else whitened(update, moment, group["whiten"], direct)
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
@@ -174,16 +167,6 @@ class Muon(torch.optim.Optimizer):
         if self._inner is not None:
             self._inner.param_groups = [group for group in self.param_groups if group["inner"]]
             self._inner.state = self.state
-
-
-def _moment(p: nn.Parameter, state: dict[str, Any], every: int) -> Tensor | None:
-    """The second moment by which a parameter is whitened: what it has, or has had last."""
-    found: Tensor | None = getattr(p, "input_moment", None)
-    if every > 1:
-        if found is not None:
-            state["input_moment"] = found.to(p.dtype)  # what a loaded state would have
-        found = state.get("input_moment")
-    return found
 
 
 def _divided(given: list[Any], hidden_only: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -120,6 +120,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("stop_perfect", 0),
         ("seed", 0),
         ("max_up", 1),
+        ("input_moments", 1),
     ):
         _at_least(name, getattr(recipe, name), low)
     for name in (

@@ -81,7 +81,7 @@ def fb_fast() -> Recipe:
     return replace(
         fb(), name="fb-fast", block=64, norm_block=8, shuffle=True, warmup=0, horizon=None, optimizer="Muon", lr=0.15,
         momentum=0.6, weight_decay=1.0, label_smoothing=0.1,
-        optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4,whiten=1,whiten_every=5",
+        optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4,whiten=1", input_moments=4,
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def fb_fast_plain() -> Recipe:
         The recipe.
     """
     return replace(
-        fb_fast(), name="fb-fast-plain", augment="none", block=32, block_orthogonal=True,
+        fb_fast(), name="fb-fast-plain", augment="none", block=32, block_orthogonal=True, input_moments=1,
         optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
     )  # fmt: skip
 

@@ -85,16 +85,16 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
 
 
 def message(sizes: Sizes, share: Share) -> int:
-    """Bytes that a sweep's all-reduce adds up, in the mean: `24 (P + S + M / k)` of bins, 32 a block, 1 a chunk.
+    """Bytes that a sweep's all-reduce adds up: `24 (P + S + M)` of bins, 32 a block, 1 a chunk.
 
     Args:
-        sizes: of the run; P parameters, S numbers of batch norm's statistics, M of inputs' moments in every k-th step.
+        sizes: of the run; P parameters, S numbers of batch norm's statistics, M of inputs' moments.
         share: has blocks and chunks.
 
     Returns:
         The bytes.
     """
-    bins = round(BINS * BIN * (sizes.work.parameters + sizes.statistics + sizes.moments_a_step))
+    bins = BINS * BIN * (sizes.work.parameters + sizes.statistics + sizes.moments)
     return bins + len(SCALARS) * BIN * share.blocks + share.chunks
 
 
@@ -104,8 +104,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     With P parameters of e bytes and chunks of k blocks: e P of theta, and as much of the gradient; `s e P` of an
     optimizer that keeps s numbers for each; 24 P of bins; `k e P` for each vector that a block has at once (with
     forward differences 3: its gradient, the probed point and the gradient there); the saved activations of a chunk.
-    Where the optimizer whitens by M numbers of the layers' inputs: 24 M more of bins, `2 k e M` of the blocks', and
-    `2 e M` of an optimizer that goes by the same for several steps.
+    Where the optimizer whitens by M numbers of the layers' inputs: 24 M more of bins, and `2 k e M` of the blocks'.
 
     Args:
         recipe: resolved or not.
@@ -125,7 +124,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     return Memory(
         parameters=theta,
         gradient=theta,
-        optimizer=int(sizes.state * theta) + (2 * sizes.moments * sizes.element if sizes.moments_every > 1 else 0),
+        optimizer=int(sizes.state * theta),
         average=theta if recipe.ema else 0,
         bins=BINS * BIN * (sizes.work.parameters + sizes.moments),
         block_gradients=together * (held * theta + 2 * sizes.moments * sizes.element),

@@ -17,7 +17,7 @@ from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.inputs import InputMoments
 from noiseless.optim import parse_options
 from noiseless.run.recipe import Recipe
-from noiseless.run.updates import make_optimizer, moments_every
+from noiseless.run.updates import input_moments, make_optimizer
 from noiseless.run.work import Work, work_of
 
 
@@ -37,13 +37,13 @@ class Sizes:
     """numbers that the optimizer keeps, for each parameter"""
     moments: int = 0
     """M: numbers that a block reports of the layers' inputs, where the optimizer whitens by them"""
-    moments_every: int = 0
-    """k: steps from one such report to the next"""
+    input_moments: int = 0
+    """k: a k-th of the blocks report them"""
 
     @property
-    def moments_a_step(self) -> float:
-        """Such numbers in the mean over the steps, `M / k`."""
-        return self.moments / max(1, self.moments_every)
+    def moments_a_block(self) -> float:
+        """Such numbers in the mean over the blocks, `M / k`."""
+        return self.moments / max(1, self.input_moments)
 
 
 def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
@@ -98,9 +98,9 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
             f"{recipe.model} cannot be followed on {channels} x {height} x {width} images ({reason})"
         ) from error
     norm = BlockNorm(model, recipe.norm_block or recipe.block, recipe.statistics)
-    every = moments_every(recipe)
-    moments = InputMoments(model, parameter_space(model)).length if every else 0
-    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe), moments, every)
+    parts = input_moments(recipe)
+    moments = InputMoments(model, parameter_space(model)).length if parts else 0
+    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe), moments, parts)
 
 
 def _saved(model: nn.Module, shape: torch.Size, dtype: torch.dtype, autocast: torch.dtype | None) -> int:

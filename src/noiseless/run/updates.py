@@ -112,21 +112,26 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return Searched(made, recipe.line_search, **search)
 
 
-def moments_every(recipe: Recipe) -> int:
-    """How often a recipe's optimizer asks for the second moments of the layers' inputs.
+def input_moments(recipe: Recipe) -> int:
+    """Of how many blocks a recipe's optimizer asks for the second moments of the layers' inputs.
 
     Args:
         recipe: resolved or not.
 
     Returns:
-        Steps from one sweep with them to the next; 0: never.
+        k for a k-th of the blocks; 0: of none.
 
     Raises:
-        ValueError: for options that cannot be read.
+        ValueError: for options that cannot be read, and where nothing whitens and k is not 1.
     """
-    options = _options("--optimizer-options", recipe.optimizer_options)
-    every: int = 0 if options.get("whiten") is None else options.get("whiten_every", 1)
-    return every
+    if _options("--optimizer-options", recipe.optimizer_options).get("whiten") is not None:
+        return recipe.input_moments
+    if recipe.input_moments != 1:
+        raise ValueError(
+            f"--input-moments {recipe.input_moments} does nothing without a Muon that whitens (--optimizer-options"
+            " whiten=1): leave it at 1"
+        )
+    return 0
 
 
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
