@@ -129,7 +129,7 @@ def input_moments(recipe: Recipe) -> int:
     if recipe.input_moments != 1:
         raise ValueError(
             f"--input-moments {recipe.input_moments} does nothing without a Muon that whitens (--optimizer-options"
-            " whiten=1): leave it at 1"
+            " whiten=1): give --input-moments 1"
         )
     return 0
 
