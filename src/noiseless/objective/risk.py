@@ -81,7 +81,6 @@ class EmpiricalRisk(Objective):
     seed: int = 0
     """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
     step: int = 0
-    """see `seed`"""
     workers: Workers = field(default_factory=Alone)
     """the processes that share the sweeps"""
 
@@ -157,8 +156,9 @@ class EmpiricalRisk(Objective):
             first = batch.first - self.first
             asked = part[first : first + len(batch)].to(batch.target.device)
             own = moments if asked.any() else None
+            block_loss = replace(self.block_loss, moments=own) if own else self.block_loss
             with own.installed() if own else nullcontext():
-                found = replace(self.block_loss, moments=own).differentiate(theta, batch, record=True)
+                found = block_loss.differentiate(theta, batch, record=True)
             corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
             if correction is not None:
                 corrected, penalty, further = correction(theta, batch, found)
