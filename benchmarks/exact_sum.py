@@ -14,7 +14,7 @@ import torch
 
 from noiseless import models
 from noiseless.objective import EmpiricalRisk, ExactSum, cross_entropy
-from noiseless.objective.gradients import Batch
+from noiseless.objective.blocks import Batch
 
 
 def main() -> None:

@@ -74,6 +74,30 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """The examples of one chunk: K blocks of n."""
+
+    first: int
+    """number of the first block"""
+    inputs: tuple[Tensor, ...]
+    """each `[K, n, ...]`"""
+    target: Tensor
+    """`[K, n, ...]`"""
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def block(self, k: int) -> Batch:
+        """The one block k."""
+        return Batch(self.first + k, tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1])
+
+    @property
+    def counts(self) -> Tensor:
+        """Examples in each block, float64 `[K]`."""
+        return torch.full((len(self),), self.target.shape[1], dtype=torch.float64, device=self.target.device)
+
+
+@dataclass(frozen=True)
 class Blocks:
     """A fixed partition of `count` examples into blocks of `size`; the last one may be short."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from weakref import WeakSet
 
@@ -21,6 +21,7 @@ from noiseless import keyed
 from noiseless.objective import plain
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
+from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
@@ -29,30 +30,6 @@ from noiseless.objective.space import ParameterSpace
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
 """modules found to draw random numbers: keyed by block, they are computed one block at a time"""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The examples of one chunk: K blocks of n."""
-
-    first: int
-    """number of the first block"""
-    inputs: tuple[Tensor, ...]
-    """each `[K, n, ...]`"""
-    target: Tensor
-    """`[K, n, ...]`"""
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def block(self, k: int) -> Batch:
-        """The one block k."""
-        return Batch(self.first + k, tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1])
-
-    @property
-    def counts(self) -> Tensor:
-        """Examples in each block, float64 `[K]`."""
-        return torch.full((len(self),), self.target.shape[1], dtype=torch.float64, device=self.target.device)
 
 
 @dataclass(frozen=True)
@@ -98,7 +75,7 @@ class BlockLoss:
     compiled: tuple[int, int] = (1, 1)
     """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
     moments: InputMoments | None = None
-    """None: no second moments of inputs are recorded; else they have to be `installed`"""
+    """set within `differentiate`, where they are asked for"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -121,13 +98,16 @@ class BlockLoss:
                     " only batch norm's statistics are understood. Freeze the layer that does it, or put it in eval()"
                 )
 
-    def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
+    def differentiate(
+        self, theta: Tensor, batch: Batch, record: bool = False, moments: InputMoments | None = None
+    ) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
         Args:
             theta: `[P]`, or `[K, P]` with the parameters of each block.
             batch: the K blocks.
-            record: whether batch norm's statistics, and moments of inputs, are asked for.
+            record: whether batch norm's statistics are asked for.
+            moments: what notes the second moments of the layers' inputs, with `record`; None: they are not asked for.
 
         Returns:
             Gradients, losses, hits and statistics by block.
@@ -136,6 +116,9 @@ class BlockLoss:
             ValueError: if the module does not run under vmap, with the remedy.
             RuntimeError: what the module itself raises.
         """
+        if moments is not None:
+            with moments.installed():
+                return replace(self, moments=moments).differentiate(theta, batch, record)
         together = self._takes_together(batch)
         if len(batch) == 1 or together:
             if self.compiler is not None and batch.target.shape[:2] == self.compiled and self.module not in _random:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
+from noiseless.objective.blocks import Batch
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import Batch, BlockGradients, hessian_product
+from noiseless.objective.gradients import BlockGradients, hessian_product
 from noiseless.objective.risk import EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]

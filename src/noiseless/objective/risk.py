@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors, clipped
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
+from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import Batch, BlockGradients, BlockLoss, hessian_product
+from noiseless.objective.gradients import BlockGradients, BlockLoss, hessian_product
 from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import SCALARS, Partial
@@ -58,7 +57,8 @@ class EmpiricalRisk(Objective):
     chunk: int = 1
     """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
     autocast: torch.dtype | None = None
-    """dtype of convolutions and matrix products by `torch.autocast` (`torch.bfloat16`), of nothing else; None: none"""
+    """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
+    and sums keep theirs. None: no autocast"""
     compiler: Compiler | None = None
     """makes machine code for whole chunks: speed only, but for last bits. None: computed without"""
     statistics: Statistics = "average"
@@ -81,6 +81,7 @@ class EmpiricalRisk(Objective):
     seed: int = 0
     """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
     step: int = 0
+    """see `seed`"""
     workers: Workers = field(default_factory=Alone)
     """the processes that share the sweeps"""
 
@@ -156,9 +157,7 @@ class EmpiricalRisk(Objective):
             first = batch.first - self.first
             asked = part[first : first + len(batch)].to(batch.target.device)
             own = moments if asked.any() else None
-            block_loss = replace(self.block_loss, moments=own) if own else self.block_loss
-            with own.installed() if own else nullcontext():
-                found = block_loss.differentiate(theta, batch, record=True)
+            found = self.block_loss.differentiate(theta, batch, record=True, moments=own)
             corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
             if correction is not None:
                 corrected, penalty, further = correction(theta, batch, found)

@@ -271,7 +271,7 @@ def _peak(sweep: Callable[[Case], Timed], case: Case) -> float:
 
 
 def _median(call: Callable[[], object], rounds: int = 7, enough: float = 5.0) -> float:
-    """Seconds of a call, the first one left out; of fewer rounds where they take more seconds than enough."""
+    """Seconds of a call, the first left out if there are others; of fewer rounds where they take more than enough."""
     found: list[float] = []
     while len(found) <= rounds and sum(found) < enough:
         began = time.perf_counter()
