@@ -1,9 +1,11 @@
 """What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders fb-fast]
+                                     [--budgets 300]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
-without that file, the race is tuned anew. With `--contenders` only those run, and the page keeps the others' rows.
+without that file, the race is tuned anew. With `--contenders` only those run, with `--budgets` those passes, and the
+page keeps the rest of its tables.
 Points, bars and figure are of the page's tables.
 """
 
@@ -28,7 +30,7 @@ RACES: dict[str, list[str]] = {
     "m28-noaug": ["--data", "mnist-5k", "--augment", "none"],
 }
 """name -> the course, as `noiseless race` is asked for it"""
-WIDE = {"digits": ["--budgets", "15,30,60,120"]}
+WIDE = {"digits": ["--budgets", "15,30,60,120,300"]}
 """races of all contenders, whose figure the page shows: the budgets"""
 FEW = (["--budgets", "30,60"], "sgd,adamw,muon,fb-fast")
 """of the other races: budgets, and who runs"""
@@ -50,30 +52,35 @@ def main() -> None:
     parser.add_argument("--races", nargs="+", choices=list(RACES), default=list(RACES))
     parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
     parser.add_argument("--contenders", help="who runs, separated by commas; others keep the rows that the page has")
+    parser.add_argument("--budgets", help="passes, separated by commas; other budgets keep the columns of the page")
     asked = parser.parse_args()
     for name in asked.races:
         wide = name in WIDE and not asked.few
         place, known = asked.runs / name, CHOICES / f"{name}.json"
-        budgets, usual = (WIDE[name], None) if wide else FEW
-        who = asked.contenders or usual
-        flags = [*RACES[name], *(["--contenders", who] if who else []), *budgets]
-        flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(name, "60")]
-        if known.exists():
-            flags += ["--choices", str(known)]
+        flags = _flags(name, wide, asked.contenders, asked.budgets)
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
         print(f"noiseless race {' '.join(flags)}", flush=True)
         if code := subprocess.run(command, check=False).returncode:  # noqa: S603
             sys.exit(code)  # it has said why
         if not known.exists():
             shutil.copy(place / "choices.json", known)
-        tables, line = Tables.parsed((place / "table.md").read_text()), f"`noiseless race {' '.join(flags)}`"
-        if asked.contenders:
-            before = taken(PAGE, name)
-            tables, line = Tables.parsed(before).renewed(tables), before.splitlines()[0]
-        put(PAGE, name, f"{line}\n\n{tables.markdown()}")
+        tables = Tables.parsed((place / "table.md").read_text())
+        if asked.contenders or asked.budgets:
+            tables = Tables.parsed(taken(PAGE, name)).renewed(tables)
+        put(PAGE, name, f"`noiseless race {' '.join(_flags(name, wide))}`\n\n{tables.markdown()}")
         if wide:
-            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(_title(name)))
+            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(title(name)))
     put(PAGE, "bars", _bars())
+
+
+def _flags(name: str, wide: bool, contenders: str | None = None, budgets: str | None = None) -> list[str]:
+    """How a race is asked for: in whole, or for some contenders or budgets."""
+    usual, who = (WIDE[name], None) if wide else FEW
+    who = contenders or who
+    flags = [*RACES[name], *(["--contenders", who] if who else []), *(["--budgets", budgets] if budgets else usual)]
+    flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(name, "60")]
+    known = CHOICES / f"{name}.json"
+    return flags + (["--choices", str(known)] if known.exists() else [])
 
 
 def _bars() -> str:
@@ -93,11 +100,12 @@ def _bars() -> str:
                 f"{'met' if round(points, 2) >= bar else '**missed**'} ({points:+.2f} ± {error:.2f})"
                 for (points, error), bar in zip(more, BARS.values(), strict=True)
             ]
-        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _title(race: str) -> str:
+def title(race: str) -> str:
+    """A race's name as the page has it."""
     base, _, unaugmented = race.partition("-")
     return f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
 

@@ -41,10 +41,9 @@ class Tables:
         return cls(titles, _cells(found[ACCURACY][1]), _cells(found[SETTINGS][1]))
 
     def renewed(self, other: Tables) -> Tables:
-        """This, with the contenders that the other has as they are there, in the usual order."""
-        again = {name for name, _ in other.accuracy}
+        """This, with what the other has of contenders and budgets as it is there, in the usual order."""
         accuracy, settings = (
-            {key: text for key, text in sorted({**own, **new}.items(), key=_place) if key in new or key[0] not in again}
+            dict(sorted({**own, **new}.items(), key=_place))
             for own, new in ((self.accuracy, other.accuracy), (self.settings, other.settings))
         )
         return Tables(other.titles, accuracy, settings)

@@ -1,0 +1,114 @@
+"""Seconds of a pass: `fb-fast` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
+
+Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 7]
+Makes a table of docs/price.md. Mini-batch contenders have the settings that the races have chosen for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import torch.nn.functional as F
+from pages import put
+from price import CHOICES, PAGE, RACES, TUNED_AT, title
+
+from noiseless import keyed
+from noiseless.data import extent
+from noiseless.optim import take_step
+from noiseless.run import earlier
+from noiseless.run.build import Experiment, build
+from noiseless.run.config import Config, Settings
+from noiseless.run.contenders import CONTENDERS, Course
+from noiseless.run.recipe import Recipe
+
+BUDGET = 60
+MINI_BATCH = ("sgd", "adamw", "muon")
+Pass = Callable[[int], None]
+"""one pass over the training images, the step-th"""
+
+
+def main() -> None:
+    """Puts the table into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    names = [*MINI_BATCH, *(f"{name}, plain loop" for name in MINI_BATCH)]
+    lines = [f"| set | fb-fast, s | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
+    for race in RACES:
+        fast, *others = _medians(_sides(race), asked.rounds)
+        cells = [
+            f"{fast[1]:.3f} ({fast[0]:.3f} - {fast[2]:.3f})",
+            *(f"{middle / fast[1]:.2f}" for _, middle, _ in others),
+        ]
+        lines.append(f"| {title(race)} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    put(PAGE, "seconds", "\n".join(lines))
+
+
+def _sides(race: str) -> list[Pass]:
+    """`fb-fast`, the mini-batch contenders by this program, and the same by a plain loop."""
+    flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
+    pixels = int(flags["--pixels"]) if "--pixels" in flags else None
+    data = flags["--data"]
+    course = Course(data, extent(data, None, pixels), pixels, augment="--augment" not in flags)
+    chosen = earlier.read(CHOICES / f"{race}.json")
+    made: dict[str, Recipe] = {}
+    for name in MINI_BATCH:
+        taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
+        assert taken is not None
+        made[name] = replace(course.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
+    fast = course.recipe(CONTENDERS["fb-fast"], BUDGET)
+    return [_ours(fast), *map(_ours, made.values()), *map(_plain, made.values())]
+
+
+def _built(recipe: Recipe) -> Experiment:
+    made = build(Config(recipe, Settings(threads=1)))
+    made.model.train()
+    for group in made.optimizer.param_groups:
+        group["lr"] = recipe.lr / 100  # it must not diverge, and moves as fast with any rate
+    return made
+
+
+def _ours(recipe: Recipe) -> Pass:
+    made = _built(recipe)
+
+    def one(step: int) -> None:
+        for objective in made.regime.objectives(step):
+            take_step(made.optimizer, objective)
+
+    return one
+
+
+def _plain(recipe: Recipe) -> Pass:
+    """What one writes in PyTorch: uncompiled, images augmented for the whole pass at once, as by this program."""
+    made = _built(recipe)
+
+    def one(step: int) -> None:
+        order = keyed.permutation(0, "shuffle", step, len(made.train))
+        images, labels = replace(made.train, epoch=step).take(order)
+        for x, y in zip(images.split(recipe.block), labels.split(recipe.block), strict=True):
+            made.optimizer.zero_grad()
+            F.cross_entropy(made.model(x), y).backward()
+            made.optimizer.step()
+
+    return one
+
+
+def _medians(sides: list[Pass], rounds: int) -> list[tuple[float, float, float]]:
+    """Smallest, median and largest seconds of each, in turns; the first round is not counted."""
+    found: list[list[float]] = [[] for _ in sides]
+    for step in range(rounds + 1):
+        for side, seconds in zip(sides, found, strict=True):
+            began = time.perf_counter()
+            side(step)
+            if step:
+                seconds.append(time.perf_counter() - began)
+    return [(min(each), median(each), max(each)) for each in found]
+
+
+if __name__ == "__main__":
+    main()
