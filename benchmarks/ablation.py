@@ -54,11 +54,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "penalty 0.5, half the steps": {"penalty": 0.5},
     "AdamW": {
         "optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.3, "optimizer_options": "", "block_orthogonal": False,
+        "input_moments": 1,
     },
     "Muon on hidden matrices only": {"options": {"last_lr_ratio": 1, "hidden_only": True}},
     "SGD, clipped": {
         "optimizer": "SGD", "lr": 0.4, "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.25, "optimizer_options": "",
-        "block_orthogonal": False,
+        "block_orthogonal": False, "input_moments": 1,
     },
 }  # fmt: skip
 """fields of the recipe; `options` are some of its optimizer's. What the recipe has already is left out"""
