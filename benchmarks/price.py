@@ -30,9 +30,9 @@ RACES: dict[str, list[str]] = {
     "m28-noaug": ["--data", "mnist-5k", "--augment", "none"],
 }
 """name -> the course, as `noiseless race` is asked for it"""
-WIDE = {"digits": ["--budgets", "15,30,60,120,300"]}
+WIDE = {"digits": "15,30,60,120,300"}
 """races of all contenders, whose figure the page shows: the budgets"""
-FEW = (["--budgets", "30,60"], "sgd,adamw,muon,fb-fast")
+FEW = ("30,60", "sgd,adamw,muon,fb-fast")
 """of the other races: budgets, and who runs"""
 SEEDS = 5
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
@@ -75,9 +75,9 @@ def main() -> None:
 
 def _flags(name: str, wide: bool, contenders: str | None = None, budgets: str | None = None) -> list[str]:
     """How a race is asked for: in whole, or for some contenders or budgets."""
-    usual, who = (WIDE[name], None) if wide else FEW
-    who = contenders or who
-    flags = [*RACES[name], *(["--contenders", who] if who else []), *(["--budgets", budgets] if budgets else usual)]
+    usual, few = (WIDE[name], None) if wide else FEW
+    who = contenders or few
+    flags = [*RACES[name], *(["--contenders", who] if who else []), "--budgets", budgets or usual]
     flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(name, "60")]
     known = CHOICES / f"{name}.json"
     return flags + (["--choices", str(known)] if known.exists() else [])

@@ -1,6 +1,6 @@
 """Seconds of a pass: `fb-fast` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
 
-Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 7]
+Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 5]
 Makes a table of docs/price.md. Mini-batch contenders have the settings that the races have chosen for them.
 """
 
@@ -34,17 +34,16 @@ Pass = Callable[[int], None]
 def main() -> None:
     """Puts the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
+    if asked.rounds < 1:
+        parser.error("--rounds must be at least 1")
     names = [*MINI_BATCH, *(f"{name}, plain loop" for name in MINI_BATCH)]
     lines = [f"| set | fb-fast, s | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
     for race in RACES:
-        fast, *others = _medians(_sides(race), asked.rounds)
-        cells = [
-            f"{fast[1]:.3f} ({fast[0]:.3f} - {fast[2]:.3f})",
-            *(f"{middle / fast[1]:.2f}" for _, middle, _ in others),
-        ]
-        lines.append(f"| {title(race)} | {' | '.join(cells)} |")
+        fast, *others = _in_turns(_sides(race), asked.rounds)
+        ratios = [[own / its for own, its in zip(other, fast, strict=True)] for other in others]
+        lines.append(f"| {title(race)} | {' | '.join([_spread(fast, 3), *(_spread(each, 2) for each in ratios)])} |")
         print(lines[-1], flush=True)
     put(PAGE, "seconds", "\n".join(lines))
 
@@ -98,8 +97,8 @@ def _plain(recipe: Recipe) -> Pass:
     return one
 
 
-def _medians(sides: list[Pass], rounds: int) -> list[tuple[float, float, float]]:
-    """Smallest, median and largest seconds of each, in turns; the first round is not counted."""
+def _in_turns(sides: list[Pass], rounds: int) -> list[list[float]]:
+    """Seconds of each side, round by round; the first round is not counted."""
     found: list[list[float]] = [[] for _ in sides]
     for step in range(rounds + 1):
         for side, seconds in zip(sides, found, strict=True):
@@ -107,7 +106,12 @@ def _medians(sides: list[Pass], rounds: int) -> list[tuple[float, float, float]]
             side(step)
             if step:
                 seconds.append(time.perf_counter() - began)
-    return [(min(each), median(each), max(each)) for each in found]
+    return found
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Median, smallest and largest."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,3 +27,12 @@ def _one_thread() -> None:
 def _compiled_code(tmp_path_factory) -> None:
     """Tests, and the programs that they start, share compiled code among themselves and with nobody else."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A benchmark by its name, as a module; it is run where it is: at the root of the repository."""
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return importlib.import_module

@@ -1,20 +1,13 @@
 """docs/price.md: its tables agree with each other, and a race of a few leaves the rest of them as it was."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from noiseless.run.contenders import CONTENDERS
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
-def price(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where it is run
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("price")
+def price(benchmark):
+    return benchmark("price")
 
 
 @pytest.fixture
