@@ -113,6 +113,14 @@ def test_max_up_needs_draws_that_differ(train):
     train("--max-up", "2", "--padding", "0", "--flip", "0", names=("--max-up", "--padding", "--policy"))
 
 
+def test_parts_belong_to_the_full_batch_and_have_images(train):
+    for words in (("--regime", "stochastic"), ("--drop-last",), ("--regime", "switch", "--switch", "1")):
+        train("--parts", "2", *words, names=("--parts 2", "--regime full-batch without --drop-last"))
+    train("--parts", "0", names=("--parts must be", "at least 1"))
+    train("--parts", "49", names=("parts 49 is larger than the 48 images",))
+    train("--parts", "2", "--line-search", "armijo", names=("armijo", "one part"))
+
+
 def test_replacement_belongs_to_the_stochastic_regime(train):
     train("--replacement", names=("--replacement", "stochastic"))
 

@@ -32,6 +32,7 @@ KINDS = {
     "muon-sgd": PLAIN | {
         "optimizer": "Muon", "lr": 0.02, "optimizer_options": "inner=SGD,hidden_only=True", "agc": 0.1,
     },
+    "parts": PLAIN | {"optimizer": "Muon", "lr": 0.01, "parts": 3, "shuffle": True},
     "lars": PLAIN | {"layer_rate": "lars", "lr": 1.0, "agc": 0.5, "clip": 10.0, "decay_biases": False},
     "larc": PLAIN | {"layer_rate": "larc", "lr": 0.2},
 }  # fmt: skip

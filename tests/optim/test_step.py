@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from noiseless import EmpiricalRisk, GradientPenalty, clip_norm, cross_entropy, squared_error, take_step
-from noiseless.optim import additive_noise, chain, make_optimizer, refuse_line_search
+from noiseless.optim import Transform, additive_noise, chain, make_optimizer, refuse_line_search
 
 
 def _least_squares():
@@ -84,6 +84,24 @@ def test_accepted_statistics_are_those_of_the_first_evaluation(name, statistics)
     assert not torch.equal(oracles.theta(module), oracles.theta(twin))
     for (key, mine), theirs in zip(module.named_buffers(), twin.buffers(), strict=True):
         assert torch.equal(mine, theirs), key
+
+
+def test_each_ask_of_a_step_starts_from_the_transforms_state_before_it():
+    module, data = problems.perceptron(), problems.points()
+    seen = []
+
+    def update(gradient, state, theta, step):
+        seen.append(state["asked"])
+        return gradient, {"asked": state["asked"] + 1}
+
+    counting = Transform("counting", lambda theta: {"asked": 0}, update)
+    optimizer, risk = make_optimizer("LBFGS", module.parameters(), lr=0.1), EmpiricalRisk(module, cross_entropy, data)
+    first = take_step(optimizer, risk, counting)
+    asked = len(seen)
+    assert asked > 1
+    second = take_step(optimizer, risk, counting, first.transformed)
+    assert seen == [0] * asked + [1] * (len(seen) - asked)
+    assert second.transformed == {"asked": 2}
 
 
 def test_a_transform_stands_between_gradient_and_optimizer():

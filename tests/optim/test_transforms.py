@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from noiseless.optim import additive_noise, chain, clip_norm, multiplicative_noise, norm_bias
+from noiseless.optim import additive_noise, aggregate, chain, clip_norm, multiplicative_noise, norm_bias
 
 VECTORS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(lambda v: torch.tensor(v, dtype=torch.float64))
 LIMITS = st.floats(1e-3, 1e3)
@@ -159,3 +159,65 @@ def test_inputs_are_left_alone(transform):
     assert theta.tolist() == [5.0, 6.0, 7.0, 8.0]
     assert state == held
     assert not torch.equal(found, gradient)
+
+
+def _follow(transform, gradients: list[Tensor]) -> list[Tensor]:
+    """What a transform makes of gradients that come one after the other."""
+    state, found = transform.init(torch.zeros(len(gradients[0]))), []
+    for gradient in gradients:
+        made, state = transform.update(gradient, state, gradient, 0)
+        found.append(made)
+    return found
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 17), st.integers(0, 2**32))
+def test_the_aggregate_is_the_mean_of_each_parts_newest_gradient_by_examples(counts, updates, seed):
+    gradients = list(problems.targets(updates, 3, seed=seed))
+    found = _follow(aggregate(counts), gradients)
+    for t in range(updates):
+        newest = {u % len(counts): gradients[u] for u in range(t + 1)}
+        total = sum(counts[k] * each for k, each in newest.items())
+        expected = total / sum(counts[k] for k in newest)
+        torch.testing.assert_close(found[t], expected, rtol=1e-12, atol=1e-12)  # order of sums
+
+
+def test_the_aggregate_sums_in_float64_and_leaves_what_it_is_given():
+    large, small = torch.tensor([1e8]), torch.tensor([1.0])
+    transform = aggregate([1, 1, 1])
+    state = transform.init(large)
+    for gradient in (large, small, -large):
+        before = dict(state)
+        mean, state = transform.update(gradient, before, large, 0)
+        assert before["seen"] == state["seen"] - 1
+        assert len(before["gradients"]) == before["seen"]
+    assert mean.item() == pytest.approx(1 / 3)  # 1e8 + 1 is 1e8 in float32
+    assert (large.item(), small.item(), mean.dtype) == (1e8, 1.0, torch.float32)
+
+
+def test_with_a_constant_rate_the_aggregate_comes_to_the_minimum_where_single_parts_do_not():
+    A, b = problems.targets(12, 3, seed=1), problems.targets(12, 1, seed=2).flatten()
+    parts = [range(k, 12, 4) for k in range(4)]
+
+    def gradient(theta: Tensor, rows: range) -> Tensor:
+        a, y = A[list(rows)], b[list(rows)]
+        return a.T @ (a @ theta - y) / len(rows)
+
+    ends = {}
+    for name, transform in (("aggregate", aggregate([3] * 4)), ("a part", None)):
+        theta = torch.zeros(3, dtype=torch.float64)
+        state = transform.init(theta) if transform else {}
+        for t in range(4000):
+            step = gradient(theta, parts[t % 4])
+            if transform:
+                step, state = transform.update(step, state, theta, t)
+            theta = theta - 0.02 * step
+        ends[name] = gradient(theta, range(12)).norm().item()
+    assert ends["aggregate"] < 1e-12
+    assert ends["a part"] > 1e-3
+
+
+@pytest.mark.parametrize("counts", [[], [3, 0], [-1]])
+def test_a_part_has_examples(counts):
+    with pytest.raises(ValueError, match="each part must have an example"):
+        aggregate(counts)

@@ -25,6 +25,7 @@ def estimate(experiment):
         ("sgd", {}),
         ("sgd", {"copies": 3}),
         ("fb", {"copies": 3}),
+        ("fb", {"copies": 3, "parts": 4}),
         ("fb-regularized", {}),
         ("fb-regularized", {"full_penalty": 0.1}),
         ("fb-regularized", {"penalty_method": "central", "copies": 2}),
@@ -37,9 +38,9 @@ def test_the_passes_of_a_step_are_those_of_the_record(data, tmp_path, name, chan
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["sgd", "fb-strong"])
-def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, tmp_path, name):
-    recipe = small_recipe(data, name, steps=20)
+@pytest.mark.parametrize(("name", "parts"), [("sgd", 1), ("fb-strong", 1), ("fb", 6)])
+def test_the_seconds_are_of_the_size_of_a_real_run_and_nothing_is_changed(data, tmp_path, name, parts):
+    recipe = small_recipe(data, name, steps=20, parts=parts)
     experiment = prepare(recipe)
     before = {key: tensor.clone() for key, tensor in experiment.model.state_dict().items()}
     expected = estimate(experiment)

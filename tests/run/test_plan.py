@@ -159,6 +159,17 @@ def test_a_stochastic_update_is_one_block_of_one_worker():
     assert made.wire == pytest.approx(10 * 1.5 * (24 * 1_000_100 + 33))
 
 
+def test_an_update_from_a_part_is_shared_and_each_has_a_sum_of_its_own():
+    plain, made = planned(2), planned(2, parts=3)
+    # the largest part has 334 examples in 4 blocks, 2 for each of 2 workers
+    assert (made.share.blocks, made.share.updates, made.share.own, made.share.examples) == (4, 3, 6, 600)
+    assert made.wire == pytest.approx(3 * (24 * 1_000_100 + 32 * 4 + 4))
+    assert made.seconds.exact_sum / plain.seconds.exact_sum == pytest.approx(6 / 5)
+    assert made.passes == plain.passes
+    assert (plain.memory.parts, made.memory.parts) == (0, 3 * 4 * P)
+    assert made.memory.total - plain.memory.total == 3 * 4 * P
+
+
 def test_a_switch_is_the_mean_over_its_steps():
     made = planned(4, regime="switch", switch=4)
     first, then = planned(4, regime="stochastic"), planned(4)

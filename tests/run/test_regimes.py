@@ -1,6 +1,7 @@
 """Regimes: which examples each step sees, in which order and view, and what it costs in passes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import small_runs
@@ -79,6 +80,77 @@ def test_shuffling_gives_the_same_examples_in_another_order_each_step(data):
     assert torch.equal(orders[1][1], labels[order])
 
 
+@pytest.mark.parametrize("changes", [{}, {"shuffle": True}, {"copies": 2}, {"max_up": 2, "padding": 1}])
+def test_parts_hold_each_example_once_and_are_the_same_in_each_step(data, changes):
+    plain_images = {} if "max_up" in changes else {"augment": "none"}
+    recipe = small_recipe(data, "fb", parts=5, **plain_images, **changes)
+    (whole,) = seen(prepare(replace(recipe, parts=1)), 1)
+    experiment = prepare(recipe)
+    steps = [seen(experiment, step) for step in range(3)]
+    sizes = {"copies": [20, 19, 19, 19, 19], "max_up": [20, 20, 20, 18, 18]}
+    for parts in steps:
+        assert [len(labels) for _, labels in parts] == sizes.get(next(iter(changes), ""), [10, 10, 10, 9, 9])
+    assert torch.equal(ordered(torch.cat([images for images, _ in steps[1]])), ordered(whole[0]))
+    if "max_up" in changes:  # draws of an image stay together
+        for images, labels in steps[1]:
+            assert torch.equal(labels[::2], labels[1::2])
+            assert not torch.equal(images[::2], images[1::2])
+        return
+    for part in range(5):
+        assert torch.equal(ordered(steps[0][part][0]), ordered(steps[2][part][0]))
+        assert torch.equal(steps[0][part][0], steps[2][part][0]) == ("shuffle" not in changes)
+    others = seen(prepare(replace(recipe, seed=1)), 0)
+    assert not torch.equal(ordered(steps[0][0][0]), ordered(others[0][0]))
+
+
+def _step(experiment, step):
+    """Takes all updates of a step; gives what they did."""
+    state, found = None, []
+    for objective in experiment.regime.objectives(step):
+        found.append(take_step(experiment.optimizer, objective, experiment.transform, state, step))
+        state = found[-1].transformed
+    return found
+
+
+STILL = {
+    "augment": "none", "lr": 1e-300, "weight_decay": 0.0, "momentum": 0.0, "warmup": 0, "schedule": "constant",
+    "dtype": "float64",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{}, {"shuffle": True, "copies": 2}, {"penalty": 0.5, "penalty_method": "exact"}])
+def test_where_nothing_moves_the_parts_come_to_the_full_batchs_gradient(data, changes):
+    # block 1: with a penalty, too, the mean over examples does not depend on how they are divided
+    recipe = small_recipe(data, "fb", norm="group", block=1, parts=5, **STILL, **changes)
+    experiment, whole = prepare(recipe), prepare(replace(recipe, parts=1))
+    updates = _step(experiment, 1)
+    (expected,) = whole.regime.objectives(1)
+    # float64: only the order of sums differs
+    torch.testing.assert_close(
+        torch.cat([p.grad.flatten() for p in experiment.space.parameters]), expected.evaluate().gradient,
+        rtol=1e-9, atol=1e-12,
+    )  # fmt: skip
+    assert len(updates) == 5
+    assert sum(each.evaluation.count for each in updates) == IMAGES * max(1, recipe.copies)
+
+
+def test_after_all_parts_the_running_statistics_are_the_mean_over_all_examples(data):
+    experiment = prepare(small_recipe(data, "fb", block=16, norm_block=8, parts=5, **STILL))
+    buffers = {name: b for name, b in experiment.model.named_buffers() if "running" in name}
+    expected = {name: torch.zeros_like(b) for name, b in buffers.items()}
+    for objective in experiment.regime.objectives(0):
+        part = replace(objective, before=0)
+        found = part.evaluate()
+        part.accept(found)
+        for name, b in buffers.items():
+            expected[name] += b * found.count / IMAGES
+    for b in buffers.values():
+        b.fill_(1e6)  # what was there before the step does not stay
+    _step(experiment, 0)
+    for name, b in buffers.items():
+        torch.testing.assert_close(b, expected[name], rtol=1e-9, atol=1e-12)
+
+
 def test_the_stochastic_regime_visits_each_example_once_a_step_in_another_order(data):
     experiment = prepare(small_recipe(data, "sgd", augment="none", block=20))
     images, _ = plain(data)
@@ -119,6 +191,8 @@ def test_the_regime_switches_at_its_step(data):
         # "the full gradient's penalty needs a sweep to get g first; cost 3 passes" (PAPER.md)
         ("fb-practice", {"full_penalty": 0.5}, 3),
         ("fb-practice", {"penalty_method": "central"}, 3),
+        ("fb", {"parts": 5}, 1),
+        ("fb-practice", {"parts": 3, "copies": 3}, 6),
     ],
 )
 def test_passes_of_a_step(data, name, changes, passes):

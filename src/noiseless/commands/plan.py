@@ -24,6 +24,7 @@ FIGURES = ("--flops", "--memory-bandwidth", "--link-bandwidth")
 MEMORY = {
     "parameters": "parameters",
     "gradient": "gradient",
+    "parts": "newest gradients of the parts",
     "optimizer": "optimizer's state",
     "average": "average of states",
     "bins": "bins of the exact sum",

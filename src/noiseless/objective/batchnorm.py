@@ -126,7 +126,7 @@ class BlockNorm:
         """S: numbers that a norm block reports."""
         return sum(self._lengths)
 
-    def write(self, summed: Tensor, norm_blocks: int) -> None:
+    def write(self, summed: Tensor, norm_blocks: int, kept: float = 0.0) -> None:
         """Writes the running statistics of an accepted sweep into the layers' buffers.
 
         A layer's third part is the sum of its weights: 0 where it was not called, and its buffers stay.
@@ -134,6 +134,7 @@ class BlockNorm:
         Args:
             summed: the weighted sum of the norm blocks' reports, float64 `[S]`.
             norm_blocks: norm blocks in the sweep.
+            kept: share of an `"average"` that is what the buffers hold: that of earlier sweeps over other examples.
         """
         for layer, report in zip(self._tracked.values(), summed.split(self._lengths), strict=True):
             mean, variance, weight = report.split((layer.num_features, layer.num_features, 1))
@@ -141,8 +142,10 @@ class BlockNorm:
                 continue
             for buffer, part in ((layer.running_mean, mean), (layer.running_var, variance)):
                 assert buffer is not None
-                ema = self.statistics == "ema"
-                buffer.copy_(buffer.double() * (1 - weight) + part if ema else part / weight)
+                if self.statistics == "ema":
+                    buffer.copy_(buffer.double() * (1 - weight) + part)
+                else:
+                    buffer.copy_(buffer.double() * kept + part / weight * (1 - kept) if kept else part / weight)
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(norm_blocks)
 

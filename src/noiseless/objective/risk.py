@@ -78,6 +78,8 @@ class EmpiricalRisk(Objective):
     """examples that make a pass, where the sweep covers a part (or a multiple) of the data set; None: the sweep's"""
     first: int = 0
     """number of the first block, where the sweep covers a part of the data set"""
+    before: int = 0
+    """examples of other parts of whose sweeps `accept` keeps what batch norm's average statistics hold, by count"""
     seed: int = 0
     """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
     step: int = 0
@@ -263,7 +265,8 @@ class EmpiricalRisk(Objective):
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
-        self.norm.write(evaluation.statistics, self._norm_blocks())
+        kept = self.before / (self.before + evaluation.count)
+        self.norm.write(evaluation.statistics, self._norm_blocks(), kept)
 
     def _norm_blocks(self) -> int:
         """Norm blocks in a sweep, as often as they are counted."""

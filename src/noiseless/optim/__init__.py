@@ -17,6 +17,7 @@ from noiseless.optim.step import Step, refuse_line_search, take_step
 from noiseless.optim.transforms import (
     Transform,
     additive_noise,
+    aggregate,
     chain,
     clip_norm,
     multiplicative_noise,
@@ -33,6 +34,7 @@ __all__ = [
     "Transform",
     "adaptive_clip",
     "additive_noise",
+    "aggregate",
     "chain",
     "clip_norm",
     "larc",

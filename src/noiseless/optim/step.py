@@ -66,7 +66,8 @@ def take_step(
     if transform is not None and state is None:
         state = transform.init(space.theta)
     first = objective.evaluate()
-    after: State = state or {}
+    before: State = state or {}
+    after = before
     finite = _finite(first.value) and bool(first.gradient.isfinite().all())
     if not finite:
         return Step(first, after, first.passes, False)
@@ -77,9 +78,9 @@ def take_step(
         nonlocal ready, passes, after
         evaluation, ready = ready or objective.evaluate(), None
         passes += evaluation.passes
-        gradient, changed = evaluation.gradient, after
+        gradient, changed = evaluation.gradient, before
         if transform is not None:
-            gradient, changed = transform.update(gradient, after, space.theta, number)
+            gradient, changed = transform.update(gradient, before, space.theta, number)
         if evaluation is first:
             after = changed
         space.set_gradient(gradient, evaluation.input_moments)
@@ -105,8 +106,8 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
         reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
         raise ValueError(
             f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
-            " method (without the published constant), no block clip, no orthogonal blocks and no sam, and no clip,"
-            " agc, noise, norm bias or layer rate; or no line search"
+            " method (without the published constant), no block clip, no orthogonal blocks and no sam, and one part, no"
+            " clip, agc, noise, norm bias or layer rate; or no line search"
         )
 
 

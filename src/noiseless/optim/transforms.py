@@ -6,7 +6,7 @@ paper's order is norm bias, clip, noise; weight decay is the optimizer's, after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,40 @@ def chain(*transforms: Transform) -> Transform:
         return gradient, after
 
     return Transform(" -> ".join(t.name for t in transforms) or "none", init, update)
+
+
+def aggregate(counts: Sequence[int]) -> Transform:
+    """The mean over all parts of the examples, of each the newest gradient: the incremental aggregated gradient.
+
+    Update t brings g_k, the gradient of the mean loss of part k = t mod K, at the present parameters. With n_k the
+    examples of part k and h_k what it brought last, the direction is `sum_k n_k h_k / sum_k n_k`, over the parts that
+    have been seen: from the K-th update on over all examples, each with a gradient at most K - 1 updates old. So it is
+    0 where the full gradient is 0 and nothing moves, and a constant rate converges (Blatt, Hero and Gauchman, SIAM
+    Journal on Optimization 18, 2007). Sums are taken in float64, in the order of the parts.
+
+    Args:
+        counts: n_k, examples of each part.
+
+    Returns:
+        A transform whose state holds the K gradients, `[P]` each.
+
+    Raises:
+        ValueError: if there is no part, or one without examples.
+    """
+    if not counts or min(counts) < 1:
+        raise ValueError(f"each part must have an example, and there must be one; they have {list(counts)}")
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        before, seen = state["gradients"], state["seen"]
+        k = seen % len(counts)
+        newest = (*before[:k], gradient, *before[k + 1 :])
+        total = torch.zeros_like(gradient, dtype=torch.float64)
+        for count, each in zip(counts, newest, strict=False):  # in the first K updates some are yet to come
+            total.add_(each.to(gradient.device), alpha=count)
+        mean = total.div_(sum(counts[: len(newest)])).to(gradient.dtype)
+        return mean, {"gradients": newest, "seen": seen + 1}
+
+    return Transform(f"aggregate({len(counts)} parts)", lambda theta: {"gradients": (), "seen": 0}, update)
 
 
 def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:

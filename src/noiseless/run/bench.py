@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 
-from noiseless.objective import EmpiricalRisk, GradientPenalty
+from noiseless.objective import GradientPenalty
 from noiseless.objective.gradients import BlockGradients, BlockLoss
 from noiseless.optim import take_step
 from noiseless.run import plainloop
@@ -124,9 +124,7 @@ def ours(config: Config, images: int) -> Callable[[Case], Timed]:
             for group in made[case.autocast].optimizer.param_groups:
                 group["lr"] = STILL
         experiment = made[case.autocast]
-        objective = next(iter(experiment.regime.objectives(0)))
-        risk = objective.risk if isinstance(objective, GradientPenalty) else objective
-        assert isinstance(risk, EmpiricalRisk)
+        risk = experiment.regime.risk_at(0)
         order = torch.arange(len(risk.examples)) if risk.order is None else risk.order
         risk = replace(risk, order=order[:images])
         asked = GradientPenalty(risk, 0.5, lr=config.recipe.lr) if case.penalised else risk

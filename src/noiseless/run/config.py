@@ -120,6 +120,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("stop_perfect", 0),
         ("seed", 0),
         ("max_up", 1),
+        ("parts", 1),
         ("input_moments", 1),
     ):
         _at_least(name, getattr(recipe, name), low)
@@ -158,6 +159,11 @@ def check(recipe: Recipe, settings: Settings) -> None:
         raise ValueError(f"--switch {recipe.switch} is never reached in --steps {recipe.steps}: give a smaller one")
     if recipe.replacement and recipe.regime == "full-batch":
         raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
+    if recipe.parts > 1 and (recipe.regime != "full-batch" or recipe.drop_last):
+        raise ValueError(
+            f"--parts {recipe.parts} divides all examples of the full batch: use --regime full-batch without"
+            " --drop-last, or --parts 1"
+        )
     _check_augmentation(recipe)
     for name, needed, has in (
         ("norm_target", "--norm-bias", recipe.norm_bias > 0),

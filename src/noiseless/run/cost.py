@@ -98,7 +98,8 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
         step, fixed = _stochastic(experiment, least), 0.0
     else:
         step, fixed = _sweep(experiment, least)
-        step, fixed = step + update, fixed + update
+        updates = experiment.config.recipe.parts
+        step, fixed = step + updates * update, fixed + updates * update
     tested = experiment.test.only(torch.arange(min(BATCH, len(experiment.test))))
     flips = experiment.config.recipe.test_flips
     (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
@@ -128,7 +129,7 @@ def _measured(config: Config, least: float) -> Measured:
 def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
     """Seconds of a step's evaluation over the full batch, and those of them that do not belong to a block."""
     recipe = experiment.config.recipe
-    examples = len(experiment.train) * max(1, recipe.copies) * recipe.max_up
+    examples = len(experiment.train) * max(1, recipe.copies) * recipe.max_up // recipe.parts  # of a sweep
     one = min(recipe.block * (experiment.config.settings.chunk or 1), examples)
     few = min(CHUNKS * one, examples // one * one)
     began = time.perf_counter()
@@ -142,7 +143,7 @@ def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
         alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
     fixed = made + alone - a_chunk
-    return fixed + a_chunk * examples / one, fixed
+    return recipe.parts * (fixed + a_chunk * examples / one), recipe.parts * fixed
 
 
 def _stochastic(experiment: Experiment, least: float) -> float:
@@ -172,7 +173,8 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     model = copy.deepcopy(experiment.model)
     space = parameter_space(model)
     optimizer = make_optimizer(experiment.config.recipe, model)
-    transform = make_transform(experiment.config.recipe, space, experiment.schedule)
+    recipe = experiment.config.recipe
+    transform = make_transform(recipe, space, experiment.schedule, len(experiment.train) * max(1, recipe.copies))
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
 
@@ -195,7 +197,7 @@ def _first(objective: Objective, count: int) -> Objective:
     """The same objective over its first examples, whatever is wrapped around the risk."""
     if isinstance(objective, EmpiricalRisk):
         order = torch.arange(len(objective.examples)) if objective.order is None else objective.order
-        return replace(objective, order=order[:count], block=min(objective.blocks.size, count))
+        return replace(objective, order=order[:count])
     for name in ("risk", "objective"):
         inner = getattr(objective, name, None)
         if isinstance(inner, Objective):

@@ -59,6 +59,9 @@ class Recipe:
     """first step with the full batch, in the regime switch"""
     steps: int = 3000
     """steps of the run; a stochastic step is one pass over the data, with many updates"""
+    parts: int = 1
+    """updates of a full-batch step: each renews the gradient of one of so many fixed parts of the examples, and goes
+    along the mean of all parts' newest"""
     stop_perfect: int = 0
     """the run ends after this many steps in a row with all training examples correct; 0: never before its steps"""
     block: int = 128

@@ -45,7 +45,11 @@ class Regime(Protocol):
 
 @dataclass(frozen=True)
 class FullBatch:
-    """One objective a step: the mean over all examples."""
+    """One objective a step: the mean over all examples. With parts, one over each of them in turn.
+
+    The parts are fixed by the seed, so that K updates in a row, wherever they begin, have seen each example once:
+    `optim.aggregate` makes of their gradients one over all examples.
+    """
 
     risk: EmpiricalRisk
     view: View
@@ -57,14 +61,28 @@ class FullBatch:
     """a short last block is left out; with `shuffle` other examples at each step"""
     draws: int = 1
     """copies of each image that stay together: the view holds them one whole copy after the other"""
+    parts: int = 1
+    """K: updates of a step, each from one of as many parts of the images, of equal size but for one image"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
-        """One objective.
+        """One objective for each part.
 
         Yields:
-            The full batch, as it is seen at that step.
+            The full batch, as it is seen at that step; or its parts, each in the order that the step has for all.
         """
-        yield self.wrap(self.risk_at(step), step)
+        whole = self.risk_at(step)
+        if self.parts == 1:
+            yield self.wrap(whole, step)
+            return
+        order = torch.arange(len(whole.examples)) if whole.order is None else whole.order
+        images = len(order) // self.draws
+        part_of = keyed.permutation(self.seed, "parts", 0, images).remainder(self.parts)[order % images]
+        first = before = 0
+        for part in range(self.parts):
+            own = order[part_of == part]
+            risk = replace(whole, order=own, whole=whole.whole or len(order), first=first, before=before)
+            yield self.wrap(risk, step)
+            first, before = first + len(risk.blocks), before + len(own)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """What the step minimises, but for penalties."""
@@ -129,6 +147,23 @@ class Stochastic:
         data = self.view(step)
         order = _together(torch.arange(len(data) // self.draws), len(data) // self.draws, self.draws)
         return replace(self.risk, data=data, order=order if self.draws > 1 else None, step=step)
+
+
+def part_sizes(images: int, parts: int) -> list[int]:
+    """The parts of a full batch.
+
+    Args:
+        images: in all.
+        parts: how many.
+
+    Returns:
+        Images in each part.
+
+    Raises:
+        ValueError: if a part would have none.
+    """
+    check_size("parts", parts, images, "images")
+    return [len(range(part, images, parts)) for part in range(parts)]
 
 
 def _together(drawn: Tensor, images: int, draws: int) -> Tensor:

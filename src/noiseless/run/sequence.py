@@ -97,7 +97,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
 
     full = FullBatch(
         risk, every_copy if recipe.copies else fresh, wrap, recipe.seed, bool(recipe.shuffle),
-        recipe.drop_last, recipe.max_up,
+        recipe.drop_last, recipe.max_up, recipe.parts,
     )  # fmt: skip
     stochastic = Stochastic(
         risk, one_copy if recipe.copies else fresh, wrap, recipe.seed, recipe.shuffle is not False, recipe.replacement,

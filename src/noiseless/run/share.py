@@ -40,6 +40,8 @@ class Memory:
 
     parameters: int
     gradient: int
+    parts: int
+    """newest gradients of the parts, where a step has several"""
     optimizer: int
     average: int
     """of the states, where one is kept"""
@@ -58,7 +60,7 @@ class Memory:
 
 
 def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
-    """The busiest worker's part of a step: with B blocks in chunks of k, `ceil(ceil(B / k) / W)` chunks.
+    """The busiest worker's part of a step: of an update's B blocks in chunks of k, `ceil(ceil(B / k) / W)` chunks.
 
     Args:
         recipe: resolved or not, without a switch of regimes.
@@ -73,15 +75,16 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
     total = examples * recipe.max_up * (1 if stochastic else max(1, recipe.copies))
     check_size("block", recipe.block, total)
     check_norm_block(recipe.norm_block or recipe.block, recipe.block)
-    whole, short = divmod(total, recipe.block)
+    parts = recipe.parts
+    whole, short = divmod(-(-total // parts), recipe.block)
     short = 0 if recipe.drop_last else short
-    total = whole * recipe.block + short
+    total = min(parts * (whole * recipe.block + short), total)
     blocks = whole + (short > 0)
     if stochastic:
         return Share(1, 1, blocks, blocks, total, total)
     chunks = -(-whole // chunk) + (short > 0)
     own = min(-(-chunks // workers) * chunk, blocks)
-    return Share(blocks, chunks, 1, own, min(own * recipe.block, total), total)
+    return Share(blocks, chunks, parts, parts * own, min(parts * own * recipe.block, total), total)
 
 
 def message(sizes: Sizes, share: Share) -> int:
@@ -101,10 +104,11 @@ def message(sizes: Sizes, share: Share) -> int:
 def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     """What a worker holds.
 
-    With P parameters of e bytes and chunks of k blocks: e P of theta, and as much of the gradient; `s e P` of an
-    optimizer that keeps s numbers for each; 24 P of bins; `k e P` for each vector that a block has at once (with
-    forward differences 3: its gradient, the probed point and the gradient there); the saved activations of a chunk.
-    Where the optimizer whitens by M numbers of the layers' inputs: 24 M more of bins, and `2 k e M` of the blocks'.
+    With P parameters of e bytes and chunks of k blocks: e P of theta, as much of the gradient, and of each of several
+    parts' newest; `s e P` of an optimizer that keeps s numbers for each; 24 P of bins; `k e P` for each vector that a
+    block has at once (with forward differences 3: its gradient, the probed point and the gradient there); the saved
+    activations of a chunk. Where the optimizer whitens by M numbers of the layers' inputs: 24 M more of bins, and
+    `2 k e M` of the blocks'.
 
     Args:
         recipe: resolved or not.
@@ -124,6 +128,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     return Memory(
         parameters=theta,
         gradient=theta,
+        parts=recipe.parts * theta if recipe.parts > 1 else 0,
         optimizer=int(sizes.state * theta),
         average=theta if recipe.ema else 0,
         bins=BINS * BIN * (sizes.work.parameters + sizes.moments),

@@ -14,6 +14,7 @@ from noiseless.optim import (
     Transform,
     adaptive_clip,
     additive_noise,
+    aggregate,
     chain,
     clip_norm,
     larc,
@@ -25,6 +26,7 @@ from noiseless.optim import (
     schedules,
 )
 from noiseless.run.recipe import Recipe
+from noiseless.run.regimes import part_sizes
 
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
@@ -44,18 +46,24 @@ def make_schedule(recipe: Recipe) -> schedules.Schedule:
             return schedules.constant(lr, warmup)
 
 
-def make_transform(recipe: Recipe, space: ParameterSpace, schedule: schedules.Schedule) -> Transform | None:
+def make_transform(
+    recipe: Recipe, space: ParameterSpace, schedule: schedules.Schedule, images: int
+) -> Transform | None:
     """The chain of a recipe's transforms.
 
     Args:
         recipe: resolved.
         space: of the parameters; transforms of single layers need it.
         schedule: gives LARC the learning rate.
+        images: in the training set, as often as a step of the full batch has them.
 
     Returns:
-        Norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None where nothing is changed.
+        Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None where nothing
+        is changed.
     """
     parts = []
+    if recipe.parts > 1:
+        parts.append(aggregate(part_sizes(images, recipe.parts)))
     if recipe.norm_bias:
         parts.append(norm_bias(recipe.norm_bias, recipe.norm_target, recipe.norm_bias_type))
     if recipe.agc is not None:
