@@ -89,10 +89,8 @@ class EmpiricalRisk(Objective):
 
     def __post_init__(self) -> None:
         self.space = parameter_space(self.module)
-        if isinstance(self.data, Examples) and not hasattr(self.data, "__array__"):  # an array has a take, too
-            self.examples: Examples = self.data
-        else:
-            self.examples = TensorExamples(self.data)  # type: ignore[arg-type]
+        own = isinstance(self.data, Examples) and not hasattr(self.data, "__array__")  # an array has a take, too
+        self.examples: Examples = self.data if own else TensorExamples(self.data)  # type: ignore[assignment,arg-type]
         count = len(self.examples) if self.order is None else len(self.order)
         if not count:
             raise ValueError("the order is empty: a sweep needs at least one example")
@@ -265,8 +263,7 @@ class EmpiricalRisk(Objective):
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
-        kept = self.before / (self.before + evaluation.count)
-        self.norm.write(evaluation.statistics, self._norm_blocks(), kept)
+        self.norm.write(evaluation.statistics, self._norm_blocks(), self.before / (self.before + evaluation.count))
 
     def _norm_blocks(self) -> int:
         """Norm blocks in a sweep, as often as they are counted."""

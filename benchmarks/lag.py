@@ -1,0 +1,83 @@
+"""How near to the full gradient the direction of `fb-fast` is, whose gradients of all parts but one are old.
+
+Makes a table of docs/price.md: .venv/bin/python benchmarks/lag.py [--seeds 3]
+At each update of a run, the full gradient at the same parameters is computed as well, and the cosine is taken between it
+and the aggregate of all parts' newest gradients, and between it and the newest part's alone: what a mini-batch of
+that size would follow. Norm blocks hold other images in the one than in the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import mean, stdev
+
+import torch
+import torch.nn.functional as F
+from pages import put
+from price import PAGE, RACES, title
+
+from noiseless.data import extent
+from noiseless.optim import take_step
+from noiseless.run.build import build
+from noiseless.run.config import Config, Settings
+from noiseless.run.contenders import CONTENDERS, Course
+
+BUDGET = 30
+THIRDS = ("first", "second", "last")
+SHOWN = ("digits", "digits-noaug", "m14", "m14-noaug")
+"""races with images small enough for a full gradient at each update"""
+
+
+def main() -> None:
+    """Puts the table into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    if asked.seeds < 2:
+        parser.error("--seeds must be at least 2: there is no spread else")
+    heads = [f"{what}, {third} third" for what in ("all parts", "the newest alone") for third in THIRDS]
+    lines = [f"| set | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    for race in SHOWN:
+        found = [_thirds(race, seed) for seed in range(asked.seeds)]
+        cells = [f"{mean(each):.2f} ± {stdev(each):.2f}" for each in zip(*found, strict=True)]
+        lines.append(f"| {title(race)} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    put(PAGE, "lag", "\n".join(lines))
+
+
+def _thirds(race: str, seed: int) -> list[float]:
+    """Mean cosines of a run, for the aggregate and for single parts, in each third of its steps."""
+    steps: list[list[tuple[float, float]]] = [[] for _ in THIRDS]
+    for step, pair in _cosines(race, seed):
+        steps[step * len(THIRDS) // BUDGET].append(pair)
+    return [mean(pair[which] for pair in third) for which in (0, 1) for third in steps]
+
+
+def _cosines(race: str, seed: int) -> Iterator[tuple[int, tuple[float, float]]]:
+    """(step, cosines with the full gradient: of the aggregate, of the part that was renewed) of each update."""
+    flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
+    pixels = int(flags["--pixels"]) if "--pixels" in flags else None
+    course = Course(flags["--data"], extent(flags["--data"], None, pixels), pixels, augment="--augment" not in flags)
+    recipe = replace(course.recipe(CONTENDERS["fb-fast"], BUDGET), seed=seed)
+    experiment = build(Config(recipe, Settings(threads=1, compile="off")))
+    experiment.model.train()
+    state = None
+    for step in range(BUDGET):
+        for group in experiment.optimizer.param_groups:
+            group["lr"] = experiment.schedule(step)
+        for objective in experiment.regime.objectives(step):
+            full = experiment.regime.risk_at(step).evaluate().gradient
+            taken = take_step(experiment.optimizer, objective, experiment.transform, state, step)
+            state = taken.transformed
+            direction = torch.cat([p.grad.flatten() for p in experiment.space.parameters])  # type: ignore[union-attr]
+            yield step, (_cosine(direction, full), _cosine(taken.evaluation.gradient, full))
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return F.cosine_similarity(a.double(), b.double(), dim=0).item()
+
+
+if __name__ == "__main__":
+    main()
