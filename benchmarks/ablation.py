@@ -29,19 +29,28 @@ from noiseless.run.work import passes_a_step
 
 FIRST_SEED = 2000
 CHANGES: dict[str, dict[str, Any]] = {
-    "momentum 0.95": {"momentum": 0.95},
-    "momentum 0.8": {"momentum": 0.8},
-    "momentum 0": {"momentum": 0.0},
+    "one part": {"parts": 1},
+    "one part, lr 0.15, momentum 0.6": {"parts": 1, "lr": 0.15, "momentum": 0.6},
+    "one part, lr 0.15, momentum 0.6, whitened": {
+        "parts": 1, "lr": 0.15, "momentum": 0.6, "options": {"whiten": 1}, "input_moments": 4,
+    },
+    "one part, lr 0.15, momentum 0.6, orthogonal blocks": {
+        "parts": 1, "lr": 0.15, "momentum": 0.6, "block_orthogonal": True, "block": 32,
+    },
+    "2 parts": {"parts": 2},
+    "4 parts": {"parts": 4},
+    "16 parts": {"parts": 16},
+    "mini-batches of 48": {"regime": "stochastic", "parts": 1, "block": 48},
+    "mini-batches of 48, momentum 0.6": {"regime": "stochastic", "parts": 1, "block": 48, "momentum": 0.6},
+    "momentum 0.6": {"momentum": 0.6},
+    "lr 0.015": {"lr": 0.015},
+    "lr 0.06": {"lr": 0.06},
     "decay 0.01": {"weight_decay": 0.01},
     "decay 0.5": {"weight_decay": 0.5},
     "decay 2": {"weight_decay": 2.0},
     "head at the others' rate": {"options": {"last_lr_ratio": 1}},
-    "whitened": {"options": {"whiten": 1}, "input_moments": 4},
-    "not whitened": {"options": {"whiten": None}, "input_moments": 1},
-    "orthogonal blocks": {"block_orthogonal": True},
-    "no orthogonal blocks": {"block_orthogonal": False},
-    "lr 0.05": {"lr": 0.05},
-    "lr 0.3": {"lr": 0.3},
+    "whitened": {"options": {"whiten": 1}},
+    "orthogonal blocks of 32": {"block_orthogonal": True, "block": 32},
     "norm block 16": {"norm_block": 16},
     "norm block 32": {"norm_block": 32},
     "blocks as they stand": {"shuffle": False},
@@ -53,13 +62,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "SAM 0.05, half the steps": {"sam": 0.05},
     "penalty 0.5, half the steps": {"penalty": 0.5},
     "AdamW": {
-        "optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.3, "optimizer_options": "", "block_orthogonal": False,
-        "input_moments": 1,
+        "optimizer": "AdamW", "lr": 2e-3, "weight_decay": 1.0, "optimizer_options": "",
     },
     "Muon on hidden matrices only": {"options": {"last_lr_ratio": 1, "hidden_only": True}},
     "SGD, clipped": {
-        "optimizer": "SGD", "lr": 0.4, "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.25, "optimizer_options": "",
-        "block_orthogonal": False, "input_moments": 1,
+        "optimizer": "SGD", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-3, "clip": 0.25, "optimizer_options": "",
     },
 }  # fmt: skip
 """fields of the recipe; `options` are some of its optimizer's. What the recipe has already is left out"""

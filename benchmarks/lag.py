@@ -1,7 +1,7 @@
 """How near to the full gradient the direction of `fb-fast` is, whose gradients of all parts but one are old.
 
 Makes a table of docs/price.md: .venv/bin/python benchmarks/lag.py [--seeds 3]
-At each update of a run, the full gradient at the same parameters is computed as well, and the cosine is taken between it
+At each update of a run, the full gradient at the same parameters is computed, too, and the cosine is taken between it
 and the aggregate of all parts' newest gradients, and between it and the newest part's alone: what a mini-batch of
 that size would follow. Norm blocks hold other images in the one than in the other.
 """

@@ -19,9 +19,10 @@ STEPS = 3
 
 def recipe(name):
     if name == "whitened":
-        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, input_moments=1)
+        options = f"{recipes.row('fb-fast').optimizer_options},whiten=1"
+        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, parts=1, optimizer_options=options)
     if name == "parts":
-        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, parts=2, block=32)
+        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, parts=2)
     if name != "lbfgs":
         return replace(recipes.row(name), steps=STEPS, warmup=0)
     made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)

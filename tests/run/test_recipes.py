@@ -78,8 +78,8 @@ def test_an_unknown_row_or_form_names_the_nearest():
         row("fb", "smal")
 
 
-@pytest.mark.parametrize("name", ["fb-fast", "fb-fast-plain"])
-def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder(name):
+def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
+    name = "fb-fast"
     assert name in RECIPES
     assert name not in LADDER
     made = [row(name, *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
@@ -88,10 +88,3 @@ def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder(name):
         assert set(differences(one, other)) <= of_the_set
     # nothing in it is a number of steps, so that it fits any
     assert all((each.warmup, each.horizon, each.regime) == (0, None, "full-batch") for each in made)
-
-
-def test_fb_fast_plain_is_fb_fast_for_images_that_are_not_augmented():
-    replaced = differences(row("fb-fast-plain"), row("fb-fast"))
-    assert set(replaced) == {"augment", "block", "block_orthogonal", "input_moments", "optimizer_options"}
-    assert replaced["augment"] == ("crop-flip", "none")
-    assert row("fb-fast").optimizer_options == f"{row('fb-fast-plain').optimizer_options},whiten=1"

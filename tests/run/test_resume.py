@@ -13,7 +13,6 @@ STEPS = 4
 RECIPES = {
     "fb-practice": {},
     "fb-fast": {"name": "fb-fast", "norm_block": 8, "warmup": 0},
-    "fb-fast-plain": {"name": "fb-fast-plain", "block": 16, "norm_block": 8, "warmup": 0},
     "sgd": {"name": "sgd"},
     "switch": {"name": "sgd", "regime": "switch", "switch": 2, "statistics": "ema", "clip": 0.5},
     "noise": {"name": "fb-clipped", "additive_noise": 1e-3, "multiplicative_noise": 0.1, "copies": 2},

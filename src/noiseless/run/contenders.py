@@ -3,8 +3,7 @@
 A contender is a recipe whose steps are what the budget allows. One that is tuned has a grid: learning rates a factor
 `FACTOR` apart around a usual one, for each of three sizes of a block, and with them three weight decays, which differ
 from one rate and one size to the next as in a Latin square. The paper's rows keep the paper's weight decay. Every tuned
-contender has a grid of the same size; `fb-fast` has none: it is one setting for all sets with fresh augmentation, and
-one for all sets without.
+contender has a grid of the same size; `fb-fast` has none: it is one setting for all sets.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
 from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import BLOCK_SCALE, LADDER, default_form, fb_fast, fb_fast_plain, on_small, sgd
+from noiseless.run.recipes import BLOCK_SCALE, LADDER, default_form, fb_fast, on_small, sgd
 from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
@@ -39,8 +38,6 @@ class Contender:
     is no grid, and the recipe runs as it is"""
     decays: tuple[float, ...] = ()
     """weight decays of the grid; none: the recipe's own alone"""
-    plain: Recipe | None = None
-    """in the recipe's place where images are not augmented; None: the recipe"""
 
     @property
     def name(self) -> str:
@@ -59,7 +56,7 @@ def _contenders() -> dict[str, Contender]:
         *(Contender(make(), "paper") for name, make in LADDER.items() if name != "sgd"),
         Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
-        Contender(fb_fast(), "full-batch", None, plain=fb_fast_plain()),
+        Contender(fb_fast(), "full-batch", None),
     ]
     return {each.name: each for each in made}
 
@@ -106,7 +103,7 @@ class Course:
         Raises:
             ValueError: if the budget is less than a step.
         """
-        made = contender.recipe if self.augment else contender.plain or contender.recipe
+        made = contender.recipe
         cost = passes_a_step(made)
         steps = int(budget / cost)
         if steps < 1:
