@@ -42,6 +42,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "16 parts": {"parts": 16},
     "mini-batches of 48": {"regime": "stochastic", "parts": 1, "block": 48},
     "mini-batches of 48, momentum 0.6": {"regime": "stochastic", "parts": 1, "block": 48, "momentum": 0.6},
+    "mini-batches of 96": {"regime": "stochastic", "parts": 1, "block": 96},
+    "mini-batches of 96, momentum 0.6": {"regime": "stochastic", "parts": 1, "block": 96, "momentum": 0.6},
     "momentum 0.6": {"momentum": 0.6},
     "lr 0.015": {"lr": 0.015},
     "lr 0.06": {"lr": 0.06},
