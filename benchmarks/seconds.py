@@ -19,6 +19,7 @@ from price import CHOICES, PAGE, RACES, TUNED_AT, title
 from noiseless import keyed
 from noiseless.data import extent
 from noiseless.optim import take_step
+from noiseless.optim.transforms import State
 from noiseless.run import earlier
 from noiseless.run.build import Experiment, build
 from noiseless.run.config import Config, Settings
@@ -74,10 +75,12 @@ def _built(recipe: Recipe) -> Experiment:
 
 def _ours(recipe: Recipe) -> Pass:
     made = _built(recipe)
+    state: State | None = None
 
     def one(step: int) -> None:
+        nonlocal state
         for objective in made.regime.objectives(step):
-            take_step(made.optimizer, objective)
+            state = take_step(made.optimizer, objective, made.transform, state, step).transformed
 
     return one
 
