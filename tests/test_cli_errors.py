@@ -116,6 +116,7 @@ def test_max_up_needs_draws_that_differ(train):
 def test_parts_belong_to_the_full_batch_and_have_images(train):
     for words in (("--regime", "stochastic"), ("--drop-last",), ("--regime", "switch", "--switch", "1")):
         train("--parts", "2", *words, names=("--parts 2", "--regime full-batch without --drop-last"))
+    train("--parts", "2", "--additive-noise", "1e-3", names=("--additive-noise", "--parts 1"))
     train("--parts", "0", names=("--parts must be", "at least 1"))
     train("--parts", "49", names=("parts 49 is larger than the 48 images",))
     train("--parts", "2", "--line-search", "armijo", names=("armijo", "one part"))

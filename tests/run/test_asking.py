@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_runs import call, copy, files, refused, run, small_recipe
+from small_runs import IMAGES, call, copy, files, refused, run, small_recipe
 
 from noiseless.run import answers, checkpoint
 from noiseless.run.answers import Answer
@@ -39,6 +39,16 @@ def test_the_objective_is_that_of_the_next_step(kept):
     assert found.loss == row["train_loss"]
     assert found.penalty == row["penalty"]
     assert asked.risk.evaluate().loss == row["train_loss"]
+
+
+def test_of_a_step_with_parts_all_are_asked_in_one(data, tmp_path):
+    recipe = small_recipe(data, "fb", parts=3, block=8, penalty=0.25, full_penalty=0.5, steps=2, warmup=0)
+    asked = ask(Place.read(str(run(tmp_path / "run", recipe).path)))
+    assert asked.objective.risk.blocks.count == IMAGES
+    # the full gradient's penalty is not the blocks'
+    assert (asked.penalised.strength, asked.penalised.full_strength) == (0.25, 0.5)
+    first = next(iter(asked.experiment.regime.objectives(asked.seen)))
+    assert first.risk.blocks.count == IMAGES // 3
 
 
 def test_nothing_is_written(kept):

@@ -168,6 +168,10 @@ def test_an_update_from_a_part_is_shared_and_each_has_a_sum_of_its_own():
     assert made.passes == plain.passes
     assert (plain.memory.parts, made.memory.parts) == (0, 3 * 4 * P)
     assert made.memory.total - plain.memory.total == 3 * 4 * P
+    fewer = planned(parts=20, settings=Settings(chunk=2)).memory  # one short block of 50 images an update
+    assert (fewer.block_gradients, fewer.activations) == (4 * P, 50 * 1e6)
+    with pytest.raises(ValueError, match="parts 1001 is larger than the 1000 images"):
+        planned(parts=1001)
 
 
 def test_a_switch_is_the_mean_over_its_steps():

@@ -167,7 +167,7 @@ def _protocol(asked: Race) -> str:
     """What was done, as a sentence for the table's file."""
     runs = (
         f"The runs below have the seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after"
-        " the last step. fb-fast is one setting for all sets (another without augmentation), and is not tuned."
+        " the last step. fb-fast is one setting for all sets, and is not tuned."
     )
     if asked.choices:
         runs = f"Contenders of an earlier race have the settings that it has chosen ({asked.choices}). {runs}"

@@ -15,6 +15,7 @@ from noiseless.run.build import Experiment, rebuild
 from noiseless.run.config import Config
 from noiseless.run.directory import RunDirectory
 from noiseless.run.parameters import fill
+from noiseless.run.regimes import FullBatch
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ class Asked:
 
     @property
     def objective(self) -> Objective:
-        """What the step minimises; of a stochastic one, its first block's."""
-        return next(iter(self.experiment.regime.objectives(self.seen)))
+        """What the step minimises, all parts of a full batch in one; of a stochastic step, its first block's."""
+        regime = self.experiment.regime
+        if isinstance(regime, FullBatch):
+            regime = replace(regime, parts=1)
+        return next(iter(regime.objectives(self.seen)))
 
     @property
     def penalised(self) -> GradientPenalty | None:

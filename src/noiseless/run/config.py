@@ -164,6 +164,11 @@ def check(recipe: Recipe, settings: Settings) -> None:
             f"--parts {recipe.parts} divides all examples of the full batch: use --regime full-batch without"
             " --drop-last, or --parts 1"
         )
+    if recipe.parts > 1 and (recipe.additive_noise or recipe.multiplicative_noise):
+        raise ValueError(
+            f"--additive-noise and --multiplicative-noise are drawn once a step, and --parts {recipe.parts} has several"
+            " updates: give --parts 1"
+        )
     _check_augmentation(recipe)
     for name, needed, has in (
         ("norm_target", "--norm-bias", recipe.norm_bias > 0),

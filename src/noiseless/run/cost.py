@@ -142,8 +142,8 @@ def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
     elif few > one and alone < least:
         alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
-    fixed = made + alone - a_chunk
-    return recipe.parts * (fixed + a_chunk * examples / one), recipe.parts * fixed
+    fixed = made + recipe.parts * (alone - a_chunk)
+    return fixed + recipe.parts * a_chunk * examples / one, fixed
 
 
 def _stochastic(experiment: Experiment, least: float) -> float:
@@ -177,6 +177,8 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     transform = make_transform(recipe, space, experiment.schedule, len(experiment.train) * max(1, recipe.copies))
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
+    for _ in range(recipe.parts if transform else 0):  # until it knows all parts
+        state = transform.update(gradient, state, space.theta, 0)[1]  # type: ignore[union-attr]
 
     def closure() -> Tensor:
         changed = transform.update(gradient, state, space.theta, 0)[0] if transform else gradient
@@ -186,7 +188,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     update = 0.0  # of a line search, it is that of the sweeps that it asks for
     if not line_search(optimizer):
         (update,) = _means(lambda: optimizer.step(closure), least=0.05)  # type: ignore[arg-type]
-    whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}
+    whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict(), "transforms": state}
     with TemporaryDirectory(prefix="noiseless-") as place:
         began = time.perf_counter()
         save(Path(place), 0, whole, 1)

@@ -176,8 +176,8 @@ def layers(asked: Asked) -> Answer:
     """The weight space at a state: norms, distances from the run's start, and the update of the step that comes next.
 
     That update is the optimizer's, with its state, from the objective of the step that comes next (at the end, of the
-    last step; of a stochastic step, its first): it is made, measured and taken back. The gradient is that of the loss
-    over all training examples.
+    last step; of several updates of a step, its first): it is made, measured and taken back. The gradient is that of
+    the loss over all training examples.
 
     Args:
         asked: the run at the state; its optimizer and its batch-norm buffers are not put back.
@@ -230,7 +230,8 @@ def _next_update(asked: Asked, lr: float) -> tuple[Tensor | None, float]:
     kept = checkpoint.at(asked.place.directory.checkpoints, asked.step)
     transformed = kept["transforms"] if kept else None
     before = theta.detach().clone()
-    taken = take_step(experiment.optimizer, asked.objective, experiment.transform, transformed, asked.seen)
+    objective = next(iter(experiment.regime.objectives(asked.seen)))
+    taken = take_step(experiment.optimizer, objective, experiment.transform, transformed, asked.seen)
     if not taken.finite:
         return None, taken.passes
     update = theta.detach().double() - before.double()

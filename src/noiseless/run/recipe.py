@@ -54,11 +54,11 @@ class Recipe:
 
     # the sequence of objectives
     regime: Literal["full-batch", "stochastic", "switch"] = "full-batch"
-    """full-batch: one update a step; stochastic: one update a block; switch: the second, then the first"""
+    """full-batch: one update a step, or one a part; stochastic: one a block; switch: the second, then the first"""
     switch: int = 0
     """first step with the full batch, in the regime switch"""
     steps: int = 3000
-    """steps of the run; a stochastic step is one pass over the data, with many updates"""
+    """steps of the run; a stochastic step, or one with parts, is one pass over the data with several updates"""
     parts: int = 1
     """updates of a full-batch step: each renews the gradient of one of so many fixed parts of the examples, and goes
     along the mean of all parts' newest"""

@@ -1,7 +1,7 @@
 """Regimes: the sequence of objectives that a run minimises. Step 1 of a training step.
 
-A regime is a pure function of the step. The full batch is the constant sequence (up to augmentation); stochastic
-training is the special case whose step holds one objective for each block.
+A regime is a pure function of the step. The full batch is the constant sequence (up to augmentation), or goes round its
+parts; stochastic training is the special case whose step holds one objective for each block.
 """
 
 from __future__ import annotations

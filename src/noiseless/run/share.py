@@ -76,6 +76,7 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
     check_size("block", recipe.block, total)
     check_norm_block(recipe.norm_block or recipe.block, recipe.block)
     parts = recipe.parts
+    check_size("parts", parts, total, "images")
     whole, short = divmod(-(-total // parts), recipe.block)
     short = 0 if recipe.drop_last else short
     total = min(parts * (whole * recipe.block + short), total)
@@ -120,7 +121,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
         Bytes by part. Buffers of single operations are not counted.
     """
     theta = sizes.work.parameters * sizes.element
-    together = min(chunk, share.own)
+    together, largest = min(chunk, share.own // share.updates), -(-share.whole // share.updates)
     held = 1
     if recipe.penalty or recipe.full_penalty:
         # a product by double backward is a second one; a probe is a point for each block, and a gradient there
@@ -133,6 +134,6 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
         average=theta if recipe.ema else 0,
         bins=BINS * BIN * (sizes.work.parameters + sizes.moments),
         block_gradients=together * (held * theta + 2 * sizes.moments * sizes.element),
-        activations=int(together * min(recipe.block, share.whole) * sizes.saved),
+        activations=int(together * min(recipe.block, largest) * sizes.saved),
         data=sizes.data.bytes if sizes.data.resident else 0,
     )
