@@ -79,7 +79,7 @@ class EmpiricalRisk(Objective):
     first: int = 0
     """number of the first block, where the sweep covers a part of the data set"""
     before: int = 0
-    """examples of other parts: by count, `accept` keeps in batch norm's average what their sweeps left in the buffers"""
+    """examples of other parts, whose share of batch norm's average `accept` keeps as the buffers hold it"""
     seed: int = 0
     """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
     step: int = 0
