@@ -26,7 +26,7 @@ from noiseless.run.contenders import CONTENDERS, Course
 
 BUDGET = 30
 THIRDS = ("first", "second", "last")
-SHOWN = ("digits", "digits-noaug", "m14-noaug")
+SHOWN = ("digits", "digits-noaug")
 """races with images small enough for a full gradient at each update"""
 
 
