@@ -194,7 +194,7 @@ class BlockNorm:
         if x[:1, :1].numel() * (rest or self.norm_block) < 2:
             raise ValueError(
                 f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
-                " choose block, norm block and number of parts so that not one example is left over"
+                " choose a block, norm block and number of parts that do not leave one example over"
             )
         # a slice of all would be undone by a copy in the backward
         cut = [(x, whole)] if not rest else [(x[: whole * self.norm_block], whole), (x[-rest:], 1)]
