@@ -16,13 +16,12 @@ from statistics import mean, stdev
 import torch
 import torch.nn.functional as F
 from pages import put
-from price import PAGE, RACES, title
+from price import PAGE, course, title
 
-from noiseless.data import extent
 from noiseless.optim import take_step
 from noiseless.run.build import build
 from noiseless.run.config import Config, Settings
-from noiseless.run.contenders import CONTENDERS, Course
+from noiseless.run.contenders import CONTENDERS
 
 BUDGET = 30
 THIRDS = ("first", "second", "last")
@@ -57,10 +56,7 @@ def _thirds(race: str, seed: int) -> list[float]:
 
 def _cosines(race: str, seed: int) -> Iterator[tuple[int, tuple[float, float]]]:
     """(step, cosines with the full gradient: of the aggregate, of the part that was renewed) of each update."""
-    flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
-    pixels = int(flags["--pixels"]) if "--pixels" in flags else None
-    course = Course(flags["--data"], extent(flags["--data"], None, pixels), pixels, augment="--augment" not in flags)
-    recipe = replace(course.recipe(CONTENDERS["fb-fast"], BUDGET), seed=seed)
+    recipe = replace(course(race).recipe(CONTENDERS["fb-fast"], BUDGET), seed=seed)
     experiment = build(Config(recipe, Settings(threads=1, compile="off")))
     experiment.model.train()
     state = None

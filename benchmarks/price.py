@@ -21,6 +21,9 @@ from pathlib import Path
 from pages import DOCS, put, taken
 from racetables import Tables
 
+from noiseless.data import extent
+from noiseless.run.contenders import Course
+
 RACES: dict[str, list[str]] = {
     "digits": ["--data", "digits"],
     "digits-noaug": ["--data", "digits", "--augment", "none"],
@@ -102,6 +105,14 @@ def _bars() -> str:
             ]
         lines.append(f"| {title(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def course(race: str) -> Course:
+    """What all contenders of a race have in common."""
+    flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
+    pixels = int(flags["--pixels"]) if "--pixels" in flags else None
+    data = flags["--data"]
+    return Course(data, extent(data, None, pixels), pixels, augment="--augment" not in flags)
 
 
 def title(race: str) -> str:

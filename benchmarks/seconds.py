@@ -14,16 +14,15 @@ from statistics import median
 
 import torch.nn.functional as F
 from pages import put
-from price import CHOICES, PAGE, RACES, TUNED_AT, title
+from price import CHOICES, PAGE, RACES, TUNED_AT, course, title
 
 from noiseless import keyed
-from noiseless.data import extent
 from noiseless.optim import take_step
 from noiseless.optim.transforms import State
 from noiseless.run import earlier
 from noiseless.run.build import Experiment, build
 from noiseless.run.config import Config, Settings
-from noiseless.run.contenders import CONTENDERS, Course
+from noiseless.run.contenders import CONTENDERS
 from noiseless.run.recipe import Recipe
 
 BUDGET = 60
@@ -51,17 +50,14 @@ def main() -> None:
 
 def _sides(race: str) -> list[Pass]:
     """`fb-fast`, the mini-batch contenders by this program, and the same by a plain loop."""
-    flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
-    pixels = int(flags["--pixels"]) if "--pixels" in flags else None
-    data = flags["--data"]
-    course = Course(data, extent(data, None, pixels), pixels, augment="--augment" not in flags)
+    held = course(race)
     chosen = earlier.read(CHOICES / f"{race}.json")
     made: dict[str, Recipe] = {}
     for name in MINI_BATCH:
         taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
         assert taken is not None
-        made[name] = replace(course.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
-    fast = course.recipe(CONTENDERS["fb-fast"], BUDGET)
+        made[name] = replace(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
+    fast = held.recipe(CONTENDERS["fb-fast"], BUDGET)
     return [_ours(fast), *map(_ours, made.values()), *map(_plain, made.values())]
 
 

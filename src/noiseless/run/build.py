@@ -120,7 +120,7 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     if settings.noise_every is not None:
         check_blocks(risk)
     optimizer = make_optimizer(recipe, model)
-    transform = make_transform(recipe, risk.space, schedule, len(train) * max(1, recipe.copies))
+    transform = make_transform(recipe, risk.space, schedule, len(train))
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(

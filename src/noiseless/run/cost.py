@@ -172,9 +172,9 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     """Seconds in which a copy of the model is moved by a gradient of its own size, and those of a checkpoint of it."""
     model = copy.deepcopy(experiment.model)
     space = parameter_space(model)
-    optimizer = make_optimizer(experiment.config.recipe, model)
     recipe = experiment.config.recipe
-    transform = make_transform(recipe, space, experiment.schedule, len(experiment.train) * max(1, recipe.copies))
+    optimizer = make_optimizer(recipe, model)
+    transform = make_transform(recipe, space, experiment.schedule, len(experiment.train))
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
     for _ in range(recipe.parts if transform else 0):  # until it knows all parts

@@ -8,6 +8,7 @@ from noiseless.objective.blocks import check_norm_block, check_size
 from noiseless.objective.partial import SCALARS
 from noiseless.objective.penalty import PROBES
 from noiseless.run.recipe import Recipe
+from noiseless.run.regimes import part_sizes
 from noiseless.run.sizes import Sizes
 
 BIN = 8
@@ -76,8 +77,8 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
     check_size("block", recipe.block, total)
     check_norm_block(recipe.norm_block or recipe.block, recipe.block)
     parts = recipe.parts
-    check_size("parts", parts, total, "images")
-    whole, short = divmod(-(-total // parts), recipe.block)
+    largest = part_sizes(total // recipe.max_up, parts)[0] * recipe.max_up
+    whole, short = divmod(largest, recipe.block)
     short = 0 if recipe.drop_last else short
     total = min(parts * (whole * recipe.block + short), total)
     blocks = whole + (short > 0)

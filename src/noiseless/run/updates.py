@@ -55,7 +55,7 @@ def make_transform(
         recipe: resolved.
         space: of the parameters; transforms of single layers need it.
         schedule: gives LARC the learning rate.
-        images: in the training set, as often as a step of the full batch has them.
+        images: in the training set.
 
     Returns:
         Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None where nothing
@@ -63,7 +63,7 @@ def make_transform(
     """
     parts = []
     if recipe.parts > 1:
-        parts.append(aggregate(part_sizes(images, recipe.parts)))
+        parts.append(aggregate(part_sizes(images * max(1, recipe.copies), recipe.parts)))
     if recipe.norm_bias:
         parts.append(norm_bias(recipe.norm_bias, recipe.norm_target, recipe.norm_bias_type))
     if recipe.agc is not None:

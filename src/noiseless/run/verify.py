@@ -95,7 +95,7 @@ def gradient(
         change: makes the config with which it is computed from the run's.
 
     Returns:
-        The evaluation, of the first objective of the step that would come next.
+        The evaluation, of the objective of the step that would come next (see `Asked.objective`).
     """
     asked = ask(Place(directory, None), workers, change)
     workers.begin(asked.seen)
