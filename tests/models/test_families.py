@@ -141,7 +141,15 @@ def test_unknown_names_get_the_nearest(wrong, near):
 def test_names_are_by_family_and_depth():
     names = models.names()
     assert names.index("resnet8") < names.index("resnet18") < names.index("resnet110") < names.index("vgg11")
-    assert {re.sub(r"\d", "", name) for name in names} == {"resnet", "densenet", "vgg", "pyramidnet", "nfnet", "linear"}
+    assert {re.sub(r"\d", "", name) for name in names} == {
+        "resnet",
+        "densenet",
+        "vgg",
+        "pyramidnet",
+        "nfnet",
+        "speednet",
+        "linear",
+    }
 
 
 @pytest.mark.parametrize(

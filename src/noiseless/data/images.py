@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -118,6 +118,16 @@ class Images:
         """The images of these numbers, int64 `[n]`, alone and in this order; nothing is copied."""
         numbers = numbers.to(self.images.device)
         return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
+
+    def batches(self, size: int = 500) -> Iterator[Tensor]:
+        """The images' bytes as they are, each once: neither augmented nor normalised.
+
+        Yields:
+            uint8 `[n, C, H, W]`, n at most `size`.
+        """
+        numbers = torch.arange(self._count, device=self.images.device) if self.chosen is None else self.chosen
+        for part in numbers.split(size):
+            yield self.images[part]
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The examples of these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""

@@ -7,21 +7,24 @@ under `torch.func.vmap` and is differentiable twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noiseless import keyed
 from noiseless.errors import UnknownNameError
-from noiseless.models import adapters, densenet, linear, nfnet, pyramidnet, resnet, vgg
+from noiseless.models import adapters, densenet, linear, nfnet, pyramidnet, resnet, speednet, vgg
+from noiseless.models.family import Family
 from noiseless.models.form import Form
 from noiseless.models.resnet import ResNet
+from noiseless.models.speednet import Whitening
 
-__all__ = ["Form", "ResNet", "build", "names", "outline"]
+__all__ = ["Form", "ResNet", "build", "names", "outline", "whiten"]
 
-_FAMILIES = resnet.FAMILIES | densenet.FAMILIES | vgg.FAMILIES | pyramidnet.FAMILIES | nfnet.FAMILIES | linear.FAMILIES
+_ROOMS = (resnet, densenet, vgg, pyramidnet, nfnet, speednet, linear)
+_FAMILIES: Mapping[str, Family] = {name: family for room in _ROOMS for name, family in room.FAMILIES.items()}
 
 
 def names() -> list[str]:
@@ -65,6 +68,19 @@ def build(
     """
     with keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
         return _make(name, channels, classes, form or Form(), options or {}, size)
+
+
+def whiten(model: nn.Module, batches: Iterable[Tensor], std: Sequence[float]) -> None:
+    """Fits the fixed first layer of a model to training images, where it has one that depends on them.
+
+    Args:
+        model: one with a `Whitening` layer is changed; others stay as they are, and no image is read.
+        batches: the images, uint8 `[n, C, H, W]` each.
+        std: by which each channel's pixels are divided, in units of 255.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Whitening):
+            layer.fit(batches, std)
 
 
 def outline(

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from noiseless.objective import plain
+from noiseless.objective.normalise import NormBlocks
 
 Statistics = Literal["average", "ema"]
 
@@ -208,24 +209,11 @@ class BlockNorm:
         self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor]:
         """Batch norm of each of `groups` equal parts, x `[n, C, ...]`, and means and variances, `[groups, 2 C]`."""
-        # Parts become channels: one call normalises them all.
-        n, channels, place = len(x) // groups, x.shape[1], x.shape[2:]
-        folded = x
-        if groups > 1:
-            folded = x.reshape(groups, n, channels, *place).transpose(0, 1).reshape(n, groups * channels, *place)
-            weight, bias = (p if p is None else p.repeat(groups) for p in (weight, bias))
-        if self.any_order:
-            normalised = plain.batch_norm(folded, weight, bias, eps)
-            variance, mean = torch.var_mean(folded.detach(), [0, *range(2, x.ndim)], correction=0)
-        else:
-            normalised, mean, deviation = torch.native_batch_norm(folded, weight, bias, None, None, True, 0.0, eps)
-            variance = (deviation.detach() ** -2 - eps).clamp(min=0)
-        count = folded.numel() // (groups * channels)
-        report = torch.stack((mean.detach(), variance * (count / (count - 1)))).reshape(2, groups, channels)
-        report = report.transpose(0, 1).flatten(1)
-        if groups == 1:
-            return normalised, report
-        return normalised.reshape(n, groups, channels, *place).transpose(0, 1).reshape(x.shape), report
+        norm_blocks = x.reshape(groups, len(x) // groups, *x.shape[1:])
+        normalise = plain.batch_norm if self.any_order else NormBlocks.apply
+        normalised, mean, variance = normalise(norm_blocks, weight, bias, eps)
+        count = norm_blocks[0, :, 0].numel()
+        return normalised.reshape(x.shape), torch.cat((mean, variance * (count / (count - 1))), 1)
 
 
 class _BatchNormBy(TorchFunctionMode):

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Batch norm of `[n, C, ...]` over all but the channels; weight and bias `[C]`."""
-    weight, bias = (p if p is None else p.reshape(-1, *[1] * (x.ndim - 2)) for p in (weight, bias))
-    return _normalise(x, (0, *range(2, x.ndim)), weight, bias, eps)
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What `NormBlocks` gives of `[G, n, C, ...]`; means and variances `[G, C]` have no gradient."""
+    dims = (1, *range(3, x.ndim))
+    weight, bias = (p if p is None else p.reshape(-1, *[1] * (x.ndim - 3)) for p in (weight, bias))
+    variance, mean = torch.var_mean(x.detach(), dims, correction=0)
+    return _normalise(x, dims, weight, bias, eps), mean, variance
 
 
 def layer_norm(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-Schedule = Callable[[int], float]
-"""step (from 0) -> learning rate"""
+Schedule = Callable[[float], float]
+"""time in steps (from 0; not whole where the rate moves within a step) -> learning rate"""
 
 
 def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule:
@@ -27,7 +27,7 @@ def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule
         The schedule.
     """
 
-    def after(t: int) -> float:
+    def after(t: float) -> float:
         share = min(max(_behind(t, warmup) / horizon, 0.0), 1.0)
         return floor + (lr - floor) * (1 + math.cos(math.pi * share)) / 2
 
@@ -78,6 +78,6 @@ def _warmed(lr: float, warmup: int, after: Schedule) -> Schedule:
     return lambda t: lr * t / warmup if t <= warmup and warmup > 0 else after(t)
 
 
-def _behind(t: int, warmup: int) -> int:
+def _behind(t: float, warmup: int) -> float:
     """Steps since the warm-up, as the published code counts them."""
     return t - warmup - 1 if warmup > 0 else t

@@ -79,9 +79,10 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     dataset = load(config.recipe.data, data_dir, config.recipe.pixels)
     recipe = _resolve(config.recipe, dataset)
     model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.dtype))
+    train, test = make_images(recipe, dataset, device)
+    models.whiten(model, train.batches(), train.std)
     if recipe.init is not None:
         load_parameters(model, Path(recipe.init))
-    train, test = make_images(recipe, dataset, device)
     asked, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
     compiled, note = speed.compiling(config.settings.compile, asked, device.type)
     settings = replace(

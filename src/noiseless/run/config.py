@@ -145,6 +145,7 @@ def check(recipe: Recipe, settings: Settings) -> None:
         "penalty_eps",
         "decay",
         "pixels",
+        "images",
     ):
         if (value := getattr(recipe, name)) is not None:
             _positive(name, value)
@@ -169,6 +170,8 @@ def check(recipe: Recipe, settings: Settings) -> None:
             f"--additive-noise and --multiplicative-noise are drawn once a step, and --parts {recipe.parts} has several"
             " updates: give --parts 1"
         )
+    if recipe.rate_by == "update" and recipe.layer_rate == "larc":
+        raise ValueError("--layer-rate larc reads the learning rate of the step: use --rate-by step with it")
     _check_augmentation(recipe)
     for name, needed, has in (
         ("norm_target", "--norm-bias", recipe.norm_bias > 0),

@@ -23,6 +23,8 @@ class Recipe:
     """images are resized and cropped to this size; none: as they are"""
     validation: float = 0.0
     """share of the training images, drawn by the seed, that is left out and evaluated in the test images' place"""
+    images: int | None = None
+    """training images that are used, drawn by the seed from those that are not left out; none: all"""
     model: str = "resnet8"
     """model: resnet18, densenet121, vgg16, ..., torchvision:NAME, timm:NAME or package.module:function"""
     norm: Literal["batch", "group", "none", "skipinit"] = "batch"
@@ -159,6 +161,8 @@ class Recipe:
     """arguments of the line search, as in a call: NAME=VALUE,NAME=VALUE"""
     schedule: Literal["cosine", "cosine-floor", "multi-step", "exponential", "constant"] = "cosine"
     """learning rate after the warm-up; cosine-floor ends at lr / 25, multi-step falls to a tenth at 3/8, 5/8, 7/8"""
+    rate_by: Literal["step", "update"] = "step"
+    """when the learning rate moves: once a step, or at each of a step's updates"""
     warmup: int = 0
     """steps of linear warm-up from 0"""
     horizon: int | None = None
@@ -175,22 +179,25 @@ class Recipe:
     compat: Literal["none", "published"] = "none"
     """published: the arithmetic of the paper's published code where ours differs, see docs/parity.md"""
 
-    def held_out(self, images: int) -> int:
-        """How many of the training images `validation` leaves out, `round(validation N)`.
+    def divided(self, images: int) -> tuple[int, int]:
+        """How many training images are used, and how many `validation` leaves out, `round(validation N)`.
 
         Args:
             images: N, of the training set.
 
         Returns:
-            The number; 0 without validation.
+            Both numbers; without validation the second is 0.
 
         Raises:
-            ValueError: if nothing would be left to train on, or to evaluate.
+            ValueError: if nothing would be left to train on, or to evaluate, or more is asked for than there is.
         """
-        count = round(self.validation * images)
-        if self.validation and not 0 < count < images:
+        held_out = round(self.validation * images)
+        if self.validation and not 0 < held_out < images:
             raise ValueError(
-                f"--validation {self.validation:g} of {images} training images would hold out {count}: both parts need"
-                " images"
+                f"--validation {self.validation:g} of {images} training images would hold out {held_out}: both parts"
+                " need images"
             )
-        return count
+        left = images - held_out
+        if self.images is not None and self.images > left:
+            raise ValueError(f"--images {self.images} is more than the {left} training images that there are")
+        return self.images or left, held_out

@@ -19,8 +19,8 @@ from noiseless.objective.blocks import check_size
 
 View = Callable[[int], Examples]
 """step -> the training examples as they are seen at that step"""
-Wrap = Callable[[EmpiricalRisk, int], Objective]
-"""(risk, step) -> what is minimised: the risk itself, or with a penalty at the step's learning rate"""
+Wrap = Callable[[EmpiricalRisk, float], Objective]
+"""(risk, time in steps) -> what is minimised: the risk itself, or with a penalty at the learning rate of that time"""
 
 
 class Regime(Protocol):
@@ -63,6 +63,8 @@ class FullBatch:
     """copies of each image that stay together: the view holds them one whole copy after the other"""
     parts: int = 1
     """K: updates of a step, each from one of as many parts of the images, of equal size but for one image"""
+    by_update: bool = False
+    """the learning rate moves within a step: an update's time is the step and the share of its examples already seen"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """One objective for each part.
@@ -81,7 +83,7 @@ class FullBatch:
         for part in range(self.parts):
             own = order[part_of == part]
             risk = replace(whole, order=own, whole=whole.whole or len(order), first=first, before=before)
-            yield self.wrap(risk, step)
+            yield self.wrap(risk, step + part / self.parts if self.by_update else step)
             first, before = first + len(risk.blocks), before + len(own)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
@@ -116,6 +118,8 @@ class Stochastic:
     """a short last block is left out"""
     draws: int = 1
     """copies of each image that stay together: the view holds them one whole copy after the other"""
+    by_update: bool = False
+    """the learning rate moves at each update, see `FullBatch`"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """One objective for each block.
@@ -140,7 +144,7 @@ class Stochastic:
             risk = replace(
                 self.risk, data=data, order=part, block=size, statistics="ema", whole=images, first=number, step=step
             )
-            yield self.wrap(risk, step)
+            yield self.wrap(risk, step + start / len(order) if self.by_update else step)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """The mean over all examples, in blocks as they stand: each example once."""

@@ -18,13 +18,16 @@ from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
     """Training and test images as a recipe has them seen; with `validation`, two parts of the training images.
 
+    One keyed order of the training images gives both: the first `round(validation N)` are held out, the next `images`
+    are trained on.
+
     Args:
         recipe: resolved.
         dataset: the bytes.
         device: where they are kept, if they are small enough to live there.
 
     Returns:
-        Both parts; the second is not augmented. Held out are `round(validation N)` images, by a keyed draw.
+        Both parts; the second is not augmented.
 
     Raises:
         ValueError: if the images do not suit the augmentation or the policy, the policy refuses its options, or one of
@@ -40,12 +43,15 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         recipe.augment, recipe.padding, recipe.flip, recipe.seed,
         policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=recipe.first_clean,
     )  # fmt: skip
-    if not recipe.validation:
-        return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
-    count = recipe.held_out(len(train))
+    used, held_out = recipe.divided(len(train))
     order = keyed.permutation(recipe.seed, "validation", 0, len(train))
-    plain = Images(train.images, train.labels, recipe.mean, recipe.std, dtype)
-    return train.only(order[count:].sort().values), plain.only(order[:count].sort().values)
+    plain = replace(train, augment="none", policy=None)
+    test = Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+    if held_out:
+        test = plain.only(order[:held_out].sort().values)
+    if used < len(train):
+        train = train.only(order[held_out : held_out + used].sort().values)
+    return train, test
 
 
 def make_loss(recipe: Recipe) -> PerExampleLoss:
@@ -74,13 +80,13 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
         The regime.
     """
 
-    def wrap(risk: EmpiricalRisk, step: int) -> Objective:
+    def wrap(risk: EmpiricalRisk, time: float) -> Objective:
         made: Objective = risk
         if recipe.penalty or recipe.full_penalty:
             published = recipe.compat == "published"
             halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
             made = GradientPenalty(
-                risk, recipe.penalty, lr=schedule(step), full_strength=recipe.full_penalty,
+                risk, recipe.penalty, lr=schedule(time), full_strength=recipe.full_penalty,
                 method=recipe.penalty_method, eps=recipe.penalty_eps / (2 if halved else 1), published=published,
             )  # fmt: skip
         return SharpnessAware(made, recipe.sam) if recipe.sam else made
@@ -97,11 +103,11 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
 
     full = FullBatch(
         risk, every_copy if recipe.copies else fresh, wrap, recipe.seed, bool(recipe.shuffle),
-        recipe.drop_last, recipe.max_up, recipe.parts,
+        recipe.drop_last, recipe.max_up, recipe.parts, recipe.rate_by == "update",
     )  # fmt: skip
     stochastic = Stochastic(
         risk, one_copy if recipe.copies else fresh, wrap, recipe.seed, recipe.shuffle is not False, recipe.replacement,
-        recipe.drop_last, recipe.max_up,
+        recipe.drop_last, recipe.max_up, recipe.rate_by == "update",
     )  # fmt: skip
     if recipe.regime == "switch":
         return Switch(stochastic, full, recipe.switch)

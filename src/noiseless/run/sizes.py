@@ -80,8 +80,8 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
     Raises:
         ValueError: if model and images do not fit, or the model cannot be followed without values.
     """
-    if held := recipe.held_out(data.train):
-        data = replace(data, train=data.train - held, test=held)
+    used, held_out = recipe.divided(data.train)
+    data = replace(data, train=used, test=held_out or data.test)
     form, options = choices(recipe)
     dtype = getattr(torch, recipe.dtype)
     channels, height, width = data.shape

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from noiseless.objective.base import square_norms
@@ -90,12 +91,13 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             began = time.perf_counter()
             workers.begin(step)
             lr = experiment.schedule(step)
-            for group in experiment.optimizer.param_groups:
-                group["lr"] = lr
             carried.questions.begin(step)
             updates: list[Step] = []
             try:
-                for number, objective in enumerate(experiment.regime.objectives(step)):
+                objectives = list(experiment.regime.objectives(step))
+                for number, objective in enumerate(objectives):
+                    share = number / len(objectives) if recipe.rate_by == "update" else 0
+                    _set_rate(experiment.optimizer, experiment.schedule(step + share))
                     taken = take_step(experiment.optimizer, objective, experiment.transform, carried.transformed, step)
                     updates.append(taken)
                     if not taken.finite:
@@ -134,6 +136,11 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     if workers.rank == 0:
         directory.finish(experiment.model.state_dict(), carried.average_state)
     workers.begin(step)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def _ended(experiment: Experiment, step: int, carried: _Carried) -> bool:
