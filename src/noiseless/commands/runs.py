@@ -12,9 +12,11 @@ from rich.table import Table
 
 from noiseless.commands.arguments import one_run, take
 from noiseless.commands.console import console
+from noiseless.errors import message
 from noiseless.exits import DIFFERENT
 
 if TYPE_CHECKING:
+    from noiseless.run.evaluate import Score
     from noiseless.run.verify import Noise
 
 
@@ -29,6 +31,7 @@ def evaluate(arguments: list[str]) -> int:
     recipe, ended = experiment.config.recipe, directory.model.exists()
     if recipe.test_flips:
         console.print("class probabilities are averaged with those of the mirror image")
+    tested = []
     for average in (True, False) if recipe.ema else (False,):
         if recipe.ema:
             kept = f"the average of its states, momentum {recipe.ema:g}: what the record's test columns are of"
@@ -38,9 +41,28 @@ def evaluate(arguments: list[str]) -> int:
         for part, images in (("train", experiment.train), ("test", experiment.test)):
             found = score(experiment.model, replace(images, augment="none", policy=None), recipe.test_flips)
             console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
-    if not ended:
+        tested.append(found)  # on the test images; the first is what the record's test columns are of
+    if ended:
+        _keep_predictions(directory.path, tested[0])
+    else:
         console.print("the run has not ended: this is its newest checkpoint")
     return 0
+
+
+def _keep_predictions(path: Path, tested: Score) -> None:
+    """Writes a run's predictions where they are not there yet, and tells what a comparison of runs has to know."""
+    from noiseless.run import predictions
+
+    file = path / predictions.FILE
+    try:
+        differing = predictions.keep(path, tested.predictions)
+    except OSError as error:
+        console.print(f"predictions are not written: {message(error)}", style="yellow")
+        return
+    if differing is None:
+        console.print(f"predictions: {file}")
+    elif differing:
+        console.print(f"{file} is kept as the run has written it: {differing} predictions differ there", style="yellow")
 
 
 @dataclass(frozen=True)

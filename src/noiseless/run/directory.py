@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.run import checkpoint, reading
+from noiseless.run import checkpoint, predictions, reading
 from noiseless.run.atomic import write_bytes, write_json
 from noiseless.run.config import Config
 from noiseless.run.parameters import read_parameters, write_parameters
+from noiseless.run.predictions import Predictions
 
 Row = dict[str, Any]
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
@@ -29,7 +30,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 class RunDirectory:
     """The files of a run: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`.
 
-    Where an exponential average is kept (`ema`), `average.safetensors` beside the model.
+    Beside the model, `predictions.npz`, and where an exponential average is kept (`ema`), `average.safetensors`.
     """
 
     def __init__(self, path: Path):
@@ -191,8 +192,21 @@ class RunDirectory:
         kept = [row for row in self.rows() if row["step"] < step]
         write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
-    def finish(self, state: dict[str, Tensor], average: dict[str, Tensor] | None = None) -> None:
-        """Writes the final parameters and buffers, and before them, as they mark the run's end, their average."""
+    def finish(
+        self,
+        state: dict[str, Tensor],
+        average: dict[str, Tensor] | None = None,
+        found: Predictions | None = None,
+    ) -> None:
+        """Writes the run's final files; the parameters come last, as they mark its end.
+
+        Args:
+            state: final parameters and buffers.
+            average: their exponential average; None: the run keeps none.
+            found: predictions of the last evaluation; None: there was none.
+        """
+        if found is not None:
+            predictions.write(self.path, found)
         if average is not None:
             write_parameters(self.average, average)
         write_parameters(self.model, state)

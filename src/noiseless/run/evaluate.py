@@ -10,17 +10,27 @@ from torch import Tensor, nn
 
 from noiseless.data import Images
 from noiseless.objective import cross_entropy
+from noiseless.run.predictions import Predictions
 
 BATCH = 512
 """images that are forwarded together; in evaluation mode examples do not see each other"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
-    """Mean loss and share of correct answers."""
+    """Mean loss and share of correct answers, over M images, and each answer."""
 
     loss: float
     accuracy: float
+    predicted: Tensor
+    """int64 `[M]`, the class with the largest score, on the CPU"""
+    target: Tensor
+    """int64 `[M]`, the images' labels, on the CPU"""
+
+    @property
+    def predictions(self) -> Predictions:
+        """The answers as a run keeps them."""
+        return Predictions(self.predicted.numpy(), self.target.numpy())
 
 
 @torch.no_grad()
@@ -37,19 +47,21 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
         flips: whether mirror images are asked, too.
 
     Returns:
-        The mean loss (summed in float64) and the accuracy, 0 ... 1.
+        The mean loss (summed in float64), the accuracy, 0 ... 1, and the answers in the images' order.
     """
     training = model.training
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))  # images of a large set live elsewhere
-    loss, hits = torch.zeros((), dtype=torch.float64), 0
+    loss, predicted, target = torch.zeros((), dtype=torch.float64), [], []
     for index in torch.arange(len(images)).split(BATCH):
         x, y = (each.to(device) for each in images.take(index))
         output = _scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
-        hits += int((output.argmax(1) == y).sum())
+        predicted.append(output.argmax(1).cpu())
+        target.append(y.cpu())
     model.train(training)
-    return Score(loss.item() / len(images), hits / len(images))
+    answers, labels = torch.cat(predicted), torch.cat(target)
+    return Score(loss.item() / len(images), int((answers == labels).sum()) / len(images), answers, labels)
 
 
 def _scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:

@@ -20,7 +20,7 @@ from noiseless.run import checkpoint
 from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.directory import Row, RunDirectory
-from noiseless.run.evaluate import score
+from noiseless.run.evaluate import Score, score
 from noiseless.run.parameters import fill
 from noiseless.run.questions import Questions
 from noiseless.run.record import Record, make_row
@@ -85,6 +85,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     if experiment.compiler is not None:
         experiment.compiler.tell = progress.on_message
     step, carried = _restore(experiment, directory, progress.on_message)
+    tested: Score | None = None
     saved = time.monotonic()
     with Record(directory, workers.rank == 0, step) as record:
         while not _ended(experiment, step, carried):
@@ -116,7 +117,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             carried.perfect = carried.perfect + 1 if row["train_accuracy"] == 1 else 0
             last = _ended(experiment, step + 1, carried)
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0):
-                row |= _tested(experiment, carried.average)
+                tested = _test(experiment, carried.average)
+                row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
             try:
                 row |= carried.questions.ask(step, updates, last)
             except SweepStoppedError as stopped:  # its row lacks answers, so the step is computed again
@@ -134,7 +136,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 raise Interrupted(_go_on(f"stopped after step {step}", directory))
             step += 1
     if workers.rank == 0:
-        directory.finish(experiment.model.state_dict(), carried.average_state)
+        tested = tested or _test(experiment, carried.average)  # a run that was killed after its last row
+        directory.finish(experiment.model.state_dict(), carried.average_state, tested.predictions)
     workers.begin(step)
 
 
@@ -149,11 +152,10 @@ def _ended(experiment: Experiment, step: int, carried: _Carried) -> bool:
     return step >= recipe.steps or 0 < recipe.stop_perfect <= carried.perfect
 
 
-def _tested(experiment: Experiment, average: Average | None) -> Row:
-    """What the test images say of the model, or of its average where one is kept."""
+def _test(experiment: Experiment, average: Average | None) -> Score:
+    """Evaluates the model, or its average where one is kept, on the test images."""
     with average.installed() if average else nullcontext():
-        found = score(experiment.model, experiment.test, experiment.config.recipe.test_flips)
-    return {"test_loss": found.loss, "test_accuracy": found.accuracy}
+        return score(experiment.model, experiment.test, experiment.config.recipe.test_flips)
 
 
 def _go_on(what: str, directory: RunDirectory) -> str:

@@ -1,0 +1,259 @@
+"""The experiments of docs/cifar.md as data: arms, their pilots, and how a pilot chooses an arm's rate and decay.
+
+An arm is a recipe that lacks its learning rate and weight decay. Its pilot tries them with one seed on a small part of
+the training images and evaluates on 5,000 others; its runs then use the test images, once each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from noiseless.run.recipe import Recipe
+
+SEEDS = (0, 1, 2)
+"""of the runs"""
+PILOT_SEED = 1000
+"""of the pilots; no run has it"""
+HELD_OUT = 0.1
+"""share of the 50,000 training images on which pilots are evaluated"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a pilot's trial, or a run whose model is asked for the test images."""
+
+    name: str
+    """of its file in the ledger"""
+    arm: str
+    recipe: Recipe
+    trial: bool
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison."""
+
+    name: str
+    recipe: Recipe
+    """all but rate, decay and seed"""
+    pilot: Mapping[str, int]
+    """fields that the pilot's recipe replaces: images, and steps where the number of updates is to stay"""
+    rates: tuple[float, ...]
+    """learning rates of the first trials, all with the decay `decays[0]`"""
+    decays: tuple[float, ...]
+    """weight decays: the first, and those that are tried with the best rate"""
+    like: str | None = None
+    """arm whose pilot chooses for this one, too; None: its own"""
+    seeds: tuple[int, ...] = SEEDS
+
+    def trials(self, results: Mapping[str, float]) -> list[Run]:
+        """The trials that can be named by now: those of rates, and once these are known, those of decays.
+
+        Args:
+            results: accuracy by run name.
+
+        Returns:
+            The trials, finished ones included.
+        """
+        first = [self._trial(rate, self.decays[0]) for rate in self.rates]
+        if any(run.name not in results for run in first):
+            return first
+        rate = max(self.rates, key=lambda r: results[self._trial(r, self.decays[0]).name])
+        return first + [self._trial(rate, decay) for decay in self.decays[1:]]
+
+    def chosen(self, results: Mapping[str, float]) -> tuple[float, float] | None:
+        """Rate and decay of the best trial; None until all are known.
+
+        Args:
+            results: accuracy by run name.
+
+        Returns:
+            Both; of equal accuracies the trial that came first.
+        """
+        trials = self.trials(results)
+        if len(trials) < self.count or any(run.name not in results for run in trials):
+            return None
+        best = max(trials, key=lambda run: results[run.name])
+        assert best.recipe.weight_decay is not None
+        return best.recipe.lr, best.recipe.weight_decay
+
+    @property
+    def count(self) -> int:
+        """Number of trials."""
+        return len(self.rates) + len(self.decays) - 1
+
+    def runs(self, rate: float, decay: float) -> list[Run]:
+        """The runs with a chosen rate and decay, one a seed."""
+        return [
+            Run(
+                f"{self.name}-seed{seed}",
+                self.name,
+                replace(self.recipe, name=self.name, lr=rate, weight_decay=decay, seed=seed),
+                trial=False,
+            )
+            for seed in self.seeds
+        ]
+
+    def _trial(self, rate: float, decay: float) -> Run:
+        name = f"{self.name}-trial-lr{rate:g}-wd{decay:g}"
+        recipe = replace(self.recipe, name=name, lr=rate, weight_decay=decay, seed=PILOT_SEED, validation=HELD_OUT)
+        return Run(
+            name,
+            self.name,
+            replace(recipe, images=self.pilot.get("images"), steps=self.pilot.get("steps", recipe.steps)),
+            trial=True,
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared with each other."""
+
+    name: str
+    arms: tuple[Arm, ...]
+
+    def ready(self, results: Mapping[str, float]) -> list[Run]:
+        """Runs that can be started by now and have no result: all trials first.
+
+        Args:
+            results: accuracy by run name.
+
+        Returns:
+            The runs, in order.
+        """
+        by_name = {arm.name: arm for arm in self.arms}
+        trials = [run for arm in self.arms if arm.like is None for run in arm.trials(results)]
+        left = [run for run in trials if run.name not in results]
+        if left:
+            return left
+        runs: list[Run] = []
+        for arm in self.arms:
+            chosen = by_name[arm.like or arm.name].chosen(results)
+            if chosen is not None:
+                runs += arm.runs(*chosen)
+        # all arms with a seed before the next seed: what is cut short is still a comparison
+        return sorted((run for run in runs if run.name not in results), key=lambda run: run.recipe.seed)
+
+
+MUON = Recipe(
+    data="cifar10", model="speednet128", regime="full-batch", norm_block=100, shuffle=False, augment="none",
+    label_smoothing=0.2, optimizer="Muon", momentum=0.6, nesterov=True,
+    optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=2", schedule="cosine", rate_by="update",
+)  # fmt: skip
+"""what the arms of A, B and D have in common"""
+
+
+def _by_sgd(recipe: Recipe) -> Recipe:
+    """A recipe with SGD in Muon's place."""
+    return replace(recipe, optimizer="SGD", momentum=0.9, optimizer_options="")
+
+
+def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
+    """A: mini-batches of 400 against the full batch, 200 updates each, 10,000 images without augmentation."""
+    full = replace(MUON, data=data, images=10_000, block=400, steps=200)
+    mini = replace(full, regime="stochastic", shuffle=True, steps=8)
+    few = {"images": 1_600}
+    same_updates = {"images": 1_600, "steps": 50}  # 4 updates a pass instead of 25
+    return Experiment(
+        prefix,
+        tuple(
+            Arm(f"{prefix}-{name}", recipe, pilot, (0.1, 0.05, 0.2), (0.15, 0.05, 0.45))
+            for name, recipe, pilot in (
+                ("mini", mini, same_updates),
+                ("mini-group", replace(mini, norm="group"), same_updates),
+                ("full", full, few),
+                ("full-recut", replace(full, shuffle=True), few),
+                ("full-group", replace(full, norm="group"), few),
+            )
+        ),
+    )
+
+
+def flagship() -> Experiment:
+    """B: 50,000 images with fresh crop and flip; the full batch against mini-batches of 2,000."""
+    full = replace(MUON, augment="crop-flip", block=2_000, steps=200)
+    mini = replace(full, regime="stochastic", shuffle=True)
+    rates, decays = (0.1, 0.05, 0.2), (0.15, 0.05, 0.45)
+    few, same_updates = {"images": 4_000}, {"images": 4_000, "steps": 100}  # 2 updates a pass instead of 25
+    arms = [
+        Arm("B-full-200", full, few, rates, decays),
+        Arm("B-mini-200-updates", replace(mini, steps=8), same_updates, rates, decays),
+        Arm("B-mini-200-passes", replace(mini, steps=200), few, rates, decays),
+    ]
+    for updates in (100, 400):
+        arms += [
+            Arm(f"B-full-{updates}", replace(full, steps=updates), {}, (), (), like="B-full-200"),
+            Arm(f"B-mini-{updates}-updates", replace(mini, steps=updates // 25), {}, (), (), like="B-mini-200-updates"),
+            Arm(f"B-mini-{updates}-passes", replace(mini, steps=updates), {}, (), (), like="B-mini-200-passes"),
+        ]
+    return Experiment("B", tuple(arms))
+
+
+def price() -> Experiment:
+    """D: 16 passes over 50,000 images with fresh crop and flip; only the source of the gradients differs."""
+    full = replace(MUON, augment="crop-flip", block=2_000, steps=16)
+    mini = replace(full, regime="stochastic", shuffle=True)
+    muon, decay = (0.1, 0.05, 0.2), (0.15,)
+    return Experiment(
+        "D",
+        (
+            Arm("D-sgd", _by_sgd(mini), {}, (1.0, 0.5, 2.0), (5e-4,)),
+            Arm("D-muon", mini, {}, muon, decay),
+            Arm("D-aggregated-8", replace(full, parts=8, momentum=0.0, nesterov=False), {}, muon, decay),
+            Arm("D-aggregated-25", replace(full, parts=25, momentum=0.0, nesterov=False), {}, muon, decay),
+            Arm("D-full", full, {}, muon, decay),
+        ),
+    )
+
+
+def mechanism() -> Experiment:
+    """C: 5,000 images without augmentation; does the penalty on blocks, and not just any, close the gap?"""
+    few, decay = {"images": 1_000}, (5e-4,)
+    sgd = replace(
+        _by_sgd(MUON),
+        images=5_000,
+        block=32,
+        norm_block=32,
+        label_smoothing=0.0,
+        regime="stochastic",
+        shuffle=True,
+        steps=25,
+    )
+    full = replace(sgd, regime="full-batch", shuffle=False, steps=500, warmup=67, horizon=667)
+    clipped = replace(full, clip=0.25)
+    slow, fast = (0.1, 0.05, 0.2), (0.8, 0.4, 1.6)
+    return Experiment(
+        "C",
+        (
+            Arm("C-sgd-25", sgd, few, slow, decay),
+            Arm("C-sgd-500", replace(sgd, steps=500), few, slow, decay),
+            Arm("C-full-longer", full, few, fast, decay),
+            Arm("C-full-clipped", clipped, few, fast, decay),
+            Arm("C-full-block-penalty", replace(clipped, penalty=0.5), few, fast, decay),
+            Arm("C-full-full-penalty", replace(clipped, full_penalty=0.5), few, fast, decay),
+        ),
+    )
+
+
+def network() -> Experiment:
+    """N: what the two networks reach on held-out images with mini-batches of 2,000; no run asks for test images."""
+    mini = replace(MUON, augment="crop-flip", block=2_000, regime="stochastic", shuffle=True)
+    return Experiment(
+        "N",
+        tuple(
+            Arm(f"N-{model}-{passes}", replace(mini, model=model, steps=passes), {}, (0.1,), (0.15,), seeds=())
+            for model, passes in (("speednet128", 8), ("speednet128", 16), ("speednet256", 8), ("speednet256", 16))
+        ),
+    )
+
+
+EXPERIMENTS = (
+    noise_at_equal_updates("A", "cifar10"),
+    flagship(),
+    price(),
+    mechanism(),
+    noise_at_equal_updates("A100", "cifar100"),
+    network(),
+)
+"""in the order in which they run"""

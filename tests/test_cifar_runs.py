@@ -1,0 +1,163 @@
+"""benchmarks/cifar.py: what is tried and chosen, what arms have in common, the ledger, stops."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import npz
+
+from noiseless.run import checkpoint
+from noiseless.run.directory import RunDirectory
+from noiseless.run.recipe import Recipe
+
+FREE = {"name", "lr", "weight_decay", "seed"}
+"""fields that trials or seeds set"""
+MAY_DIFFER = {
+    "A": {"regime", "shuffle", "steps", "norm"},
+    "A100": {"regime", "shuffle", "steps", "norm"},
+    "B": {"regime", "shuffle", "steps"},
+    "D": {"regime", "shuffle", "parts", "momentum", "nesterov", "optimizer", "optimizer_options"},
+    "C": {"regime", "shuffle", "steps", "warmup", "horizon", "clip", "penalty", "full_penalty"},
+    "N": {"steps", "model"},
+}
+"""what the arms of an experiment are compared in; all else, every regulariser, is equal"""
+
+
+def test_arms_differ_in_what_is_compared_alone(benchmark):
+    arms = benchmark("cifararms")
+    for experiment in arms.EXPERIMENTS:
+        recipes = [asdict(arm.recipe) for arm in experiment.arms]
+        differing = {name for name in recipes[0] if len({str(recipe[name]) for recipe in recipes}) > 1}
+        assert differing <= MAY_DIFFER[experiment.name] | FREE, experiment.name
+        counts = {arm.count for arm in experiment.arms if arm.like is None}
+        assert len(counts) == 1, experiment.name  # the same number of trials for all
+
+
+def test_updates_and_passes_are_those_of_the_page(benchmark):
+    arms = {arm.name: arm for e in benchmark("cifararms").EXPERIMENTS for arm in e.arms}
+
+    def updates(name: str, trial: bool = False) -> int:
+        arm = arms[name]
+        recipe = arm.trials({})[0].recipe if trial else arm.recipe
+        images = recipe.images or (45_000 if trial else 50_000)
+        return recipe.steps * (images // recipe.block if recipe.regime == "stochastic" else recipe.parts)
+
+    for prefix in ("A", "A100"):
+        for arm in ("mini", "mini-group", "full", "full-recut", "full-group"):
+            assert updates(f"{prefix}-{arm}") == updates(f"{prefix}-{arm}", trial=True) == 200
+    assert updates("B-full-200") == updates("B-mini-200-updates") == updates("B-mini-200-updates", trial=True) == 200
+    assert updates("B-mini-100-updates") == 100
+    assert arms["B-mini-400-passes"].recipe.steps == arms["B-full-400"].recipe.steps == 400
+    assert all(arm.recipe.steps == 16 for name, arm in arms.items() if name.startswith("D-"))
+
+
+def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
+    arms = benchmark("cifararms")
+    arm = arms.Arm("a", Recipe(), {"images": 10}, (0.1, 0.2), (1.0, 3.0), seeds=(0, 1))
+    experiment = arms.Experiment("e", (arm,))
+    results: dict[str, float] = {}
+    assert [run.name for run in experiment.ready(results)] == ["a-trial-lr0.1-wd1", "a-trial-lr0.2-wd1"]
+    results |= {"a-trial-lr0.1-wd1": 0.5, "a-trial-lr0.2-wd1": 0.6}
+    assert [run.name for run in experiment.ready(results)] == ["a-trial-lr0.2-wd3"]
+    assert arm.chosen(results) is None
+    results["a-trial-lr0.2-wd3"] = 0.55
+    assert arm.chosen(results) == (0.2, 1.0)
+    runs = experiment.ready(results)
+    assert [run.name for run in runs] == ["a-seed0", "a-seed1"]
+    assert {(run.recipe.lr, run.recipe.weight_decay, run.recipe.images) for run in runs} == {(0.2, 1.0, None)}
+    assert experiment.ready(results | {"a-seed0": 0.7, "a-seed1": 0.7}) == []
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_predictions_are_packed_without_loss(benchmark, classes):
+    ledger = benchmark("ledger")
+    labels = np.random.default_rng(0).integers(0, classes, 10_000)
+    text = ledger.packed(labels)
+    assert np.array_equal(ledger.unpacked(text), labels)
+    assert len(text) < 15_000
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, sys.argv[1])
+import cifar, cifararms
+from noiseless.run.recipe import Recipe
+recipe = Recipe(data=sys.argv[2], model="linear", block=12, steps=int(sys.argv[5]), augment="none")
+arm = cifararms.Arm("tiny", recipe, {"images": 20}, (0.1,), (5e-4,), seeds=(0,))
+cifar.EXPERIMENTS = cifararms.EXPERIMENTS = (cifararms.Experiment("tiny", (arm,)),)
+sys.argv[1:] = ["--data-dir", ".", "--ledger", sys.argv[3], "--runs", sys.argv[4]]
+cifar.main()
+"""
+
+
+def _command(data: str, ledger: Path, runs: Path, steps: int) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, "benchmarks", data, str(ledger), str(runs), str(steps)]
+
+
+def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_again(benchmark, tmp_path):
+    ledger = benchmark("ledger").Ledger(tmp_path / "ledger")
+    command = _command(npz(tmp_path / "tiny.npz"), tmp_path / "ledger", tmp_path / "runs", steps=1500)
+    record = tmp_path / "runs" / "tiny-seed0" / "metrics.jsonl"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        while "start   tiny-seed0" not in started.stdout.readline():
+            assert started.poll() is None
+        while not (record.exists() and len(record.read_text().splitlines()) > 20):
+            assert started.poll() is None
+            time.sleep(0.05)
+        started.send_signal(signal.SIGTERM)
+        rest = started.stdout.read()
+    assert started.returncode == 0, rest
+    assert '"stopped": true' in rest
+    stopped_at = len(record.read_text().splitlines())
+    assert stopped_at < 1500
+    assert list(ledger.results()) == ["tiny-trial-lr0.1-wd0.0005"]
+
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert set(ledger.results()) == {"tiny-trial-lr0.1-wd0.0005", "tiny-seed0"}
+    entry = ledger.entry("tiny-seed0")
+    directory = RunDirectory.open(tmp_path / "runs" / "tiny-seed0")
+    assert entry["digest"] == checkpoint.digest(directory.state())
+    assert entry["accuracy"] == directory.rows()[-1]["test_accuracy"]
+    assert len(entry["metrics"]["step"]) == 200
+    assert entry["metrics"]["step"][-1] == 1499
+    assert entry["recipe"] == json.loads(json.dumps(asdict(directory.config().recipe)))
+    predicted = benchmark("ledger").unpacked(entry["predictions"])
+    target = np.load(tmp_path / "tiny.npz")["y_test"]
+    assert (predicted == target).mean() == entry["accuracy"]
+    assert "predictions" not in ledger.entry("tiny-trial-lr0.1-wd0.0005")
+    tested = [row["step"] for row in directory.rows() if "test_accuracy" in row]
+    assert tested == [1499]  # test images are asked once
+
+    nothing = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "start" not in nothing.stdout
+
+
+def test_a_run_that_fails_is_told_and_keeps_the_others(benchmark, tmp_path):
+    data = npz(tmp_path / "tiny.npz")
+    (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").write_text("something of somebody's own")
+    done = subprocess.run(
+        _command(data, tmp_path / "ledger", tmp_path / "runs", 2), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "failed  tiny-trial-lr0.1-wd0.0005: exit 2" in done.stdout
+    assert (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").exists()
+
+
+def test_trials_use_no_seed_of_a_run(benchmark):
+    arms = benchmark("cifararms")
+    arm = arms.Arm("a", replace(Recipe(), seed=3), {}, (0.1,), (0.0,))
+    (trial,) = arm.trials({})
+    assert trial.recipe.seed == arms.PILOT_SEED
+    assert trial.recipe.validation == arms.HELD_OUT
+    assert [run.recipe.seed for run in arm.runs(0.1, 0.0)] == [0, 1, 2]
+    assert not any(run.recipe.validation for run in arm.runs(0.1, 0.0))
