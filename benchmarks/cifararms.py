@@ -158,7 +158,7 @@ def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
     return Experiment(
         prefix,
         tuple(
-            Arm(f"{prefix}-{name}", recipe, pilot, (0.1, 0.05, 0.2), (0.15, 0.05, 0.45))
+            Arm(f"{prefix}-{name}", recipe, pilot, (0.2, 0.1, 0.4), (0.15, 0.05, 0.45))
             for name, recipe, pilot in (
                 ("mini", mini, same_updates),
                 ("mini-group", replace(mini, norm="group"), same_updates),

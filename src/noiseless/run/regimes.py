@@ -64,7 +64,7 @@ class FullBatch:
     parts: int = 1
     """K: updates of a step, each from one of as many parts of the images, of equal size but for one image"""
     by_update: bool = False
-    """the learning rate moves within a step: an update's time is the step and the share of its examples already seen"""
+    """the learning rate moves within a step: update k of K, from 0, has the time step + k / K"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """One objective for each part.
@@ -139,12 +139,13 @@ class Stochastic:
             drawn = torch.arange(images)
         order = _together(drawn, images, self.draws)
         order = _whole_blocks(order, size) if self.drop_last else order
+        updates = -(-len(order) // size)
         for number, start in enumerate(range(0, len(order), size)):
             part = order[start : start + size]
             risk = replace(
                 self.risk, data=data, order=part, block=size, statistics="ema", whole=images, first=number, step=step
             )
-            yield self.wrap(risk, step + start / len(order) if self.by_update else step)
+            yield self.wrap(risk, step + number / updates if self.by_update else step)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """The mean over all examples, in blocks as they stand: each example once."""
