@@ -13,6 +13,7 @@ from noiseless.models.densenet import DenseNet
 from noiseless.models.nfnet import NFNet
 from noiseless.models.pyramidnet import PyramidNet
 from noiseless.models.resnet import Basic, Bottleneck, ResNet
+from noiseless.models.speednet import SpeedNet
 from noiseless.models.vgg import VGG
 
 MEMBERS: dict[str, Callable[[int, int, Form], nn.Module]] = {
@@ -23,6 +24,7 @@ MEMBERS: dict[str, Callable[[int, int, Form], nn.Module]] = {
     "pyramidnet": lambda c, k, form: PyramidNet(1, False, c, k, form, 10),
     "pyramidnet-bottleneck": lambda c, k, form: PyramidNet(1, True, c, k, form, 4),
     "nfnet": lambda c, k, form: NFNet((1, 2, 1), (16, 16, 32), 4, c, k, form),
+    "speednet": lambda c, k, form: SpeedNet((4, 8, 8), c, k, form),
 }
 """(channels, classes, form) -> module"""
 

@@ -156,7 +156,10 @@ def test_flags_reach_the_recipe(data, tmp_path):
 def test_train_leaves_the_promised_files_and_shows_a_result(finished):
     directory, answer = finished
     names = {p.name for p in directory.path.iterdir()}
-    promised = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "model.safetensors", "report.html"}
+    promised = {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "predictions.npz", "model.safetensors",
+        "report.html",
+    }  # fmt: skip
     assert promised <= names
     assert not list(directory.path.rglob("*.tmp"))
     assert str(directory.path / "report.html") in words(answer.out)

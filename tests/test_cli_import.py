@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from noiseless import models
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
-from noiseless.run import checkpoint
+from noiseless.run import checkpoint, predictions
 from noiseless.run.directory import RunDirectory
 from noiseless.run.verify import gradient
 
@@ -77,12 +77,14 @@ def test_evaluate_gives_what_plain_torch_gives(data, content, tmp_path):
         scores = model.eval()(((x.double() / 255 - levels.mean()) / levels.std()).float()[:, None])
     accuracy, loss = (scores.argmax(1) == y).double().mean().item(), F.cross_entropy(scores, y).item()
     answer = call("evaluate", tmp_path / "run")
-    found = words(answer.out.splitlines()[-1]).split()
     assert answer.code == 0
-    assert found[0] == "test"
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("test ")]
+    found = words(line).split()
     assert found[4] == f"{accuracy:.4%}"
     assert float(found[2]) == pytest.approx(loss, rel=1e-5)  # float32 sums in another order, six digits shown
     assert "has ended" in call("resume", tmp_path / "run").out
+    kept = predictions.read(tmp_path / "run")  # an import has not been evaluated: evaluate writes them
+    assert kept.predicted.tolist() == scores.argmax(1).tolist()
 
 
 def test_an_import_says_where_it_is_from(data, content, tmp_path):

@@ -174,6 +174,7 @@ def test_a_read_only_directory_names_the_place_and_the_remedy(train, tmp_path):
         "metrics.jsonl",
         "checkpoints/step-00000003.safetensors",
         "checkpoints/step-00000003.json",
+        "predictions.npz",
         "model.safetensors",
         "report.html",
     ],

@@ -1,4 +1,4 @@
-"""Import directions: five floors, no circle, and a light front door."""
+"""Import directions: floors, no circle, and a light front door."""
 
 from __future__ import annotations
 
@@ -24,8 +24,21 @@ MAY_NAME = {
     "optim": {"keyed", "errors", "objective"},
     "analysis": {"keyed", "errors", "objective", "optim"},
     "run": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "analysis"},
-    "report": {"keyed", "errors", "objective", "data", "models", "optim", "analysis", "run"},
-    "commands": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "analysis", "run", "report"},
+    "study": {"keyed", "errors", "exits", "objective", "data", "models", "optim", "analysis", "run"},
+    "report": {"keyed", "errors", "objective", "data", "models", "optim", "analysis", "run", "study"},
+    "commands": {
+        "keyed",
+        "errors",
+        "exits",
+        "objective",
+        "data",
+        "models",
+        "optim",
+        "analysis",
+        "run",
+        "study",
+        "report",
+    },
     "cli": {"errors", "exits", "commands", "noiseless"},  # `noiseless` for the version
     "__main__": {"cli"},
     "noiseless": {"objective", "optim", "analysis", "run"},  # looked up at first use

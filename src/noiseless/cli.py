@@ -49,6 +49,11 @@ def _commands() -> dict[str, Command]:
         "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
         "watch": Command(do.watch, "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"),
         "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"),
+        "compare": Command(
+            do.compare,
+            "compare RUN... --against RUN...",
+            "differences in accuracy between recipes, with errors over seeds and test images",
+        ),
         "sharpness": Command(
             do.sharpness,
             "sharpness RUN[@STEP]",

@@ -32,6 +32,9 @@ FORMS = [
     ("pyramidnet", Form("group", zero_init=True)),
     ("nfnet", Form(stem="standard")),
     ("nfnet", Form(padding_mode="replicate")),
+    ("speednet", Form("group")),
+    ("speednet", Form("none", padding_mode="replicate")),
+    ("speednet", Form(convolution="weight-standardized")),
 ]
 
 
@@ -54,7 +57,7 @@ def test_scores_of_images_of_any_size(name, form, size):
             assert not torch.equal(scores[0], scores[1])
 
 
-@pytest.mark.parametrize("name", ["densenet121", "vgg11", "vgg19", "pyramidnet110", "nfnet", "linear"])
+@pytest.mark.parametrize("name", ["densenet121", "vgg11", "vgg19", "pyramidnet110", "nfnet", "speednet128", "linear"])
 def test_the_smallest_images_on_paper(name):
     module = models.outline(name, 1, size=(8, 8))
     assert module(torch.empty(2, 1, 8, 8, device="meta")).shape == (2, 10)
@@ -107,7 +110,7 @@ def test_dropout_is_an_option(name):
     assert dropping.state_dict().keys() == plain.state_dict().keys()
 
 
-@pytest.mark.parametrize("name", ["resnet8", "vgg11", "linear", "pyramidnet110"])
+@pytest.mark.parametrize("name", ["resnet8", "vgg11", "linear", "pyramidnet110", "speednet128"])
 def test_initialisation_is_keyed(name):
     options = {"alpha": 4} if name == "pyramidnet110" else {}
 

@@ -1,6 +1,7 @@
 """What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
 
 from noiseless.commands.bench import bench
+from noiseless.commands.compare import compare
 from noiseless.commands.data import data
 from noiseless.commands.interop import export, import_checkpoint
 from noiseless.commands.ladder import recipes, reproduce
@@ -16,6 +17,7 @@ from noiseless.commands.watch import watch
 
 __all__ = [
     "bench",
+    "compare",
     "data",
     "digest",
     "evaluate",

@@ -211,9 +211,9 @@ class BlockNorm:
         """Batch norm of each of `groups` equal parts, x `[n, C, ...]`, and means and variances, `[groups, 2 C]`."""
         norm_blocks = x.reshape(groups, len(x) // groups, *x.shape[1:])
         normalise = plain.batch_norm if self.any_order else NormBlocks.apply
-        normalised, mean, variance = normalise(norm_blocks, weight, bias, eps)
+        normalised, first, rest, variance = normalise(norm_blocks, weight, bias, eps)
         count = norm_blocks[0, :, 0].numel()
-        return normalised.reshape(x.shape), torch.cat((mean, variance * (count / (count - 1))), 1)
+        return normalised.reshape(x.shape), torch.cat((first + rest, variance * (count / (count - 1))), 1)
 
 
 class _BatchNormBy(TorchFunctionMode):

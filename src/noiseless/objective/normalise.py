@@ -1,8 +1,9 @@
-"""Batch norm of norm blocks with sums that are as accurate as float32 allows: the arithmetic of `BlockNorm` on CPUs.
+"""Batch norm of norm blocks with sums that are as accurate as float32 allows: the arithmetic of `BlockNorm`.
 
 torch's kernel for channels-last tensors on CPUs adds a channel's values one by one, so the error of its statistics
-grows with their number. `torch.sum` adds pairwise, in any layout. Means are taken first, then the variance of what is
-left, in the forward; the backward takes its two sums in the same way.
+grows with their number. Here a sum is over each example's places, then over the examples: neither loop is long, in any
+layout, and in compiled code as well. A first mean m is subtracted before the others are taken: of `x - m` the mean,
+which is what rounding has left in m, and the mean square.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class NormBlocks(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalises norm blocks of equal size.
 
         Args:
@@ -32,52 +35,58 @@ class NormBlocks(torch.autograd.Function):
             eps: added to the variance.
 
         Returns:
-            y, of x's shape and dtype; means and biased variances, `[G, C]`, which are not differentiable.
+            y, of x's shape and dtype; and without gradient, `[G, C]` each: m, a first mean; the mean of `x - m`, by
+            which m is off; the biased variance.
         """
-        sums = _summed(x)
-        mean = _mean(x, sums)
-        centred = x - mean
-        variance = _mean(centred.square(), sums)
+        first = _mean(x)
+        centred = x - first
+        rest = _mean(centred)
+        variance = (_mean(centred.square()) - rest.square()).clamp(min=0)
         scale = (variance + eps).rsqrt()
         scale = scale if weight is None else scale * _channels(weight, x)
-        y = centred * scale if bias is None else torch.addcmul(_channels(bias, x), centred, scale)
-        return y.to(x.dtype), mean.reshape(len(x), -1), variance.reshape(len(x), -1)
+        shift = -rest * scale if bias is None else torch.addcmul(_channels(bias, x), rest, scale, value=-1)
+        y = torch.addcmul(shift, centred, scale)
+        first, rest, variance = (t.reshape(len(x), -1) for t in (first, rest, variance))
+        return y.to(x.dtype), first, rest, variance
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keeps what the backward needs: x and its statistics, but not `x - mean`, which is computed again."""
+        """Keeps what the backward needs: x and its statistics, but not `x - m`, which is computed again."""
         x, weight, bias, ctx.eps = inputs
-        _, mean, variance = output
         ctx.bias_dtype = None if bias is None else bias.dtype
-        ctx.save_for_backward(x, weight, mean, variance)
-        ctx.mark_non_differentiable(mean, variance)
+        ctx.save_for_backward(x, weight, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of x, weight and bias."""
-        (given, *_), (x, weight, mean, variance) = gradients, ctx.saved_tensors
-        sums, shape = _summed(x), [len(x), 1, x.shape[2]] + [1] * (x.ndim - 3)
-        rate = (variance + ctx.eps).rsqrt().reshape(shape)
-        centred = x - mean.reshape(shape)
+        (given, *_), (x, weight, *statistics) = gradients, ctx.saved_tensors
+        first, rest, variance = (t.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)) for t in statistics)
+        rate = (variance + ctx.eps).rsqrt()
+        centred, given = x - first, given.to(first.dtype)
         count = x[0, :, 0].numel()
-        given_sum = given.sum(sums, keepdim=True, dtype=mean.dtype)
-        product_sum = (given * centred).sum(sums, keepdim=True) * rate
+        given_sum = _sum(given)
+        product_sum = (_sum(given * centred) - rest * given_sum) * rate  # of the gradient and the normalised x
         scale = rate if weight is None else rate * _channels(weight, x)
-        dx = torch.addcmul(-scale * given_sum / count, given.to(mean.dtype), scale)
-        dx = torch.addcmul(dx, centred, -scale * rate * product_sum / count).to(x.dtype)
+        slope = scale * rate * product_sum / count
+        dx = torch.addcmul(slope * rest - scale * given_sum / count, given, scale)
+        dx = torch.addcmul(dx, centred, slope, value=-1).to(x.dtype)
         d_weight = None if weight is None else product_sum.reshape(len(x), -1).sum(0).to(weight.dtype)
         d_bias = None if ctx.bias_dtype is None else given_sum.reshape(len(x), -1).sum(0).to(ctx.bias_dtype)
         return dx, d_weight, d_bias, None
 
 
-def _summed(x: Tensor) -> list[int]:
-    """The dimensions of `[G, n, C, ...]` over which the sums of a norm block are taken."""
-    return [1, *range(3, x.ndim)]
+def _sum(x: Tensor) -> Tensor:
+    """The sum over examples and places of `[G, n, C, ...]`, `[G, 1, C, 1, ...]`, in at least float32."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if x.ndim > 3:
+        x = x.sum(list(range(3, x.ndim)), keepdim=True, dtype=dtype)
+    return x.sum(1, keepdim=True, dtype=dtype)
 
 
-def _mean(x: Tensor, sums: list[int]) -> Tensor:
-    """The mean over those dimensions, kept as 1, in at least float32."""
-    return x.mean(sums, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+def _mean(x: Tensor) -> Tensor:
+    """The mean over the same."""
+    return _sum(x) / x[0, :, 0].numel()
 
 
 def _channels(vector: Tensor, x: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What `NormBlocks` gives of `[G, n, C, ...]`; means and variances `[G, C]` have no gradient."""
+def batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `NormBlocks` gives of `[G, n, C, ...]`."""
     dims = (1, *range(3, x.ndim))
     weight, bias = (p if p is None else p.reshape(-1, *[1] * (x.ndim - 3)) for p in (weight, bias))
     variance, mean = torch.var_mean(x.detach(), dims, correction=0)
-    return _normalise(x, dims, weight, bias, eps), mean, variance
+    return _normalise(x, dims, weight, bias, eps), mean, torch.zeros_like(mean), variance
 
 
 def layer_norm(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
+from noiseless.run import grouping
 from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.recipe import Recipe
 
@@ -27,6 +29,11 @@ class Run:
     directory: RunDirectory
     recipe: Recipe
     rows: list[Row]
+
+    @property
+    def path(self) -> Path:
+        """Its directory's path."""
+        return self.directory.path
 
     @property
     def seed(self) -> int:
@@ -140,23 +147,9 @@ def by_recipe(runs: Iterable[Run]) -> list[Summary]:
     Raises:
         ValueError: if a recipe is there twice with the same seed, which would pass for two seeds.
     """
-    groups: dict[Recipe, dict[int, Run]] = {}
-    for run in runs:
-        seeds = groups.setdefault(replace(run.recipe, seed=0), {})
-        if run.seed in seeds:
-            raise ValueError(
-                f"{seeds[run.seed].directory.path} and {run.directory.path} are the same recipe with the same seed"
-                f" {run.seed}, so one says nothing that the other does not: give one of them"
-            )
-        seeds[run.seed] = run
-    return [Summary(_shown(recipe, list(groups)), list(seeds.values())) for recipe, seeds in groups.items()]
-
-
-def _shown(recipe: Recipe, recipes: list[Recipe]) -> str:
-    alike = [each for each in recipes if each.name == recipe.name]
-    differing = [f.name for f in fields(Recipe) if len({getattr(each, f.name) for each in alike}) > 1]
-    own = ", ".join(f"{name} {getattr(recipe, name)}" for name in differing)
-    return f"{recipe.name} ({own})" if own else recipe.name
+    groups = grouping.by_recipe(runs)
+    named = zip(grouping.names(list(groups)), groups.values(), strict=True)
+    return [Summary(name, alike) for name, alike in named]
 
 
 def table(summaries: Iterable[Summary], title: str) -> Table:
