@@ -113,14 +113,18 @@ def test_a_first_convolution_for_other_channels_keeps_its_outputs_variance():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "options", "count"),
     [
-        ("timm:test_efficientnet", {}), ("timm:test_byobnet", {}), ("timm:test_vit", {"img_size": 16, "patch_size": 8}),
-        ("torchvision:mobilenet_v3_small", {"dropout": 0.0, "width_mult": 0.1}),
+        ("timm:test_efficientnet", {}, 11),
+        ("timm:test_byobnet", {}, 11),
+        ("timm:test_vit", {"img_size": 16, "patch_size": 8}, 11),
+        # its last maps have one pixel, and of a block of two images batch norm leaves 1 and -1 there, whatever they
+        # were: with 11 images two formulas of the norm differ by 2e-5 in float64
+        ("torchvision:mobilenet_v3_small", {"dropout": 0.0, "width_mult": 0.1}, 12),
     ],
-)  # fmt: skip
-def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options):
-    data = images(11, 1, 16)
+)
+def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
+    data = images(count, 1, 16)
     module = shaken(models.build(name, 1, 3, options=options, size=(16, 16)))
     expected = oracles.block_loop(shaken(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
     for chunk in (1, 2):

@@ -68,9 +68,9 @@ class NormBlocks(torch.autograd.Function):
         given_sum = _sum(given)
         product_sum = (_sum(given * centred) - rest * given_sum) * rate  # of the gradient and the normalised x
         scale = rate if weight is None else rate * _channels(weight, x)
-        slope = scale * rate * product_sum / count
-        dx = torch.addcmul(slope * rest - scale * given_sum / count, given, scale)
-        dx = torch.addcmul(dx, centred, slope, value=-1).to(x.dtype)
+        slope = rate * product_sum / count
+        dx = given + (slope * rest - given_sum / count)  # what cancels is subtracted before the scale multiplies it
+        dx = (torch.addcmul(dx, centred, slope, value=-1) * scale).to(x.dtype)
         d_weight = None if weight is None else product_sum.reshape(len(x), -1).sum(0).to(weight.dtype)
         d_bias = None if ctx.bias_dtype is None else given_sum.reshape(len(x), -1).sum(0).to(ctx.bias_dtype)
         return dx, d_weight, d_bias, None

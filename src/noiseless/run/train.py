@@ -98,11 +98,12 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 objectives = list(experiment.regime.objectives(step))
                 for number, objective in enumerate(objectives):
                     share = number / len(objectives) if recipe.rate_by == "update" else 0
-                    _set_rate(experiment.optimizer, experiment.schedule(step + share))
+                    rate = experiment.schedule(step + share)
+                    _set_rate(experiment.optimizer, rate)
                     taken = take_step(experiment.optimizer, objective, experiment.transform, carried.transformed, step)
                     updates.append(taken)
                     if not taken.finite:
-                        raise Diverged(_diagnosis(taken, step, number, lr, directory.path))
+                        raise Diverged(_diagnosis(taken, step, number, rate, directory.path))
                     carried.transformed = taken.transformed
             except SweepStoppedError as stopped:
                 if not updates and not stopped.moved:  # else the step is computed from the last checkpoint again
@@ -111,7 +112,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             carried.passes += sum(taken.passes for taken in updates)
             row = make_row(experiment, step, carried.passes, lr, updates, time.perf_counter() - began)
             if not math.isfinite(row["parameter_norm"]):
-                raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, lr, directory.path))
+                raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, rate, directory.path))
             if carried.average:
                 carried.average.follow()
             carried.perfect = carried.perfect + 1 if row["train_accuracy"] == 1 else 0
