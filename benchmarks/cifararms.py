@@ -158,7 +158,7 @@ def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
     return Experiment(
         prefix,
         tuple(
-            Arm(f"{prefix}-{name}", recipe, pilot, (0.2, 0.1, 0.4), (0.15, 0.05, 0.45))
+            Arm(f"{prefix}-{name}", recipe, pilot, (0.4, 0.2, 0.8), (0.15, 0.05, 0.45))
             for name, recipe, pilot in (
                 ("mini", mini, same_updates),
                 ("mini-group", replace(mini, norm="group"), same_updates),
@@ -174,7 +174,7 @@ def flagship() -> Experiment:
     """B: 50,000 images with fresh crop and flip; the full batch against mini-batches of 2,000."""
     full = replace(MUON, augment="crop-flip", block=2_000, steps=200)
     mini = replace(full, regime="stochastic", shuffle=True)
-    rates, decays = (0.1, 0.05, 0.2), (0.15, 0.05, 0.45)
+    rates, decays = (0.2, 0.1, 0.4), (0.15, 0.05, 0.45)
     few, same_updates = {"images": 4_000}, {"images": 4_000, "steps": 100}  # 2 updates a pass instead of 25
     arms = [
         Arm("B-full-200", full, few, rates, decays),
