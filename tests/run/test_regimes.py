@@ -220,7 +220,7 @@ def test_a_block_may_hold_all_that_an_update_sees(data, max_up):
 
 
 @pytest.mark.parametrize(
-    ("model", "changes"), [("linear", {}), ("vgg11", {"norm": "none"}), ("resnet8", {"norm": "group"})]
+    ("model", "changes"), [("linear", {}), ("speednet128", {"norm": "none"}), ("resnet8", {"norm": "group"})]
 )
 def test_a_stochastic_run_of_a_model_without_batch_norm_is_a_loop_of_torchs_sgd(data, tmp_path, model, changes):
     recipe = small_recipe(
