@@ -127,13 +127,14 @@ class Experiment:
         left = [run for run in trials if run.name not in results]
         if left:
             return left
-        runs: list[Run] = []
+        runs: list[tuple[bool, int, Run]] = []
         for arm in self.arms:
             chosen = by_name[arm.like or arm.name].chosen(results)
             if chosen is not None:
-                runs += arm.runs(*chosen)
-        # all arms with a seed before the next seed: what is cut short is still a comparison
-        return sorted((run for run in runs if run.name not in results), key=lambda run: run.recipe.seed)
+                runs += [(arm.like is not None, run.recipe.seed, run) for run in arm.runs(*chosen)]
+        # all arms with a seed before the next seed: what is cut short is still a comparison; further arms come last
+        ordered = sorted(runs, key=lambda each: each[:2])
+        return [run for *_, run in ordered if run.name not in results]
 
 
 MUON = Recipe(

@@ -76,6 +76,17 @@ def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
     assert experiment.ready(results | {"a-seed0": 0.7, "a-seed1": 0.7}) == []
 
 
+def test_further_arms_take_the_choice_of_another_and_come_after_all_seeds(benchmark):
+    arms = benchmark("cifararms")
+    first = arms.Arm("a", Recipe(), {}, (0.1,), (1.0,), seeds=(0, 1))
+    further = arms.Arm("b", Recipe(), {}, (), (), like="a", seeds=(0, 1))
+    other = arms.Arm("c", Recipe(), {}, (0.2,), (2.0,), seeds=(0, 1))
+    results = {"a-trial-lr0.1-wd1": 0.5, "c-trial-lr0.2-wd2": 0.5}
+    runs = arms.Experiment("e", (first, further, other)).ready(results)
+    assert [run.name for run in runs] == ["a-seed0", "c-seed0", "a-seed1", "c-seed1", "b-seed0", "b-seed1"]
+    assert {run.recipe.lr for run in runs if run.arm == "b"} == {0.1}
+
+
 @pytest.mark.parametrize("classes", [10, 100])
 def test_predictions_are_packed_without_loss(benchmark, classes):
     ledger = benchmark("ledger")
