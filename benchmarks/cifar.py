@@ -115,7 +115,7 @@ def plan(experiments: Sequence[Experiment], ledger: Ledger, data_dir: Path, at_o
         for arm in experiment.arms:
             trials, runs = _left(arm, results)
             recipes = [replace(run.recipe, seed=0) for run in [*trials, *runs]]
-            seconds = costs(dict.fromkeys(recipes), str(data_dir))
+            seconds = costs(dict.fromkeys(recipes), str(data_dir), compile="off")
             hours = sum(seconds[recipe] for recipe in recipes) / 3600 / at_once
             passes = sum(recipe.steps * passes_a_step(recipe) for recipe in recipes)
             own = arm.count if arm.like is None else 0

@@ -15,8 +15,9 @@ from torch.func import functional_call, grad, vmap
 
 from noiseless import EmpiricalRisk, cross_entropy, models
 from noiseless.models import Form
-from noiseless.models.speednet import EPSILON, Whitening
+from noiseless.models.speednet import EPSILON, SpeedNet, Whitening
 from noiseless.objective import parameter_space
+from noiseless.objective.compiled import Compiler
 from noiseless.run.recipe import Recipe
 from noiseless.run.work import work_of
 
@@ -240,3 +241,15 @@ def test_a_run_and_a_resumed_one_keep_the_whitening(tmp_path):
     assert torch.equal(made.model.whiten.weight, layer.weight)
     assert bool(state["whiten.bias"].any())  # from 0: it has been trained
     assert not torch.equal(models.build("speednet128", 1, 10).whiten.weight, layer.weight)
+
+
+def test_with_group_norm_it_is_compiled():
+    told = []
+    torch.manual_seed(0)
+    module = SpeedNet((8, 16), 3, 10, Form("group")).double()
+    data = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
+    expected = EmpiricalRisk(module, cross_entropy, data, block=6).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, data, block=6, compiler=Compiler(told.append)).evaluate()
+    assert told == []
+    # float64: operations in another order
+    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-8, atol=1e-11)

@@ -95,6 +95,11 @@ class Compiler:
         if graph is None or _draws(graph):
             self.tell("the model draws random numbers (dropout), which compiled code would not key: it is not compiled")
             return None
+        # a convolution's gradient may come in another layout than it was traced with, of which there is no view
+        for node in graph.graph.nodes:
+            if node.target is torch.ops.aten.view.default:
+                node.target = torch.ops.aten.reshape.default
+        graph.recompile()
         return torch._inductor.standalone_compile(
             graph, list(arguments), dynamic_shapes="from_example_inputs", donate_graph_module=True
         )

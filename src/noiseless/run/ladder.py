@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from noiseless.run.config import Config, Settings
 from noiseless.run.config import check as refuse_numbers
@@ -178,12 +179,15 @@ def refuse_others(jobs: list[Job], data_dir: str | None = None) -> None:
             job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
 
 
-def costs(recipes: Iterable[Recipe], data_dir: str | None = None) -> dict[Recipe, float]:
+def costs(
+    recipes: Iterable[Recipe], data_dir: str | None = None, compile: Literal["auto", "on", "off"] = "auto"
+) -> dict[Recipe, float]:
     """Measures what runs will cost.
 
     Args:
         recipes: of the runs; those whose steps do the same work are measured once.
         data_dir: directory of data sets; None: the default.
+        compile: whether the runs are in compiled code, see `Settings`.
 
     Returns:
         Seconds of a run of each recipe, on one thread.
@@ -194,7 +198,7 @@ def costs(recipes: Iterable[Recipe], data_dir: str | None = None) -> dict[Recipe
     from noiseless.run.build import build
 
     keep_memory()  # as the runs' processes will
-    settings = Settings(threads=1, data_dir=data_dir)
+    settings = Settings(threads=1, data_dir=data_dir, compile=compile)
     found: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}
     for recipe in recipes:
