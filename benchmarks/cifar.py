@@ -56,9 +56,8 @@ class Runner:
             signal.signal(number, self._stop)
         while True:
             self.stopped |= end is not None and time.monotonic() > end
-            names = {run.name for run in self._going.values()} | self.failed
-            ready = [] if self.stopped else [run for run in self._ready() if run.name not in names]
-            for run in ready[: at_once - len(self._going)]:
+            free = 0 if self.stopped else at_once - len(self._going)
+            for run in self._ready()[:free] if free else []:
                 self._start(run)
             if not self._going:
                 break
@@ -72,7 +71,9 @@ class Runner:
 
     def _ready(self) -> list[Run]:
         results = self.ledger.results()
-        return [run for experiment in self.experiments for run in experiment.ready(results)]
+        taken = {run.name for run in self._going.values()} | self.failed
+        runs = [run for experiment in self.experiments for run in experiment.ready(results)]
+        return [run for run in runs if run.name not in taken]
 
     def _start(self, run: Run) -> None:
         settings = Settings(

@@ -44,14 +44,13 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=recipe.first_clean,
     )  # fmt: skip
     used, held_out = recipe.divided(len(train))
-    order = keyed.permutation(recipe.seed, "validation", 0, len(train))
-    plain = replace(train, augment="none", policy=None)
-    test = Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+    whole, plain = train, replace(train, augment="none", policy=None)
+    if used < len(whole):  # else no order is drawn, which takes seconds for millions of images
+        order = keyed.permutation(recipe.seed, "validation", 0, len(whole))
+        train = whole.only(order[held_out : held_out + used].sort().values)
     if held_out:
-        test = plain.only(order[:held_out].sort().values)
-    if used < len(train):
-        train = train.only(order[held_out : held_out + used].sort().values)
-    return train, test
+        return train, plain.only(order[:held_out].sort().values)
+    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
 
 
 def make_loss(recipe: Recipe) -> PerExampleLoss:
