@@ -1,7 +1,7 @@
-"""What each part of `fb-fast` is worth: one thing replaced at a time, on held-out training images.
+"""What each part of `aggregated` is worth: one thing replaced at a time, on held-out training images.
 
 Makes the tables of docs/price.md: .venv/bin/python benchmarks/ablation.py --data mnist-5k --pixels 14 [--budget 60]
-And what `fb-fast`'s label smoothing is worth to others, with the settings that a race has chosen for them:
+And what `aggregated`'s label smoothing is worth to others, with the settings that a race has chosen for them:
 .venv/bin/python benchmarks/ablation.py --augment none --of sgd muon --choices benchmarks/choices/digits-noaug.json
 No test image is asked: a run leaves a part of the training images out and is evaluated on them. The seeds are none
 of a race's. What is there already is not computed again; a place with runs of another recipe is refused.
@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--validation", type=float, default=0.25, help="share of the training images left out")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--of", nargs="+", choices=list(CONTENDERS), default=["fb-fast"])
-    parser.add_argument("--only", nargs="+", choices=list(CHANGES), help="what is replaced in fb-fast; none: all")
+    parser.add_argument("--of", nargs="+", choices=list(CONTENDERS), default=["aggregated"])
+    parser.add_argument("--only", nargs="+", choices=list(CHANGES), help="what is replaced in aggregated; none: all")
     parser.add_argument("--choices", type=Path, help="choices.json of a race, for those of --of that it tunes")
     parser.add_argument("--tuned-at", type=int, default=60, help="budget at which that race has tuned them")
     asked = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How near to the full gradient the direction of `fb-fast` is, whose gradients of all parts but one are old.
+"""How near to the full gradient the direction of `aggregated` is, whose gradients of all parts but one are old.
 
 Makes a table of docs/price.md: .venv/bin/python benchmarks/lag.py [--seeds 3]
 At each update of a run, the full gradient at the same parameters is computed, too, and the cosine is taken between it
@@ -56,7 +56,7 @@ def _thirds(race: str, seed: int) -> list[float]:
 
 def _cosines(race: str, seed: int) -> Iterator[tuple[int, tuple[float, float]]]:
     """(step, cosines with the full gradient: of the aggregate, of the part that was renewed) of each update."""
-    recipe = replace(course(race).recipe(CONTENDERS["fb-fast"], BUDGET), seed=seed)
+    recipe = replace(course(race).recipe(CONTENDERS["aggregated"], BUDGET), seed=seed)
     experiment = build(Config(recipe, Settings(threads=1, compile="off")))
     experiment.model.train()
     state = None

@@ -1,6 +1,6 @@
 """What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
 
-.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders fb-fast]
+.venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders aggregated]
                                      [--budgets 300]
 What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
 how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
@@ -35,7 +35,7 @@ RACES: dict[str, list[str]] = {
 """name -> the course, as `noiseless race` is asked for it"""
 WIDE = {"digits": "15,30,60,120,300"}
 """races of all contenders, whose figure the page shows: the budgets"""
-FEW = ("30,60", "sgd,adamw,muon,fb-fast")
+FEW = ("30,60", "sgd,adamw,muon,aggregated")
 """of the other races: budgets, and who runs"""
 SEEDS = 5
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
@@ -44,7 +44,7 @@ CHOICES = Path("benchmarks/choices")
 """what tuning has chosen, a file a race"""
 SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
 BARS = {"at 60 than sgd": 0.0, "at 60 than the best mini-batch contender": -0.1, "at 30 than sgd at 60": -0.2}
-"""what `fb-fast` is to have more at least, in points of test accuracy (means)"""
+"""what `aggregated` is to have more at least, in points of test accuracy (means)"""
 PAGE = DOCS / "price.md"
 
 
@@ -96,7 +96,7 @@ def _bars() -> str:
         cells = ["not run to its end yet"] * len(BARS)
         if re.search(r"^\|", text := taken(PAGE, name), flags=re.MULTILINE):
             tables = Tables.parsed(text)
-            half, whole = ("fb-fast", 30), ("fb-fast", 60)
+            half, whole = ("aggregated", 30), ("aggregated", 60)
             pairs = [(whole, ("sgd", 60)), (whole, (tables.best(60), 60)), (half, ("sgd", 60))]
             more = [tables.more(*pair, SEEDS) for pair in pairs]
             cells = [

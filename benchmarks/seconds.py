@@ -1,4 +1,4 @@
-"""Seconds of a pass: `fb-fast` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
+"""Seconds of a pass: `aggregated` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
 
 Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 5]
 Makes a table of docs/price.md. Mini-batch contenders have the settings that the races have chosen for them.
@@ -39,7 +39,7 @@ def main() -> None:
     if asked.rounds < 1:
         parser.error("--rounds must be at least 1")
     names = [*MINI_BATCH, *(f"{name}, plain loop" for name in MINI_BATCH)]
-    lines = [f"| set | fb-fast, s | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
+    lines = [f"| set | aggregated, s | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
     for race in RACES:
         fast, *others = _in_turns(_sides(race), asked.rounds)
         ratios = [[own / its for own, its in zip(other, fast, strict=True)] for other in others]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _sides(race: str) -> list[Pass]:
-    """`fb-fast`, the mini-batch contenders by this program, and the same by a plain loop."""
+    """`aggregated`, the mini-batch contenders by this program, and the same by a plain loop."""
     held = course(race)
     chosen = earlier.read(CHOICES / f"{race}.json")
     made: dict[str, Recipe] = {}
@@ -57,7 +57,7 @@ def _sides(race: str) -> list[Pass]:
         taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
         assert taken is not None
         made[name] = replace(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
-    fast = held.recipe(CONTENDERS["fb-fast"], BUDGET)
+    fast = held.recipe(CONTENDERS["aggregated"], BUDGET)
     return [_ours(fast), *map(_ours, made.values()), *map(_plain, made.values())]
 
 

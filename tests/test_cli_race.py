@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "race", "--data", data, "--form", "small", "--contenders", ",".join((*TUNED, "fb-fast")),
+        "race", "--data", data, "--form", "small", "--contenders", ",".join((*TUNED, "aggregated")),
         "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS, "--rates", RATES, "--tuning-seeds", 1,
         "--run-dir", path, *more,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_the_table_holds_mean_spread_and_n_of_the_runs(race):
     path, out = race
     with (path / "table.csv").open() as stream:
         rows = {(row["contender"], int(row["budget"])): row for row in csv.DictReader(stream)}
-    assert set(rows) == {(name, budget) for name in (*TUNED, "fb-fast") for budget in BUDGETS}
+    assert set(rows) == {(name, budget) for name in (*TUNED, "aggregated") for budget in BUDGETS}
     for (name, budget), row in rows.items():
         found = [RunDirectory(path / f"{name}-{budget}" / f"seed{seed}").rows() for seed in range(SEEDS)]
         accuracies = [each[-1]["test_accuracy"] for each in found]
@@ -153,7 +153,7 @@ def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, 
     assert answer.code == 0, answer.err
     assert not (again / "tuning").exists()
     assert json.loads((again / "choices.json").read_text()) == json.loads(known.read_text())
-    for name in (*TUNED, "fb-fast"):
+    for name in (*TUNED, "aggregated"):
         for budget in BUDGETS:
             first, second = (RunDirectory(place / f"{name}-{budget}" / "seed0") for place in (path, again))
             assert second.model.read_bytes() == first.model.read_bytes()
@@ -217,7 +217,7 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
 def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path):
     path = tmp_path / "race"
     answer = call(
-        *command(data, path, "--contenders", "fb-fast,sgd", "--budgets", 2, "--seeds", 1, "--rates", 40, "--jobs", 2)
+        *command(data, path, "--contenders", "aggregated,sgd", "--budgets", 2, "--seeds", 1, "--rates", 40, "--jobs", 2)
     )  # rates up to 0.1 * 2**20
     assert answer.code == 0, answer.err
     (chosen,) = json.loads((path / "choices.json").read_text())
@@ -258,14 +258,14 @@ def test_a_place_with_another_race_is_refused(race, data):
 
 def test_a_race_does_not_go_on_with_other_images(tmp_path):
     data, path = npz(tmp_path / "own.npz", **more_images(0)), tmp_path / "race"
-    once = command(data, path, "--contenders", "fb-fast", "--budgets", 1, "--seeds", 1)
+    once = command(data, path, "--contenders", "aggregated", "--budgets", 1, "--seeds", 1)
     assert call(*once).code == 0
     npz(tmp_path / "own.npz", **more_images(2))
     refused(*once[:-1], 2, names=(path, "data"))
-    assert not (path / "fb-fast-1" / "seed1").exists()
+    assert not (path / "aggregated-1" / "seed1").exists()
 
 
 def test_the_help_names_the_contenders():
     text = words(call("race", "--help").out)
-    assert all(name in text for name in ("sgd", "adamw", "muon", "fb-fast", "rows of the paper"))
+    assert all(name in text for name in ("sgd", "adamw", "muon", "aggregated", "rows of the paper"))
     assert {"fb", "fb-clipped", "fb-practice"} <= CONTENDERS.keys()

@@ -28,7 +28,7 @@ def test_bars_are_those_of_the_tables(price):
 
 def test_what_ran_again_replaces_its_own_cells_alone(price, page):
     before = price.Tables.parsed(page["digits"])
-    again, new = ("fb-fast", 30), ("sgd", 7)
+    again, new = ("aggregated", 30), ("sgd", 7)
     few = price.Tables(before.titles, {again: "12.50 ± 0.25", new: "1.00 ± 0.50"}, {again: "lr 2", new: "lr 1"})
     found = before.renewed(few)
     for own, old, changed in (
@@ -39,4 +39,4 @@ def test_what_ran_again_replaces_its_own_cells_alone(price, page):
         assert list(own) == sorted(own, key=lambda key: (list(CONTENDERS).index(key[0]), key[1]))
     assert found.mean(*again) == 12.5
     assert "| sgd | 1.00 ± 0.50 |" in found.markdown()
-    assert f"| fb-fast | 30 | {12.5 - before.mean('sgd', 30):+.2f} |" in found.markdown()
+    assert f"| aggregated | 30 | {12.5 - before.mean('sgd', 30):+.2f} |" in found.markdown()

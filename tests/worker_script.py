@@ -19,10 +19,10 @@ STEPS = 3
 
 def recipe(name):
     if name == "whitened":
-        options = f"{recipes.row('fb-fast').optimizer_options},whiten=1"
-        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, parts=1, optimizer_options=options)
+        options = f"{recipes.row('aggregated').optimizer_options},whiten=1"
+        return replace(recipes.row("aggregated"), name=name, steps=STEPS, parts=1, optimizer_options=options)
     if name == "parts":
-        return replace(recipes.row("fb-fast"), name=name, steps=STEPS, parts=2)
+        return replace(recipes.row("aggregated"), name=name, steps=STEPS, parts=2)
     if name != "lbfgs":
         return replace(recipes.row(name), steps=STEPS, warmup=0)
     made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)

@@ -26,21 +26,21 @@ RACE = [
     result("sgd", 30, [0.90, 0.92], "mini-batch"),
     result("sgd", 60, [0.94, 0.96], "mini-batch", edge=True),
     result("muon", 60, [0.955, 0.965], "mini-batch"),
-    result("fb-fast", 30, [0.93, 0.95]),
-    result("fb-fast", 60, [0.96, 0.97]),
+    result("aggregated", 30, [0.93, 0.95]),
+    result("aggregated", 60, [0.96, 0.97]),
 ]
 
 
 def test_what_the_full_batch_has_more_by_hand():
     # 94 against sgd's 91; there is no other at 30; sgd at 60 has 95. Then 96.5 against 95, and muon's 96
     assert prices(RACE) == [
-        ("fb-fast", "30", "+3.00", "+3.00", "-1.00"),
-        ("fb-fast", "60", "+1.50", "+0.50", "-"),
+        ("aggregated", "30", "+3.00", "+3.00", "-1.00"),
+        ("aggregated", "60", "+1.50", "+0.50", "-"),
     ]
 
 
 def test_without_anything_to_compare_with_there_is_no_line():
-    assert prices([result("fb-fast", 30, [0.9]), result("sgd", 30, [], "mini-batch")]) == []
+    assert prices([result("aggregated", 30, [0.9]), result("sgd", 30, [], "mini-batch")]) == []
 
 
 def test_the_files_hold_means_spreads_and_marks(tmp_path):
@@ -54,10 +54,10 @@ def test_the_files_hold_means_spreads_and_marks(tmp_path):
 
 
 def test_what_has_not_ended_is_told_and_counts_in_no_mean(tmp_path):
-    race = [result("sgd", 30, [0.9], "mini-batch"), result("fb-fast", 30, []), result("fb-fast", 60, [0.9, 0.8])]
+    race = [result("sgd", 30, [0.9], "mini-batch"), result("aggregated", 30, []), result("aggregated", 60, [0.9, 0.8])]
     text = write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
     assert "| sgd | 90.00 (1 of 2) | - |" in text
-    assert "| fb-fast | - (0 of 2) | 85.00 ± 7.07 |" in text
+    assert "| aggregated | - (0 of 2) | 85.00 ± 7.07 |" in text
     assert [len(series.x) for series in figures(race, "x")[0].view("passes").series] == [1, 1]
 
 
@@ -73,11 +73,11 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
 def test_curves_are_over_what_was_spent_with_the_reach_of_the_seeds():
     over_passes, over_seconds = figures(RACE, "x")[:2]
     series = {each.name: each for each in over_passes.view("passes").series}
-    assert list(series) == ["sgd", "muon", "fb-fast"]
+    assert list(series) == ["sgd", "muon", "aggregated"]
     assert series["sgd"].x == [30, 60]
     assert series["sgd"].low == pytest.approx([8, 4])
     assert series["sgd"].high == pytest.approx([10, 6])
-    assert {each.name: each.x for each in over_seconds.view("seconds").series}["fb-fast"] == pytest.approx([3, 6])
+    assert {each.name: each.x for each in over_seconds.view("seconds").series}["aggregated"] == pytest.approx([3, 6])
 
 
 def test_each_of_the_usual_contenders_has_a_colour_of_its_own():

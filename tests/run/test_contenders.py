@@ -33,7 +33,7 @@ def test_steps_fit_the_budget_and_the_schedule_the_steps():
 
 
 @pytest.mark.parametrize("course", [DIGITS, CIFAR])
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "fb-fast"])
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "aggregated"])
 def test_every_grid_has_the_same_size_and_logarithmic_rates(course, name):
     contender = CONTENDERS[name]
     grid = course.grid(contender, 60, 5)
@@ -55,8 +55,8 @@ def test_every_grid_has_the_same_size_and_logarithmic_rates(course, name):
 
 def test_what_is_one_setting_for_all_sets_has_no_grid():
     for course in (DIGITS, CIFAR):
-        (only,) = course.grid(CONTENDERS["fb-fast"], 60, 5)
-        ours = row("fb-fast", "small" if course is DIGITS else "paper", course.data)
+        (only,) = course.grid(CONTENDERS["aggregated"], 60, 5)
+        ours = row("aggregated", "small" if course is DIGITS else "paper", course.data)
         for name in ("optimizer", "optimizer_options", "lr", "momentum", "weight_decay", "block", "norm_block"):
             assert getattr(only, name) == getattr(ours, name)
 
@@ -68,10 +68,10 @@ def test_without_augmentation_nothing_else_changes():
         assert {k for k in vars(made) if vars(made)[k] != vars(other)[k]} == {"augment"}
 
 
-def test_fb_fast_in_a_race_is_the_recipe():
+def test_aggregated_in_a_race_is_the_recipe():
     for augment in ("crop-flip", "none"):
-        made = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["fb-fast"], 60)
-        assert made == replace(row("fb-fast"), name="fb-fast-60", augment=augment)
+        made = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["aggregated"], 60)
+        assert made == replace(row("aggregated"), name="aggregated-60", augment=augment)
 
 
 def test_the_usual_ones_differ():

@@ -78,8 +78,8 @@ def test_an_unknown_row_or_form_names_the_nearest():
         row("fb", "smal")
 
 
-def test_fb_fast_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
-    name = "fb-fast"
+def test_aggregated_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
+    name = "aggregated"
     assert name in RECIPES
     assert name not in LADDER
     made = [row(name, *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]

@@ -12,7 +12,7 @@ from noiseless.run.train import Interrupted, Progress, train
 STEPS = 4
 RECIPES = {
     "fb-practice": {},
-    "fb-fast": {"name": "fb-fast", "norm_block": 8, "warmup": 0},
+    "aggregated": {"name": "aggregated", "norm_block": 8, "warmup": 0},
     "sgd": {"name": "sgd"},
     "switch": {"name": "sgd", "regime": "switch", "switch": 2, "statistics": "ema", "clip": 0.5},
     "noise": {"name": "fb-clipped", "additive_noise": 1e-3, "multiplicative_noise": 0.1, "copies": 2},

@@ -45,7 +45,7 @@ class Race:
     budgets: str = "15,30,60,120,300"
     """passes over the training images"""
     contenders: str = ""
-    """who races: sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, fb-fast; none: all that differ"""
+    """who races: sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated; none: all that differ"""
     seeds: int = 5
     """seeds of each contender, from 0 on"""
     rates: int = 5
@@ -167,7 +167,7 @@ def _protocol(asked: Race) -> str:
     """What was done, as a sentence for the table's file."""
     runs = (
         f"The runs below have the seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after"
-        " the last step. fb-fast is one setting for all sets, and is not tuned."
+        " the last step. aggregated is one setting for all sets, and is not tuned."
     )
     if asked.choices:
         runs = f"Contenders of an earlier race have the settings that it has chosen ({asked.choices}). {runs}"

@@ -3,7 +3,7 @@
 A contender is a recipe whose steps are what the budget allows. One that is tuned has a grid: learning rates a factor
 `FACTOR` apart around a usual one, for each of three sizes of a block, and with them three weight decays, which differ
 from one rate and one size to the next as in a Latin square. The paper's rows keep the paper's weight decay. Every tuned
-contender has a grid of the same size; `fb-fast` has none: it is one setting for all sets.
+contender has a grid of the same size; `aggregated` has none: it is one setting for all sets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
 from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import BLOCK_SCALE, LADDER, default_form, fb_fast, on_small, sgd
+from noiseless.run.recipes import BLOCK_SCALE, LADDER, aggregated, default_form, on_small, sgd
 from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
@@ -56,13 +56,24 @@ def _contenders() -> dict[str, Contender]:
         *(Contender(make(), "paper") for name, make in LADDER.items() if name != "sgd"),
         Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
-        Contender(fb_fast(), "full-batch", None),
+        Contender(aggregated(), "full-batch", None),
     ]
     return {each.name: each for each in made}
 
 
 CONTENDERS: Mapping[str, Contender] = _contenders()
-USUAL = ("sgd", "adamw", "muon", "fb", "fb-clipped", "fb-regularized", "fb-practice", "fb-adamw", "fb-muon", "fb-fast")
+USUAL = (
+    "sgd",
+    "adamw",
+    "muon",
+    "fb",
+    "fb-clipped",
+    "fb-regularized",
+    "fb-practice",
+    "fb-adamw",
+    "fb-muon",
+    "aggregated",
+)
 """who races where nobody is named: fb-longer with a budget is fb, and fb-strong with its grid fb-regularized"""
 
 
