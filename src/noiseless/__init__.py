@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from noiseless.objective import (
         EmpiricalRisk,
         Evaluation,
+        Execution,
         GradientPenalty,
         Objective,
+        Selection,
+        SharpnessAware,
         cross_entropy,
         parameter_space,
         squared_error,
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "noiseless.objective": (
-        "EmpiricalRisk", "Evaluation", "GradientPenalty", "Objective", "cross_entropy", "parameter_space",
-        "squared_error",
+        "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection", "SharpnessAware",
+        "cross_entropy", "parameter_space", "squared_error",
     ),
     "noiseless.optim": ("chain", "clip_norm", "take_step"),
     "noiseless.run.pretrained": ("from_pretrained", "save_pretrained"),
@@ -32,8 +35,11 @@ _HOMES = {
 __all__ = [
     "EmpiricalRisk",
     "Evaluation",
+    "Execution",
     "GradientPenalty",
     "Objective",
+    "Selection",
+    "SharpnessAware",
     "chain",
     "clip_norm",
     "cross_entropy",

@@ -17,7 +17,7 @@ from torch import nn
 
 from noiseless import keyed
 from noiseless.analysis import check_blocks, gradient_noise, noise_of, noise_passes
-from noiseless.objective import EmpiricalRisk, cross_entropy
+from noiseless.objective import EmpiricalRisk, Execution, cross_entropy
 from noiseless.objective.workers import Alone
 
 
@@ -52,7 +52,9 @@ def test_all_numbers_are_those_of_a_loop_over_blocks(make, data, block, norm_blo
     draw = np.random.default_rng(0)
     references = [torch.from_numpy(draw.standard_normal(len(mean))), torch.from_numpy(mean.copy())]
 
-    risk = EmpiricalRisk(module, cross_entropy, tensors, block=block, norm_block=norm_block, chunk=chunk)
+    risk = EmpiricalRisk(
+        module, cross_entropy, tensors, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
+    )
     found = gradient_noise(risk, references)
 
     close = {"rtol": oracles.ROUNDING["rtol"], "atol": oracles.ROUNDING["atol"]}
@@ -184,9 +186,14 @@ def _bits(found):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_the_order_of_work_changes_no_bit(seed, chunk):
-    risk = EmpiricalRisk(perceptron().float(), cross_entropy, _float(points(31)), block=3, chunk=chunk)
+    risk = EmpiricalRisk(
+        perceptron().float(), cross_entropy, _float(points(31)), block=3, execution=Execution(chunk=chunk)
+    )
     reference = [torch.linspace(-1, 1, len(risk.space))]
-    one, other = (gradient_noise(each, reference) for each in (risk, replace(risk, workers=Permuted(seed))))
+    one, other = (
+        gradient_noise(each, reference)
+        for each in (risk, replace(risk, execution=replace(risk.execution, workers=Permuted(seed))))
+    )
     assert _bits(one) == _bits(other)
 
 

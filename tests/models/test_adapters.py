@@ -14,7 +14,7 @@ from small_runs import call, refused, small_recipe
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, models
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, models
 from noiseless.errors import UnknownNameError
 from noiseless.models import Form
 from noiseless.run.checkpoint import digest
@@ -128,7 +128,7 @@ def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
     module = shaken(models.build(name, 1, 3, options=options, size=(16, 16)))
     expected = oracles.block_loop(shaken(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
     for chunk in (1, 2):
-        found = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=chunk).evaluate()
+        found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
         # batch norm of two or three values, as in test_families
         torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-7, atol=1e-9)
@@ -138,7 +138,7 @@ def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
 def test_the_exact_penalty_is_that_of_central_differences(name, size):
     options = {"img_size": size} if "vit" in name else {}
     module, data = shaken(models.build(name, 1, 3, options=options, size=(size, size))), images(8, 1, size)
-    risk = EmpiricalRisk(module, cross_entropy, data, block=4, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=2))
     exact, central = (
         GradientPenalty(risk, 0.5, lr=1.0, method=method, eps=1e-6).evaluate().gradient
         for method in ("exact", "central")

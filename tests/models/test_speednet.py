@@ -13,7 +13,7 @@ from small_models import images, member, shaken
 from small_runs import go_on, prepare, record, small_recipe
 from torch.func import functional_call, grad, vmap
 
-from noiseless import EmpiricalRisk, cross_entropy, models
+from noiseless import EmpiricalRisk, Execution, cross_entropy, models
 from noiseless.models import Form
 from noiseless.models.speednet import EPSILON, SpeedNet, Whitening
 from noiseless.objective import parameter_space
@@ -207,7 +207,10 @@ def test_chunks_and_vmap_are_the_loop(norm):
     module = shaken(member("speednet", 3, 3, Form(norm)))
     models.whiten(module, [pixels], STD)
     data = ((pixels.double() / 255 - 0.45) / 0.25, torch.arange(12) % 3)
-    one, three = (EmpiricalRisk(module, cross_entropy, data, block=4, chunk=chunk).evaluate() for chunk in (1, 3))
+    one, three = (
+        EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=chunk)).evaluate()
+        for chunk in (1, 3)
+    )
     # float64: the same operations in another order, amplified by norms over few values (see test_families)
     close = {"rtol": 1e-7, "atol": 1e-9}
     torch.testing.assert_close(three.gradient, one.gradient, **close)
@@ -249,7 +252,9 @@ def test_with_group_norm_it_is_compiled():
     module = SpeedNet((8, 16), 3, 10, Form("group")).double()
     data = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
     expected = EmpiricalRisk(module, cross_entropy, data, block=6).evaluate()
-    found = EmpiricalRisk(module, cross_entropy, data, block=6, compiler=Compiler(told.append)).evaluate()
+    found = EmpiricalRisk(
+        module, cross_entropy, data, block=6, execution=Execution(compiler=Compiler(told.append))
+    ).evaluate()
     assert told == []
     # float64: operations in another order
     torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-8, atol=1e-11)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy
 from noiseless.objective.compiled import Compiler
 
 COUNT, BLOCK = 11, 3
@@ -22,10 +22,11 @@ def convolution():
     return problems.fill(nn.Sequential(*layers, nn.Linear(16, 3))).float()
 
 
-def risk_of(module=None, **settings):
+def risk_of(module=None, chunk=1, compiler=None, **settings):
     x, y = problems.pictures(COUNT)
     given = {"block": BLOCK, "autocast": torch.bfloat16} | settings
-    return EmpiricalRisk(module or convolution(), cross_entropy, (x.float(), y), **given)
+    execution = Execution(chunk=chunk, compiler=compiler)
+    return EmpiricalRisk(module or convolution(), cross_entropy, (x.float(), y), execution=execution, **given)
 
 
 def plain_loop(module):

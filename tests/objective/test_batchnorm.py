@@ -11,7 +11,7 @@ import torch
 from oracles import ROUNDING, slices
 from torch import nn
 
-from noiseless import EmpiricalRisk, cross_entropy
+from noiseless import EmpiricalRisk, Execution, cross_entropy
 
 # examples, block, norm block: a short last block (11 = 3 * 3 + 2), ghosts with a short last norm block (14 = 8 + 4 + 2)
 CUTS = [(12, 12, 12), (11, 3, 3), (12, 6, 3), (14, 8, 4)]
@@ -30,7 +30,7 @@ def _layers(module):
 
 
 def _accepted(module, data, block, norm_block, chunk, statistics, times=1):
-    settings = {"block": block, "norm_block": norm_block, "chunk": chunk, "statistics": statistics}
+    settings = {"block": block, "norm_block": norm_block, "statistics": statistics, "execution": Execution(chunk=chunk)}
     risk = EmpiricalRisk(module, cross_entropy, data, **settings)
     for _ in range(times):
         risk.accept(risk.evaluate())
@@ -77,7 +77,9 @@ def test_evaluate_and_hvp_leave_every_bit():
     for statistics in ("average", "ema"):
         module = problems.normed()
         before = problems.state(module)
-        risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2, statistics=statistics)
+        risk = EmpiricalRisk(
+            module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2), statistics=statistics
+        )
         risk.hvp(risk.evaluate().gradient[None])
         risk.closure()()
         assert problems.same_bits(problems.state(module), before)
@@ -101,7 +103,7 @@ def test_layers_in_eval_keep_their_statistics():
     module, data = problems.normed(), problems.points()
     module[1].eval()
     before = problems.state(module)
-    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2))
     found = risk.evaluate()
     risk.accept(found)
     changed = {name for name, t in problems.state(module).items() if not torch.equal(t, before[name])}
@@ -119,7 +121,7 @@ def test_layers_without_buffers_or_weights(training, chunk):
         nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False, track_running_stats=False), nn.Linear(4, 3))
     ).train(training)
     module, data = make(), problems.points()
-    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=chunk)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk))
     found = risk.evaluate()
     torch.testing.assert_close(found.gradient, oracles.block_loop(make(), cross_entropy, data, 3).gradient, **ROUNDING)
     risk.accept(found)
@@ -145,7 +147,7 @@ def test_a_layer_that_is_called_twice_gives_the_mean_of_its_calls():
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize(("count", "block", "norm_block"), [(10, 3, 3), (4, 1, 1), (9, 4, 2), (1, 1, 1)])
 def test_one_example_has_no_variance(count, block, norm_block, chunk):
-    settings = {"block": block, "norm_block": norm_block, "chunk": chunk}
+    settings = {"block": block, "norm_block": norm_block, "execution": Execution(chunk=chunk)}
     risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points(count), **settings)
     with pytest.raises(ValueError, match=r"one value a channel in batch norm '1'.*choose a block"):
         risk.evaluate()
@@ -175,7 +177,7 @@ def test_a_wrong_number_of_dimensions_is_refused_as_torch_does():
 def test_a_module_without_such_layers_has_no_statistics(statistics):
     """An update of the stochastic regime, whose statistics are exponential, of a model that has none."""
     module, data = problems.perceptron(), problems.points(11)
-    found = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2, statistics=statistics)
+    found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2), statistics=statistics)
     evaluation = found.evaluate()
     found.accept(evaluation)
     assert evaluation.statistics.shape == (0,)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy
 
 
 def _with_activation():
@@ -29,7 +29,7 @@ def _with_activation():
 def test_it_has_the_bits_of_the_plain_layer_and_the_activation(block, norm_block, chunk, statistics):
     found = []
     for module in _with_activation():
-        settings = {"block": block, "norm_block": norm_block, "chunk": chunk, "statistics": statistics}
+        settings = {"block": block, "norm_block": norm_block, "statistics": statistics, "execution": Execution(chunk=chunk)}
         risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), **settings)
         before = problems.state(module)
         evaluation = GradientPenalty(risk, 0.5, lr=0.1).evaluate()
@@ -54,7 +54,7 @@ def test_it_is_itself_again_after_a_sweep():
 
 def test_in_eval_it_keeps_its_statistics():
     module, plain = (m.eval() for m in _with_activation())
-    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, chunk=2).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=2)).evaluate()
     expected = oracles.block_loop(plain, cross_entropy, problems.pictures(), 4)
     torch.testing.assert_close(found.gradient, expected.gradient, **oracles.ROUNDING)
 
@@ -84,7 +84,7 @@ class _Scaled(nn.BatchNorm2d):
 def test_it_is_what_the_forward_asks_for():
     module = problems.convolution()
     module[1] = _Scaled(2).double()
-    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, chunk=2).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=2)).evaluate()
     expected = oracles.block_loop(copy.deepcopy(module), cross_entropy, problems.pictures(), 4)
     torch.testing.assert_close(found.gradient, expected.gradient, **oracles.ROUNDING)
 
@@ -123,7 +123,7 @@ def test_other_forwards_are_refused(kind, chunk):
     module = problems.convolution()
     module[1] = kind(2).double()
     before = problems.state(module)
-    risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, chunk=chunk)
+    risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=chunk))
     with pytest.raises(ValueError, match=f"1 is a {kind.__name__}, whose forward differs from torch's BatchNorm"):
         risk.evaluate()
     assert problems.same_bits(problems.state(module), before)

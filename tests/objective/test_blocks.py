@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import problems
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noiseless import EmpiricalRisk, cross_entropy
-from noiseless.objective import Blocks, TensorExamples
+from noiseless.objective import Blocks, Selection, TensorExamples
 
 
 @settings(deadline=None, derandomize=True)
@@ -77,4 +78,4 @@ def test_one_array_is_no_data_set(data):
 
 def test_an_empty_order_is_refused():
     with pytest.raises(ValueError, match="empty"):
-        EmpiricalRisk(torch.nn.Linear(2, 2), cross_entropy, (X, Y), order=torch.zeros(0, dtype=torch.long))
+        replace(Selection.of((X, Y)), order=torch.zeros(0, dtype=torch.long))

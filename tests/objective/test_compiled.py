@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, Selection, cross_entropy
+from noiseless.objective import TensorExamples
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone
 
@@ -49,12 +50,17 @@ def convolution():
     return module
 
 
-def risk_of(module, compiler=None, dtype=torch.float64, **settings):
+def risk_of(module, compiler=None, dtype=torch.float64, chunk=1, **settings):
     drawn = problems.generator(5)
     x = torch.randn(COUNT, 1, 8, 8, generator=drawn, dtype=torch.float64)
     y = torch.randint(3, (COUNT,), generator=drawn)
     given = {"loss": cross_entropy, "data": (x.to(dtype), y), "block": BLOCK, "norm_block": 2} | settings
-    return EmpiricalRisk(module, compiler=compiler, **given)
+    return EmpiricalRisk(module, execution=Execution(chunk=chunk, compiler=compiler), **given)
+
+
+def execute(risk, **changes):
+    """The same risk, computed otherwise."""
+    return dataclasses.replace(risk, execution=dataclasses.replace(risk.execution, **changes))
 
 
 def penalised(risk):
@@ -113,34 +119,20 @@ def test_compiled_equals_uncompiled_in_any_order(modules, compiler, dtype, chunk
         assert found.gradient.dtype == dtype
         assert_close(found, expected, TOLERANCE[dtype])
         assert same_bits(wrap(risk).evaluate(), found)
-        assert same_bits(wrap(dataclasses.replace(risk, workers=Backwards())).evaluate(), found)
-        anew = dataclasses.replace(risk, compiler=Compiler())  # as after a restart, from the code that is kept
+        assert same_bits(wrap(execute(risk, workers=Backwards())).evaluate(), found)
+        anew = execute(risk, compiler=Compiler())  # as after a restart, from the code that is kept
         assert same_bits(wrap(anew).evaluate(), found)
-    assert compiler.told == []
-
-
-def test_moments_of_inputs_are_traced_as_well(modules, compiler):
-    module = modules[torch.float64]
-    expected = risk_of(module, input_moments=True).evaluate()
-    risk = risk_of(module, compiler, input_moments=True)
-    for made in (risk, dataclasses.replace(risk, workers=Backwards())):
-        before = compiler.chunks
-        found = made.evaluate()
-        assert compiler.chunks - before == 5
-        assert_close(found, expected, TOLERANCE[torch.float64])
-        for name, moment in expected.input_moments.items():
-            torch.testing.assert_close(found.input_moments[name], moment, rtol=1e-12, atol=1e-12)
     assert compiler.told == []
 
 
 def assert_follows(risk, change):
     """That a change moves the compiled answer as it moves the uncompiled one."""
-    uncompiled = dataclasses.replace(risk, compiler=None)
-    before, chunks = risk.evaluate(), risk.compiler.chunks
+    uncompiled = execute(risk, compiler=None)
+    before, chunks = risk.evaluate(), risk.execution.compiler.chunks
     with torch.no_grad():
         change()
     found = risk.evaluate()
-    assert risk.compiler.chunks == chunks + 5
+    assert risk.execution.compiler.chunks == chunks + 5
     assert abs(found.loss - before.loss) > 1e-3
     assert_close(found, uncompiled.evaluate(), TOLERANCE[torch.float64])
 
@@ -167,8 +159,12 @@ def test_two_models_with_one_compiler(module, compiler):
     assert same_bits(risk_of(module, compiler).evaluate(), first)
 
 
-def points(module, compiler, loss=cross_entropy, **settings):
-    return EmpiricalRisk(module, loss, problems.points(12), block=3, compiler=compiler, **settings)
+def points(module, compiler, loss=cross_entropy, chunk=1, seed=0, step=0, **settings):
+    selection, execution = (
+        Selection(TensorExamples(problems.points(12)), seed=seed, step=step),
+        Execution(chunk=chunk, compiler=compiler),
+    )
+    return EmpiricalRisk(module, loss, selection, block=3, execution=execution, **settings)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])

@@ -18,7 +18,7 @@ from torch import nn
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from noiseless import EmpiricalRisk, cross_entropy
+from noiseless import EmpiricalRisk, Execution, cross_entropy
 from noiseless.objective import compiled
 from noiseless.objective.compiled import Compiler
 
@@ -27,7 +27,9 @@ PLACE = "TORCHINDUCTOR_CACHE_DIR"
 
 def sweep(compiler):
     """Of a module that is traced but, as it draws random numbers, not made into machine code, which takes seconds."""
-    return EmpiricalRisk(problems.dropped(), cross_entropy, problems.points(12), block=3, compiler=compiler).evaluate()
+    return EmpiricalRisk(
+        problems.dropped(), cross_entropy, problems.points(12), block=3, execution=Execution(compiler=compiler)
+    ).evaluate()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, Selection, cross_entropy
+from noiseless.objective import TensorExamples
 
 
-def _risk(chunk=1, **settings):
-    return EmpiricalRisk(problems.dropped(), cross_entropy, problems.points(), block=3, chunk=chunk, **settings)
+def _risk(chunk=1, seed=0, step=0):
+    selection = Selection(TensorExamples(problems.points()), seed=seed, step=step)
+    return EmpiricalRisk(problems.dropped(), cross_entropy, selection, block=3, execution=Execution(chunk=chunk))
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 5])
@@ -36,7 +38,7 @@ def test_draws_are_keyed_by_seed_and_step(chunk):
     torch.manual_seed(1)
     assert torch.equal(base.evaluate().gradient, first)
     for other in ({"step": 3}, {"seed": 4}):
-        assert not torch.equal(dataclasses.replace(base, **other).evaluate().gradient, first)
+        assert not torch.equal(base.at(dataclasses.replace(base.selection, **other)).evaluate().gradient, first)
 
 
 def test_draws_are_keyed_by_block():
@@ -44,14 +46,14 @@ def test_draws_are_keyed_by_block():
     risk = EmpiricalRisk(problems.dropped(), cross_entropy, (x.repeat(2, 1), y.repeat(2)), block=3)
     same = risk.evaluate().block_square_norms
     assert same[0] != same[1]
-    part = dataclasses.replace(risk, order=torch.arange(3, 6), first=1, whole=6)
+    part = risk.at(dataclasses.replace(risk.selection, order=torch.arange(3, 6), first=1, whole=6))
     assert part.evaluate().block_square_norms[0] == same[1]
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
 @pytest.mark.parametrize("make", [problems.dropped, problems.perceptron])
 def test_the_global_random_state_is_left_as_found(make, chunk):
-    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk))
     torch.manual_seed(7)
     before = torch.get_rng_state()
     evaluation = risk.evaluate()
@@ -103,13 +105,13 @@ class Assigned(InPlace):
 
 @pytest.mark.parametrize(("make", "chunk"), [(InPlace, 1), (Assigned, 1), (Assigned, 2)])
 def test_a_module_that_writes_its_buffers_is_refused(make, chunk):
-    risk = EmpiricalRisk(make().double(), cross_entropy, problems.points(12), block=3, chunk=chunk)
+    risk = EmpiricalRisk(make().double(), cross_entropy, problems.points(12), block=3, execution=Execution(chunk=chunk))
     with pytest.raises(ValueError, match="writes its buffer 'calls'"):
         risk.evaluate()
 
 
 def test_under_vmap_torch_itself_refuses_the_write():
-    risk = EmpiricalRisk(InPlace().double(), cross_entropy, problems.points(12), block=3, chunk=2)
+    risk = EmpiricalRisk(InPlace().double(), cross_entropy, problems.points(12), block=3, execution=Execution(chunk=2))
     with pytest.raises(ValueError, match=r"set chunk to 1 .*would mutate a captured Tensor"):
         risk.evaluate()
 
@@ -129,16 +131,18 @@ def test_a_module_that_vmap_cannot_take_is_told_what_to_do():
             return super().forward(x) * (2 if x.sum() > 0 else 1)
 
     module = Branching(3, 3).double()
-    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
     with pytest.raises(ValueError, match=r"does not run under torch.func.vmap, set chunk to 1"):
         risk.evaluate()
-    found = dataclasses.replace(risk, chunk=1).evaluate()
+    found = dataclasses.replace(risk, execution=Execution()).evaluate()
     naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)
     torch.testing.assert_close(found.gradient, naive.gradient, **oracles.ROUNDING)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_an_error_of_the_module_comes_through(chunk):
-    risk = EmpiricalRisk(nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    risk = EmpiricalRisk(
+        nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
+    )
     with pytest.raises((RuntimeError, ValueError), match=r"shapes cannot be multiplied|[Ss]ize|shape"):
         risk.evaluate()

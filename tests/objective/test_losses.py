@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
 from noiseless.errors import UnknownNameError
 from noiseless.objective.losses import classification_loss, count_hits, per_example
 
@@ -30,7 +30,7 @@ def test_squared_error_is_the_mean_over_an_examples_elements():
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), F.cross_entropy, nn.CrossEntropyLoss(reduction="sum")])
 def test_a_reduced_loss_is_refused(loss, chunk):
-    risk = EmpiricalRisk(problems.perceptron(), loss, problems.points(), block=3, chunk=chunk)
+    risk = EmpiricalRisk(problems.perceptron(), loss, problems.points(), block=3, execution=Execution(chunk=chunk))
     with pytest.raises(ValueError, match=r'must give one value an example.*reduction="none"'):
         risk.evaluate()
 
@@ -45,7 +45,7 @@ def test_a_loss_over_classes_is_refused():
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_a_label_out_of_range_is_refused(chunk, loss):
     x, y = problems.points()
-    risk = EmpiricalRisk(problems.perceptron(), loss, (x, y + 1), block=3, chunk=chunk)
+    risk = EmpiricalRisk(problems.perceptron(), loss, (x, y + 1), block=3, execution=Execution(chunk=chunk))
     with pytest.raises((ValueError, IndexError), match="out of bounds"):
         risk.evaluate()
 
@@ -131,7 +131,7 @@ def _mean(kind, smoothing):
 @pytest.mark.parametrize(("kind", "smoothing"), LOSSES)
 def test_a_risk_of_these_losses_is_the_mean_over_all_examples(kind, smoothing, chunk):
     module, data = problems.perceptron(), problems.points()
-    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, chunk=chunk)
+    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, execution=Execution(chunk=chunk))
     found = risk.evaluate()
     value, gradient = oracles.one_batch(module, _mean(kind, smoothing), data)
     assert found.loss == pytest.approx(value, rel=1e-12)
@@ -143,7 +143,7 @@ def test_a_risk_of_these_losses_is_the_mean_over_all_examples(kind, smoothing, c
 @pytest.mark.parametrize(("kind", "smoothing"), LOSSES)
 def test_these_losses_bear_a_double_backward(kind, smoothing, chunk):
     module, data = problems.normed(), problems.points()
-    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, chunk=chunk)
+    risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, execution=Execution(chunk=chunk))
     found = GradientPenalty(risk, 0.5, lr=0.8, method="exact").evaluate()
     oracle = oracles.Penalised(oracles.ghosted(module, 3), _mean(kind, smoothing), data, 3, 0.8, 0.5)
     point = oracles.theta(module)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import oracles
 import problems
 import pytest
@@ -10,7 +12,7 @@ from oracles import ROUNDING
 from problems import COUNT
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, Selection, cross_entropy, squared_error
 from noiseless.objective import max_up
 
 
@@ -39,7 +41,9 @@ def _problem(make, images, draws):
 def test_the_mean_is_over_images_of_the_largest_loss_of_their_draws(make, draws, block, chunk):
     module, data = _problem(make, COUNT, draws)
     naive = oracles.block_loop(oracles.ghosted(module, block), _naive(draws), data, block)
-    found = EmpiricalRisk(module, max_up(cross_entropy, draws), data, block=block, chunk=chunk, whole=COUNT).evaluate()
+    selection = replace(Selection.of(data), whole=COUNT)
+    loss, execution = max_up(cross_entropy, draws), Execution(chunk=chunk)
+    found = EmpiricalRisk(module, loss, selection, block=block, execution=execution).evaluate()
     assert found.loss == pytest.approx(naive.loss, rel=1e-11)
     torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
     torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
@@ -52,7 +56,7 @@ def test_the_mean_is_over_images_of_the_largest_loss_of_their_draws(make, draws,
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_the_penalty_sees_the_blocks_of_max_up(chunk):
     module, data = _problem(problems.perceptron, 8, 2)
-    risk = EmpiricalRisk(module, max_up(cross_entropy, 2), data, block=4, chunk=chunk)
+    risk = EmpiricalRisk(module, max_up(cross_entropy, 2), data, block=4, execution=Execution(chunk=chunk))
     penalty = GradientPenalty(risk, 0.5, lr=0.8, method="exact")
     oracle, point = oracles.Penalised(module, max_up(cross_entropy, 2), data, 4, 0.8, 0.5), oracles.theta(module)
     assert penalty.evaluate().value == pytest.approx(float(oracle(point)), rel=1e-12)

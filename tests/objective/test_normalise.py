@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import grad, vmap
 
-from noiseless import EmpiricalRisk, cross_entropy
+from noiseless import EmpiricalRisk, Execution, cross_entropy
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.normalise import NormBlocks
 
@@ -183,7 +183,7 @@ def errors(shift, compiler=None):
         loss, gradient = oracles.one_batch(copy.deepcopy(module).double(), cross_entropy, (images, labels))
         plain_loss, plain = oracles.one_batch(copy.deepcopy(module), cross_entropy, (images.float(), labels))
         data = (images.float().contiguous(memory_format=torch.channels_last), labels)
-        found = EmpiricalRisk(module, cross_entropy, data, compiler=compiler).evaluate()
+        found = EmpiricalRisk(module, cross_entropy, data, execution=Execution(compiler=compiler)).evaluate()
         rows.append([
             abs(plain_loss / loss - 1), relative(plain, gradient),
             abs(found.loss / loss - 1), relative(found.gradient, gradient),

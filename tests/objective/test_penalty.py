@@ -9,14 +9,14 @@ import torch
 from oracles import ROUNDING
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
 
 LR, METHODS = 0.8, ("forward", "central", "exact")
 STRENGTHS = [(0.5, 0.0), (0.0, 0.7), (0.5, 0.7)]
 
 
 def _penalty(make=problems.normed, block=3, strength=0.5, chunk=1, **settings):
-    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=block, chunk=chunk)
+    risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=block, execution=Execution(chunk=chunk))
     return GradientPenalty(risk, strength, lr=LR, **settings)
 
 
@@ -62,7 +62,9 @@ def test_the_direction_of_the_product_is_the_blocks_and_the_full_gradient(method
     module = nn.Linear(1, 1, bias=False).double()
     module.weight.data.fill_(3.0)
     x = torch.tensor([[1.0], [1.0], [2.0], [2.0]]).double()
-    risk = EmpiricalRisk(module, lambda output, y: squared_error(output, y) / 2, [x, 0 * x], block=2, chunk=2)
+    risk = EmpiricalRisk(
+        module, lambda output, y: squared_error(output, y) / 2, [x, 0 * x], block=2, execution=Execution(chunk=2)
+    )
     found = GradientPenalty(risk, 0.4, lr=0.8, full_strength=0.2, method=method).evaluate()
     assert found.gradient.item() == pytest.approx(10.29)
     assert found.penalty == pytest.approx(0.1 * (30.6 + 11.25))
@@ -164,7 +166,7 @@ def test_one_block_at_rest_does_not_disturb_the_others(method):
     module = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(module.weight)
     y = torch.tensor([[0.0], [0.0], [1.0], [1.0]]).double()
-    risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), y], block=2, chunk=2)
+    risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), y], block=2, execution=Execution(chunk=2))
     found = GradientPenalty(risk, 1.0, lr=4.0, method=method).evaluate()
     # mean of 0 and -2 + (4 / 4) * 2 * -2 = -6
     assert found.gradient.item() == pytest.approx(-3.0)
@@ -193,7 +195,9 @@ def test_passes_are_what_the_model_was_asked(method, probes, full):
 def test_probes_leave_buffers_and_parameters(method, full, statistics):
     module = problems.normed()
     before = problems.state(module)
-    risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, chunk=2, statistics=statistics)
+    risk = EmpiricalRisk(
+        module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2), statistics=statistics
+    )
     penalty = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method)
     found = penalty.evaluate()
     assert problems.same_bits(problems.state(module), before)

@@ -12,7 +12,8 @@ from oracles import ROUNDING
 from problems import COUNT
 from torch import nn
 
-from noiseless import EmpiricalRisk, cross_entropy, parameter_space, squared_error
+from noiseless import EmpiricalRisk, Execution, Selection, cross_entropy, parameter_space, squared_error
+from noiseless.objective import BlockClip, TensorExamples
 
 BLOCKS, CHUNKS = (1, 3, 7, COUNT), (1, 2, 5)
 
@@ -23,7 +24,7 @@ def test_sweep_equals_one_batch_without_batch_norm(block, chunk):
     module, data = problems.perceptron(), problems.points()
     loss, gradient = oracles.one_batch(module, cross_entropy, data)
     naive = oracles.block_loop(module, cross_entropy, data, block)
-    found = EmpiricalRisk(module, cross_entropy, data, block=block, chunk=chunk).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, data, block=block, execution=Execution(chunk=chunk)).evaluate()
     assert found.loss == pytest.approx(loss, rel=1e-12)
     torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
     assert found.hits == naive.hits
@@ -40,7 +41,9 @@ GHOSTS = [(11, 11), (11, 1), (3, 3), (7, 7), (4, 2), (8, 2), (8, 4), (6, 3), (10
 def test_sweep_equals_the_block_loop_with_batch_norm_over_images(block, norm_block, chunk):
     module, data = problems.convolution(), problems.pictures()
     naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
-    found = EmpiricalRisk(module, cross_entropy, data, block=block, norm_block=norm_block, chunk=chunk).evaluate()
+    found = EmpiricalRisk(
+        module, cross_entropy, data, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
+    ).evaluate()
     assert found.loss == pytest.approx(naive.loss, rel=1e-11)
     assert found.hits == naive.hits
     torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
@@ -53,7 +56,9 @@ def test_sweep_equals_the_block_loop_with_batch_norm_over_images(block, norm_blo
 def test_sweep_equals_the_block_loop_with_two_batch_norms(count, block, norm_block, chunk):
     module, data = problems.normed(), problems.points(count)
     naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
-    found = EmpiricalRisk(module, cross_entropy, data, block=block, norm_block=norm_block, chunk=chunk).evaluate()
+    found = EmpiricalRisk(
+        module, cross_entropy, data, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
+    ).evaluate()
     assert found.loss == pytest.approx(naive.loss, rel=1e-11)
     torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
     torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
@@ -61,7 +66,7 @@ def test_sweep_equals_the_block_loop_with_two_batch_norms(count, block, norm_blo
 
 def test_without_ghosts_the_loop_is_torchs_own_batch_norm():
     module, data = problems.normed(), problems.points()
-    found = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2)).evaluate()
     naive = oracles.block_loop(problems.normed(), cross_entropy, data, 3)
     torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
 
@@ -75,7 +80,7 @@ def test_norm_block_matters():
 def test_in_eval_the_running_statistics_are_used():
     module, data = problems.normed().eval(), problems.points()
     loss, gradient = oracles.one_batch(module, cross_entropy, data)
-    found = EmpiricalRisk(module, cross_entropy, data, block=1, chunk=2).evaluate()
+    found = EmpiricalRisk(module, cross_entropy, data, block=1, execution=Execution(chunk=2)).evaluate()
     assert found.loss == pytest.approx(loss, rel=1e-12)
     torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
 
@@ -98,7 +103,7 @@ def test_gradient_agrees_with_central_differences(make):
 @pytest.mark.parametrize(("make", "block"), [(problems.perceptron, 3), (problems.normed, 3), (problems.normed, 11)])
 def test_hvp_equals_the_dense_hessian(make, block):
     module, data = make(), problems.points()
-    risk = EmpiricalRisk(module, cross_entropy, data, block=block, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=block, execution=Execution(chunk=2))
     smooth = oracles.ghosted(module, block)
     hessian = oracles.Penalised(smooth, cross_entropy, data, block).hessian(oracles.theta(module))
     V = torch.randn(3, len(risk.space), generator=problems.generator(), dtype=torch.float64)
@@ -131,7 +136,7 @@ def test_several_inputs_and_a_regression():
     loss, gradient = oracles.one_batch(module, squared_error, data)
     for mine in (squared_error, nn.MSELoss(reduction="none")):
         for chunk in CHUNKS:
-            found = EmpiricalRisk(module, mine, data, block=3, chunk=chunk).evaluate()
+            found = EmpiricalRisk(module, mine, data, block=3, execution=Execution(chunk=chunk)).evaluate()
             assert found.loss == pytest.approx(loss, rel=1e-12)
             assert found.hits is None
             torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
@@ -151,7 +156,7 @@ def test_tied_and_frozen_parameters():
     module, data = problems.fill(Tied()), problems.points()
     _, gradient = oracles.one_batch(module, cross_entropy, data)
     frozen = module.frozen.weight.clone()
-    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2))
     assert risk.space.names == ["a.weight", "a.bias", "b.bias"]
     torch.testing.assert_close(risk.evaluate().gradient, gradient, **ROUNDING)
     risk.space.theta.zero_()
@@ -179,7 +184,9 @@ def test_closure_sets_gradients_and_returns_the_value():
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_evaluates_where_the_caller_has_switched_autograd_off(chunk):
-    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block=3, chunk=chunk)
+    risk = EmpiricalRisk(
+        problems.perceptron(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
+    )
     expected = risk.evaluate().gradient
     with torch.no_grad():
         assert torch.equal(risk.evaluate().gradient, expected)
@@ -188,16 +195,14 @@ def test_evaluates_where_the_caller_has_switched_autograd_off(chunk):
 def test_the_order_cuts_the_blocks():
     module, (x, y) = problems.normed(), problems.points()
     order = torch.randperm(COUNT, generator=problems.generator())
-    ordered = EmpiricalRisk(module, cross_entropy, (x, y), block=3, order=order).evaluate()
+    ordered = EmpiricalRisk(module, cross_entropy, Selection(TensorExamples((x, y)), order), block=3).evaluate()
     naive = oracles.block_loop(problems.normed(), cross_entropy, (x[order], y[order]), 3)
     torch.testing.assert_close(ordered.gradient, naive.gradient, **ROUNDING)
 
 
 def test_a_part_of_the_data_costs_a_part_of_a_pass():
-    risk = EmpiricalRisk(
-        problems.perceptron(), cross_entropy, problems.points(), order=torch.tensor([3, 1]), block=7, whole=COUNT
-    )
-    found = risk.evaluate()
+    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block=7)
+    found = risk.at(dataclasses.replace(risk.selection, order=torch.tensor([3, 1]), whole=COUNT)).evaluate()
     assert (found.count, found.passes) == (2, 2 / COUNT)
 
 
@@ -205,7 +210,7 @@ def test_block_clip_shortens_each_block():
     module, data = problems.perceptron(), problems.points()
     plain = EmpiricalRisk(module, cross_entropy, data, block=1)
     limit = float(plain.evaluate().block_square_norms.median().sqrt())  # half of the blocks are longer
-    clipped = dataclasses.replace(plain, block_clip=limit, chunk=2)
+    clipped = BlockClip(dataclasses.replace(plain, execution=Execution(chunk=2)), limit)
     assert plain.exact
     assert not clipped.exact
     expected = torch.zeros(len(plain.space), dtype=torch.float64)
@@ -227,15 +232,24 @@ def test_block_clip_shortens_each_block():
         ({"block": 6, "norm_block": 4}, "norm_block 4 must divide block 6"),
         ({"block": 4, "norm_block": 8}, "norm_block 8 is larger than the 4 examples of a block"),
         ({"norm_block": 0}, "norm_block must be a whole number of at least 1, not 0"),
-        ({"chunk": 0}, "chunk must be a whole number of at least 1, not 0"),
-        ({"block_clip": 0.0}, "block_clip must be a positive norm, not 0.0"),
-        ({"block_clip": float("nan")}, "block_clip must be a positive norm, not nan"),
         ({"statistics": "exact"}, 'statistics must be "average" or "ema"'),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         EmpiricalRisk(problems.normed(), cross_entropy, problems.points(), **settings)
+
+
+def test_a_chunk_of_no_block_is_refused():
+    with pytest.raises(ValueError, match="chunk must be a whole number of at least 1, not 0"):
+        Execution(chunk=0)
+
+
+@pytest.mark.parametrize("norm", [0.0, float("nan")])
+def test_a_block_clip_that_is_no_norm_is_refused(norm):
+    risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points())
+    with pytest.raises(ValueError, match=f"block clip must be a positive norm, not {norm}"):
+        BlockClip(risk, norm)
 
 
 def test_two_risks_share_the_space():

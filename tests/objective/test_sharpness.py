@@ -12,7 +12,7 @@ import torch
 from small_runs import go_on, npz, record, small_recipe
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error, take_step
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error, take_step
 from noiseless.objective import SharpnessAware
 from noiseless.objective.workers import Alone, SweepStoppedError
 from noiseless.run.build import build
@@ -38,7 +38,7 @@ def test_on_a_quadratic_the_direction_is_known():
 def wrapped(kind):
     """An objective, and the oracle of its value."""
     module, data = problems.perceptron(), problems.points()
-    risk = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=2)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2))
     if kind == "risk":
         return risk, oracles.Penalised(module, cross_entropy, data, 3)
     exact = GradientPenalty(risk, 2.0, lr=0.8, method="exact")

@@ -10,7 +10,7 @@ import torch
 from oracles import by_svd
 from torch import nn
 
-from noiseless.objective import EmpiricalRisk, GradientPenalty, parameter_space
+from noiseless.objective import EmpiricalRisk, Execution, GradientPenalty, parameter_space
 from noiseless.objective.losses import cross_entropy
 from noiseless.optim import orthogonal_blocks
 
@@ -62,7 +62,7 @@ def test_what_blocks_agree_on_stays_and_noise_averages_out():
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 def test_the_risk_adds_up_what_the_transform_makes_of_each_block(chunk):
     module, data = problems.perceptron(), problems.points()
-    plain = EmpiricalRisk(module, cross_entropy, data, block=3, chunk=chunk)
+    plain = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk))
     risk = replace(plain, block_transform=orthogonal_blocks(plain.space))
     assert (plain.exact, risk.exact, risk.raw().exact) == (True, False, True)
     expected = torch.zeros(len(plain.space), dtype=torch.float64)

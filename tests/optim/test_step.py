@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import oracles
 import problems
@@ -11,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless import EmpiricalRisk, GradientPenalty, clip_norm, cross_entropy, squared_error, take_step
+from noiseless import EmpiricalRisk, Execution, GradientPenalty, clip_norm, cross_entropy, squared_error, take_step
+from noiseless.objective import BlockClip
 from noiseless.optim import Transform, additive_noise, chain, make_optimizer, refuse_line_search
 
 
@@ -25,7 +25,7 @@ def _least_squares():
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])
 def test_lbfgs_with_the_objectives_closure_solves_least_squares(search):
     module, data, solution = _least_squares()
-    risk = EmpiricalRisk(module, squared_error, data, block=6, chunk=2)
+    risk = EmpiricalRisk(module, squared_error, data, block=6, execution=Execution(chunk=2))
     optimizer = torch.optim.LBFGS(
         module.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-24, line_search_fn=search
     )
@@ -153,7 +153,7 @@ def test_a_line_search_needs_an_exact_objective():
     search = torch.optim.LBFGS(module.parameters(), line_search_fn="strong_wolfe")
     plain = torch.optim.LBFGS(module.parameters())
     inexact = [
-        dataclasses.replace(risk, block_clip=1.0),
+        BlockClip(risk, 1.0),
         GradientPenalty(risk, 0.5, lr=0.1),
         GradientPenalty(risk, 0.5, lr=0.1, method="central"),
     ]

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.base import square_norms
+from noiseless.objective.blocks import Batch
 from noiseless.objective.exactsum import exact_total
+from noiseless.objective.partial import Report
 
 
 @dataclass(frozen=True)
@@ -155,16 +157,26 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
     directions = [vector.detach().to(space.device, torch.float64) for vector in references]
     shift = risk.block_gradient(0).double()
 
-    def ask(gradient: Tensor) -> tuple[Tensor, Tensor]:
-        g = gradient.double()
-        square = square_norms(g)
-        spread = [part.square().sum() for part in (g - shift).split(space.sizes)]
-        dots = [(vector * g).sum() for vector in directions]
-        unit = g / square.sqrt() if square > 0 else torch.zeros_like(g)
-        return torch.stack([square, *spread, *dots]), unit
+    theta = space.theta.detach()
 
-    gradient, units, table = risk.over_blocks(ask, 1 + len(space.sizes) + len(directions))
-    squares, spreads, dots = table.split([1, len(space.sizes), len(directions)])
+    def report(batch: Batch) -> Report:
+        gradients = risk.block_loss.differentiate(theta, batch).gradient
+        squares, spreads, dots, units = [], [], [], []
+        for gradient in gradients:
+            g = gradient.double()
+            squares.append(square_norms(g))
+            spreads.append(torch.stack([part.square().sum() for part in (g - shift).split(space.sizes)]))
+            dots.append(torch.stack([(vector * g).sum() for vector in directions]) if directions else g.new_zeros(0))
+            units.append(g / squares[-1].sqrt() if squares[-1] > 0 else torch.zeros_like(g))
+        return Report(
+            {"gradient": (gradients, batch.counts), "units": (torch.stack(units), torch.ones(len(units)))},
+            {"square": torch.stack(squares), "spread": torch.stack(spreads, 1), "dot": torch.stack(dots, 1)},
+        )
+
+    rows = {"square": 1, "spread": len(space.sizes), "dot": len(directions)}
+    summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
+    gradient, units = summed.vector("gradient").div_(risk.blocks.count), summed.vector("units")
+    squares, spreads, dots = (summed.scalar(name) for name in rows)
     check_finite(squares[0])
     count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
     offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]
@@ -196,7 +208,7 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
 
 def noise_passes(risk: EmpiricalRisk) -> float:
     """What `gradient_noise` of a risk costs, in passes: its sweep, and its first block once more."""
-    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.whole or risk.blocks.count)
+    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.whole or risk.blocks.count)
 
 
 def noise_of(risk: EmpiricalRisk) -> dict[str, float | None]:

@@ -1,29 +1,36 @@
 """What is minimised: the objective, and what defines it."""
 
 from noiseless.objective.base import Evaluation, Measurement, Objective
+from noiseless.objective.blockclip import BlockClip
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples
 from noiseless.objective.exactsum import ExactSum
+from noiseless.objective.execution import Execution
 from noiseless.objective.losses import cross_entropy, squared_error
 from noiseless.objective.maxup import max_up
 from noiseless.objective.penalty import GradientPenalty
-from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.risk import EmpiricalRisk, risk_of
+from noiseless.objective.selection import Selection
 from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
 
 __all__ = [
+    "BlockClip",
     "Blocks",
     "EmpiricalRisk",
     "Evaluation",
     "ExactSum",
     "Examples",
+    "Execution",
     "GradientPenalty",
     "Measurement",
     "Objective",
     "ParameterSpace",
+    "Selection",
     "SharpnessAware",
     "TensorExamples",
     "cross_entropy",
     "max_up",
     "parameter_space",
+    "risk_of",
     "squared_error",
 ]

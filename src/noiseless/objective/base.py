@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,8 +39,8 @@ class Evaluation:
     """what the sweep cost, in gradient evaluations over the whole data set"""
     statistics: Tensor
     """weighted sum of the batch-norm statistics, float64 `[S]`; `Objective.accept` takes it"""
-    input_moments: Mapping[str, Tensor] = field(default_factory=dict)
-    """second moments of the layers' inputs, `[d, d]` by the weight's name, see `InputMoments`; empty unless asked"""
+    norm_blocks: int
+    """norm blocks whose statistics are in that sum"""
 
     @property
     def value(self) -> float:
@@ -80,8 +80,27 @@ class Objective(ABC):
 
     @property
     @abstractmethod
+    def wrapped(self) -> Objective | None:
+        """The objective that this one changes; None for one that stands by itself, an `EmpiricalRisk`."""
+
+    @abstractmethod
+    def over(self, risk: Objective) -> Objective:
+        """A copy in which the innermost objective is `risk`: what wraps it is kept."""
+
+    @property
+    @abstractmethod
     def exact(self) -> bool:
         """Whether the gradient is the gradient of the value, up to rounding. A line search needs that."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> float:
+        """Cost of one `evaluate`, in gradient evaluations over the whole data set."""
+
+    @property
+    @abstractmethod
+    def sweeps(self) -> int:
+        """Sweeps of one `evaluate`, each with an exact sum of its own."""
 
     @abstractmethod
     def evaluate(self) -> Evaluation:
@@ -89,8 +108,8 @@ class Objective(ABC):
 
     def measure(self) -> Measurement:
         """The value at the module's present parameters, without its gradient where that is cheaper."""
-        found = self.evaluate()
-        return Measurement(found.loss, found.penalty, found.hits, found.count, found.passes)
+        evaluation = self.evaluate()
+        return Measurement(evaluation.loss, evaluation.penalty, evaluation.hits, evaluation.count, evaluation.passes)
 
     @abstractmethod
     def hvp(self, V: Tensor) -> Tensor:
@@ -125,10 +144,42 @@ class Objective(ABC):
 
         def ask() -> Tensor:
             evaluation = self.evaluate()
-            self.space.set_gradient(evaluation.gradient, evaluation.input_moments)
+            self.space.set_gradient(evaluation.gradient)
             return torch.tensor(evaluation.value, dtype=torch.float64)
 
         return ask
+
+
+class Wrapper(Objective):
+    """An objective with the value of another, whose direction it changes."""
+
+    @property
+    @abstractmethod
+    def wrapped(self) -> Objective:
+        """The other objective."""
+
+    def measure(self) -> Measurement:
+        """The wrapped objective's value."""
+        return self.wrapped.measure()
+
+    def hvp(self, V: Tensor) -> Tensor:
+        """Hessian products of the value, by the wrapped objective.
+
+        Args:
+            V: vectors `[K, P]`.
+
+        Returns:
+            `[K, P]`.
+        """
+        return self.wrapped.hvp(V)
+
+    def hvp_passes(self, vectors: int) -> float:
+        """What the wrapped objective's products cost."""
+        return self.wrapped.hvp_passes(vectors)
+
+    def accept(self, evaluation: Evaluation) -> None:
+        """Writes the sweep's batch-norm statistics into the module's buffers."""
+        self.wrapped.accept(evaluation)
 
 
 def check_vectors(V: Tensor, space: ParameterSpace) -> None:
@@ -147,9 +198,3 @@ def square_norms(vectors: Tensor) -> Tensor:
         return torch.stack([square_norms(v) for v in vectors])
     parts = [part.double().square().sum() for part in vectors.split(SLICE)]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
-
-
-def clipped(gradients: Tensor, norm: float) -> Tensor:
-    """Each of `[K, P]` scaled to the L2 norm where it is longer."""
-    lengths = square_norms(gradients)[:, None].sqrt()
-    return gradients * (norm / lengths.clamp(min=norm)).to(gradients.dtype)

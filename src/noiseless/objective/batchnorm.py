@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from noiseless.objective import plain
+from noiseless.objective.blocks import Blocks
 from noiseless.objective.normalise import NormBlocks
 
 Statistics = Literal["average", "ema"]
@@ -53,6 +54,8 @@ class BlockNorm:
                 raise ValueError(f'{name} has momentum None (cumulative average): use statistics="average"')
         self._tracked = {name: layer for name, layer in self._layers.items() if _tracks(layer)}
         self._lengths = [_length(layer) for layer in self._tracked.values()]
+        self.length = sum(self._lengths)
+        """S: numbers that a norm block reports"""
         self._recorded: dict[str, list[Tensor]] | None = None
         self.any_order = False
         """whether forwards must be differentiable more than twice, which torch's fused batch norm is not"""
@@ -88,7 +91,7 @@ class BlockNorm:
             means, its unbiased variances, and 1; zeros for a layer that was not called, the mean for one called often.
         """
         recorded, self._recorded = self._recorded or {}, None
-        groups = len(self.groups(len(like)))
+        groups = self.groups(len(like))
         parts = [like.new_zeros(groups, 0)]
         for name, layer in self._tracked.items():
             calls = recorded.get(name)
@@ -99,33 +102,39 @@ class BlockNorm:
                 parts.append(like.new_zeros(groups, _length(layer)))
         return torch.cat(parts, 1)
 
-    def groups(self, count: int) -> list[int]:
-        """Sizes of the norm blocks in a block of `count` examples."""
-        return [min(self.norm_block, count - start) for start in range(0, count, self.norm_block)]
+    def groups(self, examples: int) -> int:
+        """Norm blocks in a block of so many examples; the last may be short."""
+        return -(-examples // self.norm_block)
 
-    def weights(self, first: int, sizes: list[int], total: int) -> Tensor:
+    def count(self, blocks: Blocks) -> int:
+        """Norm blocks in all blocks of a partition."""
+        full, rest = divmod(blocks.count, blocks.size)
+        return full * self.groups(blocks.size) + self.groups(rest)
+
+    def weights(self, first: int, blocks: int, examples: int, visits: int, total: int) -> Tensor:
         """The weights with which norm blocks enter the running statistics.
 
         Args:
-            first: number of the first of these norm blocks in the sweep.
-            sizes: their examples.
+            first: norm blocks before these in the sweep.
+            blocks: how many blocks, which report one after the other.
+            examples: in each of them.
+            visits: how often each norm block reports, all of a block's again at each visit.
             total: norm blocks in the sweep.
 
         Returns:
-            float64 `[len(sizes), S]`: a count in `"average"` (`write` divides by their sum), `m (1 - m)**later` in
-            `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that follow.
+            float64 `[blocks * visits * groups(examples), S]`: a count in `"average"` (`write` divides by their sum),
+            `m (1 - m)**later` in `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that
+            follow.
         """
+        groups = self.groups(examples)
         if self.statistics == "average":
-            return torch.tensor(sizes, dtype=torch.float64)[:, None].expand(-1, self.length)
-        later = (total - 1 - torch.arange(first, first + len(sizes), dtype=torch.float64))[:, None]
+            sizes = torch.full((groups,), float(self.norm_block), dtype=torch.float64)
+            sizes[-1] = examples - (groups - 1) * self.norm_block
+            return sizes.repeat(blocks * visits)[:, None].expand(-1, self.length)
+        later = total - 1 - torch.arange(first, first + blocks * visits * groups, dtype=torch.float64)
         momenta = torch.tensor([float(layer.momentum or 0.0) for layer in self._tracked.values()], dtype=torch.float64)
         momentum = momenta.repeat_interleave(torch.tensor(self._lengths, dtype=torch.int64))  # empty without layers
-        return momentum * (1 - momentum) ** later
-
-    @property
-    def length(self) -> int:
-        """S: numbers that a norm block reports."""
-        return sum(self._lengths)
+        return momentum * (1 - momentum) ** later[:, None]
 
     def write(self, summed: Tensor, norm_blocks: int, kept: float = 0.0) -> None:
         """Writes the running statistics of an accepted sweep into the layers' buffers.

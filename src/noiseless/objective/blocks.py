@@ -7,7 +7,7 @@ workers, memory or speed. No example is dropped: the last block may be short, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -83,13 +83,20 @@ class Batch:
     """each `[K, n, ...]`"""
     target: Tensor
     """`[K, n, ...]`"""
+    seed: int = 0
+    """with `step` and a block's number it keys the random numbers that the module draws"""
+    step: int = 0
+    """see `seed`"""
+    regular: bool = True
+    """whether it has the shape of most chunks of its sweep: code is compiled for these alone"""
 
     def __len__(self) -> int:
         return len(self.target)
 
     def block(self, k: int) -> Batch:
         """The one block k."""
-        return Batch(self.first + k, tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1])
+        inputs, target = tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1]
+        return replace(self, first=self.first + k, inputs=inputs, target=target)
 
     @property
     def counts(self) -> Tensor:
@@ -114,19 +121,6 @@ class Blocks:
     def sizes(self) -> list[int]:
         """Examples in each block."""
         return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
-
-    def part(self, step: int, parts: int) -> Tensor:
-        """Which blocks are a part of them: m = ceil(blocks / parts) in a row, around from the last to the first.
-
-        Args:
-            step: the part begins at block `step m`, so that one follows the other.
-            parts: at least 1.
-
-        Returns:
-            bool `[blocks]`.
-        """
-        many = -(-len(self) // parts)
-        return (torch.arange(len(self)) - step * many) % len(self) < many
 
     def chunks(self, chunk: int) -> Iterator[Chunk]:
         """The blocks in their order, up to `chunk` of them at once; a short last block comes alone.

@@ -169,6 +169,9 @@ def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others:
         total: over the workers. Any ring or tree will do: it adds whole numbers that float64 holds.
         others: tensors to be totalled with them.
     """
+    if not sums:
+        total(list(others))
+        return
     known = torch.tensor([[each._top, each._special is not None] for each in sums])
     maximum([known])
     for each, (top, special) in zip(sums, known.tolist(), strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from weakref import WeakSet
 
@@ -23,7 +23,6 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
-from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
@@ -46,8 +45,24 @@ class BlockGradients:
     """float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
-    moments: Tensor
-    """second moments of the layers' inputs, `[K, sum of d * d]` of `InputMoments`; empty unless recorded"""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What the K blocks of a batch contribute to an objective."""
+
+    direction: Tensor
+    """`[K, P]`, whose mean by count is the objective's gradient, or what stands for it"""
+    penalty: Tensor
+    """what is added to each block's mean loss, float64 `[K]`"""
+    statistics: Tensor
+    """batch-norm statistics of all visits, `[K, visits * G, S]`"""
+    block: BlockGradients
+    """loss and gradient of the blocks, as the risk has them"""
+
+
+ByBlock = Callable[[Tensor, Batch], Contribution]
+"""(theta `[P]`, batch) -> what its blocks contribute"""
 
 
 def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
@@ -65,17 +80,10 @@ class BlockLoss:
     loss: PerExampleLoss
     space: ParameterSpace
     norm: BlockNorm
-    seed: int
-    """with `step` and the block's number it keys the random numbers that the module draws"""
-    step: int
     autocast: torch.dtype | None = None
     """dtype of the operations that `torch.autocast` lists, such as convolutions; None: that of the parameters"""
     compiler: Compiler | None = None
     """None: nothing is compiled"""
-    compiled: tuple[int, int] = (1, 1)
-    """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
-    moments: InputMoments | None = None
-    """set within `differentiate`, where they are asked for"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -98,16 +106,13 @@ class BlockLoss:
                     " only batch norm's statistics are understood. Freeze the layer that does it, or put it in eval()"
                 )
 
-    def differentiate(
-        self, theta: Tensor, batch: Batch, record: bool = False, moments: InputMoments | None = None
-    ) -> BlockGradients:
+    def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
         Args:
             theta: `[P]`, or `[K, P]` with the parameters of each block.
             batch: the K blocks.
             record: whether batch norm's statistics are asked for.
-            moments: what notes the second moments of the layers' inputs, with `record`; None: they are not asked for.
 
         Returns:
             Gradients, losses, hits and statistics by block.
@@ -116,26 +121,23 @@ class BlockLoss:
             ValueError: if the module does not run under vmap, with the remedy.
             RuntimeError: what the module itself raises.
         """
-        if moments is not None:
-            with moments.installed():
-                return replace(self, moments=moments).differentiate(theta, batch, record)
         together = self._takes_together(batch)
         if len(batch) == 1 or together:
-            if self.compiler is not None and batch.target.shape[:2] == self.compiled and self.module not in _random:
-                found = self._differentiate_compiled(self.compiler, theta, batch)
-                if found is not None:
-                    return found
+            if self.compiler is not None and batch.regular and self.module not in _random:
+                compiled = self._differentiate_compiled(self.compiler, theta, batch)
+                if compiled is not None:
+                    return compiled
             try:
-                whole = self._together(theta.ndim == 2, (), record) if together else None
-                parts = whole(theta, batch.target, *batch.inputs) if whole else self._alone(theta, batch, record)
+                at_once = self._together(theta.ndim == 2, (), record) if together else None
+                parts = at_once(theta, batch.target, *batch.inputs) if at_once else self._alone(theta, batch, record)
                 return BlockGradients(parts[0], square_norms(parts[0]), *parts[1:])
             except RuntimeError as error:
                 if not together:
                     raise
                 self._refuse_unless_random(error)
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
-        each = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
-        return BlockGradients(*(torch.cat([getattr(one, f.name) for one in each]) for f in fields(BlockGradients)))
+        blocks = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
+        return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
     def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The losses of the blocks of a chunk by forwards alone, computed as in `differentiate`, never compiled.
@@ -158,8 +160,8 @@ class BlockLoss:
                     return loss, hits
                 except RuntimeError as error:
                     self._refuse_unless_random(error)
-            each = [self._keyed(theta, batch, k, False)[1] for k in range(len(batch))]
-            return torch.stack([loss for loss, *_ in each]), torch.stack([hits for _, hits, *_ in each])
+            reports = [self._keyed(theta, batch, k, False)[1] for k in range(len(batch))]
+            return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not take
@@ -207,14 +209,14 @@ class BlockLoss:
                 return gradient, gradient.double().square().sum(1), *reports
             inputs, state = _apart(rest, names)
             images = tuple(_channels_last(x[0]) for x in inputs)
-            one, found = self._gradient(theta, images, target[0], True, state)
-            return tuple(t[None] for t in (one, one.double().square().sum(), *found))
+            one, reports = self._gradient(theta, images, target[0], True, state)
+            return tuple(t[None] for t in (one, one.double().square().sum(), *reports))
 
         modes = tuple(module.training for module in self.module.modules())
-        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names, self.moments is not None)
+        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
-        found = compiler.call(key, function, *arguments, *held)
-        return None if found is None else BlockGradients(*found)
+        parts = compiler.call(key, function, *arguments, *held)
+        return None if parts is None else BlockGradients(*parts)
 
     def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
         """What the module holds besides the parameters of the space: names, and the tensors as they are."""
@@ -240,7 +242,7 @@ class BlockLoss:
 
     def _keyed(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         inputs = tuple(_channels_last(x[k]) for x in batch.inputs)
-        with keyed.torch_generators(self.seed, "module", self.step, batch.first + k, theta.device):
+        with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, theta.device):
             return self._report(theta, inputs, batch.target[k], record)
 
     def _report(
@@ -251,12 +253,9 @@ class BlockLoss:
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics, moments); `held`: what the module has besides."""
-        moments = self.moments if record else None
+        """Mean loss of one block, and (summed loss, hits, statistics); `held`: what the module has besides."""
         if record:
             self.norm.start()
-        if moments:
-            moments.start()
         state = self.space.split(theta)
         state |= dict(held)
         with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
@@ -265,9 +264,8 @@ class BlockLoss:
             output = output.to(theta.dtype)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        recorded = moments.collect(losses.detach()) if moments else losses.new_zeros(0)
         hits = count_hits(output.detach(), target)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics, recorded)
+        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

@@ -1,7 +1,12 @@
-"""What a sweep has summed so far: it can be merged with another worker's, or written down and taken up again."""
+"""What a sweep has summed so far: it can be merged with another worker's, or written down and taken up again.
+
+A sweep is a function of a batch that returns a `Report`: named vectors with their weights, which enter exact sums, and
+named scalars of each block, which are kept by block.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +14,15 @@ from torch import Tensor
 
 from noiseless.objective.exactsum import ExactSum
 
-SCALARS = ("loss", "hits", "penalty", "square_norm")
-"""a block's numbers, each a sum over its examples, but the last"""
+
+@dataclass(frozen=True)
+class Report:
+    """What the K blocks of a batch add to a sweep."""
+
+    vectors: Mapping[str, tuple[Tensor, Tensor]]
+    """name -> (terms `[n, length]`, their weights float64, `[n]` or `[n, length]`)"""
+    scalars: Mapping[str, Tensor]
+    """name -> numbers of each block, float64 `[K]` or `[rows, K]`"""
 
 
 @dataclass
@@ -20,34 +32,39 @@ class Partial:
     Each block's scalars have a place of their own, so adding two partial sums of different chunks adds zeros to them.
     """
 
-    vector: ExactSum
-    """of the blocks' gradients (or products), by count, `[length]`"""
-    statistics: ExactSum
-    """of the norm blocks' reports, by weight, `[S]`, or of other vectors beside the first"""
-    moments: ExactSum
-    """of the blocks' second moments of inputs, by count, `[M]`"""
+    vectors: dict[str, ExactSum]
+    """by name, the weighted sums of the reported vectors"""
     scalars: Tensor
-    """float64 `[rows, blocks]` on the CPU, the rows as in `SCALARS` or others; 0 where a block is not done"""
+    """float64 `[rows, blocks]` on the CPU, see `scalar`; 0 where a block is not done"""
     done: Tensor
     """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
+    rows: Mapping[str, slice]
+    """which rows of `scalars` a name has"""
 
     @staticmethod
     def empty(
-        length: int,
-        statistics: int,
-        blocks: int,
-        chunks: int,
-        device: torch.device,
-        rows: int = len(SCALARS),
-        moments: int = 0,
+        vectors: Mapping[str, int], scalars: Mapping[str, int], blocks: int, chunks: int, device: torch.device
     ) -> Partial:
-        """The sum of nothing."""
+        """The sum of nothing.
+
+        Args:
+            vectors: name -> length of the vectors that will be reported.
+            scalars: name -> how many numbers a block reports under it.
+            blocks: of the sweep.
+            chunks: of the sweep.
+            device: where vectors are summed.
+
+        Returns:
+            It.
+        """
+        rows, end = {}, 0
+        for name, count in scalars.items():
+            rows[name] = slice(end, end := end + count)
         return Partial(
-            ExactSum(length, device),
-            ExactSum(statistics, device),
-            ExactSum(moments, device),
-            torch.zeros(rows, blocks, dtype=torch.float64),
+            {name: ExactSum(length, device) for name, length in vectors.items()},
+            torch.zeros(end, blocks, dtype=torch.float64),
             torch.zeros(chunks, dtype=torch.uint8),
+            rows,
         )
 
     @property
@@ -55,28 +72,47 @@ class Partial:
         """Whether every chunk is done."""
         return bool(self.done.all())
 
+    def vector(self, name: str) -> Tensor:
+        """The sum of the vectors of that name, float64 `[length]`, correctly rounded."""
+        return self.vectors[name].value()
+
+    def scalar(self, name: str) -> Tensor:
+        """The blocks' numbers of that name, float64 `[rows, blocks]` on the CPU."""
+        return self.scalars[self.rows[name]]
+
+    def add(self, chunk: int, first: int, report: Report) -> None:
+        """Adds a chunk.
+
+        Args:
+            chunk: its number.
+            first: number of its first block in the sweep.
+            report: of its blocks.
+        """
+        for name, (terms, weights) in report.vectors.items():
+            self.vectors[name].add(terms, weights)
+        if report.scalars:  # in one piece, as a device is waited for
+            table = torch.cat([numbers.reshape(-1, numbers.shape[-1]) for numbers in report.scalars.values()]).cpu()
+            self.scalars[:, first : first + table.shape[1]] = table
+        self.done[chunk] = 1
+
     def overlaps(self, other: Partial) -> bool:
         """Whether a chunk is done in both: they must not be merged."""
         return bool((self.done & other.done).any())
 
-    def sums(self) -> dict[str, ExactSum]:
-        """The exact sums, by name."""
-        return {"vector": self.vector, "statistics": self.statistics, "moments": self.moments}
-
     def merge(self, other: Partial) -> None:
         """Adds what another has summed, over other chunks."""
         assert not self.overlaps(other)
-        for mine, others in zip(self.sums().values(), other.sums().values(), strict=True):
-            mine.merge(others)
+        for name, mine in self.vectors.items():
+            mine.merge(other.vectors[name])
         self.scalars += other.scalars
         self.done += other.done
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for a file."""
-        found = {"scalars": self.scalars, "done": self.done}
-        for name, part in self.sums().items():
-            found |= {f"{name}.{key}": t for key, t in part.tensors().items()}
-        return found
+        named = {"scalars": self.scalars, "done": self.done}
+        for name, summed in self.vectors.items():
+            named |= {f"{name}.{key}": tensor for key, tensor in summed.tensors().items()}
+        return named
 
     def filled(self, tensors: dict[str, Tensor]) -> Partial | None:
         """The partial sum that `tensors` has described, if it is one of the same shape as this one.
@@ -84,14 +120,13 @@ class Partial:
         Returns:
             It, on this one's device; None where it belongs to another sweep.
         """
-        parts = {}
-        for name, like in self.sums().items():
-            mine = {k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")}
-            made = like.filled(mine)
-            if made is None:
+        vectors = {}
+        for name, like in self.vectors.items():
+            summed = like.filled({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")})
+            if summed is None:
                 return None
-            parts[name] = made
+            vectors[name] = summed
         scalars, done = tensors.get("scalars"), tensors.get("done")
         if scalars is None or done is None or scalars.shape != self.scalars.shape or done.shape != self.done.shape:
             return None
-        return Partial(**parts, scalars=scalars, done=done)
+        return Partial(vectors, scalars, done, self.rows)

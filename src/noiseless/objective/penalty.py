@@ -16,8 +16,8 @@ from torch import Tensor
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 from noiseless.objective.blocks import Batch
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import BlockGradients, hessian_product
-from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.gradients import BlockGradients, ByBlock, Contribution, hessian_product
+from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
 
@@ -30,7 +30,7 @@ PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
 
 
 @dataclass(eq=False)
-class GradientPenalty(Objective):
+class GradientPenalty(Blockwise):
     """A risk plus a penalty on gradient norms.
 
     With g_b and H_b the gradient and Hessian of block b's mean loss, g the full gradient, and means over blocks by
@@ -77,35 +77,52 @@ class GradientPenalty(Objective):
         if self.method not in PASSES:
             raise ValueError(f"the penalty's method must be one of {', '.join(PASSES)}, not {self.method!r}")
         self.space = self.risk.space
-        if self.published:
-            self.risk = replace(self.risk, visits=1 + PROBES[self.method])
+        self.visits = 1 + PROBES[self.method] if self.published else 1
+
+    @property
+    def wrapped(self) -> EmpiricalRisk:
+        """The risk."""
+        return self.risk
+
+    def over(self, risk: Objective) -> Objective:
+        """The same penalty on another risk."""
+        assert isinstance(risk, EmpiricalRisk)
+        return replace(self, risk=risk)
+
+    @property
+    def passes(self) -> float:
+        """Those of the method, and one for the full gradient where it is penalised, in sweeps of the risk."""
+        return (PASSES[self.method] + (self.full_strength > 0)) * self.risk.passes
+
+    @property
+    def sweeps(self) -> int:
+        """One, or two where the full gradient is penalised; a block's probes belong to its sweep."""
+        return 1 + (self.full_strength > 0)
 
     @property
     def exact(self) -> bool:
         """True with the method "exact" over an exact risk, unless the value has the published constant."""
         return self.method == "exact" and self.risk.exact and not self.published
 
-    def evaluate(self) -> Evaluation:
-        """Value and gradient from one sweep, or two where the full gradient is penalised."""
-        passes = PASSES[self.method]
-        full: Tensor | None = None
-        if self.full_strength:
-            full = self.risk.raw(visits=1).evaluate().gradient
-            passes += 1.0
+    def by_block(self) -> ByBlock:
+        """The blocks' gradients with the penalty's; the full gradient, where it is penalised, costs a sweep before."""
+        full = self.risk.evaluate().gradient if self.full_strength else None
 
-        def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor, list[Tensor]]:
-            return self._correction(theta, batch, found, full)
+        def contribution(theta: Tensor, batch: Batch) -> Contribution:
+            block = self.risk.block_loss.differentiate(theta, batch, record=True)
+            direction, penalty, probed = self._corrected(theta, batch, block, full)
+            return Contribution(direction, penalty, torch.cat([block.statistics, *probed], 1), block)
 
-        return self.risk.sweep(correction, passes)
+        return contribution
 
     def measure(self) -> Measurement:
         """Loss and penalty from the gradients of one sweep of the risk, without probes; the bits of `evaluate`."""
-        found = self.risk.raw(visits=1).evaluate()
-        square = self.strength * found.block_square_norms
+        plain: Evaluation = self.risk.evaluate()
+        square = self.strength * plain.block_square_norms
         if self.full_strength:
-            square = square + self.full_strength * square_norms(found.gradient).cpu()
-        penalty = exact_total(self._value(square) * found.block_counts) / found.count
-        return Measurement(found.loss, penalty, found.hits, found.count, found.passes)
+            square = square + self.full_strength * square_norms(plain.gradient).cpu()
+        penalty = exact_total(self._value(square) * plain.block_counts) / plain.count
+        return Measurement(plain.loss, penalty, plain.hits, plain.count, plain.passes)
 
     def _value(self, square: Tensor) -> Tensor:
         """What weighted squares of norms, `strength ||g_b||**2 + full_strength ||g||**2`, add to the value."""
@@ -138,30 +155,30 @@ class GradientPenalty(Objective):
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""
-        return (3.0 + 6.0 * vectors) * self.risk.hvp_passes(0)
+        return (3.0 + 6.0 * vectors) * self.risk.passes
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
         self.risk.accept(evaluation)
 
-    def _correction(
-        self, theta: Tensor, batch: Batch, found: BlockGradients, full: Tensor | None
+    def _corrected(
+        self, theta: Tensor, batch: Batch, block: BlockGradients, full: Tensor | None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The blocks' gradients with the penalty's, its values, float64 `[K]`, and the probes' statistics."""
-        square = self.strength * found.square
+        square = self.strength * block.square
         if full is None:  # the probes go along g itself, which needs no vector v
-            v, factor, length = found.gradient, self.strength, found.square.sqrt()
+            v, factor, length = block.gradient, self.strength, block.square.sqrt()
         else:
-            v, factor = torch.add(self.full_strength * full, found.gradient, alpha=self.strength), 1.0
+            v, factor = torch.add(self.full_strength * full, block.gradient, alpha=self.strength), 1.0
             length = square_norms(v).sqrt()
             square = square + self.full_strength * square_norms(full)
         value = self._value(square)
         scale = 2 * VALUE_CONSTANT * self.lr * factor
         if self.method == "exact":
-            return self._exact_product(theta, batch, v).mul_(scale).add_(found.gradient), value, []
+            return self._exact_product(theta, batch, v).mul_(scale).add_(block.gradient), value, []
         # finite, so that v = 0 gives no step and no product
         h = (self.eps / length)[:, None].clamp(max=torch.finfo(theta.dtype).max)
-        corrected, statistics = self._probed(theta, batch, found.gradient, v, h, scale)
+        corrected, statistics = self._probed(theta, batch, block.gradient, v, h, scale)
         return corrected, value, statistics
 
     def _probed(

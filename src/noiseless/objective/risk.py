@@ -1,43 +1,57 @@
 """The empirical risk: the mean loss over all examples, from one sweep over the blocks.
 
-Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty), clipped and transformed, then
-enters the sum with its count as weight.
+Steps 2 to 6 of a training step: a function of each batch reports named vectors and scalars, which enter exact sums.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors, clipped
+from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, TensorExamples, check_norm_block, check_size
-from noiseless.objective.compiled import Compiler
+from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import BlockGradients, BlockLoss, hessian_product
-from noiseless.objective.inputs import InputMoments
+from noiseless.objective.execution import Execution
+from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution, hessian_product
 from noiseless.objective.losses import PerExampleLoss
-from noiseless.objective.partial import SCALARS, Partial
+from noiseless.objective.partial import Partial, Report
+from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
-from noiseless.objective.workers import Alone, Workers
 
-Correction = Callable[[Tensor, Batch, BlockGradients], tuple[Tensor, Tensor, list[Tensor]]]
-"""(theta `[P]`, batch, its block gradients) -> (the corrected gradients `[K, P]`, penalty of each block, float64 `[K]`,
-batch-norm statistics of further visits, each `[K, G, S]`)"""
+NONE: Mapping[str, int] = MappingProxyType({})
+
+
+class Blockwise(Objective):
+    """An objective whose value and direction are means over the blocks, by count."""
+
+    visits: int = 1
+    """how often an evaluation visits each norm block and keeps its statistics"""
+
+    @abstractmethod
+    def by_block(self) -> ByBlock:
+        """The contribution of blocks at the present parameters. Sweeps that it needs are done before it returns."""
+
+    def evaluate(self) -> Evaluation:
+        """Value and direction from one sweep, after those of `by_block`."""
+        return risk_of(self).mean(self.by_block(), self.passes, self.visits)
 
 
 @dataclass(eq=False)
-class EmpiricalRisk(Objective):
+class EmpiricalRisk(Blockwise):
     """The mean loss of a module over a full data set.
 
     `L(theta) = (1 / N) sum_i loss(model(x_i), y_i)`, in which batch-norm layers in training mode see norm blocks. With
     g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. The module is
-    asked in the mode, `train()` or `eval()`, in which it stands. `dataclasses.replace` makes a variant of a risk.
+    asked in the mode, `train()` or `eval()`, in which it stands. `at` gives the same function of other examples;
+    `dataclasses.replace` another function.
 
     Raises:
         ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data.
@@ -47,151 +61,140 @@ class EmpiricalRisk(Objective):
     """any `torch.nn.Module`"""
     loss: PerExampleLoss
     """any callable `(output, target)` that gives one value an example"""
-    data: Sequence[Tensor] | Examples
-    """tensors `(input, ..., target)`, or an `Examples`"""
+    data: Sequence[Tensor] | Examples | Selection
+    """tensors `(input, ..., target)`, an `Examples`, or a `Selection` of it"""
     _: KW_ONLY
     block: int | None = None
     """examples a block; None: all in one"""
     norm_block: int | None = None
     """examples that batch norm normalises together; divides the block; None: the block"""
-    chunk: int = 1
-    """blocks computed at once: speed and memory only. Above 1 the module must run under `torch.func.vmap`"""
     autocast: torch.dtype | None = None
     """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
     and sums keep theirs. None: no autocast"""
-    compiler: Compiler | None = None
-    """makes machine code for whole chunks: speed only, but for last bits. None: computed without"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
-    visits: int = 1
-    """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
-    input_moments: int = 0
-    """k: a sweep sums the second moments of the layers' inputs as well (see `InputMoments`), over one of k parts of its
-    blocks, in each step the next (see `Blocks.part`); 1 or True: over all, 0: none"""
-    block_clip: float | None = None
-    """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
-    block_transform: Callable[[Tensor], Tensor] | None = None
-    """block gradients `[K, P]` to what the sum takes for them, row by row; None: themselves. Then it is not exact"""
-    order: Tensor | None = None
-    """example numbers in the order in which blocks are cut, int64 `[N]`; None: all, as they stand"""
-    whole: int | None = None
-    """examples that make a pass, where the sweep covers a part (or a multiple) of the data set; None: the sweep's"""
-    first: int = 0
-    """number of the first block, where the sweep covers a part of the data set"""
-    before: int = 0
-    """examples of other parts, whose share of batch norm's average `accept` keeps as the buffers hold it"""
-    seed: int = 0
-    """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
-    step: int = 0
-    """see `seed`"""
-    workers: Workers = field(default_factory=Alone)
-    """the processes that share the sweeps"""
+    execution: Execution = field(default_factory=Execution)
+    """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
         self.space = parameter_space(self.module)
-        own = isinstance(self.data, Examples) and not hasattr(self.data, "__array__")  # an array has a take, too
-        self.examples: Examples = self.data if own else TensorExamples(self.data)  # type: ignore[assignment,arg-type]
-        count = len(self.examples) if self.order is None else len(self.order)
-        if not count:
-            raise ValueError("the order is empty: a sweep needs at least one example")
-        self.blocks = Blocks(count, count if self.block is None else self.block, self.order)
-        check_size("block", self.blocks.size, max(count, self.whole or 0))
+        self._select(Selection.of(self.data))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
-        check_size("chunk", self.chunk, 2**31, "blocks")
-        if self.block_clip is not None and not self.block_clip > 0:
-            raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        if not isinstance(self.input_moments, int) or self.input_moments < 0:
-            raise ValueError(f"input_moments must be True, False or a number of parts, not {self.input_moments!r}")
-        whole_blocks = max(1, self.blocks.count // self.blocks.size)
-        self.block_loss = BlockLoss(
-            self.module, self.loss, self.space, self.norm, self.seed, self.step,
-            self.autocast, self.compiler, (1 if self.autocast else min(self.chunk, whole_blocks), self.blocks.size),
-        )  # fmt: skip
+        compiler = self.execution.compiler
+        self.block_loss = BlockLoss(self.module, self.loss, self.space, self.norm, self.autocast, compiler)
+
+    def at(self, selection: Selection) -> EmpiricalRisk:
+        """The mean loss over other examples; parameter space and batch norm are shared with this one.
+
+        Args:
+            selection: which examples, and how they are seen.
+
+        Returns:
+            The risk.
+
+        Raises:
+            ValueError: if the block is larger than the selection.
+        """
+        risk = copy.copy(self)
+        risk.data = selection
+        risk._select(selection)
+        return risk
+
+    def _select(self, selection: Selection) -> None:
+        self.selection = selection
+        count = len(selection)
+        size = count if self.block is None else self.block
+        check_size("block", size, max(count, selection.whole or 0))
+        self.blocks = Blocks(count, size, selection.order)
+
+    @property
+    def wrapped(self) -> None:
+        """None: it stands by itself."""
+
+    def over(self, risk: Objective) -> Objective:
+        """The given risk itself."""
+        return risk
 
     @property
     def exact(self) -> bool:
-        """True unless block gradients are clipped or transformed."""
-        return self.block_clip is None and self.block_transform is None
+        """True."""
+        return True
 
-    def raw(self, **changes: Any) -> EmpiricalRisk:
-        """The same, with changes, but block gradients enter the sum as they are."""
-        return replace(self, block_clip=None, block_transform=None, **changes)
+    @property
+    def passes(self) -> float:
+        """One pass, for the share of the data set that the selection covers."""
+        return self.selection.share
 
-    def evaluate(self) -> Evaluation:
-        """Loss and gradient from one sweep; one pass."""
-        return self.sweep()
+    @property
+    def sweeps(self) -> int:
+        """One."""
+        return 1
+
+    def by_block(self) -> ByBlock:
+        """The blocks' losses and gradients as they are."""
+
+        def contribution(theta: Tensor, batch: Batch) -> Contribution:
+            block = self.block_loss.differentiate(theta, batch, record=True)
+            return Contribution(block.gradient, torch.zeros_like(block.loss), block.statistics, block)
+
+        return contribution
+
+    def mean(self, by_block: ByBlock, passes: float, visits: int = 1) -> Evaluation:
+        """The evaluation of an objective that is made of this risk's blocks, from one sweep.
+
+        Args:
+            by_block: what blocks contribute.
+            passes: what it costs, in gradient evaluations over the whole data set.
+            visits: how often each norm block's statistics are among what a block contributes.
+
+        Returns:
+            Means over all blocks, by count.
+        """
+        theta, norm, norm_blocks = self.space.theta.detach(), self.norm, visits * self.norm.count(self.blocks)
+        a_block = visits * norm.groups(self.blocks.size)
+
+        def report(batch: Batch) -> Report:
+            part = by_block(theta, batch)
+            first = (batch.first - self.selection.first) * a_block
+            weights = norm.weights(first, len(batch), batch.target.shape[1], visits, norm_blocks)
+            block, counts = part.block, batch.counts
+            return Report(
+                {"gradient": (part.direction, counts), "statistics": (part.statistics.flatten(0, 1), weights)},
+                {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square},
+            )
+
+        summed = self.sweep(
+            report,
+            {"gradient": len(self.space), "statistics": norm.length},
+            {"loss": 1, "hits": 1, "penalty": 1, "square": 1},
+        )
+        count = self.blocks.count
+        return Evaluation(
+            loss=exact_total(summed.scalar("loss")[0]) / count,
+            gradient=summed.vector("gradient").div_(count).to(theta.dtype),
+            penalty=exact_total(summed.scalar("penalty")[0]) / count,
+            hits=_hits(summed),
+            block_square_norms=summed.scalar("square")[0],
+            block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
+            count=count,
+            passes=passes,
+            statistics=summed.vector("statistics"),
+            norm_blocks=norm_blocks,
+        )
 
     def measure(self) -> Measurement:
         """Loss and hits by forwards alone, a third of a pass: the bits of `evaluate`, where nothing is compiled."""
         theta = self.space.theta.detach()
 
-        def report(batch: Batch, partial: Partial) -> Tensor:
-            first = batch.first - self.first
-            found = torch.stack(self.block_loss.measure(theta, batch)).cpu()
-            partial.scalars[:2, first : first + len(batch)] = found
-            return theta.new_empty(len(batch), 0)
+        def report(batch: Batch) -> Report:
+            loss, hits = self.block_loss.measure(theta, batch)
+            return Report({}, {"loss": loss, "hits": hits})
 
-        losses, hits, _, _ = self._sum(0, 0, self.chunk, report).scalars
-        count = self.blocks.count
-        passes = FORWARD * count / (self.whole or count)
-        return Measurement(exact_total(losses) / count, None, _whole(exact_total(hits)), count, passes)
-
-    def sweep(self, correction: Correction | None = None, passes: float = 1.0) -> Evaluation:
-        """One sweep over the blocks, in their order.
-
-        Args:
-            correction: gives each block's gradient corrected, and the block's penalty.
-            passes: what a sweep over the whole data set costs with that correction.
-
-        Returns:
-            The sums over all blocks.
-        """
-        theta, examples, norm_blocks = self.space.theta.detach(), self.blocks.count, self._norm_blocks()
-        counts = torch.tensor(self.blocks.sizes(), dtype=torch.float64)
-        moments = InputMoments(self.module, self.space) if self.input_moments else None
-        part = self.blocks.part(self.step, max(1, self.input_moments))
-
-        def report(batch: Batch, partial: Partial) -> Tensor:
-            first = batch.first - self.first
-            asked = part[first : first + len(batch)].to(batch.target.device)
-            own = moments if asked.any() else None
-            found = self.block_loss.differentiate(theta, batch, record=True, moments=own)
-            corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
-            if correction is not None:
-                corrected, penalty, further = correction(theta, batch, found)
-                visits += further
-            if self.block_clip is not None:
-                corrected = clipped(corrected, self.block_clip)
-            if self.block_transform is not None:
-                corrected = self.block_transform(corrected)
-            groups = self.norm.groups(batch.target.shape[1]) * self.visits * len(batch)
-            before = first * len(self.norm.groups(self.blocks.size)) * self.visits
-            weights = self.norm.weights(before, groups, norm_blocks)
-            partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            if own:
-                partial.moments.add(own.packed(found.moments[asked]), batch.counts[asked])
-            scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
-            partial.scalars[:, first : first + len(batch)] = scalars
-            return corrected
-
-        partial = self._sum(
-            len(self.space), self.norm.length, self.chunk, report, moments=moments.length if moments else 0
-        )
-        losses, hits, penalties, square = partial.scalars
-        return Evaluation(
-            loss=exact_total(losses) / examples,
-            gradient=partial.vector.value().div_(examples).to(theta.dtype),
-            penalty=exact_total(penalties) / examples,
-            hits=_whole(exact_total(hits)),
-            block_square_norms=square,
-            block_counts=counts,
-            count=examples,
-            passes=passes * examples / (self.whole or examples),
-            statistics=partial.statistics.value(),
-            input_moments=moments.matrices(partial.moments.value() / counts[part].sum()) if moments else {},
-        )
+        summed, count = self.sweep(report, NONE, {"loss": 1, "hits": 1}), self.blocks.count
+        loss = exact_total(summed.scalar("loss")[0]) / count
+        return Measurement(loss, None, _hits(summed), count, FORWARD * self.passes)
 
     def hvp(self, V: Tensor) -> Tensor:
         """`H V` by double backward, block by block: the Hessian of the mean loss, exact up to rounding.
@@ -209,7 +212,7 @@ class EmpiricalRisk(Objective):
 
     def hvp_passes(self, vectors: int) -> float:
         """One pass for the gradient and two for each product, for the share of the data set that the sweep covers."""
-        return (1.0 + 2.0 * vectors) * self.blocks.count / (self.whole or self.blocks.count)
+        return (1.0 + 2.0 * vectors) * self.passes
 
     def mean_product(self, V: Tensor, value: Callable[[Tensor, Batch, int], Tensor]) -> Tensor:
         """The Hessian products of `(1 / N) sum_b n_b value(theta, batch, 0)`, by double backward.
@@ -224,76 +227,69 @@ class EmpiricalRisk(Objective):
         check_vectors(V, self.space)
         theta = self.space.theta.detach().requires_grad_()
 
-        def report(batch: Batch, partial: Partial) -> Tensor:
+        def report(batch: Batch) -> Report:
             (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
-            return torch.stack([hessian_product(gradient, theta, v.to(theta)) for v in V]).reshape(1, -1)
+            products = torch.stack([hessian_product(gradient, theta, v.to(theta)) for v in V])
+            return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
 
-        partial = self._sum(V.numel(), 0, 1, report)
-        return (partial.vector.value() / self.blocks.count).to(theta.dtype).reshape(V.shape)
+        summed = self.sweep(report, {"products": V.numel()}, NONE, chunk=1)
+        return (summed.vector("products") / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
-        """The gradient of block `number`'s mean loss, `[P]`, before penalty and clip; each process computes it."""
+        """The gradient of block `number`'s mean loss, `[P]`; each process computes it."""
         with self.block_loss.asked():
             batch = self._batch(list(self.blocks.chunks(1))[number])
             return self.block_loss.differentiate(self.space.theta.detach(), batch).gradient[0]
 
-    def over_blocks(self, ask: Callable[[Tensor], tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What is asked of each block's gradient, from one sweep; one pass.
-
-        Args:
-            ask: gradient `[P]` of a block's mean loss, before penalty and clip -> (numbers `[rows]`, vector `[P]`).
-            rows: how many numbers it gives.
-
-        Returns:
-            The mean of the gradients by count, the gradient of the mean loss, `[P]`; the sum of the vectors, `[P]`; and
-            the table of the numbers, `[rows, blocks]`, on the CPU. All float64, with the same bits for any workers.
-        """
-        theta, length = self.space.theta.detach(), len(self.space)
-
-        def report(batch: Batch, partial: Partial) -> Tensor:
-            gradients = self.block_loss.differentiate(theta, batch).gradient
-            for number, gradient in enumerate(gradients, batch.first - self.first):
-                numbers, vector = ask(gradient)
-                partial.scalars[:, number] = numbers.cpu()
-                partial.statistics.add(vector[None], torch.ones(1))
-            return gradients
-
-        partial = self._sum(length, length, self.chunk, report, rows)
-        return partial.vector.value().div_(self.blocks.count), partial.statistics.value(), partial.scalars
-
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""
-        self.norm.write(evaluation.statistics, self._norm_blocks(), self.before / (self.before + evaluation.count))
+        before = self.selection.before
+        self.norm.write(evaluation.statistics, evaluation.norm_blocks, before / (before + evaluation.count))
 
-    def _norm_blocks(self) -> int:
-        """Norm blocks in a sweep, as often as they are counted."""
-        return self.visits * sum(len(self.norm.groups(n)) for n in self.blocks.sizes())
-
-    def _sum(
+    def sweep(
         self,
-        length: int,
-        statistics: int,
-        chunk: int,
-        report: Callable[[Batch, Partial], Tensor],
-        rows: int = len(SCALARS),
-        moments: int = 0,
+        report: Callable[[Batch], Report],
+        vectors: Mapping[str, int],
+        scalars: Mapping[str, int],
+        chunk: int | None = None,
     ) -> Partial:
-        """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""
-        chunks = list(self.blocks.chunks(chunk))
-        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows, moments)
+        """Sums over all blocks, shared among the workers, with the same bits for any of them in any order.
+
+        Args:
+            report: what the blocks of a batch add.
+            vectors: name -> length of the vectors that it reports.
+            scalars: name -> how many numbers it reports of each block.
+            chunk: blocks computed at once; None: the execution's.
+
+        Returns:
+            The sums, and the scalars by block.
+        """
+        chunks, workers = list(self.blocks.chunks(chunk or self.execution.chunk)), self.execution.workers
+        partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
         with self.block_loss.asked():
-            for number in self.workers.share(partial):
-                batch = self._batch(chunks[number])
-                partial.vector.add(report(batch, partial), batch.counts)
-                partial.done[number] = 1
-        self.workers.combine(partial)
+            for number in workers.share(partial):
+                partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
+        workers.combine(partial)
         return partial
 
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, where the parameters are."""
-        *inputs, target = (x.to(self.space.device) for x in self.examples.take(chunk.index))
-        return Batch(self.first + chunk.first, tuple(inputs), target)
+        of = self.selection
+        *inputs, target = (x.to(self.space.device) for x in of.examples.take(chunk.index))
+        full_blocks = max(1, self.blocks.count // self.blocks.size)
+        usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
+        shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
+        return Batch(of.first + chunk.first, tuple(inputs), target, of.seed, of.step, shape == usual)
 
 
-def _whole(hits: float) -> int | None:
+def risk_of(objective: Objective) -> EmpiricalRisk:
+    """The risk that an objective wraps, at any depth."""
+    while objective.wrapped is not None:
+        objective = objective.wrapped
+    assert isinstance(objective, EmpiricalRisk)
+    return objective
+
+
+def _hits(summed: Partial) -> int | None:
+    hits = exact_total(summed.scalar("hits")[0])
     return None if math.isnan(hits) else int(hits)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
-from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
+from noiseless.objective.base import Evaluation, Objective, Wrapper, square_norms
 
 
 @dataclass(eq=False)
-class SharpnessAware(Objective):
+class SharpnessAware(Wrapper):
     """The direction `grad F(theta + rho g / ||g||)` with `g = grad F(theta)` (Foret et al., arXiv 2010.01412).
 
     g is the full gradient of the wrapped objective F, its penalty included, and so is the gradient at the point ahead:
@@ -34,6 +32,25 @@ class SharpnessAware(Objective):
         self.space = self.objective.space
 
     @property
+    def wrapped(self) -> Objective:
+        """F."""
+        return self.objective
+
+    def over(self, risk: Objective) -> Objective:
+        """The same, with another risk in F."""
+        return replace(self, objective=self.objective.over(risk))
+
+    @property
+    def passes(self) -> float:
+        """Twice those of F."""
+        return 2 * self.objective.passes
+
+    @property
+    def sweeps(self) -> int:
+        """Twice those of F."""
+        return 2 * self.objective.sweeps
+
+    @property
     def exact(self) -> bool:
         """False: see above."""
         return False
@@ -52,26 +69,3 @@ class SharpnessAware(Objective):
         finally:  # also where it is told to stop: theta has no trace of it
             self.space.theta.copy_(kept)
         return replace(here, gradient=ahead.gradient, passes=here.passes + ahead.passes)
-
-    def measure(self) -> Measurement:
-        """The wrapped objective's value."""
-        return self.objective.measure()
-
-    def hvp(self, V: Tensor) -> Tensor:
-        """Hessian products of the value, by the wrapped objective.
-
-        Args:
-            V: vectors `[K, P]`.
-
-        Returns:
-            `[K, P]`.
-        """
-        return self.objective.hvp(V)
-
-    def hvp_passes(self, vectors: int) -> float:
-        """What the wrapped objective's products cost."""
-        return self.objective.hvp_passes(vectors)
-
-    def accept(self, evaluation: Evaluation) -> None:
-        """Writes the statistics at theta into the module's buffers."""
-        self.objective.accept(evaluation)

@@ -199,7 +199,7 @@ class Team(Workers):
             SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
         """
         self._gather()
-        reduce(tuple(partial.sums().values()), _maximum, _total, (partial.scalars, partial.done))
+        reduce(tuple(partial.vectors.values()), _maximum, _total, (partial.scalars, partial.done))
         if not partial.complete:
             raise SweepStoppedError(partial)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware
+from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
 from noiseless.objective.workers import Workers
 from noiseless.run import checkpoint
 from noiseless.run.build import Experiment, rebuild
@@ -88,16 +88,16 @@ class Asked:
 
         Of stochastic updates, which are penalised each for itself, it is the mean.
         """
-        objective = self.objective
-        if isinstance(objective, SharpnessAware):
-            objective = objective.objective
-        if not isinstance(objective, GradientPenalty):
+        objective: Objective | None = self.objective
+        while objective is not None and not isinstance(objective, GradientPenalty):
+            objective = objective.wrapped
+        if objective is None:
             return None
-        whole = self.risk
-        if objective.risk.blocks.count < whole.blocks.count:  # the full gradient of an update is that of its block
+        full_risk = self.risk
+        if objective.risk.blocks.count < full_risk.blocks.count:  # the full gradient of an update is that of its block
             strength = objective.strength + objective.full_strength
-            return replace(objective, risk=whole, strength=strength, full_strength=0.0)
-        return replace(objective, risk=whole)
+            return replace(objective, risk=full_risk, strength=strength, full_strength=0.0)
+        return replace(objective, risk=full_risk)
 
 
 def ask(

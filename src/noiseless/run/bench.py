@@ -125,8 +125,8 @@ def ours(config: Config, images: int) -> Callable[[Case], Timed]:
                 group["lr"] = STILL
         experiment = made[case.autocast]
         risk = experiment.regime.risk_at(0)
-        order = torch.arange(len(risk.examples)) if risk.order is None else risk.order
-        risk = replace(risk, order=order[:images])
+        order = torch.arange(len(risk.selection)) if risk.selection.order is None else risk.selection.order
+        risk = risk.at(replace(risk.selection, order=order[:images]))
         asked = GradientPenalty(risk, 0.5, lr=config.recipe.lr) if case.penalised else risk
         risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
         began = time.perf_counter()

@@ -13,10 +13,10 @@ from torch import nn
 from noiseless import models
 from noiseless.analysis import check_blocks
 from noiseless.data import Images, ImageSet, home, load
-from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
+from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Selection, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
-from noiseless.optim import Transform, orthogonal_blocks, refuse_line_search, schedules
+from noiseless.optim import Transform, refuse_line_search, schedules
 from noiseless.run import speed
 from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, check
@@ -28,7 +28,7 @@ from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.sizes import choices
 from noiseless.run.snapshot import Snapshots
-from noiseless.run.updates import input_moments, make_optimizer, make_schedule, make_transform
+from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
 
 
@@ -104,19 +104,12 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     risk = EmpiricalRisk(
         model,
         make_loss(recipe),
-        replace(train, copies=max(1, recipe.copies, recipe.max_up)),
+        Selection(replace(train, copies=max(1, recipe.copies, recipe.max_up)), whole=len(train), seed=recipe.seed),
         block=recipe.block,
         norm_block=recipe.norm_block,
-        chunk=settings.chunk or 1,
         autocast=torch.bfloat16 if recipe.autocast == "bfloat16" else None,
-        compiler=compiler,
         statistics=recipe.statistics,
-        input_moments=input_moments(recipe),
-        block_clip=recipe.block_clip,
-        block_transform=orthogonal_blocks(parameter_space(model)) if recipe.block_orthogonal else None,
-        whole=len(train),
-        seed=recipe.seed,
-        workers=workers,
+        execution=Execution(workers, settings.chunk or 1, compiler),
     )
     if settings.noise_every is not None:
         check_blocks(risk)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from noiseless.objective import EmpiricalRisk, Objective, parameter_space
+from noiseless.objective import Objective, parameter_space, risk_of
 from noiseless.optim import line_search, take_step
 from noiseless.run.build import Experiment, build
 from noiseless.run.checkpoint import save
@@ -196,15 +196,11 @@ def _update(experiment: Experiment) -> tuple[float, float]:
 
 
 def _first(objective: Objective, count: int) -> Objective:
-    """The same objective over its first examples, whatever is wrapped around the risk."""
-    if isinstance(objective, EmpiricalRisk):
-        order = torch.arange(len(objective.examples)) if objective.order is None else objective.order
-        return replace(objective, order=order[:count])
-    for name in ("risk", "objective"):
-        inner = getattr(objective, name, None)
-        if isinstance(inner, Objective):
-            return replace(objective, **{name: _first(inner, count)})  # type: ignore[type-var]
-    raise TypeError(f"{type(objective).__name__} wraps no risk")
+    """The same objective over its first examples."""
+    risk = risk_of(objective)
+    selection = risk.selection
+    order = torch.arange(len(selection)) if selection.order is None else selection.order
+    return objective.over(risk.at(replace(selection, order=order[:count])))
 
 
 def _means(*asks: Callable[[], object], least: float) -> list[float]:

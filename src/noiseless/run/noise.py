@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class Cut:
             asked: the run at a state.
 
         Returns:
-            The risk, without block clip.
+            The risk.
 
         Raises:
             ValueError: for a block that does not fit the data, batch norm's blocks or an image's draws, or is the
@@ -68,14 +68,14 @@ class Cut:
             )
         if block % recipe.max_up:
             raise ValueError(f"--block {block} must be a multiple of --max-up {recipe.max_up}, as in the run")
-        order = risk.order
+        order = risk.selection.order
         if self.shuffle:
-            whole = torch.arange(len(risk.examples)) if order is None else order
+            whole = torch.arange(len(risk.selection)) if order is None else order
             together = whole.reshape(-1, recipe.max_up)  # draws of an image stay in one block
             order = together[keyed.permutation(recipe.seed, "noise", asked.seen, len(together))].flatten()
-        made = risk.raw(block=block, norm_block=norm_block, order=order)
-        check_blocks(made)
-        return made
+        cut = replace(risk, data=replace(risk.selection, order=order), block=block, norm_block=norm_block)
+        check_blocks(cut)
+        return cut
 
 
 def normed(experiment: Experiment) -> bool:

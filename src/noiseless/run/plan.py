@@ -15,7 +15,7 @@ from noiseless.run.cost import Measured, checkpoints, evaluations
 from noiseless.run.recipe import Recipe
 from noiseless.run.share import BIN, BINS, Memory, Share, memory, message, share
 from noiseless.run.sizes import Sizes
-from noiseless.run.work import BACKWARD, gradients_an_update, passes_a_step, sweeps_an_update
+from noiseless.run.work import BACKWARD, objective_of, passes_a_step
 
 TRAFFIC = 5.0
 """times that a saved activation, or a gradient of its size, goes over the memory's bus in a gradient evaluation: the
@@ -139,12 +139,12 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
     flops, bandwidth = sizes.work.gradient_flops, figures.memory_bandwidth
 
     def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
-        asked = gradients_an_update(part) * own.examples
+        asked = objective_of(part).passes * own.examples
         touched = (sizes.work.parameters + sizes.moments_a_block) * (2 * BINS * BIN + READS * sizes.element)
         return Seconds(
-            compute=(asked * flops + sweeps_an_update(part) * own.own * sizes.work.block_flops) / figures.flops,
+            compute=asked * flops / figures.flops,
             traffic=TRAFFIC * asked * sizes.saved / bandwidth if bandwidth else 0.0,
-            exact_sum=sweeps_an_update(part) * own.own * touched / bandwidth if bandwidth else 0.0,
+            exact_sum=objective_of(part).sweeps * own.own * touched / bandwidth if bandwidth else 0.0,
             all_reduce=wire / figures.link_bandwidth if figures.link_bandwidth else 0.0,
         )
 
@@ -178,7 +178,7 @@ def by_measurement(
         rest = measured.fixed * max(1.0, workers / room)  # which all workers do
         if workers > 1:  # half a chunk, in the middle, until the last one is done
             sweeps += (measured.step - measured.fixed) / own.chunks / 2 if own.chunks > 1 else 0.0
-            rest += MEETING * own.updates * sweeps_an_update(part)
+            rest += MEETING * own.updates * objective_of(part).sweeps
         return Seconds(compute=sweeps * crowd, all_reduce=wire / LOOPBACK, rest=rest)
 
     return _plan(recipe, settings, sizes, workers, seconds, measured.evaluation, measured.checkpoint)
@@ -199,7 +199,7 @@ def _plan(
     parts = _parts(recipe)
     shares = [share(part, sizes.data.train, chunk, workers) for part in parts]
     wires = [
-        own.updates * sweeps_an_update(part) * 2 * (workers - 1) / workers * message(sizes, own)
+        own.updates * objective_of(part).sweeps * 2 * (workers - 1) / workers * message(sizes, own)
         for part, own in zip(parts, shares, strict=True)
     ]
     spent = [seconds(*each) for each in zip(parts, shares, wires, strict=True)]

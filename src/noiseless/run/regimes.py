@@ -72,19 +72,22 @@ class FullBatch:
         Yields:
             The full batch, as it is seen at that step; or its parts, each in the order that the step has for all.
         """
-        whole = self.risk_at(step)
+        full = self.risk_at(step)
         if self.parts == 1:
-            yield self.wrap(whole, step)
+            yield self.wrap(full, step)
             return
-        order = torch.arange(len(whole.examples)) if whole.order is None else whole.order
+        selection = full.selection
+        order = torch.arange(len(selection)) if selection.order is None else selection.order
         images = len(order) // self.draws
         part_of = keyed.permutation(self.seed, "parts", 0, images).remainder(self.parts)[order % images]
-        first = before = 0
+        selection = replace(selection, whole=selection.whole or len(order))
         for part in range(self.parts):
-            own = order[part_of == part]
-            risk = replace(whole, order=own, whole=whole.whole or len(order), first=first, before=before)
+            selection = replace(selection, order=order[part_of == part])
+            risk = full.at(selection)
             yield self.wrap(risk, step + part / self.parts if self.by_update else step)
-            first, before = first + len(risk.blocks), before + len(own)
+            selection = replace(
+                selection, first=selection.first + len(risk.blocks), before=selection.before + len(selection)
+            )
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """What the step minimises, but for penalties."""
@@ -96,17 +99,15 @@ class FullBatch:
             order = _whole_blocks(order, self.risk.blocks.size) if self.drop_last else order
         else:
             order = None
-        return replace(self.risk, data=data, order=order, step=step)
+        return self.risk.at(replace(self.risk.selection, examples=data, order=order, step=step))
 
 
 @dataclass(frozen=True)
 class Stochastic:
-    """One objective for each block: a step is one pass over the data, with many updates.
-
-    Batch norm's running statistics are always exponential here: an average over one update would be that of one block.
-    """
+    """One objective for each block: a step is one pass over the data, with many updates."""
 
     risk: EmpiricalRisk
+    """with exponential running statistics: an average over one update would be that of one block"""
     view: View
     wrap: Wrap
     seed: int
@@ -140,18 +141,17 @@ class Stochastic:
         order = _together(drawn, images, self.draws)
         order = _whole_blocks(order, size) if self.drop_last else order
         updates = -(-len(order) // size)
+        selection = replace(self.risk.selection, examples=data, whole=images, step=step)
         for number, start in enumerate(range(0, len(order), size)):
-            part = order[start : start + size]
-            risk = replace(
-                self.risk, data=data, order=part, block=size, statistics="ema", whole=images, first=number, step=step
-            )
+            risk = self.risk.at(replace(selection, order=order[start : start + size], first=number))
             yield self.wrap(risk, step + number / updates if self.by_update else step)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """The mean over all examples, in blocks as they stand: each example once."""
         data = self.view(step)
         order = _together(torch.arange(len(data) // self.draws), len(data) // self.draws, self.draws)
-        return replace(self.risk, data=data, order=order if self.draws > 1 else None, step=step)
+        order = order if self.draws > 1 else None
+        return self.risk.at(replace(self.risk.selection, examples=data, order=order, step=step))
 
 
 def part_sizes(images: int, parts: int) -> list[int]:

@@ -8,8 +8,9 @@ import torch
 
 from noiseless import keyed
 from noiseless.data import Images, ImageSet, Policy, make_policy
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up
+from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up
 from noiseless.objective.losses import PerExampleLoss, classification_loss
+from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
@@ -80,15 +81,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     """
 
     def wrap(risk: EmpiricalRisk, time: float) -> Objective:
-        made: Objective = risk
-        if recipe.penalty or recipe.full_penalty:
-            published = recipe.compat == "published"
-            halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
-            made = GradientPenalty(
-                risk, recipe.penalty, lr=schedule(time), full_strength=recipe.full_penalty,
-                method=recipe.penalty_method, eps=recipe.penalty_eps / (2 if halved else 1), published=published,
-            )  # fmt: skip
-        return SharpnessAware(made, recipe.sam) if recipe.sam else made
+        return wrapped(recipe, risk, schedule(time))
 
     # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
     def fresh(step: int) -> Images:
@@ -104,13 +97,37 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
         risk, every_copy if recipe.copies else fresh, wrap, recipe.seed, bool(recipe.shuffle),
         recipe.drop_last, recipe.max_up, recipe.parts, recipe.rate_by == "update",
     )  # fmt: skip
+    if recipe.regime == "full-batch":
+        return full
     stochastic = Stochastic(
-        risk, one_copy if recipe.copies else fresh, wrap, recipe.seed, recipe.shuffle is not False, recipe.replacement,
-        recipe.drop_last, recipe.max_up, recipe.rate_by == "update",
+        replace(risk, statistics="ema"), one_copy if recipe.copies else fresh, wrap, recipe.seed,
+        recipe.shuffle is not False, recipe.replacement, recipe.drop_last, recipe.max_up, recipe.rate_by == "update",
     )  # fmt: skip
-    if recipe.regime == "switch":
-        return Switch(stochastic, full, recipe.switch)
-    return full if recipe.regime == "full-batch" else stochastic
+    return Switch(stochastic, full, recipe.switch) if recipe.regime == "switch" else stochastic
+
+
+def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
+    """What an update of a recipe minimises: a risk with the recipe's penalty, block clip and SAM around it.
+
+    Args:
+        recipe: resolved or not.
+        risk: over the examples of the update.
+        lr: learning rate of the update, which scales the penalty.
+
+    Returns:
+        The objective.
+    """
+    objective: Blockwise = risk
+    if recipe.penalty or recipe.full_penalty:
+        published = recipe.compat == "published"
+        halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
+        objective = GradientPenalty(
+            risk, recipe.penalty, lr=lr, full_strength=recipe.full_penalty, method=recipe.penalty_method,
+            eps=recipe.penalty_eps / (2 if halved else 1), published=published,
+        )  # fmt: skip
+    if recipe.block_clip is not None:
+        objective = BlockClip(objective, recipe.block_clip)
+    return SharpnessAware(objective, recipe.sam) if recipe.sam else objective
 
 
 def _policy(recipe: Recipe, channels: int) -> Policy | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noiseless.analysis import Hessian, Operator, density, edge, ends, preconditioned, trace
 from noiseless.analysis.spectrum import room
-from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective, ParameterSpace
+from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
 from noiseless.run import answers
 from noiseless.run.answers import Answer
 from noiseless.run.asking import Asked, Place, ask
@@ -75,17 +75,15 @@ def cost(asked: Asked, question: Question) -> Cost:
         The estimate.
     """
     objective = _hessian(operator(asked, question)).objective
-    risk = getattr(objective, "risk", objective)
-    assert isinstance(risk, EmpiricalRisk)
+    risk = risk_of(objective)
     first = next(iter(risk.blocks.chunks(1))).index.flatten()
-    one = replace(risk, order=first, whole=risk.blocks.count, block=len(first))
-    part: Objective = replace(objective, risk=one) if isinstance(objective, GradientPenalty) else one
+    part = objective.over(risk.at(replace(risk.selection, order=first, whole=risk.blocks.count)))
     space, before = risk.space, _high_water()
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
     part.hvp(vector)
     began = time.perf_counter()
     part.hvp(vector)
-    seconds = (time.perf_counter() - began) * len(risk.blocks) / risk.workers.count
+    seconds = (time.perf_counter() - began) * len(risk.blocks) / risk.execution.workers.count
     wanted = question.largest + question.smallest
     held = max(2 * room(wanted) if wanted else 0, 2 * question.steps if question.density else 0)
     vectors = len(space) * (held * space.theta.element_size() + max(1, wanted) * BIN_BYTES)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
-from noiseless.objective import EmpiricalRisk, Evaluation, GradientPenalty, SharpnessAware
-from noiseless.objective.base import Objective
+from noiseless.objective import Evaluation, risk_of
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Alone, Workers
@@ -33,7 +32,7 @@ class Finding:
 
     way: str
     digest: str
-    """SHA-256 of gradient, loss, hits, statistics and input moments"""
+    """SHA-256 of gradient, loss, hits and statistics"""
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,15 @@ def gradient(
     """
     asked = ask(Place(directory, None), workers, change)
     workers.begin(asked.seen)
-    return _in_small_chunks(asked.objective).evaluate()
-
-
-def _in_small_chunks(objective: Objective) -> Objective:
-    if isinstance(objective, SharpnessAware):
-        return replace(objective, objective=_in_small_chunks(objective.objective))
-    if isinstance(objective, GradientPenalty):
-        return replace(objective, risk=_in_small_chunks(objective.risk))  # type: ignore[arg-type]
-    assert isinstance(objective, EmpiricalRisk)
-    return replace(objective, chunk=min(objective.chunk, max(1, len(objective.blocks) // 8)))
+    objective = asked.objective
+    risk = risk_of(objective)
+    small = min(risk.execution.chunk, max(1, len(risk.blocks) // 8))
+    return objective.over(replace(risk, execution=replace(risk.execution, chunk=small))).evaluate()
 
 
 def _digest(found: Evaluation) -> str:
     scalars = torch.tensor([found.loss, found.penalty, float(found.hits or 0)], dtype=torch.float64)
-    moments = {f"input_moments.{name}": moment for name, moment in found.input_moments.items()}
-    return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars} | moments)
+    return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars})
 
 
 def noise(way: str, found: Tensor, reference: Tensor) -> Noise:
@@ -144,9 +136,9 @@ class _Watching(Alone):
         numbers = list(super().share(partial))
         if self._permuted:
             numbers = [numbers[k] for k in keyed.permutation(0, "verify", 0, len(numbers)).tolist()]
-        partial.vector = watched = _Watched(partial.vector)
+        partial.vectors["gradient"] = watched = _Watched(partial.vectors["gradient"])
         yield from numbers
-        partial.vector = watched.inner
+        partial.vectors["gradient"] = watched.inner
         self.sums = watched.plain()
 
 

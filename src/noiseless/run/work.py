@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless.data import Images
-from noiseless.objective.penalty import PASSES
-from noiseless.optim import newton_schulz_flops
+from noiseless.objective import EmpiricalRisk, Objective, squared_error
 from noiseless.run.recipe import Recipe
+from noiseless.run.sequence import wrapped
 
 BACKWARD = 2.0
 """FLOPs of a backward, in those of its forward: one product for the inputs' gradient, one for the parameters'"""
@@ -32,8 +32,6 @@ class Work:
     """in the model"""
     tensors: int
     """that hold the parameters"""
-    block_flops: float = 0.0
-    """FLOPs of orthogonalising a block's gradient; 0 where none is"""
 
     @property
     def flops(self) -> float:
@@ -54,26 +52,20 @@ def passes_a_step(recipe: Recipe) -> float:
         Passes.
     """
     copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
-    return gradients_an_update(recipe) * copies * recipe.max_up
+    return objective_of(recipe).passes * copies * recipe.max_up
 
 
-def gradients_an_update(recipe: Recipe) -> float:
-    """Gradient evaluations of an update, in those of its own examples.
+def objective_of(recipe: Recipe) -> Objective:
+    """The objective of an update of a recipe, over one example of a small model: it tells what an evaluation costs.
 
     Args:
         recipe: resolved or not.
 
     Returns:
-        1 without penalty and SAM.
+        The objective; its `passes` are in those of the update's own examples.
     """
-    sweep = PASSES[recipe.penalty_method] if recipe.penalty or recipe.full_penalty else 1.0
-    sweep += recipe.full_penalty > 0
-    return sweep * (2 if recipe.sam else 1)
-
-
-def sweeps_an_update(recipe: Recipe) -> int:
-    """Sweeps of an update, each with an exact sum of its own: a penalty's probes belong to the sweep of their block."""
-    return (1 + (recipe.full_penalty > 0)) * (2 if recipe.sam else 1)
+    one = torch.ones(1, 1)
+    return wrapped(recipe, EmpiricalRisk(nn.PReLU(), squared_error, (one, one)), recipe.lr)  # draws no random number
 
 
 def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
@@ -117,5 +109,4 @@ def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> W
         gradient_flops=(1 + BACKWARD) * counter.get_total_flops(),
         parameters=sum(p.numel() for p in model.parameters()),
         tensors=sum(1 for _ in model.parameters()),
-        block_flops=sum(map(newton_schulz_flops, model.parameters())) if recipe.block_orthogonal else 0.0,
     )

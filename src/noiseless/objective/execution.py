@@ -1,0 +1,28 @@
+"""How a sweep is computed. It changes no mathematics: speed and memory, and the last bits of a block's gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from noiseless.objective.blocks import check_size
+from noiseless.objective.compiled import Compiler
+from noiseless.objective.workers import Alone, Workers
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """Who computes the blocks of a sweep, how many at once, and with which code.
+
+    Raises:
+        ValueError: if the chunk is not a positive number of blocks.
+    """
+
+    workers: Workers = field(default_factory=Alone)
+    """the processes that share the sweeps; they change no bit"""
+    chunk: int = 1
+    """blocks computed at once; above 1 the module must run under `torch.func.vmap`"""
+    compiler: Compiler | None = None
+    """makes machine code for whole chunks; None: nothing is compiled"""
+
+    def __post_init__(self) -> None:
+        check_size("chunk", self.chunk, 2**31, "blocks")
