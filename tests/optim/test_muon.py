@@ -1,4 +1,4 @@
-"""Muon against the singular value decomposition, torch's own, and the inner optimizers alone."""
+"""Muon against the singular value decomposition, torch's own, and AdamW alone."""
 
 from __future__ import annotations
 
@@ -84,22 +84,16 @@ def test_the_factor_is_of_the_flattened_shape(shape):
     torch.testing.assert_close(found.flatten(1), expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("inner", ["AdamW", "SGD"])
-def test_the_others_move_as_by_the_inner_optimizer(inner):
+def test_the_others_move_as_by_adamw():
     shapes = ((4, 3), (4,), (2, 2), ())
     mine, alone = parameters_of(*shapes), parameters_of(*shapes)
     given = gradients(mine)
-    optimizer = Muon(
-        mine, lr=9.0, momentum=0.8, weight_decay=0.1, inner=inner, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9)
-    )
+    optimizer = Muon(mine, lr=9.0, momentum=0.8, weight_decay=0.1, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9))
     for group in optimizer.param_groups:
         group["lr"] = 0.2  # as the schedule does
     steps_of(optimizer, mine, given)
     others = [alone[1], alone[3]]
-    if inner == "AdamW":
-        reference = torch.optim.AdamW(others, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
-    else:
-        reference = torch.optim.SGD(others, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.1)
+    reference = torch.optim.AdamW(others, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
     steps_of(reference, others, [[step[1], step[3]] for step in given])
     assert torch.equal(mine[1], alone[1])
     assert torch.equal(mine[3], alone[3])
@@ -114,17 +108,6 @@ def test_the_last_matrix_may_have_a_rate_of_its_own():
     steps_of(Muon(theirs[:2], lr=0.1, weight_decay=0.2), theirs[:2], [step[:2] for step in given])
     steps_of(Muon(theirs[2:3], lr=0.4, weight_decay=0.05), theirs[2:3], [step[2:3] for step in given])
     torch.testing.assert_close(mine[:3], theirs[:3], rtol=1e-12, atol=0)
-
-
-def test_hidden_only_leaves_first_and_last_matrix_to_the_inner_optimizer():
-    shapes = ((4, 3), (4,), (2, 2), (3, 4))
-    mine, alone = parameters_of(*shapes), parameters_of(*shapes)
-    given = gradients(mine)
-    steps_of(Muon(mine, lr=0.1, weight_decay=0.1, hidden_only=True), mine, given)
-    others = [alone[0], alone[1], alone[3]]
-    steps_of(torch.optim.AdamW(others, lr=0.1, weight_decay=0.1), others, [[s[0], s[1], s[3]] for s in given])
-    assert [torch.equal(a, b) for a, b in zip(mine, alone, strict=True)] == [True, True, False, True]
-    assert not torch.equal(mine[2], parameters_of(*shapes)[2])
 
 
 def test_groups_keep_their_settings():
@@ -152,14 +135,10 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
         ({"lr": -1.0}, "lr must be a finite number"), ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
         ({"ns_steps": 0}, "ns_steps must be a whole number"), ({"ns_coefficients": (1.0,)}, "three numbers"),
         ({"adjust_lr_fn": "orignal"}, "unknown adjust_lr_fn 'orignal'; did you mean original"),
-        ({"inner": "Adam"}, "unknown inner optimizer 'Adam'; did you mean AdamW"),
         ({"adjust_lr_fn": 5}, "unknown adjust_lr_fn '5'"), ({"ns_coefficients": 3.0}, "three numbers, not 3.0"),
         ({"eps": -1e-7}, "eps must be a positive number, not -1e-07"),
         ({"nesterov": "no"}, "nesterov must be True or False, not 'no'"),
         ({"last_lr_ratio": -1.0}, "last_lr_ratio must be a finite number of at least 0, not -1"),
-        ({"last_lr_ratio": 2.0, "hidden_only": True}, "last_lr_ratio 2.0 does nothing with hidden_only"),
-        ({"hidden_only": 3}, "hidden_only must be True or False, not 3"),
-        ({"hidden_only": True}, "no hidden matrix to orthogonalise: use AdamW"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(settings, told):
