@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from small_runs import npz, prepare, run, small_recipe
-from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless import models
 from noiseless.data import Extent, at_hand, extent, load
 from noiseless.objective import parameter_space
-from noiseless.optim.orthogonal import orthogonalised
 from noiseless.run.config import Settings
 from noiseless.run.cost import Measured, measure
 from noiseless.run.plan import LOOPBACK, MEETING, Figures, by_figures, by_measurement
@@ -73,19 +71,6 @@ def test_a_whitening_optimizer_has_moments_of_its_layers():
     assert sizes(replace(plain, optimizer_options="whiten=1", input_moments=5), data).input_moments == 5
     with pytest.raises(ValueError, match="--input-moments 5 does nothing without a Muon that whitens"):
         sizes(replace(plain, input_moments=5), data)
-
-
-def test_orthogonal_blocks_are_counted():
-    plain = planned(4)
-    made = by_figures(RECIPE, ONE, replace(SIZES, work=replace(SIZES.work, block_flops=6e9)), 4, FIGURES)
-    assert made.seconds.compute - plain.seconds.compute == pytest.approx(3 * 6e9 / 6e12)  # 3 blocks
-    data = Extent(5, 5, (1, 8, 8), 10)
-    assert sizes(Recipe(model="linear"), data).work.block_flops == 0
-    # a matrix of 10 x 64 in five steps: its Gram matrix and the product with it, and a square of 10 x 10
-    found = sizes(Recipe(model="linear", block_orthogonal=True), data).work.block_flops
-    with FlopCounterMode(display=False) as counter:
-        orthogonalised(torch.ones(10, 64))
-    assert found == counter.get_total_flops() == 5 * (2 * 2 * 10 * 10 * 64 + 2 * 10**3)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class GradientPenalty(Objective):
         passes = PASSES[self.method]
         full: Tensor | None = None
         if self.full_strength:
-            full = self.risk.raw(visits=1).evaluate().gradient
+            full = replace(self.risk, block_clip=None, visits=1).evaluate().gradient
             passes += 1.0
 
         def correction(theta: Tensor, batch: Batch, found: BlockGradients) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -100,7 +100,7 @@ class GradientPenalty(Objective):
 
     def measure(self) -> Measurement:
         """Loss and penalty from the gradients of one sweep of the risk, without probes; the bits of `evaluate`."""
-        found = self.risk.raw(visits=1).evaluate()
+        found = replace(self.risk, block_clip=None, visits=1).evaluate()
         square = self.strength * found.block_square_norms
         if self.full_strength:
             square = square + self.full_strength * square_norms(found.gradient).cpu()

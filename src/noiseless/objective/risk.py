@@ -1,15 +1,14 @@
 """The empirical risk: the mean loss over all examples, from one sweep over the blocks.
 
-Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty), clipped and transformed, then
-enters the sum with its count as weight.
+Steps 2 to 6 of a training step: each block's gradient may be corrected (by a penalty) and clipped, then enters the sum
+with its count as weight.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +69,6 @@ class EmpiricalRisk(Objective):
     blocks, in each step the next (see `Blocks.part`); 1 or True: over all, 0: none"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
-    block_transform: Callable[[Tensor], Tensor] | None = None
-    """block gradients `[K, P]` to what the sum takes for them, row by row; None: themselves. Then it is not exact"""
     order: Tensor | None = None
     """example numbers in the order in which blocks are cut, int64 `[N]`; None: all, as they stand"""
     whole: int | None = None
@@ -112,12 +109,8 @@ class EmpiricalRisk(Objective):
 
     @property
     def exact(self) -> bool:
-        """True unless block gradients are clipped or transformed."""
-        return self.block_clip is None and self.block_transform is None
-
-    def raw(self, **changes: Any) -> EmpiricalRisk:
-        """The same, with changes, but block gradients enter the sum as they are."""
-        return replace(self, block_clip=None, block_transform=None, **changes)
+        """True unless block gradients are clipped."""
+        return self.block_clip is None
 
     def evaluate(self) -> Evaluation:
         """Loss and gradient from one sweep; one pass."""
@@ -164,8 +157,6 @@ class EmpiricalRisk(Objective):
                 visits += further
             if self.block_clip is not None:
                 corrected = clipped(corrected, self.block_clip)
-            if self.block_transform is not None:
-                corrected = self.block_transform(corrected)
             groups = self.norm.groups(batch.target.shape[1]) * self.visits * len(batch)
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)

@@ -1,7 +1,4 @@
-"""Directions made of matrices: orthogonalised by Newton-Schulz, whitened by a layer's inputs, or block by block.
-
-Muon's part of step 7, and a transform of block gradients for step 4.
-"""
+"""Directions made of matrices: orthogonalised, or whitened by a layer's inputs. Muon's part of step 7."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from noiseless.objective import ParameterSpace
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of Newton-Schulz as Muon has them (kellerjordan.github.io/posts/muon)"""
@@ -38,47 +33,6 @@ def orthogonalised(
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.T
-
-
-def newton_schulz_flops(parameter: Tensor, steps: int = 5) -> float:
-    """FLOPs of `orthogonalised` for a parameter `[out, ...]`, a matrix of sides m <= n: `steps (4 m^2 n + 2 m^3)`.
-
-    Args:
-        parameter: of any shape, without need of values.
-        steps: as there.
-
-    Returns:
-        The number; 0 for fewer than two dimensions.
-    """
-    if parameter.ndim < 2:
-        return 0.0
-    m, n = sorted((len(parameter), parameter.numel() // len(parameter)))
-    return float(steps * (4 * m**2 * n + 2 * m**3))
-
-
-def orthogonal_blocks(space: ParameterSpace) -> Callable[[Tensor], Tensor]:
-    """Block gradients with each matrix orthogonalised: what most blocks agree on stays large in their mean.
-
-    In the mean `sum_b n_b NS(g_b) / N` a direction that all blocks share has length 1, and one that is in each block's
-    noise alone about `1 / sqrt(blocks)`; the gradient's own orthogonalisation makes both 1. NS and the coefficients are
-    those of `Muon`; a parameter of fewer than two dimensions stays as it is.
-
-    Args:
-        space: of the parameters.
-
-    Returns:
-        What makes of `[K, P]` another, each row by itself: the bits of a row do not depend on the others.
-    """
-
-    def transform(gradients: Tensor) -> Tensor:
-        made = gradients.clone()
-        for row in made:
-            for part in space.split(row).values():
-                if part.ndim > 1:
-                    part.copy_(orthogonalised(part.flatten(1)).view_as(part))
-        return made
-
-    return transform
 
 
 def whitened(

@@ -16,7 +16,7 @@ from noiseless.data import Images, ImageSet, home, load
 from noiseless.objective import EmpiricalRisk, ParameterSpace, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
-from noiseless.optim import Transform, orthogonal_blocks, refuse_line_search, schedules
+from noiseless.optim import Transform, refuse_line_search, schedules
 from noiseless.run import speed
 from noiseless.run.checkpoint import digest
 from noiseless.run.config import Config, check
@@ -113,7 +113,6 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         statistics=recipe.statistics,
         input_moments=input_moments(recipe),
         block_clip=recipe.block_clip,
-        block_transform=orthogonal_blocks(parameter_space(model)) if recipe.block_orthogonal else None,
         whole=len(train),
         seed=recipe.seed,
         workers=workers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ class Cut:
             whole = torch.arange(len(risk.examples)) if order is None else order
             together = whole.reshape(-1, recipe.max_up)  # draws of an image stay in one block
             order = together[keyed.permutation(recipe.seed, "noise", asked.seen, len(together))].flatten()
-        made = risk.raw(block=block, norm_block=norm_block, order=order)
+        made = replace(risk, block_clip=None, block=block, norm_block=norm_block, order=order)
         check_blocks(made)
         return made
 

@@ -123,7 +123,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
     `5 c n a` and the sum, in r sweeps, `r b (48 P + 2 e P)` over its memory bandwidth (three bins of float64 read and
     written, the block's gradient of e bytes a number read twice); and a ring sends `2 (W - 1) / W` times the `message`
     of each sweep over the link. Where the optimizer whitens by M numbers of the layers' inputs from a k-th of the
-    blocks, the sum has P + M / k in the place of P. Orthogonalising block gradients adds its FLOPs, r b times.
+    blocks, the sum has P + M / k in the place of P.
     Latencies, updates, augmentation and checkpoints are not counted.
 
     Args:
@@ -142,7 +142,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
         asked = gradients_an_update(part) * own.examples
         touched = (sizes.work.parameters + sizes.moments_a_block) * (2 * BINS * BIN + READS * sizes.element)
         return Seconds(
-            compute=(asked * flops + sweeps_an_update(part) * own.own * sizes.work.block_flops) / figures.flops,
+            compute=asked * flops / figures.flops,
             traffic=TRAFFIC * asked * sizes.saved / bandwidth if bandwidth else 0.0,
             exact_sum=sweeps_an_update(part) * own.own * touched / bandwidth if bandwidth else 0.0,
             all_reduce=wire / figures.link_bandwidth if figures.link_bandwidth else 0.0,

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless.data import Images
 from noiseless.objective.penalty import PASSES
-from noiseless.optim import newton_schulz_flops
 from noiseless.run.recipe import Recipe
 
 BACKWARD = 2.0
@@ -32,8 +31,6 @@ class Work:
     """in the model"""
     tensors: int
     """that hold the parameters"""
-    block_flops: float = 0.0
-    """FLOPs of orthogonalising a block's gradient; 0 where none is"""
 
     @property
     def flops(self) -> float:
@@ -117,5 +114,4 @@ def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> W
         gradient_flops=(1 + BACKWARD) * counter.get_total_flops(),
         parameters=sum(p.numel() for p in model.parameters()),
         tensors=sum(1 for _ in model.parameters()),
-        block_flops=sum(map(newton_schulz_flops, model.parameters())) if recipe.block_orthogonal else 0.0,
     )
