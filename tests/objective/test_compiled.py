@@ -119,20 +119,6 @@ def test_compiled_equals_uncompiled_in_any_order(modules, compiler, dtype, chunk
     assert compiler.told == []
 
 
-def test_moments_of_inputs_are_traced_as_well(modules, compiler):
-    module = modules[torch.float64]
-    expected = risk_of(module, input_moments=True).evaluate()
-    risk = risk_of(module, compiler, input_moments=True)
-    for made in (risk, dataclasses.replace(risk, workers=Backwards())):
-        before = compiler.chunks
-        found = made.evaluate()
-        assert compiler.chunks - before == 5
-        assert_close(found, expected, TOLERANCE[torch.float64])
-        for name, moment in expected.input_moments.items():
-            torch.testing.assert_close(found.input_moments[name], moment, rtol=1e-12, atol=1e-12)
-    assert compiler.told == []
-
-
 def assert_follows(risk, change):
     """That a change moves the compiled answer as it moves the uncompiled one."""
     uncompiled = dataclasses.replace(risk, compiler=None)

@@ -8,11 +8,11 @@ import problems
 import pytest
 import torch
 from oracles import by_svd
-from torch import Tensor, nn
+from torch import nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim import Muon
-from noiseless.optim.orthogonal import COEFFICIENTS, orthogonalised
+from noiseless.optim.muon import COEFFICIENTS, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3), (1, 5), (5, 1)])
@@ -147,55 +147,3 @@ def test_wrong_settings_are_refused(settings, told):
     with pytest.raises(ValueError, match="no matrix"):
         Muon(parameters_of((3,)))
     assert issubclass(UnknownNameError, ValueError)
-
-
-def spread(size: int, seed: int = 6) -> Tensor:
-    """A second moment of eigenvalues between 1e-3 and 10, and one that is 0."""
-    turn = torch.linalg.qr(torch.randn(size, size, generator=problems.generator(seed), dtype=torch.float64)).Q
-    values = torch.logspace(-3, 1, size, dtype=torch.float64)
-    values[0] = 0
-    return turn @ torch.diag(values) @ turn.T
-
-
-@pytest.mark.parametrize("damping", [0.01, 1.0])
-def test_whitened_directions_are_orthogonal_in_the_inputs_measure(damping):
-    kernel, head = mine = parameters_of((3, 2, 2, 2), (9, 4))
-    moments = [spread(8), spread(4)]
-    for p, moment in zip(mine, moments, strict=True):
-        p.input_moment = moment
-    start = [p.detach().clone() for p in mine]
-    (given,) = gradients(mine, 1)
-    steps_of(Muon(mine, lr=0.1, momentum=0.0, weight_decay=0.2, last_lr_ratio=2.0, whiten=damping), mine, [given])
-    for p, before, g, moment, ratio in zip((kernel, head), start, given, moments, (1.0, 2.0 * 1.5), strict=True):
-        values, vectors = torch.linalg.eigh(moment / moment.diagonal().mean())
-        root = vectors @ torch.diag((values + damping) ** -0.5) @ vectors.T
-        direction = by_svd(g.flatten(1) @ root)
-        expected = direction @ root
-        expected *= direction.norm() / expected.norm()
-        moved = (before * 0.98 - p.detach()).flatten(1) / (0.1 * ratio)
-        torch.testing.assert_close(moved, expected, rtol=1e-7, atol=1e-8)
-
-
-def test_even_inputs_and_none_change_nothing():
-    settings = {"lr": 0.1, "momentum": 0.8}
-    plain, even, without, nothing = (parameters_of((6, 4)) for _ in range(4))
-    even[0].input_moment = 3.0 * torch.eye(4, dtype=torch.float64)
-    nothing[0].input_moment = torch.zeros(4, 4, dtype=torch.float64)
-    given = gradients(plain)
-    (expected,) = steps_of(Muon(plain, **settings), plain, given)
-    for mine in (even, without, nothing):
-        (found,) = steps_of(Muon(mine, whiten=0.5, **settings), mine, given)
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), True, "much"])
-def test_a_damping_that_is_none_is_refused(value):
-    with pytest.raises(ValueError, match="whiten must be None or a positive number"):
-        Muon(parameters_of((2, 2)), whiten=value)
-
-
-def test_a_damping_that_is_too_small_is_told():
-    mine = parameters_of((3, 8))
-    mine[0].input_moment = -torch.eye(8)[:1].T @ torch.eye(8)[:1] * 1e-6 + torch.ones(8, 8)  # as rounding may leave it
-    with pytest.raises(ValueError, match="whiten 1e-09 is too small a damping for second moments of 8 inputs"):
-        steps_of(Muon(mine, whiten=1e-9), mine, gradients(mine, 1))

@@ -28,7 +28,6 @@ KINDS = {
     },
     "fista": PLAIN | {"optimizer": "FISTA", "lr": 0.2, "optimizer_options": "restart=True", "sam": 0.01},
     "muon": PLAIN | {"optimizer": "Muon", "lr": 0.02, "optimizer_options": "inner_lr_ratio=0.5", "decay_biases": False},
-    "muon-whitened": PLAIN | {"optimizer": "Muon", "lr": 0.02, "optimizer_options": "whiten=1", "input_moments": 2},
     "parts": PLAIN | {"optimizer": "Muon", "lr": 0.01, "parts": 3, "shuffle": True},
     "lars": PLAIN | {"layer_rate": "lars", "lr": 1.0, "agc": 0.5, "clip": 10.0, "decay_biases": False},
     "larc": PLAIN | {"layer_rate": "larc", "lr": 0.2},

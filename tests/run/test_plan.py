@@ -51,28 +51,6 @@ def test_a_step_of_four_workers_by_hand():
     assert (made.passes, made.flops, made.seconds.limit) == (10, 10 * 1000 * 6e9, "compute")
 
 
-def test_moments_of_inputs_are_summed_and_sent_as_well():
-    plain, sizes_ = planned(4), replace(SIZES, moments=P)
-    made = by_figures(RECIPE, ONE, sizes_, 4, FIGURES)
-    assert made.seconds.exact_sum == pytest.approx(2 * plain.seconds.exact_sum)
-    assert made.wire - plain.wire == pytest.approx(1.5 * 24 * P)
-    assert memory(RECIPE, sizes_, made.share, 1).bins == 2 * memory(RECIPE, SIZES, plain.share, 1).bins
-    fewer = by_figures(RECIPE, ONE, replace(sizes_, input_moments=5), 4, FIGURES)  # of a fifth of the blocks
-    assert fewer.seconds.exact_sum == pytest.approx(1.2 * plain.seconds.exact_sum)
-    assert fewer.wire == made.wire
-
-
-def test_a_whitening_optimizer_has_moments_of_its_layers():
-    data = Extent(5, 5, (1, 8, 8), 10)
-    plain = Recipe(model="linear", optimizer="Muon")
-    assert sizes(plain, data).moments == 0
-    found = sizes(replace(plain, optimizer_options="whiten=1"), data)
-    assert (found.moments, found.input_moments) == (64 * 65 // 2, 1)
-    assert sizes(replace(plain, optimizer_options="whiten=1", input_moments=5), data).input_moments == 5
-    with pytest.raises(ValueError, match="--input-moments 5 does nothing without a Muon that whitens"):
-        sizes(replace(plain, input_moments=5), data)
-
-
 @pytest.mark.parametrize(
     ("changes", "gradients", "sweeps"),
     [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,8 +39,6 @@ class Evaluation:
     """what the sweep cost, in gradient evaluations over the whole data set"""
     statistics: Tensor
     """weighted sum of the batch-norm statistics, float64 `[S]`; `Objective.accept` takes it"""
-    input_moments: Mapping[str, Tensor] = field(default_factory=dict)
-    """second moments of the layers' inputs, `[d, d]` by the weight's name, see `InputMoments`; empty unless asked"""
 
     @property
     def value(self) -> float:
@@ -125,7 +123,7 @@ class Objective(ABC):
 
         def ask() -> Tensor:
             evaluation = self.evaluate()
-            self.space.set_gradient(evaluation.gradient, evaluation.input_moments)
+            self.space.set_gradient(evaluation.gradient)
             return torch.tensor(evaluation.value, dtype=torch.float64)
 
         return ask

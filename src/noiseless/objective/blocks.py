@@ -115,19 +115,6 @@ class Blocks:
         """Examples in each block."""
         return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
 
-    def part(self, step: int, parts: int) -> Tensor:
-        """Which blocks are a part of them: m = ceil(blocks / parts) in a row, around from the last to the first.
-
-        Args:
-            step: the part begins at block `step m`, so that one follows the other.
-            parts: at least 1.
-
-        Returns:
-            bool `[blocks]`.
-        """
-        many = -(-len(self) // parts)
-        return (torch.arange(len(self)) - step * many) % len(self) < many
-
     def chunks(self, chunk: int) -> Iterator[Chunk]:
         """The blocks in their order, up to `chunk` of them at once; a short last block comes alone.
 

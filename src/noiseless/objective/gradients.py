@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from weakref import WeakSet
 
@@ -23,7 +23,6 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
-from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
@@ -46,8 +45,6 @@ class BlockGradients:
     """float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
-    moments: Tensor
-    """second moments of the layers' inputs, `[K, sum of d * d]` of `InputMoments`; empty unless recorded"""
 
 
 def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
@@ -74,8 +71,6 @@ class BlockLoss:
     """None: nothing is compiled"""
     compiled: tuple[int, int] = (1, 1)
     """blocks of a chunk, and examples of a block, for which code is compiled; others are computed without"""
-    moments: InputMoments | None = None
-    """set within `differentiate`, where they are asked for"""
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -98,16 +93,13 @@ class BlockLoss:
                     " only batch norm's statistics are understood. Freeze the layer that does it, or put it in eval()"
                 )
 
-    def differentiate(
-        self, theta: Tensor, batch: Batch, record: bool = False, moments: InputMoments | None = None
-    ) -> BlockGradients:
+    def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
         Args:
             theta: `[P]`, or `[K, P]` with the parameters of each block.
             batch: the K blocks.
             record: whether batch norm's statistics are asked for.
-            moments: what notes the second moments of the layers' inputs, with `record`; None: they are not asked for.
 
         Returns:
             Gradients, losses, hits and statistics by block.
@@ -116,9 +108,6 @@ class BlockLoss:
             ValueError: if the module does not run under vmap, with the remedy.
             RuntimeError: what the module itself raises.
         """
-        if moments is not None:
-            with moments.installed():
-                return replace(self, moments=moments).differentiate(theta, batch, record)
         together = self._takes_together(batch)
         if len(batch) == 1 or together:
             if self.compiler is not None and batch.target.shape[:2] == self.compiled and self.module not in _random:
@@ -211,7 +200,7 @@ class BlockLoss:
             return tuple(t[None] for t in (one, one.double().square().sum(), *found))
 
         modes = tuple(module.training for module in self.module.modules())
-        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names, self.moments is not None)
+        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         found = compiler.call(key, function, *arguments, *held)
         return None if found is None else BlockGradients(*found)
@@ -251,12 +240,9 @@ class BlockLoss:
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics, moments); `held`: what the module has besides."""
-        moments = self.moments if record else None
+        """Mean loss of one block, and (summed loss, hits, statistics); `held`: what the module has besides."""
         if record:
             self.norm.start()
-        if moments:
-            moments.start()
         state = self.space.split(theta)
         state |= dict(held)
         with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
@@ -265,9 +251,8 @@ class BlockLoss:
             output = output.to(theta.dtype)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        recorded = moments.collect(losses.detach()) if moments else losses.new_zeros(0)
         hits = count_hits(output.detach(), target)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics, recorded)
+        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

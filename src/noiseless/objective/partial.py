@@ -24,8 +24,6 @@ class Partial:
     """of the blocks' gradients (or products), by count, `[length]`"""
     statistics: ExactSum
     """of the norm blocks' reports, by weight, `[S]`, or of other vectors beside the first"""
-    moments: ExactSum
-    """of the blocks' second moments of inputs, by count, `[M]`"""
     scalars: Tensor
     """float64 `[rows, blocks]` on the CPU, the rows as in `SCALARS` or others; 0 where a block is not done"""
     done: Tensor
@@ -39,13 +37,11 @@ class Partial:
         chunks: int,
         device: torch.device,
         rows: int = len(SCALARS),
-        moments: int = 0,
     ) -> Partial:
         """The sum of nothing."""
         return Partial(
             ExactSum(length, device),
             ExactSum(statistics, device),
-            ExactSum(moments, device),
             torch.zeros(rows, blocks, dtype=torch.float64),
             torch.zeros(chunks, dtype=torch.uint8),
         )
@@ -61,7 +57,7 @@ class Partial:
 
     def sums(self) -> dict[str, ExactSum]:
         """The exact sums, by name."""
-        return {"vector": self.vector, "statistics": self.statistics, "moments": self.moments}
+        return {"vector": self.vector, "statistics": self.statistics}
 
     def merge(self, other: Partial) -> None:
         """Adds what another has summed, over other chunks."""

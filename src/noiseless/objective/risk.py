@@ -19,7 +19,6 @@ from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, TensorExa
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.gradients import BlockGradients, BlockLoss, hessian_product
-from noiseless.objective.inputs import InputMoments
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import SCALARS, Partial
 from noiseless.objective.space import parameter_space
@@ -64,9 +63,6 @@ class EmpiricalRisk(Objective):
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     visits: int = 1
     """times that a sweep's running statistics count each norm block: above 1 where probes leave theirs as well"""
-    input_moments: int = 0
-    """k: a sweep sums the second moments of the layers' inputs as well (see `InputMoments`), over one of k parts of its
-    blocks, in each step the next (see `Blocks.part`); 1 or True: over all, 0: none"""
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; None: none. With it the objective is not exact"""
     order: Tensor | None = None
@@ -99,8 +95,6 @@ class EmpiricalRisk(Objective):
         if self.block_clip is not None and not self.block_clip > 0:
             raise ValueError(f"block_clip must be a positive norm, not {self.block_clip}")
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        if not isinstance(self.input_moments, int) or self.input_moments < 0:
-            raise ValueError(f"input_moments must be True, False or a number of parts, not {self.input_moments!r}")
         whole_blocks = max(1, self.blocks.count // self.blocks.size)
         self.block_loss = BlockLoss(
             self.module, self.loss, self.space, self.norm, self.seed, self.step,
@@ -143,14 +137,10 @@ class EmpiricalRisk(Objective):
         """
         theta, examples, norm_blocks = self.space.theta.detach(), self.blocks.count, self._norm_blocks()
         counts = torch.tensor(self.blocks.sizes(), dtype=torch.float64)
-        moments = InputMoments(self.module, self.space) if self.input_moments else None
-        part = self.blocks.part(self.step, max(1, self.input_moments))
 
         def report(batch: Batch, partial: Partial) -> Tensor:
             first = batch.first - self.first
-            asked = part[first : first + len(batch)].to(batch.target.device)
-            own = moments if asked.any() else None
-            found = self.block_loss.differentiate(theta, batch, record=True, moments=own)
+            found = self.block_loss.differentiate(theta, batch, record=True)
             corrected, penalty, visits = found.gradient, torch.zeros_like(found.loss), [found.statistics]
             if correction is not None:
                 corrected, penalty, further = correction(theta, batch, found)
@@ -161,15 +151,11 @@ class EmpiricalRisk(Objective):
             before = first * len(self.norm.groups(self.blocks.size)) * self.visits
             weights = self.norm.weights(before, groups, norm_blocks)
             partial.statistics.add(torch.cat(visits, 1).flatten(0, 1), weights)
-            if own:
-                partial.moments.add(own.packed(found.moments[asked]), batch.counts[asked])
             scalars = torch.stack((found.loss, found.hits, penalty * batch.counts, found.square)).cpu()
             partial.scalars[:, first : first + len(batch)] = scalars
             return corrected
 
-        partial = self._sum(
-            len(self.space), self.norm.length, self.chunk, report, moments=moments.length if moments else 0
-        )
+        partial = self._sum(len(self.space), self.norm.length, self.chunk, report)
         losses, hits, penalties, square = partial.scalars
         return Evaluation(
             loss=exact_total(losses) / examples,
@@ -181,7 +167,6 @@ class EmpiricalRisk(Objective):
             count=examples,
             passes=passes * examples / (self.whole or examples),
             statistics=partial.statistics.value(),
-            input_moments=moments.matrices(partial.moments.value() / counts[part].sum()) if moments else {},
         )
 
     def hvp(self, V: Tensor) -> Tensor:
@@ -267,11 +252,10 @@ class EmpiricalRisk(Objective):
         chunk: int,
         report: Callable[[Batch, Partial], Tensor],
         rows: int = len(SCALARS),
-        moments: int = 0,
     ) -> Partial:
         """The workers' sum over all chunks of the vectors `[K, length]` that a batch reports, by count."""
         chunks = list(self.blocks.chunks(chunk))
-        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows, moments)
+        partial = Partial.empty(length, statistics, len(self.blocks), len(chunks), self.space.device, rows)
         with self.block_loss.asked():
             for number in self.workers.share(partial):
                 batch = self._batch(chunks[number])

@@ -7,8 +7,6 @@ gradient vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -120,23 +118,14 @@ class ParameterSpace:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-    def set_gradient(self, gradient: Tensor, input_moments: Mapping[str, Tensor] = MappingProxyType({})) -> None:
-        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`.
-
-        Second moments of layers' inputs go where `Muon` looks for them: into the weights' `.input_moment`;
-        those of an earlier evaluation do not stay.
-        """
+    def set_gradient(self, gradient: Tensor) -> None:
+        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`."""
         theta = self.theta
         if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
             self._gradient = torch.empty_like(theta)
         self._gradient.copy_(gradient)
         for p, part in zip(self._parameters, self.split(self._gradient).values(), strict=True):
             p.grad = part
-        for name, p in zip(self.names, self._parameters, strict=True):
-            if name in input_moments:
-                p.input_moment = input_moments[name]  # type: ignore[attr-defined]
-            elif hasattr(p, "input_moment"):  # of another objective's evaluation
-                del p.input_moment
 
     def describes(self, module: nn.Module) -> bool:
         """Whether this is still the list of the module's trainable parameters."""

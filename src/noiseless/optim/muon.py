@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
-from noiseless.optim.orthogonal import COEFFICIENTS, orthogonalised, whitened
 
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of Newton-Schulz as Muon has them (kellerjordan.github.io/posts/muon)"""
 ADJUST = {
     "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
     "spectral_unclamped": lambda rows, columns: math.sqrt(rows / columns),
 }
 """factors of lr for a matrix, named as in `torch.optim.Muon`"""
+
+
+def orthogonalised(
+    matrix: Tensor, coefficients: tuple[float, float, float] = COEFFICIENTS, steps: int = 5, eps: float = 1e-7
+) -> Tensor:
+    """Newton-Schulz: each singular value s of `matrix / ||matrix||` becomes p(p(...p(s))), p(s) = a s + b s^3 + c s^5.
+
+    Args:
+        matrix: `[m, n]`.
+        coefficients: a, b, c.
+        steps: how often p is applied.
+        eps: smallest norm by which the matrix is divided.
+
+    Returns:
+        `[m, n]`, with the singular vectors of the matrix.
+    """
+    a, b, c = coefficients
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.T
 
 
 class Muon(torch.optim.Optimizer):
@@ -34,11 +58,6 @@ class Muon(torch.optim.Optimizer):
     `torch.optim.Muon`'s formulas; unlike there, NS is computed in the parameters' precision, not in bfloat16, and not
     only 2-D parameters are taken. Parameters of fewer dimensions go to an inner AdamW.
 
-    With `whiten` the step is measured by what it does to a layer's output: with A `[rest, rest]` the second moment of
-    the layer's inputs, found as the parameter's `input_moment` (`EmpiricalRisk(input_moments=True)` gives it), and
-    `B = (A / mean(diag A) + whiten I)**(-1/2)`, the direction is `c NS(u B) B`, of the Frobenius norm of `NS(u B)`. A
-    parameter without `input_moment` moves as without `whiten`.
-
     Args:
         params: what it moves; at least one has two dimensions.
         lr: learning rate.
@@ -53,7 +72,6 @@ class Muon(torch.optim.Optimizer):
         inner_lr_ratio: learning rate of the inner AdamW in units of lr.
         inner_betas: of the inner AdamW.
         last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
-        whiten: damping of the whitening by the layers' inputs, above 0; None: no whitening.
 
     Raises:
         ValueError: for a value out of its range, or where there is no matrix.
@@ -73,15 +91,11 @@ class Muon(torch.optim.Optimizer):
         inner_lr_ratio: float = 1.0,
         inner_betas: tuple[float, float] = (0.9, 0.999),
         last_lr_ratio: float = 1.0,
-        whiten: float | None = None,
     ):
         ratios = {"inner_lr_ratio": inner_lr_ratio, "last_lr_ratio": last_lr_ratio}
         _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, ratios)
         if not 0 < eps < float("inf"):
             raise ValueError(f"eps must be a positive number, not {eps}")
-        number = isinstance(whiten, (int, float)) and not isinstance(whiten, bool)
-        if whiten is not None and not (number and 0 < whiten < float("inf")):
-            raise ValueError(f"whiten must be None or a positive number, not {whiten!r}")
         if not isinstance(nesterov, bool):
             raise ValueError(f"nesterov must be True or False, not {nesterov!r}")
         matrices, others = _divided(list(params))
@@ -90,7 +104,7 @@ class Muon(torch.optim.Optimizer):
         defaults = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-            "whiten": whiten, "inner": False,
+            "inner": False,
         }  # fmt: skip
         super().__init__(matrices, defaults)
         self._inner: torch.optim.Optimizer | None = None
@@ -141,11 +155,7 @@ class Muon(torch.optim.Optimizer):
         update = (gradient.lerp(m, group["momentum"]) if group["nesterov"] else m).flatten(1)
         factor = ADJUST[group["adjust_lr_fn"] or "original"](*update.shape)
         factor *= self._last_ratio if p is self._last else 1.0
-        direct = partial(
-            orthogonalised, coefficients=group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"]
-        )
-        moment = None if group.get("whiten") is None else getattr(p, "input_moment", None)
-        orthogonal = direct(update) if moment is None else whitened(update, moment, group["whiten"], direct)
+        orthogonal = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
 

@@ -83,7 +83,7 @@ def take_step(
             gradient, changed = transform.update(gradient, before, space.theta, number)
         if evaluation is first:
             after = changed
-        space.set_gradient(gradient, evaluation.input_moments)
+        space.set_gradient(gradient)
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
     try:

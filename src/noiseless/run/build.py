@@ -28,7 +28,7 @@ from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.sizes import choices
 from noiseless.run.snapshot import Snapshots
-from noiseless.run.updates import input_moments, make_optimizer, make_schedule, make_transform
+from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
 
 
@@ -111,7 +111,6 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         autocast=torch.bfloat16 if recipe.autocast == "bfloat16" else None,
         compiler=compiler,
         statistics=recipe.statistics,
-        input_moments=input_moments(recipe),
         block_clip=recipe.block_clip,
         whole=len(train),
         seed=recipe.seed,

@@ -33,7 +33,7 @@ class Finding:
 
     way: str
     digest: str
-    """SHA-256 of gradient, loss, hits, statistics and input moments"""
+    """SHA-256 of gradient, loss, hits, and statistics"""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def _in_small_chunks(objective: Objective) -> Objective:
 
 def _digest(found: Evaluation) -> str:
     scalars = torch.tensor([found.loss, found.penalty, float(found.hits or 0)], dtype=torch.float64)
-    moments = {f"input_moments.{name}": moment for name, moment in found.input_moments.items()}
-    return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars} | moments)
+    return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars})
 
 
 def noise(way: str, found: Tensor, reference: Tensor) -> Noise:
