@@ -61,12 +61,6 @@ def test_a_side_times_sweeps_in_a_process_of_its_own(tmp_path):
         assert 0 < step.framed < step.seconds
 
 
-def test_a_step_that_asks_for_moments_of_inputs_is_timed(tmp_path):
-    whitened = {"optimizer": "Muon", "optimizer_options": "whiten=1", "input_moments": 2, "weight_decay": 0.0}
-    step = ours(_config(tmp_path, block=8, **whitened), 48)(Case(False, "none", whole=True))
-    assert 0 < step.framed < step.seconds
-
-
 def test_what_goes_wrong_in_the_process_is_told(tmp_path):
     (tmp_path / "tiny.npz").unlink(missing_ok=True)
     refused("bench", "fb", "--data", f"npz:{tmp_path / 'tiny.npz'}", names=(tmp_path / "tiny.npz",))

@@ -18,9 +18,6 @@ STEPS = 3
 
 
 def recipe(name):
-    if name == "whitened":
-        options = f"{recipes.row('aggregated').optimizer_options},whiten=1"
-        return replace(recipes.row("aggregated"), name=name, steps=STEPS, parts=1, optimizer_options=options)
     if name == "parts":
         return replace(recipes.row("aggregated"), name=name, steps=STEPS, parts=2)
     if name != "lbfgs":

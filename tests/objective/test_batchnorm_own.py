@@ -29,7 +29,12 @@ def _with_activation():
 def test_it_has_the_bits_of_the_plain_layer_and_the_activation(block, norm_block, chunk, statistics):
     found = []
     for module in _with_activation():
-        settings = {"block": block, "norm_block": norm_block, "statistics": statistics, "execution": Execution(chunk=chunk)}
+        settings = {
+            "block": block,
+            "norm_block": norm_block,
+            "statistics": statistics,
+            "execution": Execution(chunk=chunk),
+        }
         risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), **settings)
         before = problems.state(module)
         evaluation = GradientPenalty(risk, 0.5, lr=0.1).evaluate()

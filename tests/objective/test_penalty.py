@@ -215,6 +215,16 @@ def test_block_square_norms_are_those_of_the_loss():
     )
 
 
+def test_a_penalty_on_the_full_gradient_is_on_the_unclipped_one():
+    data, penalties = problems.points(), []
+    for clip in (None, 1e-3):
+        risk = EmpiricalRisk(problems.perceptron(), cross_entropy, data, block=3, block_clip=clip)
+        penalty = GradientPenalty(risk, 0.5, lr=LR, full_strength=0.4)
+        penalties += [penalty.evaluate().penalty, penalty.measure().penalty]
+    assert penalties[0] > 0
+    assert penalties == penalties[:1] * 4
+
+
 def test_exactness():
     assert not _penalty(method="forward").exact
     assert not _penalty(method="central").exact

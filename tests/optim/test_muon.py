@@ -1,4 +1,4 @@
-"""Muon against the singular value decomposition, torch's own, and the inner optimizers alone."""
+"""Muon against the singular value decomposition, torch's own, and AdamW alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import problems
 import pytest
 import torch
 from oracles import by_svd
-from torch import Tensor, nn
+from torch import nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim import Muon
-from noiseless.optim.orthogonal import COEFFICIENTS, orthogonalised
+from noiseless.optim.muon import COEFFICIENTS, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3), (1, 5), (5, 1)])
@@ -84,22 +84,16 @@ def test_the_factor_is_of_the_flattened_shape(shape):
     torch.testing.assert_close(found.flatten(1), expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("inner", ["AdamW", "SGD"])
-def test_the_others_move_as_by_the_inner_optimizer(inner):
+def test_the_others_move_as_by_adamw():
     shapes = ((4, 3), (4,), (2, 2), ())
     mine, alone = parameters_of(*shapes), parameters_of(*shapes)
     given = gradients(mine)
-    optimizer = Muon(
-        mine, lr=9.0, momentum=0.8, weight_decay=0.1, inner=inner, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9)
-    )
+    optimizer = Muon(mine, lr=9.0, momentum=0.8, weight_decay=0.1, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9))
     for group in optimizer.param_groups:
         group["lr"] = 0.2  # as the schedule does
     steps_of(optimizer, mine, given)
     others = [alone[1], alone[3]]
-    if inner == "AdamW":
-        reference = torch.optim.AdamW(others, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
-    else:
-        reference = torch.optim.SGD(others, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.1)
+    reference = torch.optim.AdamW(others, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
     steps_of(reference, others, [[step[1], step[3]] for step in given])
     assert torch.equal(mine[1], alone[1])
     assert torch.equal(mine[3], alone[3])
@@ -114,17 +108,6 @@ def test_the_last_matrix_may_have_a_rate_of_its_own():
     steps_of(Muon(theirs[:2], lr=0.1, weight_decay=0.2), theirs[:2], [step[:2] for step in given])
     steps_of(Muon(theirs[2:3], lr=0.4, weight_decay=0.05), theirs[2:3], [step[2:3] for step in given])
     torch.testing.assert_close(mine[:3], theirs[:3], rtol=1e-12, atol=0)
-
-
-def test_hidden_only_leaves_first_and_last_matrix_to_the_inner_optimizer():
-    shapes = ((4, 3), (4,), (2, 2), (3, 4))
-    mine, alone = parameters_of(*shapes), parameters_of(*shapes)
-    given = gradients(mine)
-    steps_of(Muon(mine, lr=0.1, weight_decay=0.1, hidden_only=True), mine, given)
-    others = [alone[0], alone[1], alone[3]]
-    steps_of(torch.optim.AdamW(others, lr=0.1, weight_decay=0.1), others, [[s[0], s[1], s[3]] for s in given])
-    assert [torch.equal(a, b) for a, b in zip(mine, alone, strict=True)] == [True, True, False, True]
-    assert not torch.equal(mine[2], parameters_of(*shapes)[2])
 
 
 def test_groups_keep_their_settings():
@@ -152,14 +135,10 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
         ({"lr": -1.0}, "lr must be a finite number"), ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
         ({"ns_steps": 0}, "ns_steps must be a whole number"), ({"ns_coefficients": (1.0,)}, "three numbers"),
         ({"adjust_lr_fn": "orignal"}, "unknown adjust_lr_fn 'orignal'; did you mean original"),
-        ({"inner": "Adam"}, "unknown inner optimizer 'Adam'; did you mean AdamW"),
         ({"adjust_lr_fn": 5}, "unknown adjust_lr_fn '5'"), ({"ns_coefficients": 3.0}, "three numbers, not 3.0"),
         ({"eps": -1e-7}, "eps must be a positive number, not -1e-07"),
         ({"nesterov": "no"}, "nesterov must be True or False, not 'no'"),
         ({"last_lr_ratio": -1.0}, "last_lr_ratio must be a finite number of at least 0, not -1"),
-        ({"last_lr_ratio": 2.0, "hidden_only": True}, "last_lr_ratio 2.0 does nothing with hidden_only"),
-        ({"hidden_only": 3}, "hidden_only must be True or False, not 3"),
-        ({"hidden_only": True}, "no hidden matrix to orthogonalise: use AdamW"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(settings, told):
@@ -168,55 +147,3 @@ def test_wrong_settings_are_refused(settings, told):
     with pytest.raises(ValueError, match="no matrix"):
         Muon(parameters_of((3,)))
     assert issubclass(UnknownNameError, ValueError)
-
-
-def spread(size: int, seed: int = 6) -> Tensor:
-    """A second moment of eigenvalues between 1e-3 and 10, and one that is 0."""
-    turn = torch.linalg.qr(torch.randn(size, size, generator=problems.generator(seed), dtype=torch.float64)).Q
-    values = torch.logspace(-3, 1, size, dtype=torch.float64)
-    values[0] = 0
-    return turn @ torch.diag(values) @ turn.T
-
-
-@pytest.mark.parametrize("damping", [0.01, 1.0])
-def test_whitened_directions_are_orthogonal_in_the_inputs_measure(damping):
-    kernel, head = mine = parameters_of((3, 2, 2, 2), (9, 4))
-    moments = [spread(8), spread(4)]
-    for p, moment in zip(mine, moments, strict=True):
-        p.input_moment = moment
-    start = [p.detach().clone() for p in mine]
-    (given,) = gradients(mine, 1)
-    steps_of(Muon(mine, lr=0.1, momentum=0.0, weight_decay=0.2, last_lr_ratio=2.0, whiten=damping), mine, [given])
-    for p, before, g, moment, ratio in zip((kernel, head), start, given, moments, (1.0, 2.0 * 1.5), strict=True):
-        values, vectors = torch.linalg.eigh(moment / moment.diagonal().mean())
-        root = vectors @ torch.diag((values + damping) ** -0.5) @ vectors.T
-        direction = by_svd(g.flatten(1) @ root)
-        expected = direction @ root
-        expected *= direction.norm() / expected.norm()
-        moved = (before * 0.98 - p.detach()).flatten(1) / (0.1 * ratio)
-        torch.testing.assert_close(moved, expected, rtol=1e-7, atol=1e-8)
-
-
-def test_even_inputs_and_none_change_nothing():
-    settings = {"lr": 0.1, "momentum": 0.8}
-    plain, even, without, nothing = (parameters_of((6, 4)) for _ in range(4))
-    even[0].input_moment = 3.0 * torch.eye(4, dtype=torch.float64)
-    nothing[0].input_moment = torch.zeros(4, 4, dtype=torch.float64)
-    given = gradients(plain)
-    (expected,) = steps_of(Muon(plain, **settings), plain, given)
-    for mine in (even, without, nothing):
-        (found,) = steps_of(Muon(mine, whiten=0.5, **settings), mine, given)
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), True, "much"])
-def test_a_damping_that_is_none_is_refused(value):
-    with pytest.raises(ValueError, match="whiten must be None or a positive number"):
-        Muon(parameters_of((2, 2)), whiten=value)
-
-
-def test_a_damping_that_is_too_small_is_told():
-    mine = parameters_of((3, 8))
-    mine[0].input_moment = -torch.eye(8)[:1].T @ torch.eye(8)[:1] * 1e-6 + torch.ones(8, 8)  # as rounding may leave it
-    with pytest.raises(ValueError, match="whiten 1e-09 is too small a damping for second moments of 8 inputs"):
-        steps_of(Muon(mine, whiten=1e-9), mine, gradients(mine, 1))

@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from small_runs import npz, prepare, run, small_recipe
-from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless import models
 from noiseless.data import Extent, at_hand, extent, load
 from noiseless.objective import parameter_space
-from noiseless.optim.orthogonal import orthogonalised
 from noiseless.run.config import Settings
 from noiseless.run.cost import Measured, measure
 from noiseless.run.plan import LOOPBACK, MEETING, Figures, by_figures, by_measurement
@@ -51,41 +49,6 @@ def test_a_step_of_four_workers_by_hand():
     assert made.evaluation == pytest.approx(100 * 2e9 / 6e12)
     assert made.time == pytest.approx(10 * made.seconds.step + 10 * made.evaluation)
     assert (made.passes, made.flops, made.seconds.limit) == (10, 10 * 1000 * 6e9, "compute")
-
-
-def test_moments_of_inputs_are_summed_and_sent_as_well():
-    plain, sizes_ = planned(4), replace(SIZES, moments=P)
-    made = by_figures(RECIPE, ONE, sizes_, 4, FIGURES)
-    assert made.seconds.exact_sum == pytest.approx(2 * plain.seconds.exact_sum)
-    assert made.wire - plain.wire == pytest.approx(1.5 * 24 * P)
-    assert memory(RECIPE, sizes_, made.share, 1).bins == 2 * memory(RECIPE, SIZES, plain.share, 1).bins
-    fewer = by_figures(RECIPE, ONE, replace(sizes_, input_moments=5), 4, FIGURES)  # of a fifth of the blocks
-    assert fewer.seconds.exact_sum == pytest.approx(1.2 * plain.seconds.exact_sum)
-    assert fewer.wire == made.wire
-
-
-def test_a_whitening_optimizer_has_moments_of_its_layers():
-    data = Extent(5, 5, (1, 8, 8), 10)
-    plain = Recipe(model="linear", optimizer="Muon")
-    assert sizes(plain, data).moments == 0
-    found = sizes(replace(plain, optimizer_options="whiten=1"), data)
-    assert (found.moments, found.input_moments) == (64 * 65 // 2, 1)
-    assert sizes(replace(plain, optimizer_options="whiten=1", input_moments=5), data).input_moments == 5
-    with pytest.raises(ValueError, match="--input-moments 5 does nothing without a Muon that whitens"):
-        sizes(replace(plain, input_moments=5), data)
-
-
-def test_orthogonal_blocks_are_counted():
-    plain = planned(4)
-    made = by_figures(RECIPE, ONE, replace(SIZES, work=replace(SIZES.work, block_flops=6e9)), 4, FIGURES)
-    assert made.seconds.compute - plain.seconds.compute == pytest.approx(3 * 6e9 / 6e12)  # 3 blocks
-    data = Extent(5, 5, (1, 8, 8), 10)
-    assert sizes(Recipe(model="linear"), data).work.block_flops == 0
-    # a matrix of 10 x 64 in five steps: its Gram matrix and the product with it, and a square of 10 x 10
-    found = sizes(Recipe(model="linear", block_orthogonal=True), data).work.block_flops
-    with FlopCounterMode(display=False) as counter:
-        orthogonalised(torch.ones(10, 64))
-    assert found == counter.get_total_flops() == 5 * (2 * 2 * 10 * 10 * 64 + 2 * 10**3)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import jobs
 import pytest
 
-RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "whitened", "parts", "lbfgs")
+RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
 
 
 def _run(place, count, *words):

@@ -209,8 +209,8 @@ class BlockLoss:
                 return gradient, gradient.double().square().sum(1), *reports
             inputs, state = _apart(rest, names)
             images = tuple(_channels_last(x[0]) for x in inputs)
-            one, reports = self._gradient(theta, images, target[0], True, state)
-            return tuple(t[None] for t in (one, one.double().square().sum(), *reports))
+            one, report = self._gradient(theta, images, target[0], True, state)
+            return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
         modes = tuple(module.training for module in self.module.modules())
         key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)

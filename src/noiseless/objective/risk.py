@@ -27,6 +27,8 @@ from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
 
 NONE: Mapping[str, int] = MappingProxyType({})
+SCALARS: Mapping[str, int] = MappingProxyType({"loss": 1, "hits": 1, "penalty": 1, "square": 1})
+"""numbers that an evaluation keeps of each block: sums over its examples, and the gradient's squared norm"""
 
 
 class Blockwise(Objective):
@@ -165,11 +167,7 @@ class EmpiricalRisk(Blockwise):
                 {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square},
             )
 
-        summed = self.sweep(
-            report,
-            {"gradient": len(self.space), "statistics": norm.length},
-            {"loss": 1, "hits": 1, "penalty": 1, "square": 1},
-        )
+        summed = self.sweep(report, {"gradient": len(self.space), "statistics": norm.length}, SCALARS)
         count = self.blocks.count
         return Evaluation(
             loss=exact_total(summed.scalar("loss")[0]) / count,

@@ -11,7 +11,6 @@ from noiseless.optim.optimizers import (
     optimizer_names,
     parse_options,
 )
-from noiseless.optim.orthogonal import newton_schulz_flops, orthogonal_blocks
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.step import Step, refuse_line_search, take_step
 from noiseless.optim.transforms import (
@@ -42,11 +41,9 @@ __all__ = [
     "line_search",
     "make_optimizer",
     "multiplicative_noise",
-    "newton_schulz_flops",
     "norm_bias",
     "optimizer_arguments",
     "optimizer_names",
-    "orthogonal_blocks",
     "parse_options",
     "refuse_line_search",
     "take_step",

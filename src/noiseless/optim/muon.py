@@ -1,24 +1,48 @@
-"""Muon for every parameter: matrices and convolutions orthogonalised, the others by an inner optimizer. Step 7."""
+"""Muon for every parameter: matrices and convolutions orthogonalised, the others by AdamW. Step 7."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
-from noiseless.optim.orthogonal import COEFFICIENTS, orthogonalised, whitened
 
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of Newton-Schulz as Muon has them (kellerjordan.github.io/posts/muon)"""
 ADJUST = {
     "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
     "spectral_unclamped": lambda rows, columns: math.sqrt(rows / columns),
 }
 """factors of lr for a matrix, named as in `torch.optim.Muon`"""
+
+
+def orthogonalised(
+    matrix: Tensor, coefficients: tuple[float, float, float] = COEFFICIENTS, steps: int = 5, eps: float = 1e-7
+) -> Tensor:
+    """Newton-Schulz: each singular value s of `matrix / ||matrix||` becomes p(p(...p(s))), p(s) = a s + b s^3 + c s^5.
+
+    Args:
+        matrix: `[m, n]`.
+        coefficients: a, b, c.
+        steps: how often p is applied.
+        eps: smallest norm by which the matrix is divided.
+
+    Returns:
+        `[m, n]`, with the singular vectors of the matrix.
+    """
+    a, b, c = coefficients
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.T
 
 
 class Muon(torch.optim.Optimizer):
@@ -32,30 +56,22 @@ class Muon(torch.optim.Optimizer):
     where u is `(1 - momentum) g + momentum m` with Nesterov, else m, and NS(u) is near the orthogonal factor `U V^T` of
     `u = U S V^T`: `ns_steps` times `X <- a X + b (X X^T) X + c (X X^T)**2 X`, from `u / ||u||`. These are
     `torch.optim.Muon`'s formulas; unlike there, NS is computed in the parameters' precision, not in bfloat16, and not
-    only 2-D parameters are taken. Parameters of fewer dimensions go to an inner optimizer.
-
-    With `whiten` the step is measured by what it does to a layer's output: with A `[rest, rest]` the second moment of
-    the layer's inputs, found as the parameter's `input_moment` (`EmpiricalRisk(input_moments=True)` gives it), and
-    `B = (A / mean(diag A) + whiten I)**(-1/2)`, the direction is `c NS(u B) B`, of the Frobenius norm of `NS(u B)`. A
-    parameter without `input_moment` moves as without `whiten`.
+    only 2-D parameters are taken. Parameters of fewer dimensions go to an inner AdamW.
 
     Args:
         params: what it moves; at least one has two dimensions.
         lr: learning rate.
-        weight_decay: decoupled; the inner SGD's is coupled.
-        momentum: of matrices, and of an inner SGD.
-        nesterov: of both, too.
+        weight_decay: decoupled.
+        momentum: of matrices.
+        nesterov: whether that momentum is Nesterov's.
         ns_coefficients: a, b, c.
         eps: smallest norm by which u is divided.
         ns_steps: Newton-Schulz steps.
         adjust_lr_fn: "original" (also None), `sqrt(max(1, out / rest))`; "match_rms_adamw",
             `0.2 sqrt(max(out, rest))`; or "spectral_unclamped", `sqrt(out / rest)`.
-        inner: "AdamW" or "SGD", for what is not orthogonalised.
-        inner_lr_ratio: learning rate of the inner optimizer in units of lr.
-        inner_betas: of an inner AdamW.
-        hidden_only: whether the first and the last matrix go to the inner optimizer, too.
+        inner_lr_ratio: learning rate of the inner AdamW in units of lr.
+        inner_betas: of the inner AdamW.
         last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
-        whiten: damping of the whitening by the layers' inputs, above 0; None: no whitening.
 
     Raises:
         ValueError: for a value out of its range, or where there is no matrix.
@@ -72,45 +88,30 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
-        inner: Literal["AdamW", "SGD"] = "AdamW",
         inner_lr_ratio: float = 1.0,
         inner_betas: tuple[float, float] = (0.9, 0.999),
-        hidden_only: bool = False,
         last_lr_ratio: float = 1.0,
-        whiten: float | None = None,
     ):
         ratios = {"inner_lr_ratio": inner_lr_ratio, "last_lr_ratio": last_lr_ratio}
-        _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, inner, ratios)
+        _check(lr, weight_decay, momentum, ns_coefficients, ns_steps, adjust_lr_fn, ratios)
         if not 0 < eps < float("inf"):
             raise ValueError(f"eps must be a positive number, not {eps}")
-        number = isinstance(whiten, (int, float)) and not isinstance(whiten, bool)
-        if whiten is not None and not (number and 0 < whiten < float("inf")):
-            raise ValueError(f"whiten must be None or a positive number, not {whiten!r}")
-        for name, value in (("nesterov", nesterov), ("hidden_only", hidden_only)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be True or False, not {value!r}")
-        if hidden_only and last_lr_ratio != 1:
-            raise ValueError(f"last_lr_ratio {last_lr_ratio} does nothing with hidden_only, which leaves out the last")
-        matrices, others = _divided(list(params), hidden_only)
+        if not isinstance(nesterov, bool):
+            raise ValueError(f"nesterov must be True or False, not {nesterov!r}")
+        matrices, others = _divided(list(params))
         if not matrices:
-            raise ValueError(f"there is no {'hidden ' if hidden_only else ''}matrix to orthogonalise: use {inner}")
+            raise ValueError("there is no matrix to orthogonalise: use AdamW")
         defaults = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
-            "whiten": whiten, "inner": False,
+            "inner": False,
         }  # fmt: skip
         super().__init__(matrices, defaults)
         self._inner: torch.optim.Optimizer | None = None
         self._ratio = inner_lr_ratio
         self._last, self._last_ratio = matrices[-1]["params"][-1], last_lr_ratio
         if others:
-            if inner == "AdamW":
-                self._inner = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=inner_betas)
-            else:
-                nesterov = nesterov and momentum > 0
-                self._inner = torch.optim.SGD(
-                    others, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov
-                )
+            self._inner = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=inner_betas)
             for group in self._inner.param_groups:
                 group["inner"] = True
                 self.param_groups.append(group)
@@ -154,11 +155,7 @@ class Muon(torch.optim.Optimizer):
         update = (gradient.lerp(m, group["momentum"]) if group["nesterov"] else m).flatten(1)
         factor = ADJUST[group["adjust_lr_fn"] or "original"](*update.shape)
         factor *= self._last_ratio if p is self._last else 1.0
-        direct = partial(
-            orthogonalised, coefficients=group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"]
-        )
-        moment = None if group.get("whiten") is None else getattr(p, "input_moment", None)
-        orthogonal = direct(update) if moment is None else whitened(update, moment, group["whiten"], direct)
+        orthogonal = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
 
@@ -169,17 +166,12 @@ class Muon(torch.optim.Optimizer):
             self._inner.state = self.state
 
 
-def _divided(given: list[Any], hidden_only: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _divided(given: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups of matrices, and groups of the other parameters."""
     groups = given if given and isinstance(given[0], dict) else [{"params": given}]
     groups = [{**group, "params": list(group["params"])} for group in groups]
-    large = [p for group in groups for p in group["params"] if p.ndim >= 2]
-    if hidden_only:
-        large = large[1:-1]
-    chosen = {id(p) for p in large}
     parts = (
-        [{**g, "params": [p for p in g["params"] if (id(p) in chosen) == which]} for g in groups]
-        for which in (True, False)
+        [{**g, "params": [p for p in g["params"] if (p.ndim >= 2) == which]} for g in groups] for which in (True, False)
     )
     matrices, others = ([group for group in part if group["params"]] for part in parts)
     return matrices, others
@@ -187,7 +179,7 @@ def _divided(given: list[Any], hidden_only: bool) -> tuple[list[dict[str, Any]],
 
 def _check(
     lr: float, weight_decay: float, momentum: float, coefficients: tuple[float, ...], steps: int,
-    adjust_lr_fn: str | None, inner: str, ratios: dict[str, float],
+    adjust_lr_fn: str | None, ratios: dict[str, float],
 ) -> None:  # fmt: skip
     for name, value in {"lr": lr, "weight_decay": weight_decay, **ratios}.items():
         if not 0 <= value < float("inf"):
@@ -200,5 +192,3 @@ def _check(
         raise ValueError(f"ns_coefficients are three numbers, not {coefficients}")
     if adjust_lr_fn is not None and adjust_lr_fn not in ADJUST:
         raise UnknownNameError("adjust_lr_fn", str(adjust_lr_fn), ADJUST)
-    if inner not in ("AdamW", "SGD"):
-        raise UnknownNameError("inner optimizer", str(inner), ("AdamW", "SGD"))

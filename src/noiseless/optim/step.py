@@ -106,8 +106,8 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
         reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
         raise ValueError(
             f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
-            " method (without the published constant), no block clip, no orthogonal blocks and no sam, and one part, no"
-            " clip, agc, noise, norm bias or layer rate; or no line search"
+            " method (without the published constant), no block clip and no sam, and one part, no clip, agc,"
+            " noise, norm bias or layer rate; or no line search"
         )
 
 

@@ -121,7 +121,6 @@ def check(recipe: Recipe, settings: Settings) -> None:
         ("seed", 0),
         ("max_up", 1),
         ("parts", 1),
-        ("input_moments", 1),
     ):
         _at_least(name, getattr(recipe, name), low)
     for name in (

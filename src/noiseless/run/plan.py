@@ -122,9 +122,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
     example costs c gradient evaluations of F FLOPs and saves a bytes. Then compute is `c n F` over its FLOP/s; traffic
     `5 c n a` and the sum, in r sweeps, `r b (48 P + 2 e P)` over its memory bandwidth (three bins of float64 read and
     written, the block's gradient of e bytes a number read twice); and a ring sends `2 (W - 1) / W` times the `message`
-    of each sweep over the link. Where the optimizer whitens by M numbers of the layers' inputs from a k-th of the
-    blocks, the sum has P + M / k in the place of P. Orthogonalising block gradients adds its FLOPs, r b times.
-    Latencies, updates, augmentation and checkpoints are not counted.
+    of each sweep over the link. Latencies, updates, augmentation and checkpoints are not counted.
 
     Args:
         recipe: resolved or not.
@@ -140,7 +138,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
 
     def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
         asked = objective_of(part).passes * own.examples
-        touched = (sizes.work.parameters + sizes.moments_a_block) * (2 * BINS * BIN + READS * sizes.element)
+        touched = sizes.work.parameters * (2 * BINS * BIN + READS * sizes.element)
         return Seconds(
             compute=asked * flops / figures.flops,
             traffic=TRAFFIC * asked * sizes.saved / bandwidth if bandwidth else 0.0,

@@ -114,11 +114,6 @@ class Recipe:
     # what is done to the gradient, in this order
     block_clip: float | None = None
     """L2 norm to which each block's gradient is clipped; none: not"""
-    block_orthogonal: bool = False
-    """each matrix and kernel of a block's gradient is orthogonalised, as Muon does, before the mean over blocks"""
-    input_moments: int = 1
-    """where Muon whitens: its second moments of the layers' inputs are over one of so many parts of the blocks, at each
-    step the next; 1: over all"""
     norm_bias: float = 0.0
     """strength of the pull of the parameters' norm towards norm-target"""
     norm_target: float = 0.0

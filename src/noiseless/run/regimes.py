@@ -149,8 +149,8 @@ class Stochastic:
     def risk_at(self, step: int) -> EmpiricalRisk:
         """The mean over all examples, in blocks as they stand: each example once."""
         data = self.view(step)
-        order = _together(torch.arange(len(data) // self.draws), len(data) // self.draws, self.draws)
-        order = order if self.draws > 1 else None
+        images = len(data) // self.draws
+        order = _together(torch.arange(images), images, self.draws) if self.draws > 1 else None
         return self.risk.at(replace(self.risk.selection, examples=data, order=order, step=step))
 
 

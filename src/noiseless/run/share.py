@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from noiseless.objective.blocks import check_norm_block, check_size
-from noiseless.objective.partial import SCALARS
+from noiseless.objective.risk import SCALARS
 from noiseless.objective.penalty import PROBES
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import part_sizes
@@ -90,17 +90,17 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
 
 
 def message(sizes: Sizes, share: Share) -> int:
-    """Bytes that a sweep's all-reduce adds up: `24 (P + S + M)` of bins, 32 a block, 1 a chunk.
+    """Bytes that a sweep's all-reduce adds up: `24 (P + S)` of bins, 32 a block, 1 a chunk.
 
     Args:
-        sizes: of the run; P parameters, S numbers of batch norm's statistics, M of inputs' moments.
+        sizes: of the run; P parameters, S numbers of batch norm's statistics.
         share: has blocks and chunks.
 
     Returns:
         The bytes.
     """
-    bins = BINS * BIN * (sizes.work.parameters + sizes.statistics + sizes.moments)
-    return bins + len(SCALARS) * BIN * share.blocks + share.chunks
+    bins = BINS * BIN * (sizes.work.parameters + sizes.statistics)
+    return bins + sum(SCALARS.values()) * BIN * share.blocks + share.chunks
 
 
 def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
@@ -109,8 +109,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     With P parameters of e bytes and chunks of k blocks: e P of theta, as much of the gradient, and of each of several
     parts' newest; `s e P` of an optimizer that keeps s numbers for each; 24 P of bins; `k e P` for each vector that a
     block has at once (with forward differences 3: its gradient, the probed point and the gradient there); the saved
-    activations of a chunk. Where the optimizer whitens by M numbers of the layers' inputs: 24 M more of bins, and
-    `2 k e M` of the blocks'.
+    activations of a chunk.
 
     Args:
         recipe: resolved or not.
@@ -133,8 +132,8 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
         parts=recipe.parts * theta if recipe.parts > 1 else 0,
         optimizer=int(sizes.state * theta),
         average=theta if recipe.ema else 0,
-        bins=BINS * BIN * (sizes.work.parameters + sizes.moments),
-        block_gradients=together * (held * theta + 2 * sizes.moments * sizes.element),
+        bins=BINS * BIN * sizes.work.parameters,
+        block_gradients=together * held * theta,
         activations=int(together * min(recipe.block, largest) * sizes.saved),
         data=sizes.data.bytes if sizes.data.resident else 0,
     )

@@ -12,12 +12,10 @@ from torch.func import functional_call
 
 from noiseless import models
 from noiseless.data import Extent
-from noiseless.objective import parameter_space
 from noiseless.objective.batchnorm import BlockNorm
-from noiseless.objective.inputs import InputMoments
 from noiseless.optim import parse_options
 from noiseless.run.recipe import Recipe
-from noiseless.run.updates import input_moments, make_optimizer
+from noiseless.run.updates import make_optimizer
 from noiseless.run.work import Work, work_of
 
 
@@ -35,15 +33,6 @@ class Sizes:
     """S: numbers that a norm block reports to batch norm's running statistics"""
     state: float
     """numbers that the optimizer keeps, for each parameter"""
-    moments: int = 0
-    """M: numbers that a block reports of the layers' inputs, where the optimizer whitens by them"""
-    input_moments: int = 0
-    """k: a k-th of the blocks report them"""
-
-    @property
-    def moments_a_block(self) -> float:
-        """Such numbers in the mean over the blocks, `M / k`."""
-        return self.moments / max(1, self.input_moments)
 
 
 def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
@@ -98,9 +87,7 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
             f"{recipe.model} cannot be followed on {channels} x {height} x {width} images ({reason})"
         ) from error
     norm = BlockNorm(model, recipe.norm_block or recipe.block, recipe.statistics)
-    parts = input_moments(recipe)
-    moments = InputMoments(model, parameter_space(model)).length if parts else 0
-    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe), moments, parts)
+    return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe))
 
 
 def _saved(model: nn.Module, shape: torch.Size, dtype: torch.dtype, autocast: torch.dtype | None) -> int:

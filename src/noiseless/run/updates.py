@@ -120,28 +120,6 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return Searched(made, recipe.line_search, **search)
 
 
-def input_moments(recipe: Recipe) -> int:
-    """Of how many blocks a recipe's optimizer asks for the second moments of the layers' inputs.
-
-    Args:
-        recipe: resolved or not.
-
-    Returns:
-        k for a k-th of the blocks; 0: of none.
-
-    Raises:
-        ValueError: for options that cannot be read, and where nothing whitens and k is not 1.
-    """
-    if _options("--optimizer-options", recipe.optimizer_options).get("whiten") is not None:
-        return recipe.input_moments
-    if recipe.input_moments != 1:
-        raise ValueError(
-            f"--input-moments {recipe.input_moments} does nothing without a Muon that whitens (--optimizer-options"
-            " whiten=1): give --input-moments 1"
-        )
-    return 0
-
-
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Groups in which biases and the parameters of normalisations, of fewer than two dimensions, do not decay."""
     small = [p for p in parameters if p.ndim < 2]
