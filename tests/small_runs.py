@@ -143,7 +143,7 @@ def seen(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
     parts = []
     for objective in experiment.regime.objectives(step):
         risk = getattr(objective, "risk", objective)
-        blocks = [risk.examples.take(chunk.index.flatten()) for chunk in risk.blocks.chunks(1)]
+        blocks = [risk.selection.examples.take(chunk.index.flatten()) for chunk in risk.blocks.chunks(1)]
         parts.append(tuple(torch.cat(column) for column in zip(*blocks, strict=True)))
     return parts
 

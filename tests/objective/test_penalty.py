@@ -10,6 +10,7 @@ from oracles import ROUNDING
 from torch import nn
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
+from noiseless.objective import BlockClip
 
 LR, METHODS = 0.8, ("forward", "central", "exact")
 STRENGTHS = [(0.5, 0.0), (0.0, 0.7), (0.5, 0.7)]
@@ -218,9 +219,10 @@ def test_block_square_norms_are_those_of_the_loss():
 def test_a_penalty_on_the_full_gradient_is_on_the_unclipped_one():
     data, penalties = problems.points(), []
     for clip in (None, 1e-3):
-        risk = EmpiricalRisk(problems.perceptron(), cross_entropy, data, block=3, block_clip=clip)
+        risk = EmpiricalRisk(problems.perceptron(), cross_entropy, data, block=3)
         penalty = GradientPenalty(risk, 0.5, lr=LR, full_strength=0.4)
-        penalties += [penalty.evaluate().penalty, penalty.measure().penalty]
+        objective = penalty if clip is None else BlockClip(penalty, clip)
+        penalties += [objective.evaluate().penalty, objective.measure().penalty]
     assert penalties[0] > 0
     assert penalties == penalties[:1] * 4
 
@@ -229,8 +231,7 @@ def test_exactness():
     assert not _penalty(method="forward").exact
     assert not _penalty(method="central").exact
     assert _penalty(method="exact").exact
-    risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block_clip=1.0)
-    assert not GradientPenalty(risk, 0.5, lr=LR, method="exact").exact
+    assert not BlockClip(_penalty(method="exact"), 1.0).exact
 
 
 @pytest.mark.parametrize(

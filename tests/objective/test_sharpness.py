@@ -12,7 +12,15 @@ import torch
 from small_runs import go_on, npz, record, small_recipe
 from torch import nn
 
-from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error, take_step
+from noiseless import (
+    EmpiricalRisk,
+    Execution,
+    GradientPenalty,
+    cross_entropy,
+    parameter_space,
+    squared_error,
+    take_step,
+)
 from noiseless.objective import SharpnessAware
 from noiseless.objective.workers import Alone, SweepStoppedError
 from noiseless.run.build import build
@@ -121,10 +129,10 @@ class Counting:
 def snapshotted(place, stop=lambda taken: False):
     torch.manual_seed(1)
     examples, module = Counting(), nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
-    risk = EmpiricalRisk(module, cross_entropy, examples, block=4)
-    workers = Alone(lambda: stop(examples.taken))
-    risk.workers = Snapshots(workers, place, 0.0, lambda: digest({"theta": risk.space.theta}))
-    risk.workers.begin(0)
+    space, alone = parameter_space(module), Alone(lambda: stop(examples.taken))
+    workers = Snapshots(alone, place, 0.0, lambda: digest({"theta": space.theta}))
+    workers.begin(0)
+    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers))
     return SharpnessAware(risk, 0.5), examples
 
 

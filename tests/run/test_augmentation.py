@@ -66,7 +66,7 @@ def test_what_is_seen_does_not_depend_on_the_chunk(data, name):
         found = []
         for objective in experiment.regime.objectives(1):
             risk = getattr(objective, "risk", objective)
-            found += [risk.examples.take(c.index)[0].flatten(0, 1) for c in risk.blocks.chunks(chunk)]
+            found += [risk.selection.examples.take(c.index)[0].flatten(0, 1) for c in risk.blocks.chunks(chunk)]
         whole = torch.cat(found) if whole is None else whole
         assert torch.equal(torch.cat(found), whole)
 
@@ -121,7 +121,7 @@ def test_without_its_short_block_the_full_batch_is_the_mean_over_the_others(data
         (objective,) = experiment.regime.objectives(step)
         order = keyed.permutation(0, "shuffle", step, count) if shuffle else torch.arange(count)
         orders.append(order[:kept])
-        tensors = objective.examples.take(order[:kept])
+        tensors = objective.selection.examples.take(order[:kept])
         found = objective.evaluate()
         agrees(found, oracles.block_loop(oracles.ghosted(experiment.model, 20), cross_entropy, tensors, 20))
         assert found.count == kept

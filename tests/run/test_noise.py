@@ -112,10 +112,10 @@ def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(kept
 def test_a_shuffle_is_a_keyed_order_that_keeps_draws_together(data, tmp_path):
     recipe = small_recipe(data, "fb", max_up=2, augment="crop-flip", padding=1, block=8)
     asked = _at(run(tmp_path / "run", recipe))
-    orders = [noise.Cut(shuffle=True).risk(asked).order for _ in range(2)]
+    orders = [noise.Cut(shuffle=True).risk(asked).selection.order for _ in range(2)]
     assert torch.equal(*orders)
     assert sorted(orders[0].tolist()) == list(range(96))
-    assert orders[0].tolist() != asked.risk.order.tolist()
+    assert orders[0].tolist() != asked.risk.selection.order.tolist()
     pairs = orders[0].reshape(-1, 2)
     assert torch.equal(pairs[:, 0] + 48, pairs[:, 1])
     with pytest.raises(ValueError, match="--block 7 must be a multiple of --max-up 2"):

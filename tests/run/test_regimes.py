@@ -139,7 +139,7 @@ def test_after_all_parts_the_running_statistics_are_the_mean_over_all_examples(d
     buffers = {name: b for name, b in experiment.model.named_buffers() if "running" in name}
     expected = {name: torch.zeros_like(b) for name, b in buffers.items()}
     for objective in experiment.regime.objectives(0):
-        part = replace(objective, before=0)
+        part = objective.at(replace(objective.selection, before=0))
         found = part.evaluate()
         part.accept(found)
         for name, b in buffers.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless.objective import EmpiricalRisk, cross_entropy
+from noiseless.objective import EmpiricalRisk, Execution, cross_entropy, parameter_space
 from noiseless.objective.workers import Alone, SweepStoppedError
 from noiseless.run.checkpoint import digest
 from noiseless.run.snapshot import Snapshots
@@ -41,11 +41,11 @@ def _module():
 def _risk(place, stop=lambda taken: False, module=None, seconds=0.0):
     """A risk of 10 blocks of 4 that writes snapshots, and its examples."""
     examples = Counting()
-    risk = EmpiricalRisk(module or _module(), cross_entropy, examples, block=4)
-    workers = Alone(lambda: stop(examples.taken))
-    risk.workers = Snapshots(workers, place, seconds, lambda: digest({"theta": risk.space.theta}))
-    risk.workers.begin(0)
-    return risk, examples
+    module = module or _module()
+    space, alone = parameter_space(module), Alone(lambda: stop(examples.taken))
+    workers = Snapshots(alone, place, seconds, lambda: digest({"theta": space.theta}))
+    workers.begin(0)
+    return EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers)), examples
 
 
 def _stopped(place, after, seconds=0.0):

@@ -8,7 +8,7 @@ import torch
 from small_runs import prepare, record, run, small_recipe
 from torch import nn
 
-from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy
+from noiseless.objective import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, parameter_space
 from noiseless.objective.workers import Alone, SweepStoppedError
 from noiseless.run import checkpoint
 from noiseless.run.ladder import plan
@@ -65,10 +65,10 @@ def _penalty(place, after=10**9):
     """Two sweeps over 10 blocks of 4, told to stop after a number of chunks; snapshots are written after each."""
     torch.manual_seed(1)
     examples, module = Counting(), nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
-    risk = EmpiricalRisk(module, cross_entropy, examples, block=4)
-    workers = Alone(lambda: examples.taken >= 4 * after)
-    risk.workers = Snapshots(workers, place, 0.0, lambda: checkpoint.digest({"theta": risk.space.theta}))
-    risk.workers.begin(0)
+    space, alone = parameter_space(module), Alone(lambda: examples.taken >= 4 * after)
+    workers = Snapshots(alone, place, 0.0, lambda: checkpoint.digest({"theta": space.theta}))
+    workers.begin(0)
+    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers))
     return GradientPenalty(risk, 0.5, lr=0.8, full_strength=0.7), examples
 
 

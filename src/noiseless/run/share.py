@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from noiseless.objective.blocks import check_norm_block, check_size
-from noiseless.objective.risk import SCALARS
 from noiseless.objective.penalty import PROBES
+from noiseless.objective.risk import SCALARS
 from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import part_sizes
 from noiseless.run.sizes import Sizes
