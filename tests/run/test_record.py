@@ -108,7 +108,7 @@ def test_the_config_is_fully_resolved(practice):
     assert settings["run_dir"] == str(practice.path)
     assert [k for k, v in recipe.items() if v is None] == ["pixels", "images", "init", "block_clip", "agc"]
     assert [k for k, v in settings.items() if v is None] == [
-        "keep_every", "sharpness_every", "noise_every", "layers_every", "wandb", "trackio",
+        "keep_every", "sharpness_every", "noise_every", "layers_every", "wandb",
     ]  # fmt: skip
 
 

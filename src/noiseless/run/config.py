@@ -53,8 +53,6 @@ class Settings:
     """the rows go to TensorBoard as well, in the run's directory"""
     wandb: str | None = None
     """project of Weights & Biases to which the rows go as well; none: they do not"""
-    trackio: str | None = None
-    """project of Trackio to which the rows go as well; none: they do not"""
 
 
 @dataclass(frozen=True)
