@@ -23,8 +23,6 @@ from noiseless.run.parameters import read_parameters, write_parameters
 from noiseless.run.predictions import Predictions
 
 Row = dict[str, Any]
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
-"""whose versions a run's bits may depend on"""
 
 
 class RunDirectory:
@@ -225,7 +223,7 @@ class RunDirectory:
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint yet")
-        model: dict[str, Tensor] | None = found.state.get("average") if average else found.state["model"]
+        model: dict[str, Tensor] | None = found.state["average"] if average else found.state["model"]
         if model is None:
             raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
         return model
