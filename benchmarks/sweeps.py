@@ -11,17 +11,28 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import ceiling
 import numpy as np
+import torch
 
-from noiseless.run import ceiling
-from noiseless.run.bench import Case, Side, facts, memory, ours, peaks, plain
+from noiseless.objective import GradientPenalty
+from noiseless.objective.gradients import BlockGradients, BlockLoss
+from noiseless.optim import take_step
+from noiseless.run.bench import Make, Side, Sweep, objective_of, ours, plain, wait
+from noiseless.run.build import build
 from noiseless.run.config import Config, Settings
 from noiseless.run.recipes import row
+from noiseless.run.record import make_row
+from noiseless.run.speed import keep_memory
+from noiseless.run.work import work
 
 IMAGES = 128
 """of a sweep: one block of 128, or four of 32"""
@@ -31,6 +42,9 @@ SHARED = 4096
 """of the steps that workers share"""
 STEPS = 3
 """of the runs by workers; the first is not counted"""
+STILL = 1e-9
+"""learning rate of the steps that are timed: the model stays where it is"""
+CASES = [(penalised, autocast) for penalised in (False, True) for autocast in ("none", "bfloat16")]
 
 
 def main() -> None:
@@ -43,22 +57,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         data = _random_images(Path(place) / "many.npz", MANY)
         shared = _random_images(Path(place) / "shared.npz", SHARED)
-        peak = peaks(asked.threads)
+        peak = ceiling.peaks(asked.threads)
         for name, rate in peak.items():
             kind = "fastest matrix product" if "product" in name else "fastest kernel"
             print(f"{kind}, {'bfloat16' if 'bfloat16' in name else 'float32'}: {rate / 1e9:.0f} GFLOP/s")
         print()
         print("| sweep | images/s | plain float32 | ratio | convolutions alone | GFLOP/s | of the fastest kernel |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
-        framed, peaked = {}, {}
+        outside, peaked = {}, {}
         for block in (128, 32):
             recipe = replace(row("fb-regularized", "paper"), data=data, block=block)
             config = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
-            flops, _ = facts(config)
-            framed[block], peaked[block] = _compare(config, asked.rounds, flops, peak)
+            outside[block], peaked[block] = _compare(config, asked.rounds, peak)
         for block in (128, 32):
             print(f"\nblock {block}, penalised step over {MANY} images:")
-            print(f"outside forward and backward {_spread(framed[block])} %")
+            print(f"outside forward and backward {_spread(outside[block])} %")
             mine, other = peaked[block]
             print(f"peak memory {mine:.0f} MiB, the plain loop's {other:.0f} MiB: {mine / other:.2f}")
         for count, images in ((MANY, data), (SHARED, shared)):
@@ -68,43 +81,113 @@ def main() -> None:
             print(f"\n2 workers x 1 thread against 1 worker x 2 threads, steps of {count} images: {_spread(rates)}")
 
 
-def _compare(config: Config, rounds: int, flops: float, peak: dict[str, float]) -> tuple[list[float], list[float]]:
+def _compare(config: Config, rounds: int, peak: dict[str, float]) -> tuple[list[float], list[float]]:
     """Prints the rows of a block size; gives percentages outside forward and backward, and MiB of both sides."""
-    cases = [Case(penalised, autocast) for penalised in (False, True) for autocast in ("none", "bfloat16")]
-    found: dict[Case, list[tuple[float, float]]] = {case: [] for case in cases}
-    with Side(ours, config, IMAGES) as mine, Side(plain, config, IMAGES) as theirs:
-        for case in cases:
-            mine.turn(case)
+    eager = build(replace(config, settings=replace(config.settings, compile="off")))
+    flops = work(eager.config.recipe, eager.model, eager.train).gradient_flops
+    times: dict[tuple[bool, str], list[tuple[float, float]]] = {case: [] for case in CASES}
+    limits: dict[tuple[bool, str], list[float]] = {case: [] for case in CASES}
+    with ExitStack() as stack:
+        theirs = stack.enter_context(Side(plain, config, IMAGES))
+        mine = {
+            autocast: stack.enter_context(Side(ours, replace(config, recipe=recipe), IMAGES))
+            for autocast, recipe in (("none", config.recipe), ("bfloat16", replace(config.recipe, autocast="bfloat16")))
+        }
+        for penalised, autocast in CASES:
+            mine[autocast].turn(penalised)
         for penalised in (False, True):
-            theirs.turn(Case(penalised, "none"))
-        limits: dict[Case, list[float]] = {case: [] for case in cases}
+            theirs.turn(penalised)
         for _ in range(rounds):
-            beside = {penalised: theirs.turn(Case(penalised, "none")) for penalised in (False, True)}
-            alone = {autocast: ceiling.of(config, autocast, IMAGES, 2) for autocast in ("none", "bfloat16")}
-            for case in cases:
-                found[case].append((mine.turn(case).seconds, beside[case.penalised].seconds))
-                limits[case].append(beside[case.penalised].seconds / alone[case.autocast] / (1 + case.penalised))
-    with Side(ours, config, MANY) as mine:
-        steps = [mine.turn(Case(True, "none", whole=True)) for _ in range(4)]
-    framed = [100 * step.framed / step.seconds for step in steps[1:]]
-    mebibytes = [each / 2**20 for each in memory(config, IMAGES)]
-    for case, pairs in found.items():
-        rate = IMAGES / median(mine for mine, _ in pairs)
-        speed = rate * flops * (2 if case.penalised else 1)
-        name = f"{'penalised' if case.penalised else 'risk'}, block {config.recipe.block}, {_precision(case)}"
-        other = IMAGES / median(theirs for _, theirs in pairs)
-        ratio = _spread([theirs / mine for mine, theirs in pairs])
-        share = 100 * speed / peak[case.autocast]
-        limit = median(limits[case])
+            loop = {penalised: theirs.turn(penalised) for penalised in (False, True)}
+            alone = {autocast: ceiling.of(config, autocast, IMAGES, 2) for autocast in mine}
+            for penalised, autocast in CASES:
+                times[penalised, autocast].append((mine[autocast].turn(penalised), loop[penalised]))
+                limits[penalised, autocast].append(loop[penalised] / alone[autocast] / (1 + penalised))
+    with Side(framed, config, MANY) as side:
+        outside = [side.turn(True) for _ in range(4)][1:]
+    mebibytes = []
+    for make in (ours, plain):
+        with Side(partial(peak_memory, make), config, IMAGES) as side:
+            mebibytes.append([side.turn(True) / 2**20 for _ in range(2)][-1])
+    for (penalised, autocast), pairs in times.items():
+        rate = IMAGES / median(seconds for seconds, _ in pairs)
+        speed = rate * flops * (2 if penalised else 1)
+        precision = "float32" if autocast == "none" else autocast
+        name = f"{'penalised' if penalised else 'risk'}, block {config.recipe.block}, {precision}"
+        other = IMAGES / median(seconds for _, seconds in pairs)
+        ratio = _spread([beside / seconds for seconds, beside in pairs])
+        share = 100 * speed / peak[autocast]
+        limit = median(limits[penalised, autocast])
         print(
             f"| {name} | {rate:.1f} | {other:.1f} | {ratio} | {limit:.2f} | {speed / 1e9:.0f} | {share:.0f} % |",
             flush=True,
         )
-    return framed, mebibytes
+    return outside, mebibytes
 
 
-def _precision(case: Case) -> str:
-    return "float32" if case.autocast == "none" else case.autocast
+def framed(config: Config, images: int) -> Sweep:
+    """Whole steps (transforms, optimizer and record too): percentage of a step outside forward and backward."""
+    keep_memory()
+    experiment = build(config)
+    experiment.model.train()
+    for group in experiment.optimizer.param_groups:
+        group["lr"] = STILL
+
+    def step(penalised: bool) -> float:
+        objective = objective_of(experiment, images, penalised)
+        risk = objective.risk if isinstance(objective, GradientPenalty) else objective
+        risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
+        began = time.perf_counter()
+        taken = take_step(experiment.optimizer, objective, experiment.transform)
+        make_row(experiment, 0, 1.0, config.recipe.lr, [taken], 0.0)
+        wait()
+        seconds = time.perf_counter() - began
+        return 100 * (seconds - clocked.seconds) / seconds
+
+    return step
+
+
+def peak_memory(make: Make, config: Config, images: int) -> Sweep:
+    """The most bytes in memory that the process had during a sweep; NaN where the system does not tell."""
+    sweep = make(config, images)
+
+    def measured(penalised: bool) -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+            sweep(penalised)
+            return float(torch.cuda.max_memory_allocated())
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+            sweep(penalised)
+            status = Path("/proc/self/status").read_text()
+        except OSError:
+            return float("nan")
+        return float(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    return measured
+
+
+class _Clocked:
+    """Block gradients whose time is added up.
+
+    Args:
+        inner: what computes them.
+    """
+
+    def __init__(self, inner: BlockLoss):
+        self._inner = inner
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def differentiate(self, *arguments: Any, **named: Any) -> BlockGradients:
+        """Computes a chunk's gradients."""
+        began = time.perf_counter()
+        gradients = self._inner.differentiate(*arguments, **named)
+        wait()
+        self.seconds += time.perf_counter() - began
+        return gradients
 
 
 def _workers(data: str, compiled: str, workers: int, threads: int) -> list[float]:

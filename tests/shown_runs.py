@@ -44,6 +44,15 @@ def answer(run: Run, kind: str, name: str, **found: Any) -> None:
     answers.write(run.directory, Answer(kind, name, found))
 
 
+def sharpness(run: Run, name: str, **found: Any) -> None:
+    """Writes an answer about sharpness, with what `noiseless sharpness` writes where it was asked for nothing more."""
+    defaults = {
+        "of": "loss", "preconditioned": False, "batch_norm": "block", "density": None, "trace": None, "smallest": [],
+        "stability": None, "converged": True, "passes": 0.0, "seconds": 0.5, "lr": 0.1,
+    }  # fmt: skip
+    answer(run, "sharpness", name, **(defaults | found))
+
+
 def bowl(n: int, m: int) -> list[list[float]]:
     """`loss[i][j] = 0.1 + i**2 + 10 * j**2`, which tells the two axes apart."""
     return [[0.1 + i**2 + 10 * j**2 for j in range(m)] for i in range(n)]

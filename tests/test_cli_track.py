@@ -1,4 +1,4 @@
-"""`--tensorboard`, `--wandb` and `--trackio` of train, resume and reproduce, with the real packages, offline."""
+"""`--tensorboard` and `--wandb` of train, resume and reproduce, with the real packages, offline."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ def test_a_run_that_was_killed_goes_on_with_one_series(data, tmp_path, offline):
     [
         (("--tensorboard",), "torch.utils.tensorboard", ("--tensorboard", 'pip install "noiseless[tensorboard]"')),
         (("--wandb", "p"), "wandb", ("--wandb", 'pip install "noiseless[wandb]"')),
-        (("--trackio", "p"), "trackio", ("--trackio", 'pip install "noiseless[trackio]"')),
     ],
 )
 def test_a_missing_package_is_told_before_anything_is_written(monkeypatch, data, tmp_path, flags, module, names):
@@ -98,10 +97,10 @@ def test_a_missing_package_is_told_before_anything_is_written(monkeypatch, data,
 
 
 def test_an_empty_project_is_refused(data, tmp_path):
-    for flag in ("--wandb", "--trackio"):
-        refused(
-            "train", "fb", "--data", data, "--run-dir", tmp_path / "run", flag, "", names=(flag, "name of a project")
-        )
+    project = ("--wandb", "")
+    refused(
+        "train", "fb", "--data", data, "--run-dir", tmp_path / "run", *project, names=("--wandb", "name of a project")
+    )
     assert not (tmp_path / "run").exists()
 
 

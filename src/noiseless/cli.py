@@ -85,7 +85,7 @@ def _commands() -> dict[str, Command]:
         ),
         "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
         "bench": Command(
-            do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop and the peak"
+            do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop"
         ),
         "import": Command(
             do.import_checkpoint,

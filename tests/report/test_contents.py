@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shown_runs import analysed, answer, axis, bowl, row, shown
+from shown_runs import analysed, answer, axis, bowl, row, sharpness, shown
 
 from noiseless.report.contents import sections
 from noiseless.report.figures import Axis, Curves, Grid, Level, Series, View, scale
@@ -134,9 +134,9 @@ def test_a_recipe_without_penalty_is_not_in_its_panel(tmp_path):
 
 def test_sharpness_has_its_edge_of_stability_and_the_answers(tmp_path):
     run = shown(tmp_path / "0", [row(0, sharpness=3.0, stability=None), row(1), row(2, sharpness=4.0, stability=20.0)])
-    answer(run, "sharpness", "0", step=0, largest=[2.5], smallest=[], stability=7.0)
-    answer(run, "sharpness", "3", step=3, largest=[4.1], smallest=[], stability=20.0, passes=9.0)
-    answer(run, "sharpness", "3-objective", step=3, of="objective", largest=[99.0], smallest=[])
+    sharpness(run, "0", step=0, largest=[2.5], smallest=[], stability=7.0)
+    sharpness(run, "3", step=3, largest=[4.1], smallest=[], stability=20.0, passes=9.0)
+    sharpness(run, "3-objective", step=3, of="objective", largest=[99.0], smallest=[])
     figure = figures(run)["sharpness"]
     line, points, edge = series(figure, "passes")
     assert (line.x, line.y, line.kind) == ([1.0, 3.0], [3.0, 4.0], "line")  # the row between was not asked: no gap
@@ -150,8 +150,8 @@ def test_sharpness_has_its_edge_of_stability_and_the_answers(tmp_path):
 
 def test_answers_alone_have_their_edge_and_one_at_an_unknown_step_is_not_over_passes(tmp_path):
     run = shown(tmp_path / "0", [row(0), row(1)])
-    answer(run, "sharpness", "1", step=1, largest=[2.5], smallest=[], stability=7.0)
-    answer(run, "sharpness", "9", step=9, largest=[2.6], smallest=[], stability=8.0)
+    sharpness(run, "1", step=1, largest=[2.5], smallest=[], stability=7.0)
+    sharpness(run, "9", step=9, largest=[2.6], smallest=[], stability=8.0)
     figure = figures(run)["sharpness"]
     assert [(s.kind, s.x, s.y) for s in series(figure)] == [
         ("points", [1.0, 9.0], [2.5, 2.6]), ("threshold", [1.0, 9.0], [7.0, 8.0]),
@@ -179,7 +179,7 @@ def test_each_eigenvalue_has_its_line(tmp_path):
 def test_the_density_is_shown_down_to_a_share_of_its_largest_value(tmp_path):
     run = shown(tmp_path / "0", [row(0)])
     density = {"grid": [0.0, 1.0, 2.0], "density": [1e3, 1e-300, None]}
-    answer(run, "sharpness", "1", step=1, largest=[2.5], smallest=[], stability=None, density=density)
+    sharpness(run, "1", step=1, largest=[2.5], smallest=[], stability=None, density=density)
     figure = figures(run)["spectral-density"]
     (line,) = figure.view("any").series
     assert (line.x, line.y) == ([0.0, 1.0, 2.0], [1e3, 1e-300, None])

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from small_runs import IMAGES, TESTED, arrays, copy, prepare, record, run, small_recipe
+from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recipe
 
 from noiseless.run import checkpoint
 from noiseless.run.config import Config, Settings
@@ -108,7 +108,7 @@ def test_the_config_is_fully_resolved(practice):
     assert settings["run_dir"] == str(practice.path)
     assert [k for k, v in recipe.items() if v is None] == ["pixels", "images", "init", "block_clip", "agc"]
     assert [k for k, v in settings.items() if v is None] == [
-        "keep_every", "sharpness_every", "noise_every", "layers_every", "wandb", "trackio",
+        "keep_every", "sharpness_every", "noise_every", "layers_every", "wandb",
     ]  # fmt: skip
 
 
@@ -118,11 +118,21 @@ def test_the_config_is_read_back_as_it_was_written(practice):
     assert isinstance(config.recipe.mean, tuple)
 
 
-@pytest.mark.parametrize("change", [lambda c: c["recipe"].pop("lr"), lambda c: c["recipe"].update(flux=1)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["recipe"].pop("lr"),
+        lambda c: c["recipe"].update(flux=1),
+        lambda c: c["settings"].pop("keep_every"),
+        lambda c: c["settings"].update(flux=1),
+    ],
+)
 def test_a_config_of_another_version_is_refused_by_field(practice, change):
     values = json.loads(json.dumps(practice.config().as_json()))
     change(values)
-    with pytest.raises(ValueError, match=r"another version of noiseless \(recipe (has flux|lacks lr)"):
+    with pytest.raises(
+        ValueError, match=r"another version of noiseless \((recipe|settings) (has flux|lacks (lr|keep_every))"
+    ):
         Config.from_json(values)
 
 
@@ -191,11 +201,3 @@ def test_a_row_says_what_a_line_search_came_to(data, tmp_path):
 def test_a_step_at_learning_rate_0_searches_nowhere(data, tmp_path):
     (row,) = run(tmp_path / "run", small_recipe(data, "fb", steps=1, line_search="wolfe")).rows()
     assert (row["lr"], row["search_size"], row["search_trials"], row["passes"]) == (0, 0, 0, 1)
-
-
-def test_a_setting_that_an_older_version_did_not_have_takes_its_default(practice, tmp_path):
-    older = copy(practice, tmp_path / "older")
-    written = json.loads((older.path / "config.json").read_text())
-    del written["settings"]["keep_every"], written["settings"]["wandb"]
-    (older.path / "config.json").write_text(json.dumps(written))
-    assert older.config() == practice.config()

@@ -150,10 +150,9 @@ def test_one_that_cannot_begin_stops_the_run_before_its_first_step(begun):
     assert {name: after[name] for name in before if name != "lock"} == {k: v for k, v in before.items() if k != "lock"}
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_a_project_needs_a_name(name):
-    with pytest.raises(ValueError, match=f"--{name} needs the name of a project, not ' '"):
-        chosen(Settings(**{name: " "}))
+def test_a_project_needs_a_name():
+    with pytest.raises(ValueError, match="--wandb needs the name of a project, not ' '"):
+        chosen(Settings(wandb=" "))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +160,6 @@ def test_a_project_needs_a_name(name):
     [
         (TENSORBOARD, "torch.utils.tensorboard", "tensorboard"),
         (Settings(wandb="p"), "wandb", "wandb"),
-        (Settings(trackio="p"), "trackio", "trackio"),
     ],
 )
 def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch, settings, module, extra):
@@ -228,29 +226,3 @@ def test_tensorboard_that_is_added_and_left_out_changes_no_bit(begun, data, tmp_
     whole = run(tmp_path / "whole", small_recipe(data, steps=5), checkpoint_seconds=0, keep=9)
     assert record(begun) == record(whole)
     assert RunDirectory.open(begun.path).config().recipe == whole.config().recipe
-
-
-def test_trackio_goes_on_with_one_series(begun, monkeypatch, tmp_path):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read where it is imported
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("trackio", reason="trackio is no part of the development extra: it needs an older Pillow")
-    from trackio.sqlite_storage import SQLiteStorage
-
-    def series():
-        (name,) = SQLiteStorage.get_runs(project)
-        points = [
-            (key, entry["step"], value)
-            for entry in SQLiteStorage.get_logs(project, name)
-            for key, value in entry.items()
-            if key not in ("step", "timestamp")
-        ]
-        return tracker_files.gathered(points)
-
-    project = "test"
-    assert go_on_with(begun, chosen(Settings(trackio=project)), stop_after=3) == []
-    killed(begun, 3)
-    assert set(series()["lr"]) == {0, 1, 2, 3}
-    assert go_on_with(begun, chosen(Settings(trackio=project))) == []
-    found = series()
-    for name in ("train_loss", "gradient_norm", "test_accuracy"):
-        assert found[name] == {row["step"]: row[name] for row in begun.rows()}

@@ -56,8 +56,6 @@ class Reproduce:
     """the rows of each run go to TensorBoard as well, in the run's directory"""
     wandb: str | None = None
     """project of Weights & Biases to which the rows of each run go as well; none: they do not"""
-    trackio: str | None = None
-    """project of Trackio to which the rows of each run go as well; none: they do not"""
     plan_only: bool = False
     """print the plan with its cost, and run nothing"""
 
@@ -71,9 +69,7 @@ def reproduce(arguments: list[str]) -> int:
         if number is not None and number < 1:
             raise ValueError(f"{flag} must be at least 1, not {number}")
     recipes = _recipes(asked, names)
-    settings = Settings(
-        data_dir=asked.data_dir, threads=1, tensorboard=asked.tensorboard, wandb=asked.wandb, trackio=asked.trackio
-    )
+    settings = Settings(data_dir=asked.data_dir, threads=1, tensorboard=asked.tensorboard, wandb=asked.wandb)
     path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
     if not asked.plan_only:
         execution.import_beside()

@@ -63,8 +63,6 @@ class Resume(OneRun):
     """the rows go to TensorBoard as well, also where the run was begun without it"""
     wandb: str | None = None
     """project of Weights & Biases to which the rows go as well; none: as the run was begun"""
-    trackio: str | None = None
-    """project of Trackio to which the rows go as well; none: as the run was begun"""
     untracked: bool = False
     """leave out all trackers with which the run was begun"""
 
@@ -90,12 +88,11 @@ def resume(arguments: list[str]) -> int:
 def _trackers(settings: Settings, asked: Resume) -> Settings:
     """A run's settings with the trackers that a resume asks for."""
     if asked.untracked:
-        settings = replace(settings, tensorboard=False, wandb=None, trackio=None)
+        settings = replace(settings, tensorboard=False, wandb=None)
     return replace(
         settings,
         tensorboard=settings.tensorboard or asked.tensorboard,
         wandb=settings.wandb if asked.wandb is None else asked.wandb,
-        trackio=settings.trackio if asked.trackio is None else asked.trackio,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from noiseless.objective.blocks import Examples, TensorExamples
@@ -58,6 +59,15 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.examples) if self.order is None else len(self.order)
+
+    @property
+    def numbers(self) -> Tensor:
+        """The example numbers in their order, int64 `[n]`."""
+        return torch.arange(len(self.examples)) if self.order is None else self.order
+
+    def head(self, count: int) -> Selection:
+        """Its first `count` examples."""
+        return replace(self, order=self.numbers[:count])
 
     @property
     def share(self) -> float:

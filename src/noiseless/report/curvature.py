@@ -41,8 +41,8 @@ HEADINGS = ("state", "of", "batch norm", "largest", "smallest", "edge", "trace",
 def section(summaries: Sequence[Summary]) -> Section:
     """All that the runs know of their curvature."""
     ones = asked(summaries, "sharpness")
-    plain = [one for one in ones if not one.found.get("preconditioned") and one.found.get("of", "loss") == "loss"]
-    scaled = [one for one in ones if one.found.get("preconditioned")]
+    plain = [one for one in ones if _hessian(one) == "loss"]
+    scaled = [one for one in ones if _hessian(one).startswith("preconditioned")]
     preconditioned = {
         look
         for look, summary in enumerate(summaries)
@@ -59,6 +59,12 @@ def section(summaries: Sequence[Summary]) -> Section:
         *_density([one for one in ones if one.found.get("density")]),
     ]  # fmt: skip
     return Section("sharpness", "Sharpness", TEXT, figures, _table(ones))
+
+
+def _hessian(one: Asked) -> str:
+    """Which Hessian an answer is about: `loss`, `objective`, or one of them after `preconditioned`."""
+    with whole(one) as found:
+        return f"{'preconditioned ' if found['preconditioned'] else ''}{found['of']}"
 
 
 def _sharpness(
@@ -83,7 +89,7 @@ def _threshold(summary: Summary, look: int, over: str, ones: Sequence[Asked]) ->
     seeds = [column(run, over, "stability") for run in summary.counted]
     seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
     found = joined(summary.name, look, seeds, "threshold")[:1]
-    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found.get("stability"))
+    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found["stability"])
     pairs = sorted({(float(a), b) for a, b in zip(x, y, strict=True) if b is not None})  # seeds have one edge
     if not pairs:
         return []
@@ -138,18 +144,18 @@ def _table(ones: Sequence[Asked]) -> Table | None:
     rows = []
     for one in ones:
         with whole(one) as found:
-            trace = found.get("trace")
+            trace = found["trace"]
             rows.append((
                 one.name,
-                ("preconditioned " if found.get("preconditioned") else "") + str(found.get("of", "loss")),
-                str(found.get("batch_norm", "-")),
+                _hessian(one),
+                str(found["batch_norm"]),
                 shown(_item(found["largest"], 0)),
-                shown(_item(found.get("smallest") or [], 0)),
-                shown(found.get("stability")),
+                shown(_item(found["smallest"], 0)),
+                shown(found["stability"]),
                 f"{shown(trace['value'])} ± {shown(trace['error'])}" if trace else "-",
-                shown(found.get("passes")),
-                shown(found.get("seconds")),
-                "" if found.get("converged", True) else "not converged",
+                shown(found["passes"]),
+                shown(found["seconds"]),
+                "" if found["converged"] else "not converged",
             ))  # fmt: skip
     return Table(HEADINGS, rows) if rows else None
 

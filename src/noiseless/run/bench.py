@@ -1,4 +1,4 @@
-"""Sweeps of this program beside those of a plain loop, in one run: speed, overhead, memory, and the machine's peak.
+"""Seconds of a recipe's sweeps beside those of a plain PyTorch loop, measured in turns on this machine.
 
 Each side works in a process of its own, as kept memory belongs to a process; the two take turns, so that a machine that
 slows down slows both.
@@ -12,55 +12,41 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
-from statistics import median
-from typing import Any, Self
+from typing import Self
 
 import torch
-import torch.nn.functional as F
 
-from noiseless.objective import GradientPenalty
-from noiseless.objective.gradients import BlockGradients, BlockLoss
-from noiseless.optim import take_step
+from noiseless.objective import EmpiricalRisk, GradientPenalty
 from noiseless.run import plainloop
 from noiseless.run.build import Experiment, build
 from noiseless.run.config import Config
-from noiseless.run.record import make_row
 from noiseless.run.speed import keep_memory
-from noiseless.run.work import work
 
-STILL = 1e-9
-"""learning rate of the steps that are timed: the model stays where it is"""
-SIZES = (1024, 2048)
-"""of the square matrices whose product is timed"""
+STRENGTH = 0.5
+"""of the penalty in penalised sweeps"""
+LONG = 1.0
+"""seconds that a sweep of the plain loop takes at least"""
 
-
-@dataclass(frozen=True)
-class Timed:
-    """One turn."""
-
-    seconds: float
-    framed: float = 0.0
-    """seconds of it that were not forward and backward"""
+Sweep = Callable[[bool], float]
+"""(whether penalised) -> seconds of one sweep, or another number that was measured of it"""
+Make = Callable[[Config, int], Sweep]
+"""(config, training images of a sweep, in whole blocks) -> sweep"""
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is timed."""
+class Comparison:
+    """Sweeps of one kind by both sides, in turns."""
 
-    penalised: bool
-    autocast: str
-    """none or bfloat16"""
-    whole: bool = False
-    """a whole step instead of a sweep: transforms, optimizer and record too"""
-
-
-Make = Callable[[Config, int], Callable[[Case], Timed]]
-"""(config, images) -> what makes a sweep over the first of them"""
+    name: str
+    """risk or penalised"""
+    seconds: list[float]
+    """of this program's sweeps"""
+    plain_seconds: list[float]
+    """of the plain loop's, in the same rounds"""
 
 
 class Side:
-    """A process that makes sweeps when it is asked to.
+    """A process that makes sweeps.
 
     Args:
         make: gives, in that process, the function that makes a sweep.
@@ -84,196 +70,119 @@ class Side:
         self._process.join(10)
         self._process.kill()
 
-    def turn(self, case: Case) -> Timed:
+    def turn(self, penalised: bool) -> float:
         """One sweep.
 
         Returns:
-            Its time.
+            What `make`'s function returns in the process.
 
         Raises:
             ValueError: with what went wrong in the process.
         """
-        found: Timed = self._ask(case)
-        return found
-
-    def peak(self, case: Case) -> float:
-        """The most bytes in memory that the process had during one sweep; NaN where the system does not tell."""
-        return float(self._ask((case,)))
-
-    def _ask(self, asked: object) -> Any:
         try:
-            self._ours.send(asked)
-            found = self._ours.recv()
+            self._ours.send(penalised)
+            answer: float | str = self._ours.recv()
         except (EOFError, BrokenPipeError):
             raise ValueError("a process of the measurement has ended (out of memory?); try a smaller --block") from None
-        if isinstance(found, str):
-            raise ValueError(found)
-        return found
+        if isinstance(answer, str):
+            raise ValueError(answer)
+        return answer
 
 
-def ours(config: Config, images: int) -> Callable[[Case], Timed]:
+def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
+    """Times sweeps of both sides in turns.
+
+    Args:
+        config: of the run.
+        rounds: sweeps of each kind that are timed, after a first one that is not.
+
+    Returns:
+        Images of a sweep, and the times of risk and penalised sweeps.
+
+    Raises:
+        ValueError: if there are fewer training images than one block has.
+    """
+    block = config.recipe.block
+    available = len(build(replace(config, settings=replace(config.settings, compile="off"))).train)
+    if available < block:
+        raise ValueError(
+            f"there are {available} training images, less than one block of {block}: give a smaller --block"
+        )
+    with Side(plain, config, block) as side:
+        side.turn(False)
+        blocks = max(1, round(LONG / side.turn(False)))
+    images = block * min(blocks, available // block)
+    comparisons = {penalised: Comparison("penalised" if penalised else "risk", [], []) for penalised in (False, True)}
+    with Side(ours, config, images) as mine, Side(plain, config, images) as theirs:
+        for side in (mine, theirs):  # compiles, allocates
+            for penalised in comparisons:
+                side.turn(penalised)
+        for _ in range(rounds):
+            for penalised, times in comparisons.items():
+                times.plain_seconds.append(theirs.turn(penalised))
+                times.seconds.append(mine.turn(penalised))
+    return images, list(comparisons.values())
+
+
+def ours(config: Config, images: int) -> Sweep:
     """This program's sweeps, as a run makes them."""
     keep_memory()
-    made: dict[str, Experiment] = {}
+    experiment = build(config)
+    experiment.model.train()
 
-    def sweep(case: Case) -> Timed:
-        if case.autocast not in made:
-            recipe = replace(config.recipe, autocast=case.autocast)  # type: ignore[arg-type]
-            made[case.autocast] = build(replace(config, recipe=recipe))
-            made[case.autocast].model.train()
-            for group in made[case.autocast].optimizer.param_groups:
-                group["lr"] = STILL
-        experiment = made[case.autocast]
-        risk = experiment.regime.risk_at(0)
-        order = torch.arange(len(risk.selection)) if risk.selection.order is None else risk.selection.order
-        risk = risk.at(replace(risk.selection, order=order[:images]))
-        asked = GradientPenalty(risk, 0.5, lr=config.recipe.lr) if case.penalised else risk
-        risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
+    def sweep(penalised: bool) -> float:
+        objective = objective_of(experiment, images, penalised)
         began = time.perf_counter()
-        if case.whole:
-            taken = take_step(experiment.optimizer, asked, experiment.transform)
-            make_row(experiment, 0, 1.0, config.recipe.lr, [taken], 0.0)
-        else:
-            asked.evaluate()
-        _wait()
-        seconds = time.perf_counter() - began
-        return Timed(seconds, seconds - clocked.seconds)
+        objective.evaluate()
+        wait()
+        return time.perf_counter() - began
 
     return sweep
 
 
-def plain(config: Config, images: int) -> Callable[[Case], Timed]:
-    """The plain loop's, with its blocks ready in memory."""
+def objective_of(experiment: Experiment, images: int, penalised: bool) -> EmpiricalRisk | GradientPenalty:
+    """The risk over the first training images in the order of step 0, or its penalised form."""
+    risk = experiment.regime.risk_at(0)
+    risk = risk.at(risk.selection.head(images))
+    return GradientPenalty(risk, STRENGTH, lr=experiment.config.recipe.lr) if penalised else risk
+
+
+def plain(config: Config, images: int) -> Sweep:
+    """The plain loop's sweeps, uncompiled and without autocast, with its blocks ready in memory."""
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
     model, recipe = experiment.model.train(), experiment.config.recipe
     x, y = experiment.train.take(torch.arange(images))
     blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
 
-    def sweep(case: Case) -> Timed:
+    def sweep(penalised: bool) -> float:
         began = time.perf_counter()
-        if case.penalised:
-            plainloop.penalised(model, blocks, config.recipe.lr / 4 * 0.5, recipe.penalty_eps)
+        if penalised:
+            plainloop.penalised(model, blocks, recipe.lr / 4 * STRENGTH, recipe.penalty_eps)
         else:
             plainloop.risk(model, blocks)
-        _wait()
-        return Timed(time.perf_counter() - began)
+        wait()
+        return time.perf_counter() - began
 
     return sweep
 
 
-def peaks(threads: int, device: str = "cpu") -> dict[str, float]:
-    """FLOP/s of the fastest dense kernel here, by dtype.
-
-    The larger of square matrix products and of a 3x3 convolution of 128 images with 128 channels of 16x16.
-
-    Args:
-        threads: of torch.
-        device: where.
-
-    Returns:
-        The median of several, for `none` (float32) and `bfloat16`; and of the matrix products alone, for
-        `none product` and `bfloat16 product`.
-    """
-    keep_memory()
-    torch.set_num_threads(threads)
-    found = {}
-    for name, dtype in (("none", torch.float32), ("bfloat16", torch.bfloat16)):
-        rates = []
-        for n in SIZES:
-            a, b = (torch.randn(n, n).to(device, dtype) for _ in range(2))
-            seconds = _median(lambda a=a, b=b: a @ b)  # type: ignore[misc]
-            rates.append(2 * n**3 / seconds)
-            if seconds > 1:  # a dtype that this machine has no fast kernel for
-                break
-        found[f"{name} product"] = max(rates)
-        x = torch.randn(128, 128, 16, 16).to(device, dtype).contiguous(memory_format=torch.channels_last)
-        w = torch.randn(128, 128, 3, 3).to(device, dtype).contiguous(memory_format=torch.channels_last)
-        rates.append(2 * 9 * 128**3 * 16**2 / _median(lambda x=x, w=w: F.conv2d(x, w, padding=1)))  # type: ignore[misc]
-        found[name] = max(rates)
-    return found
-
-
-def memory(config: Config, images: int) -> tuple[float, float]:
-    """The most bytes that a process had in a penalised float32 sweep, after a first one: ours, the plain loop's."""
-    case, found = Case(True, "none"), []
-    for make in (ours, plain):
-        with Side(make, config, images) as side:
-            side.turn(case)
-            found.append(side.peak(case))
-    return found[0], found[1]
-
-
-def facts(config: Config) -> tuple[float, int]:
-    """FLOPs of one example's forward and backward, and the number of training images."""
-    experiment = build(replace(config, settings=replace(config.settings, compile="off")))
-    asked = work(experiment.config.recipe, experiment.model, experiment.train)
-    return asked.gradient_flops, asked.examples
-
-
-class _Clocked:
-    """Block gradients whose time is added up.
-
-    Args:
-        inner: what computes them.
-    """
-
-    def __init__(self, inner: BlockLoss):
-        self._inner = inner
-        self.seconds = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def differentiate(self, *arguments: Any, **named: Any) -> BlockGradients:
-        began = time.perf_counter()
-        found = self._inner.differentiate(*arguments, **named)
-        _wait()
-        self.seconds += time.perf_counter() - began
-        return found
-
-
-def _serve(connection: Connection, make: Make, config: Config, images: int) -> None:
-    sweep: Callable[[Case], Timed] | None = None
-    while True:
-        try:
-            asked = connection.recv()
-        except EOFError:
-            return
-        if asked is None:
-            return
-        try:
-            sweep = sweep or make(config, images)
-            connection.send(_peak(sweep, asked[0]) if isinstance(asked, tuple) else sweep(asked))
-        except (ValueError, RuntimeError) as error:
-            connection.send(str(error))
-
-
-def _wait() -> None:
-    """Until a GPU has done what it was given."""
+def wait() -> None:
+    """Waits until a GPU has finished its work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
-def _peak(sweep: Callable[[Case], Timed], case: Case) -> float:
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        sweep(case)
-        return float(torch.cuda.max_memory_allocated())
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
-        sweep(case)
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return float("nan")
-    return float(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
-def _median(call: Callable[[], object], rounds: int = 7, enough: float = 5.0) -> float:
-    """Seconds of a call, the first left out if there are others; of fewer rounds where they take more than enough."""
-    found: list[float] = []
-    while len(found) <= rounds and sum(found) < enough:
-        began = time.perf_counter()
-        call()
-        _wait()
-        found.append(time.perf_counter() - began)
-    return median(found[1:] or found)
+def _serve(connection: Connection, make: Make, config: Config, images: int) -> None:
+    sweep: Sweep | None = None
+    while True:
+        try:
+            penalised = connection.recv()
+        except EOFError:
+            return
+        if penalised is None:
+            return
+        try:
+            sweep = sweep or make(config, images)
+            connection.send(sweep(penalised))
+        except (ValueError, RuntimeError) as error:
+            connection.send(str(error))

@@ -66,7 +66,7 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
     steps = f"{facts.step:,} of {recipe.steps:,}" if facts.step < recipe.steps else f"{facts.step:,}"
     before = f", {begun['step']:,} of them before the import" if begun else ""
     passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if begun else ''}"
-    packages = ", ".join(f"{name} {version}" for name, version in made.get("packages", {}).items())
+    packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
     lines = [
         *_head(description, license_name, facts),
         *_what(description, sha256),
@@ -80,7 +80,7 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         f"| steps | {steps}{before} |",
         f"| passes over the data | {passes} |",
         f"| seed | {recipe.seed} |",
-        f"| versions | noiseless {made.get('noiseless')}, {packages}, on {made.get('device')} |",
+        f"| versions | noiseless {made['noiseless']}, {packages}, on {made['device']} |",
     ]
     if begun:
         lines += [

@@ -53,8 +53,6 @@ class Settings:
     """the rows go to TensorBoard as well, in the run's directory"""
     wandb: str | None = None
     """project of Weights & Biases to which the rows go as well; none: they do not"""
-    trackio: str | None = None
-    """project of Trackio to which the rows go as well; none: they do not"""
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,11 @@ class Config:
     def from_json(values: Mapping[str, Any]) -> Config:
         """The config that `as_json` has described.
 
-        Settings that a later version has added take their defaults, as they change no result; a recipe must be whole.
-
         Returns:
             The config.
 
         Raises:
-            ValueError: if a part or a recipe's field is missing, or one is unknown.
+            ValueError: if a part or a field is missing, or one is unknown.
         """
         parts: dict[str, Any] = {}
         for name, kind in (("recipe", Recipe), ("settings", Settings)):
@@ -86,7 +82,7 @@ class Config:
             if not isinstance(found, dict):
                 raise ValueError(f"it has no part {name!r}, so it is no config of a run")
             known = {f.name for f in fields(kind)}
-            lacks = sorted(known - set(found)) if kind is Recipe else []
+            lacks = sorted(known - set(found))
             strange = sorted(set(found) - known)
             told = [f"lacks {_few(lacks)}"] if lacks else []
             told += [f"has {_few(strange)}, which is not known"] if strange else []

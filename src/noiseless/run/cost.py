@@ -198,9 +198,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
 def _first(objective: Objective, count: int) -> Objective:
     """The same objective over its first examples."""
     risk = risk_of(objective)
-    selection = risk.selection
-    order = torch.arange(len(selection)) if selection.order is None else selection.order
-    return objective.over(risk.at(replace(selection, order=order[:count])))
+    return objective.over(risk.at(risk.selection.head(count)))
 
 
 def _means(*asks: Callable[[], object], least: float) -> list[float]:

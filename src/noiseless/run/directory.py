@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseless.lock import HeldError, locked
 from noiseless.run import checkpoint, predictions, reading
 from noiseless.run.atomic import write_bytes, write_json
 from noiseless.run.config import Config
@@ -23,8 +23,6 @@ from noiseless.run.parameters import read_parameters, write_parameters
 from noiseless.run.predictions import Predictions
 
 Row = dict[str, Any]
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
-"""whose versions a run's bits may depend on"""
 
 
 class RunDirectory:
@@ -145,24 +143,21 @@ class RunDirectory:
         Raises:
             ValueError: if another process holds it, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+")
-        except OSError as error:
-            verb = "write in" if self.path.is_dir() else "make"
-            raise ValueError(f"cannot {verb} {self.path}: {error.strerror}; {otherwise}") from None
-        with file:
+        lock = self.path / "lock"
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(lock))
+            except HeldError:
+                process = lock.read_text().strip() or "(unknown)"
                 raise ValueError(
-                    f"{self.path} is in use by process {file.read().strip() or '(unknown)'}: wait for it, or choose"
-                    " another --run-dir"
+                    f"{self.path} is in use by process {process}: wait for it, or choose another --run-dir"
                 ) from None
+            except OSError as error:
+                verb = "write in" if self.path.is_dir() else "make"
+                raise ValueError(f"cannot {verb} {self.path}: {error.strerror}; {otherwise}") from None
             with suppress(OSError):  # a full disk keeps no number, but the lock all the same
-                os.ftruncate(file.fileno(), 0)
-                os.write(file.fileno(), str(os.getpid()).encode())
+                lock.write_text(str(os.getpid()))
             yield
 
     def rows(self) -> list[Row]:
@@ -228,7 +223,7 @@ class RunDirectory:
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint yet")
-        model: dict[str, Tensor] | None = found.state.get("average") if average else found.state["model"]
+        model: dict[str, Tensor] | None = found.state["average"] if average else found.state["model"]
         if model is None:
             raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
         return model

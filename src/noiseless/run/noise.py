@@ -70,8 +70,7 @@ class Cut:
             raise ValueError(f"--block {block} must be a multiple of --max-up {recipe.max_up}, as in the run")
         order = risk.selection.order
         if self.shuffle:
-            whole = torch.arange(len(risk.selection)) if order is None else order
-            together = whole.reshape(-1, recipe.max_up)  # draws of an image stay in one block
+            together = risk.selection.numbers.reshape(-1, recipe.max_up)  # draws of an image stay in one block
             order = together[keyed.permutation(recipe.seed, "noise", asked.seen, len(together))].flatten()
         cut = replace(risk, data=replace(risk.selection, order=order), block=block, norm_block=norm_block)
         check_blocks(cut)

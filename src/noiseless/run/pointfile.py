@@ -6,14 +6,14 @@ last line that was cut off is not counted, and overwritten when the file is gone
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from noiseless.analysis import Point
+from noiseless.lock import HeldError, locked
 
 Index = tuple[int, ...]
 """place of a point on the grid: one number for each axis, from 0"""
@@ -46,13 +46,14 @@ class PointFile:
         Raises:
             ValueError: if another process has it, or it holds something else.
         """
-        with self.path.open("a+b") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock")))
+            except HeldError:
                 raise ValueError(
                     f"{self.path} is being filled by another process: wait for it, or choose another --name"
                 ) from None
+            file = stack.enter_context(self.path.open("a+b"))
             file.seek(0)
             whole = self._read(file.read())
             file.truncate(whole)

@@ -37,12 +37,12 @@ class Questions:
         """What a checkpoint keeps: the eigenvectors found last, from which the next search begins, and the start."""
         return {"vectors": dict(self._vectors), "start": self._start}
 
-    def restore(self, state: State | None) -> None:
+    def restore(self, state: State) -> None:
         """Takes up what a checkpoint has kept."""
-        theta, kept = self._experiment.space.theta, state or {}
-        self._vectors = {name: vectors.to(theta) for name, vectors in kept.get("vectors", {}).items()}
-        if self._start is not None and kept.get("start") is not None:
-            self._start = kept["start"].to(theta)
+        theta = self._experiment.space.theta
+        self._vectors = {name: vectors.to(theta) for name, vectors in state["vectors"].items()}
+        if self._start is not None and state["start"] is not None:
+            self._start = state["start"].to(theta)
 
     def begin(self, step: int) -> None:
         """Notes what a question after the step will need of the state before it."""

@@ -77,7 +77,7 @@ class FullBatch:
             yield self.wrap(full, step)
             return
         selection = full.selection
-        order = torch.arange(len(selection)) if selection.order is None else selection.order
+        order = selection.numbers
         images = len(order) // self.draws
         part_of = keyed.permutation(self.seed, "parts", 0, images).remainder(self.parts)[order % images]
         selection = replace(selection, whole=selection.whole or len(order))

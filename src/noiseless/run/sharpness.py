@@ -76,8 +76,8 @@ def cost(asked: Asked, question: Question) -> Cost:
     """
     objective = _hessian(operator(asked, question)).objective
     risk = risk_of(objective)
-    first = next(iter(risk.blocks.chunks(1))).index.flatten()
-    part = objective.over(risk.at(replace(risk.selection, order=first, whole=risk.blocks.count)))
+    first = replace(risk.selection.head(risk.blocks.size), whole=risk.blocks.count)
+    part = objective.over(replace(risk, data=first, block=len(first)))
     space, before = risk.space, _high_water()
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
     part.hvp(vector)

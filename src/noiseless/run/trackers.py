@@ -1,16 +1,14 @@
-"""Trackers that a run can feed beside its own record: TensorBoard, Weights & Biases, Trackio. Each is an extra.
+"""Trackers that a run can feed beside its own record: TensorBoard, Weights & Biases. Each is an extra.
 
 Their packages are handed in as modules: nothing of them is imported here.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import secrets
 import shutil
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -157,48 +155,6 @@ class WandB:
     def where(self) -> str:
         """Its page, or the command that sends it there."""
         return f"wandb sync {Path(self._run.dir).parent}" if self._run.offline else str(self._run.url)
-
-
-class Trackio:
-    """A run of Trackio, kept where Trackio keeps its projects (TRACKIO_DIR), or with TRACKIO_SPACE_ID in a Space.
-
-    Trackio goes on with a run by its name, so it is given one of its own: the directory's with four characters more,
-    kept in `trackio.json`. Rows that it has are not sent again: they would have the same bits.
-
-    Args:
-        module: `trackio`.
-        project: to which the run belongs.
-    """
-
-    name = "trackio"
-
-    def __init__(self, module: ModuleType, project: str):
-        self._module, self._project = module, project
-        self._run: Any = None
-
-    def begin(self, config: Config, directory: RunDirectory) -> int:
-        """Begins the run, or goes on with the one of this directory."""
-        name = _name(directory.path / "trackio.json", self._project, f"{directory.path.name}-{secrets.token_hex(2)}")
-        with redirect_stdout(io.StringIO()):  # it says much
-            self._run = self._module.init(
-                project=self._project, name=name, config=config.as_json(), resume="allow", embed=False
-            )
-        self._lacks: int = self._run._next_step  # there is no public way to ask for what it holds
-        return self._lacks
-
-    def log(self, row: Numbers) -> None:
-        """Hands over a row that it does not have; its own thread writes it within a second."""
-        if row["step"] >= self._lacks:
-            self._run.log(_values(row), step=int(row["step"]))
-
-    def end(self) -> None:
-        """Waits until everything is written."""
-        with redirect_stdout(io.StringIO()):
-            self._module.finish()
-
-    def where(self) -> str:
-        """The command that shows it."""
-        return f'trackio show --project "{self._project}"'
 
 
 def _values(row: Numbers) -> Numbers:

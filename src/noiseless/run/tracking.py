@@ -13,7 +13,7 @@ from typing import Self
 
 from noiseless.run.config import Config, Settings
 from noiseless.run.directory import Row, RunDirectory
-from noiseless.run.trackers import TensorBoard, Tracker, Trackio, WandB, flat
+from noiseless.run.trackers import TensorBoard, Tracker, WandB, flat
 
 
 def chosen(settings: Settings) -> list[Tracker]:
@@ -28,16 +28,13 @@ def chosen(settings: Settings) -> list[Tracker]:
     Raises:
         ValueError: if a project has no name, or a package is not installed or cannot be imported.
     """
-    for name in ("wandb", "trackio"):
-        if getattr(settings, name) is not None and not getattr(settings, name).strip():
-            raise ValueError(f"--{name} needs the name of a project, not {getattr(settings, name)!r}")
+    if settings.wandb is not None and not settings.wandb.strip():
+        raise ValueError(f"--wandb needs the name of a project, not {settings.wandb!r}")
     made: list[Tracker] = []
     if settings.tensorboard:
         made.append(TensorBoard(imported("tensorboard", "torch.utils.tensorboard")))
     if settings.wandb is not None:
         made.append(WandB(imported("wandb", "wandb"), settings.wandb))
-    if settings.trackio is not None:
-        made.append(Trackio(imported("trackio", "trackio"), settings.trackio))
     return made
 
 

@@ -236,8 +236,8 @@ def _restore(
         carried = _Carried(average, questions)
         _save(experiment, directory, 0, carried)
         return 0, carried
-    if average and found.state.get("average"):  # a checkpoint that was imported has none: it begins there
+    if average and found.state["average"]:  # a checkpoint that was imported has none: it begins there
         average.restore(found.state["average"])
     state = found.state
-    questions.restore(state.get("questions"))
-    return found.step, _Carried(average, questions, state["passes"], state["transforms"], state.get("perfect", 0))
+    questions.restore(state["questions"])
+    return found.step, _Carried(average, questions, state["passes"], state["transforms"], state["perfect"])

@@ -1,22 +1,30 @@
-"""What a model's convolutions and products take by themselves: no sweep on this machine is faster than their sum."""
+"""Limits of this machine: the fastest dense kernels, and what a model's convolutions and products take by themselves.
+
+No sweep is faster than the sum of its convolutions and products.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from noiseless.run.bench import wait
 from noiseless.run.build import build
 from noiseless.run.config import Config
 from noiseless.run.speed import keep_memory
 
 ROUNDS = 5
 """of timing each kernel"""
+SIZES = (1024, 2048)
+"""of the square matrices whose product is timed"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,37 @@ class _Kernel:
     """stride, padding, dilation, groups of a convolution"""
     first: bool
     """whether its input is the image, which asks for no gradient"""
+
+
+def peaks(threads: int) -> dict[str, float]:
+    """FLOP/s of the fastest dense kernel here, by dtype.
+
+    The larger of square matrix products and of a 3x3 convolution of 128 images with 128 channels of 16x16.
+
+    Args:
+        threads: of torch.
+
+    Returns:
+        The median of several, for `none` (float32) and `bfloat16`; and of the matrix products alone, for
+        `none product` and `bfloat16 product`.
+    """
+    keep_memory()
+    torch.set_num_threads(threads)
+    fastest = {}
+    for name, dtype in (("none", torch.float32), ("bfloat16", torch.bfloat16)):
+        rates = []
+        for n in SIZES:
+            a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
+            seconds = _median(lambda a=a, b=b: a @ b)  # type: ignore[misc]
+            rates.append(2 * n**3 / seconds)
+            if seconds > 1:  # a dtype that this machine has no fast kernel for
+                break
+        fastest[f"{name} product"] = max(rates)
+        x = torch.randn(128, 128, 16, 16).to(dtype).contiguous(memory_format=torch.channels_last)
+        w = torch.randn(128, 128, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
+        rates.append(2 * 9 * 128**3 * 16**2 / _median(lambda x=x, w=w: F.conv2d(x, w, padding=1)))  # type: ignore[misc]
+        fastest[name] = max(rates)
+    return fastest
 
 
 def ceiling(model: nn.Module, image: Tensor, block: int, dtype: torch.dtype, rounds: int = ROUNDS) -> float:
@@ -100,11 +139,11 @@ def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: 
     if kernel.settings:
         x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))
         stride, padding, dilation, groups = kernel.settings
-        y = torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+        y = F.conv2d(x, w, None, stride, padding, dilation, groups)
         mask = [not kernel.first, True, False]
 
         def both() -> None:
-            torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+            F.conv2d(x, w, None, stride, padding, dilation, groups)
             torch.ops.aten.convolution_backward(
                 y, x, w, None, stride, padding, dilation, False, [0, 0], groups, mask
             )  # y stands for its own gradient
@@ -121,7 +160,17 @@ def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: 
     for _ in range(rounds + 1):
         began = time.perf_counter()
         both()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait()
         found.append(time.perf_counter() - began)
     return median(found[1:])
+
+
+def _median(call: Callable[[], object], rounds: int = 7, enough: float = 5.0) -> float:
+    """Seconds of a call, the first left out if there are others; of fewer rounds where they take more than enough."""
+    seconds: list[float] = []
+    while len(seconds) <= rounds and sum(seconds) < enough:
+        began = time.perf_counter()
+        call()
+        wait()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:] or seconds)
