@@ -1,8 +1,10 @@
 """How to move: transforms of the gradient, schedules, and one step of an optimizer."""
 
+from noiseless.optim.backtracking import ArmijoSearch, NonMonotoneSearch, RestartingSearch
 from noiseless.optim.fista import FISTA
 from noiseless.optim.layerwise import adaptive_clip, larc, lars
 from noiseless.optim.lbfgs import DampedLBFGS
+from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchState, SearchStep
 from noiseless.optim.muon import Muon
 from noiseless.optim.optimizers import (
     line_search,
@@ -13,7 +15,9 @@ from noiseless.optim.optimizers import (
 )
 from noiseless.optim.orthogonal import newton_schulz_flops, orthogonal_blocks
 from noiseless.optim.searched import Outcome, Searched
+from noiseless.optim.searches import LINE_SEARCHES, line_search_options, make_line_search
 from noiseless.optim.step import Step, refuse_line_search, take_step
+from noiseless.optim.strongwolfe import StrongWolfeSearch
 from noiseless.optim.transforms import (
     Transform,
     additive_noise,
@@ -26,11 +30,21 @@ from noiseless.optim.transforms import (
 
 __all__ = [
     "FISTA",
+    "LINE_SEARCHES",
+    "ArmijoSearch",
     "DampedLBFGS",
+    "Line",
+    "LinePoint",
+    "LineSearch",
     "Muon",
+    "NonMonotoneSearch",
     "Outcome",
+    "RestartingSearch",
+    "SearchState",
+    "SearchStep",
     "Searched",
     "Step",
+    "StrongWolfeSearch",
     "Transform",
     "adaptive_clip",
     "additive_noise",
@@ -40,6 +54,8 @@ __all__ = [
     "larc",
     "lars",
     "line_search",
+    "line_search_options",
+    "make_line_search",
     "make_optimizer",
     "multiplicative_noise",
     "newton_schulz_flops",

@@ -19,6 +19,7 @@ from noiseless.optim.fista import FISTA
 from noiseless.optim.lbfgs import DampedLBFGS
 from noiseless.optim.muon import Muon
 from noiseless.optim.searched import Searched
+from noiseless.optim.searches import line_search_name
 
 OURS: dict[str, type[torch.optim.Optimizer]] = {kind.__name__: kind for kind in (DampedLBFGS, FISTA, Muon)}
 
@@ -146,7 +147,7 @@ class _EnoughError(Exception):
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:
     """The name of the line search that an optimizer does, if any: it needs an exact objective."""
     if isinstance(optimizer, Searched):
-        return optimizer.kind
+        return line_search_name(optimizer.search)
     return optimizer.param_groups[0].get("line_search_fn")
 
 
