@@ -6,14 +6,9 @@ from noiseless.optim.layerwise import adaptive_clip, larc, lars
 from noiseless.optim.lbfgs import DampedLBFGS
 from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchState, SearchStep
 from noiseless.optim.muon import Muon
-from noiseless.optim.optimizers import (
-    line_search,
-    make_optimizer,
-    optimizer_arguments,
-    optimizer_names,
-    parse_options,
-)
+from noiseless.optim.optimizers import line_search, make_optimizer, optimizer_arguments, parse_options
 from noiseless.optim.orthogonal import newton_schulz_flops, orthogonal_blocks
+from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry, entry_of, optimizer_entry, optimizer_names
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.searches import LINE_SEARCHES, line_search_options, make_line_search
 from noiseless.optim.step import Step, refuse_line_search, take_step
@@ -31,6 +26,7 @@ from noiseless.optim.transforms import (
 __all__ = [
     "FISTA",
     "LINE_SEARCHES",
+    "OPTIMIZERS",
     "ArmijoSearch",
     "DampedLBFGS",
     "Line",
@@ -38,6 +34,7 @@ __all__ = [
     "LineSearch",
     "Muon",
     "NonMonotoneSearch",
+    "OptimizerEntry",
     "Outcome",
     "RestartingSearch",
     "SearchState",
@@ -51,6 +48,7 @@ __all__ = [
     "aggregate",
     "chain",
     "clip_norm",
+    "entry_of",
     "larc",
     "lars",
     "line_search",
@@ -61,6 +59,7 @@ __all__ = [
     "newton_schulz_flops",
     "norm_bias",
     "optimizer_arguments",
+    "optimizer_entry",
     "optimizer_names",
     "orthogonal_blocks",
     "parse_options",

@@ -16,13 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchStep
+from noiseless.optim.registry import entry_of
 from noiseless.optim.searches import line_search_name
-
-COUPLED = (
-    *("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "DampedLBFGS", "FISTA", "NAdam", "RAdam", "RMSprop"),
-    "SGD",
-)
-"""optimizers that add the decay to the gradient, unless their groups say `decoupled_weight_decay`, as AdamW's do"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Searched(torch.optim.Optimizer):
     """
 
     def __init__(self, base: torch.optim.Optimizer, search: LineSearch):
-        if isinstance(base, torch.optim.LBFGS):
+        if entry_of(base).evaluates_itself:
             raise ValueError(
                 f"{type(base).__name__} evaluates by itself, so {line_search_name(search)} cannot search along its"
                 " steps: use DampedLBFGS, or LBFGS with its own line_search_fn=strong_wolfe"
@@ -198,8 +193,7 @@ def _decay(group: dict[str, Any]) -> float:
 def _refuse_decoupled(base: torch.optim.Optimizer) -> None:
     name = type(base).__name__
     for group in base.param_groups:
-        coupled = name in COUPLED and not group.get("decoupled_weight_decay", False)
-        if _decay(group) and not coupled:
+        if _decay(group) and not entry_of(base).couples_decay(group):
             raise ValueError(
                 f"a line search compares values, and {name}'s weight decay ({_decay(group):g}) is no part of one: set"
                 " its weight decay to 0, or use an optimizer that adds the decay to the gradient, as SGD and Adam do"
