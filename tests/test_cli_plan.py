@@ -75,6 +75,21 @@ def test_workers_without_work_are_told(data):
     assert "without --link-bandwidth, the all-reduce is not counted" in together
 
 
+@pytest.mark.parametrize(
+    ("flags", "several"),
+    [(("LBFGS",), True), (("DampedLBFGS",), False), (("DampedLBFGS", "--line-search", "wolfe"), True)],
+)
+def test_more_evaluations_a_step_are_told_where_there_are_any(flags, several, data):
+    answer = call("plan", "fb", "--data", data, "--block", 24, "--flops", 1e12, "--optimizer", *flags)
+    assert answer.code == 0, answer.err
+    assert (f"{flags[0]} may evaluate several times a step" in words(answer.out + answer.err)) == several
+
+
+def test_a_search_that_is_not_known_is_refused_before_anything_is_measured(data):
+    flags = ("--data", data, "--block", 24, "--flops", 1e12, "--line-search", "wolf")
+    refused("plan", "fb", *flags, names=("unknown line search 'wolf'", "did you mean wolfe"))
+
+
 @pytest.mark.parametrize("flag", ["--flops", "--memory-bandwidth", "--link-bandwidth"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much"])
 def test_wrong_figures_are_refused(flag, value):

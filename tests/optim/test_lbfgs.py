@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noiseless.optim import DampedLBFGS, Searched
+from noiseless.optim import DampedLBFGS, Searched, StrongWolfeSearch, make_line_search
 
 
 def dense(pairs: list[tuple[Tensor, Tensor]], scale: float, n: int) -> Tensor:
@@ -109,7 +109,7 @@ def test_where_plain_updates_would_go_up_it_goes_down():
 @pytest.mark.parametrize("kind", ["armijo", "wolfe"])
 def test_with_a_search_it_finds_the_wells(kind):
     x = torch.tensor([0.05, -0.04, 0.03, 0.02, -0.05]).double()
-    points, optimizer = run(wells, x, 40, lambda base: Searched(base, kind), lr=1.0)
+    points, optimizer = run(wells, x, 40, lambda base: Searched(base, make_line_search(kind)), lr=1.0)
     values = [float(wells(point)) for point in points]
     assert all(after <= before for before, after in itertools.pairwise(values))
     assert torch.func.grad(wells)(points[-1]).abs().max() < 1e-6
@@ -119,7 +119,7 @@ def test_with_a_search_it_finds_the_wells(kind):
 
 def test_on_a_quadratic_with_a_search_it_is_superlinear():
     # Steepest descent needs about 200 steps a digit here (its rate is 1 - 2 / 200)
-    points, _ = run(bowl, X0, 25, lambda base: Searched(base, "wolfe"), lr=1.0)
+    points, _ = run(bowl, X0, 25, lambda base: Searched(base, StrongWolfeSearch()), lr=1.0)
     assert points[-1].norm() < 1e-6 * X0.norm()
 
 

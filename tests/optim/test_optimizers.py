@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from noiseless.errors import UnknownNameError
-from noiseless.optim import Muon, Searched, line_search, make_optimizer, optimizer_names, parse_options
+from noiseless.optim import ArmijoSearch, Muon, Searched, line_search, make_optimizer, optimizer_names, parse_options
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "AdamW", "adamw", "LBFGS", "Rprop"])
@@ -57,7 +57,7 @@ def test_lbfgs_with_wolfe_searches_and_what_a_search_is_around():
     assert line_search(make_optimizer("LBFGS", parameters, line_search_fn="strong_wolfe")) == "strong_wolfe"
     assert line_search(make_optimizer("LBFGS", parameters)) is None
     assert line_search(make_optimizer("SGD", parameters, lr=0.1)) is None
-    assert line_search(Searched(make_optimizer("SGD", parameters, lr=0.1), "armijo")) == "armijo"
+    assert line_search(Searched(make_optimizer("SGD", parameters, lr=0.1), ArmijoSearch())) == "armijo"
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_trials_are_passes_and_the_checkpoint_keeps_the_search(kind, data, tmp_p
     assert directory.rows()[-1]["passes"] > 4
     _, state = checkpoint.read(sorted(directory.checkpoints.glob("*.json"))[-1])
     search = state["optimizer"]["search"]
-    assert search["size"] > 0
-    assert len(search["history"]) == {"non-monotone": 2, "restarting": 1}.get(kind, 4)
+    assert kind == "restarting" or search["size"] > 0
+    assert len(search.get("values", [])) == {"non-monotone": 2, "restarting": 1}.get(kind, 0)
 
 
 def test_values_under_armijo_never_rise(data, tmp_path):
@@ -98,7 +98,8 @@ def test_a_stochastic_run_may_search_and_be_sharpness_aware(data, tmp_path):
         (("--line-search", "wolfe", "--layer-rate", "lars"), ("wolfe", "layer rate")),
         (("--line-search", "armijo", "--optimizer", "AdamW"), ("AdamW's weight decay (0.0005)", "SGD")),
         (("--line-search", "armijo", "--optimizer", "LBFGS"), ("LBFGS", "DampedLBFGS")),
-        (("--line-search", "armijo", "--line-search-options", "c2=0.5"), ("armijo takes no c2", "shrink")),
+        (("--line-search", "armijo", "--line-search-options", "c2=0.5"), ("armijo 'c2'", "c1, shrink, trials")),
+        (("--line-search", "armio"), ("unknown line search 'armio'", "did you mean armijo", "wolfe")),
         (("--line-search", "armijo", "--line-search-options", "c1"), ("--line-search-options", "NAME=VALUE")),
         (("--line-search-options", "c1=0.1"), ("--line-search-options", "armijo")),
         (("--layer-rate", "larc", "--optimizer-options", "weight_decay=0.1"), ("larc", "--weight-decay")),

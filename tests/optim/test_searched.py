@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import oracles
 import problems
@@ -13,10 +15,18 @@ from torch import Tensor, nn
 from noiseless import EmpiricalRisk, cross_entropy, take_step
 from noiseless.objective import GradientPenalty
 from noiseless.optim import (
+    LINE_SEARCHES,
+    ArmijoSearch,
     DampedLBFGS,
+    LinePoint,
     Muon,
+    NonMonotoneSearch,
     Searched,
+    SearchStep,
+    StrongWolfeSearch,
     clip_norm,
+    line_search,
+    make_line_search,
     make_optimizer,
     optimizer_arguments,
     optimizer_names,
@@ -45,7 +55,7 @@ class Problem:
         self.parts = [nn.Parameter(self.x0[:2].clone()), nn.Parameter(self.x0[2:].clone().view(1, 3))]
         self.optimizer = make_optimizer(name, self.parts, **settings)
         if kind:
-            self.optimizer = Searched(self.optimizer, kind, **(search or {}))
+            self.optimizer = Searched(self.optimizer, make_line_search(kind, **(search or {})))
         self.asked = 0
 
     def f(self, x):
@@ -279,7 +289,7 @@ def test_a_step_counts_its_trials_and_accepts_the_first_statistics(kind):
     first = reference.evaluate()
     reference.accept(first)
     risk = EmpiricalRisk(module, cross_entropy, data, block=3)
-    optimizer = Searched(make_optimizer("SGD", module.parameters(), lr=100.0), kind)
+    optimizer = Searched(make_optimizer("SGD", module.parameters(), lr=100.0), make_line_search(kind))
     step = take_step(optimizer, risk)
     assert step.search is optimizer.last
     assert step.passes == 1 + step.search.trials > 2
@@ -294,7 +304,7 @@ def test_the_penalised_value_is_what_is_searched_on():
     penalised = GradientPenalty(EmpiricalRisk(module, cross_entropy, data, block=3), 5.0, lr=1.0, method="exact")
     oracle = oracles.Penalised(module, cross_entropy, data, 3, lr=1.0, strength=5.0)
     before, theta = penalised.evaluate().value, oracles.theta(module)
-    optimizer = Searched(make_optimizer("SGD", module.parameters(), lr=1.0), "armijo")
+    optimizer = Searched(make_optimizer("SGD", module.parameters(), lr=1.0), ArmijoSearch())
     take_step(optimizer, penalised)
     g, after = oracle.gradient(theta), oracles.theta(module)
     size = optimizer.last.size
@@ -305,7 +315,7 @@ def test_the_penalised_value_is_what_is_searched_on():
 def test_searches_need_an_exact_objective():
     module = problems.perceptron()
     risk = EmpiricalRisk(module, cross_entropy, problems.points())
-    search = Searched(make_optimizer("SGD", module.parameters(), lr=1.0), "non-monotone")
+    search = Searched(make_optimizer("SGD", module.parameters(), lr=1.0), NonMonotoneSearch())
     with pytest.raises(ValueError, match=r"line search \(non-monotone\).*gradient is not exact.*exact penalty"):
         take_step(search, GradientPenalty(risk, 0.5, lr=0.1))
     with pytest.raises(ValueError, match=r"transforms change the gradient.*no clip, agc"):
@@ -317,15 +327,15 @@ def test_searches_need_an_exact_objective():
 def test_a_decay_that_is_no_part_of_a_value_is_refused(name, told):
     parameters = list(problems.perceptron().parameters())
     with pytest.raises(ValueError, match=rf"{told} \(0.1\) is no part of one: set its weight decay to 0"):
-        Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.1), "armijo")
-    Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.0), "armijo")
+        Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.1), ArmijoSearch())
+    Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.0), ArmijoSearch())
     with pytest.raises(ValueError, match="NAdam's weight decay"):
-        Searched(torch.optim.NAdam(parameters, weight_decay=0.1, decoupled_weight_decay=True), "armijo")
+        Searched(torch.optim.NAdam(parameters, weight_decay=0.1, decoupled_weight_decay=True), ArmijoSearch())
 
 
 def test_torchs_lbfgs_has_a_search_of_its_own():
     with pytest.raises(ValueError, match=r"LBFGS evaluates by itself.*DampedLBFGS.*strong_wolfe"):
-        Searched(torch.optim.LBFGS(problems.perceptron().parameters()), "armijo")
+        Searched(torch.optim.LBFGS(problems.perceptron().parameters()), ArmijoSearch())
 
 
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) - {"LBFGS", "SparseAdam"}))
@@ -338,7 +348,67 @@ def test_every_optimizer_goes_down_under_a_search(name):
         assert problem.f(problem.x) < before
 
 
+def test_the_search_that_the_documentation_writes_is_exact_on_a_quadratic(monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Parabola" in block)
+    monkeypatch.setitem(LINE_SEARCHES, "parabola", None)  # put back afterwards
+    exec(example, {"__name__": __name__})
+    problem = Problem("SGD", "parabola", lr=0.1)
+    x = problem.x0
+    for _ in range(10):
+        problem.step()
+        g = problem.g(x)
+        x = x - (g @ g) / (g @ problem.A @ g) * g
+        torch.testing.assert_close(problem.x, x, **CLOSE)
+    assert problem.asked == 30
+
+
+class Halving:
+    """A search as a user may write it: size `1 / 2**k` at step k, with a restart at step 2, and no evaluation."""
+
+    def init(self):
+        return {"step": 0, "steepest": []}
+
+    def step(self, line, state):
+        step = state["step"]
+        if step == 2 and not line.steepest:
+            return SearchStep(line.start, state, restart=True)
+        after = {"step": step + 1, "steepest": [*state["steepest"], line.steepest]}
+        return SearchStep(LinePoint(0.5**step, 0.0, 0.0), after, restart=line.steepest)  # which has no effect there
+
+
+def test_a_search_of_a_users_own_with_its_state_in_the_checkpoint(tmp_path):
+    def begun():
+        problem = Problem("SGD", None, lr=0.1, momentum=0.5)
+        problem.optimizer = Searched(problem.optimizer, Halving())
+        return problem
+
+    problem, twin = begun(), begun()
+    assert line_search(problem.optimizer) == "Halving"
+    x, v = problem.x0, torch.zeros(N).double()
+    for step in range(4):
+        g = problem.g(x)
+        v = 0.5 * v + g
+        if step == 2:
+            x, v = x - 0.5**step * 0.1 * g, torch.zeros(N).double()  # along the gradient, and the memory is cleared
+        else:
+            x = x - 0.5**step * 0.1 * v
+        problem.step()
+        torch.testing.assert_close(problem.x, x, **CLOSE)
+        assert (problem.optimizer.last.size, problem.optimizer.last.restarted) == (0.5**step, step == 2)
+        if step == 1:
+            checkpoint.save(tmp_path, 2, {"optimizer": problem.optimizer.state_dict()}, keep=1)
+            for p, held in zip(twin.parts, problem.parts, strict=True):
+                p.data.copy_(held.data)
+    assert problem.optimizer.state_dict()["search"] == {"step": 4, "steepest": [False, False, True, False]}
+    twin.optimizer.load_state_dict(checkpoint.newest(tmp_path).state["optimizer"])
+    twin.step()
+    twin.step()
+    assert torch.equal(twin.x, problem.x)
+    assert str(twin.optimizer.state_dict()) == str(problem.optimizer.state_dict())
+
+
 def test_ours_are_what_the_registry_says():
     parameters = list(problems.convolution().parameters())
-    assert isinstance(Searched(make_optimizer("dampedlbfgs", parameters), "wolfe").base, DampedLBFGS)
-    assert isinstance(Searched(make_optimizer("muon", parameters, weight_decay=0.0), "wolfe").base, Muon)
+    assert isinstance(Searched(make_optimizer("dampedlbfgs", parameters), StrongWolfeSearch()).base, DampedLBFGS)
+    assert isinstance(Searched(make_optimizer("muon", parameters, weight_decay=0.0), StrongWolfeSearch()).base, Muon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_runs import npz, prepare, small_recipe
 
-from noiseless.optim import Muon, Searched
+from noiseless.optim import Muon, NonMonotoneSearch, Searched
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,4 @@ def test_a_search_is_around_the_optimizer_of_the_recipe(data):
     )
     assert isinstance(found.optimizer, Searched)
     assert isinstance(found.optimizer.base, Muon)
-    assert (found.optimizer.kind, found.optimizer.options.memory, found.optimizer.options.c1) == (
-        "non-monotone",
-        3,
-        0.1,
-    )
+    assert found.optimizer.search == NonMonotoneSearch(memory=3, c1=0.1)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from noiseless.analysis.operator import Operator, Preconditioned
 from noiseless.objective.space import ParameterSpace
-
-ADAM = ("Adam", "AdamW")
-DIAGONAL = (*ADAM, "RMSprop", "Adagrad")
-"""optimizers whose preconditioner is known"""
+from noiseless.optim import entry_of, optimizer_entry, optimizer_names
 
 
 def edge(optimizer: torch.optim.Optimizer) -> float | None:
@@ -36,22 +30,11 @@ def edge(optimizer: torch.optim.Optimizer) -> float | None:
     Returns:
         The edge; None where it is not known, or groups of parameters differ in it.
     """
-    found = {_edge_of(type(optimizer).__name__, group) for group in optimizer.param_groups}
-    return found.pop() if len(found) == 1 else None
-
-
-def _edge_of(name: str, group: dict[str, Any]) -> float | None:
-    lr = float(group["lr"])
-    if lr <= 0:
+    threshold = entry_of(optimizer).threshold
+    if threshold is None or any(group["lr"] <= 0 for group in optimizer.param_groups):
         return None
-    if name == "SGD":
-        m, d = float(group["momentum"]), float(group["dampening"]) if group["momentum"] else 0.0
-        largest = 2 * (1 + m) / ((1 + 2 * m) * lr) if group["nesterov"] else 2 * (1 + m) / ((1 - d) * lr)
-        return largest - float(group["weight_decay"])
-    if name in ADAM and (_decoupled(name, group) or not group["weight_decay"]):
-        b1, w = float(group["betas"][0]), float(group["weight_decay"])
-        return (1 + b1) * (2 - w * lr) / ((1 - b1) * lr)
-    return None
+    thresholds = {threshold(group) for group in optimizer.param_groups}
+    return thresholds.pop() if len(thresholds) == 1 else None
 
 
 def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: ParameterSpace) -> Preconditioned:
@@ -71,32 +54,16 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
     Raises:
         ValueError: for an optimizer without a known diagonal, or before its first step.
     """
-    name = type(optimizer).__name__
-    if name not in DIAGONAL:
-        raise ValueError(f"{name} has no diagonal preconditioner that is known here: {', '.join(DIAGONAL)} have one")
+    entry, name = entry_of(optimizer), type(optimizer).__name__
+    if entry.diagonal is None:
+        known = ", ".join(other for other in optimizer_names() if optimizer_entry(other).diagonal)
+        raise ValueError(f"{name} has no diagonal preconditioner that is known here: {known} have one")
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     state = optimizer.state
     if any(not state.get(p) for p in space.parameters):
         raise ValueError(f"{name} has no state yet, so there is no preconditioner: ask after its first step")
-    coupled = {0.0 if _decoupled(name, g) else float(g["weight_decay"]) for g in optimizer.param_groups}
-    if len(coupled) > 1:
-        raise ValueError(f"groups of parameters differ in their weight decay ({coupled}): this is not one operator")
-    roots = [_diagonal(name, groups[p], state[p]).rsqrt().reshape(-1) for p in space.parameters]
-    return Preconditioned(operator, torch.cat(roots).to(space.theta), coupled.pop())
-
-
-def _decoupled(name: str, group: dict[str, Any]) -> bool:
-    return name == "AdamW" or bool(group.get("decoupled_weight_decay"))
-
-
-def _diagonal(name: str, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
-    eps = float(group["eps"])
-    if name in ADAM:
-        v: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-        return (v / (1 - float(group["betas"][1]) ** float(state["step"]))).sqrt() + eps
-    if name == "Adagrad":
-        return torch.sqrt(state["sum"]) + eps
-    v = state["square_avg"]
-    if group["centered"]:
-        v = v - state["grad_avg"].square()
-    return v.clamp(min=0).sqrt() + eps
+    decays = {float(g["weight_decay"]) if entry.couples_decay(g) else 0.0 for g in optimizer.param_groups}
+    if len(decays) > 1:
+        raise ValueError(f"groups of parameters differ in their weight decay ({decays}): this is not one operator")
+    roots = [entry.diagonal(groups[p], state[p]).rsqrt().reshape(-1) for p in space.parameters]
+    return Preconditioned(operator, torch.cat(roots).to(space.theta), decays.pop())

@@ -149,6 +149,8 @@ def _measured(config: Config, workers: int) -> Told:
 
 
 def _notes(config: Config, made: Plan) -> list[str]:
+    from noiseless.optim import optimizer_entry
+
     recipe = config.recipe
     notes = []
     if made.idle:
@@ -159,7 +161,7 @@ def _notes(config: Config, made: Plan) -> list[str]:
             f" chunk{'s' * (chunks > 1)}: {made.idle} of them have nothing to do"
             + ("; a smaller --chunk would give them some" if blocks > chunks else "")
         )
-    if recipe.line_search != "none" or "lbfgs" in recipe.optimizer.lower():
+    if recipe.line_search != "none" or optimizer_entry(recipe.optimizer).evaluates_itself:
         notes.append(f"{recipe.optimizer} may evaluate several times a step: only the first is counted")
     if recipe.stop_perfect:
         notes.append("--stop-perfect may end the run earlier")

@@ -1,87 +1,23 @@
-"""Line searches: how far to go along a direction. Step 7 of a training step, where a recipe asks for one.
+"""What a line search is: how far to go along a direction. Step 7 of a training step, where a recipe asks for one.
 
-A search sees a function of one number, `phi(a) = F(theta + a d)` with its slope `phi'(a) = grad F . d`, at a few trial
-sizes a; `searched.py` gives it an optimizer's direction d. All numbers are float64.
+A search sees a function of one number, `phi(a) = F(theta + a d)` with its slope `phi'(a) = grad F(theta + a d) . d`, at
+a few sizes a. `searched.py` gives it the direction d of an optimizer. All numbers are float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from noiseless.errors import UnknownNameError
-
-TAKES = {
-    "armijo": ("c1", "shrink", "trials", "remember"),
-    "wolfe": ("c1", "c2", "trials", "remember"),
-    "non-monotone": ("c1", "shrink", "trials", "remember", "memory"),
-    "restarting": ("c1", "shrink", "trials", "memory"),
-}
-"""the searches, and the options that each takes"""
+SearchState = Mapping[str, Any]
+"""numbers, strings, booleans, tensors, and lists and dictionaries of them: what a checkpoint can hold"""
 
 
 @dataclass(frozen=True)
-class Options:
-    """The numbers of a line search.
-
-    Raises:
-        ValueError: for one out of its range.
-    """
-
-    c1: float = 1e-4
-    """share of the decrease that the slope at 0 promises which is asked for"""
-    c2: float = 0.9
-    """largest share of the slope at 0 that may be left (Wolfe)"""
-    shrink: float = 0.5
-    """factor from one trial to the next (backtracking)"""
-    trials: int = 20
-    """largest number of trials: a search costs no more evaluations than these"""
-    memory: int = 10
-    """M: a value is compared with the largest of the last M (non-monotone, restarting)"""
-    remember: bool = False
-    """whether the first trial is twice the last accepted size, at most 1; else it is always 1"""
-
-    def __post_init__(self) -> None:
-        for name in ("c1", "c2", "shrink"):
-            _between(name, getattr(self, name), 0.0, 1.0)
-        for name in ("trials", "memory"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"a line search's {name} must be a whole number of at least 1, not {value!r}")
-        if not isinstance(self.remember, bool):
-            raise ValueError(f"a line search's remember must be True or False, not {self.remember!r}")
-
-
-def make_options(kind: str, given: dict[str, Any]) -> Options:
-    """The options of a line search by its name.
-
-    Args:
-        kind: see `TAKES`.
-        given: values by name.
-
-    Returns:
-        The options, the others at their defaults.
-
-    Raises:
-        UnknownNameError: for an unknown search.
-        ValueError: for an option that the search does not take, or a value out of its range.
-    """
-    if kind not in TAKES:
-        raise UnknownNameError("line search", kind, TAKES)
-    stray = [name for name in given if name not in TAKES[kind]]
-    if stray:
-        raise ValueError(f"the line search {kind} takes no {', '.join(stray)}; it takes {', '.join(TAKES[kind])}")
-    options = Options(**given)
-    if "c2" in TAKES[kind] and not options.c1 < options.c2:
-        raise ValueError(f"the line search {kind} needs c1 below c2, not {options.c1} and {options.c2}")
-    return options
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What was found at one size."""
+class LinePoint:
+    """Value and slope at one size."""
 
     size: float
     """a, in units of the direction"""
@@ -96,94 +32,86 @@ class Trial:
         return math.isfinite(self.value) and math.isfinite(self.slope)
 
 
-Ask = Callable[[float], Trial]
-"""size -> what is found there; each call costs an evaluation"""
+@dataclass(frozen=True)
+class Line:
+    """The objective along a direction."""
+
+    evaluate: Callable[[float], LinePoint]
+    """size -> the point there; each call costs an evaluation"""
+    start: LinePoint
+    """the point at size 0; its slope is negative"""
+    steepest: bool = False
+    """whether the direction is `-lr grad F`, in place of the optimizer's"""
 
 
-def backtrack(ask: Ask, start: Trial, reference: float, first: float, options: Options) -> Trial:
-    """The first of `first * shrink**k` with `phi(a) <= reference + c1 a phi'(0)`.
+@dataclass(frozen=True)
+class SearchStep:
+    """The result of a search along one line."""
 
-    With the reference phi(0) this is Armijo's rule (Pacific J. Math. 16, 1966; Nocedal and Wright 2006, algorithm 3.1);
-    with the largest of the last M values, that of Grippo, Lampariello and Lucidi (SIAM J. Numer. Anal. 23, 1986, doi
-    10.1137/0723046).
+    point: LinePoint
+    """where the parameters go; `line.start`: they stay, and the optimizer's memory is cleared"""
+    state: SearchState
+    """for the next search"""
+    restart: bool = False
+    """the optimizer's memory is cleared, and this step is searched again along `-lr grad F`; has no effect there"""
 
-    Args:
-        ask: gives value and slope at a size.
-        start: at size 0, its slope negative.
-        reference: what values are compared with, at least phi(0).
-        first: the first trial.
-        options: c1, shrink, trials.
 
-    Returns:
-        The accepted trial; `start` where none of the trials was low enough.
+class LineSearch(Protocol):
+    """How far a step goes. A value with its own numbers; what changes from step to step is in its state."""
+
+    def init(self) -> SearchState:
+        """The state before the first step."""
+        ...
+
+    def step(self, line: Line, state: SearchState) -> SearchStep:
+        """Searches along a line.
+
+        Args:
+            line: of this step.
+            state: `init`'s, or that of the last step; it is not written into.
+
+        Returns:
+            The accepted point and the state for the next step.
+        """
+        ...
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Refuses what is not a number between 0 and 1.
+
+    Raises:
+        ValueError: naming the field and its value.
     """
-    for k in range(options.trials):
-        found = ask(first * options.shrink**k)
-        if found.finite and found.value <= reference + options.c1 * found.size * start.slope:
-            return found
-    return start
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError(f"a line search's {name} must be a number between 0 and 1, not {value!r}")
 
 
-def wolfe(ask: Ask, start: Trial, first: float, options: Options) -> Trial:
-    """A size with `phi(a) <= phi(0) + c1 a phi'(0)` and `|phi'(a)| <= c2 |phi'(0)|`: the strong Wolfe conditions.
+def check_count(name: str, value: object) -> None:
+    """Refuses what is not a whole number of at least 1.
 
-    Nocedal and Wright 2006, algorithms 3.5 and 3.6, as one loop: `low` is the lowest trial with enough decrease;
-    while nothing bounds the sizes above, they double; then `low` and `high` enclose what is sought, and the next trial
-    is the minimum of the cubic through both (their eq. 3.59), kept a tenth of the interval away from its ends.
-
-    Args:
-        ask: gives value and slope at a size.
-        start: at size 0, its slope negative.
-        first: the first trial.
-        options: c1, c2, trials.
-
-    Returns:
-        The accepted trial. After the last trial, the lowest with enough decrease; `start` where there was none.
+    Raises:
+        ValueError: naming the field and its value.
     """
-    low, size = start, first
-    high: Trial | None = None
-    for _ in range(options.trials):
-        found = ask(size)
-        enough = found.finite and found.value <= start.value + options.c1 * found.size * start.slope
-        if not enough or found.value >= low.value:
-            high = found
-        elif abs(found.slope) <= -options.c2 * start.slope:
-            return found
-        else:
-            ahead = 1.0 if high is None else high.size - low.size
-            if found.slope * ahead >= 0:
-                high = low
-            low = found
-        size = 2 * low.size if high is None else _between_both(low, high)
-        if size in (low.size, math.inf) or (high is not None and size == high.size):
-            break  # the interval is as small as float64 can have it, or as large
-    return low
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"a line search's {name} must be a whole number of at least 1, not {value!r}")
 
 
-def _between_both(low: Trial, high: Trial) -> float:
-    """Where to look next between two trials, not necessarily in this order."""
-    width = high.size - low.size
-    if not high.finite:
-        return low.size + 0.1 * width
-    size = _cubic_minimum(low, high)
-    if not math.isfinite(size):
-        return low.size + 0.5 * width
-    margin = 0.1 * abs(width)
-    return min(max(size, min(low.size, high.size) + margin), max(low.size, high.size) - margin)
+def check_switch(name: str, value: object) -> None:
+    """Refuses what is neither True nor False.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"a line search's {name} must be True or False, not {value!r}")
 
 
-def _cubic_minimum(a: Trial, b: Trial) -> float:
-    """The minimum of the cubic with the values and slopes of both; NaN where it has none."""
-    width = b.size - a.size
-    bend = a.slope + b.slope - 3 * (b.value - a.value) / width
-    square = bend * bend - a.slope * b.slope
-    if not 0 <= square < math.inf:
-        return math.nan
-    root = math.copysign(math.sqrt(square), width)
-    below = b.slope - a.slope + 2 * root
-    return b.size - width * (b.slope + root - bend) / below if below else math.nan
+def first_size(remember: bool, state: SearchState) -> float:
+    """The first size to try: 1, or with `remember` twice the last accepted size where that is less."""
+    return min(1.0, 2 * state["size"]) if remember else 1.0
 
 
-def _between(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low < value < high:
-        raise ValueError(f"a line search's {name} must be a number between {low:g} and {high:g}, not {value!r}")
+def last_size(point: LinePoint, state: SearchState) -> float:
+    """The size to remember: of this step, or of the last step that moved."""
+    size: float = point.size or state["size"]
+    return size

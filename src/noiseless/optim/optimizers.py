@@ -1,7 +1,4 @@
-"""Optimizers by name: any of `torch.optim` that takes dense gradients, and the few that torch has not, or not so.
-
-Where a name is in both, ours wins: `torch.optim.Muon` takes matrices only.
-"""
+"""Optimizers made by name, with settings that are checked before a run begins."""
 
 from __future__ import annotations
 
@@ -14,26 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.errors import UnknownNameError
-from noiseless.optim.fista import FISTA
-from noiseless.optim.lbfgs import DampedLBFGS
-from noiseless.optim.muon import Muon
+from noiseless.optim.registry import optimizer_entry
 from noiseless.optim.searched import Searched
-
-OURS: dict[str, type[torch.optim.Optimizer]] = {kind.__name__: kind for kind in (DampedLBFGS, FISTA, Muon)}
+from noiseless.optim.searches import line_search_name
 
 TRIED = 20
 """evaluations by which settings are tried"""
-
-
-def optimizer_names() -> list[str]:
-    """The names of ours and of `torch.optim`'s optimizers, as they are spelled."""
-    torchs = {
-        name
-        for name, member in vars(torch.optim).items()
-        if inspect.isclass(member) and issubclass(member, torch.optim.Optimizer) and member is not torch.optim.Optimizer
-    }
-    return sorted(torchs | OURS.keys())
 
 
 def optimizer_arguments(name: str) -> list[str]:
@@ -48,7 +31,7 @@ def optimizer_arguments(name: str) -> list[str]:
     Raises:
         UnknownNameError: with the nearest names.
     """
-    return [key for key in inspect.signature(_kind(name)).parameters if key != "params"]
+    return [key for key in inspect.signature(optimizer_entry(name).kind).parameters if key != "params"]
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -100,9 +83,10 @@ def make_optimizer(
         UnknownNameError: with the nearest names.
         ValueError: for a setting that it does not take, a value that it refuses, or one that needs sparse gradients.
     """
-    kind, takes = _kind(name), optimizer_arguments(name)
-    if kind is torch.optim.SparseAdam:
-        raise ValueError("torch.optim.SparseAdam needs sparse gradients, and these are dense; use Adam")
+    entry, takes = optimizer_entry(name), optimizer_arguments(name)
+    kind = entry.kind
+    if entry.refusal:
+        raise ValueError(f"{_origin(kind)} {entry.refusal}")
     stray = [key for key in settings if key not in takes]
     if stray:
         raise ValueError(f"{_origin(kind)} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
@@ -146,19 +130,11 @@ class _EnoughError(Exception):
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:
     """The name of the line search that an optimizer does, if any: it needs an exact objective."""
     if isinstance(optimizer, Searched):
-        return optimizer.kind
+        return line_search_name(optimizer.search)
     return optimizer.param_groups[0].get("line_search_fn")
 
 
-def _kind(name: str) -> type[torch.optim.Optimizer]:
-    known = {each.lower(): each for each in optimizer_names()}
-    if name.lower() not in known:
-        raise UnknownNameError("optimizer", name, known.values())
-    found = known[name.lower()]
-    kind: type[torch.optim.Optimizer] = OURS.get(found) or getattr(torch.optim, found)
-    return kind
-
-
 def _origin(kind: type[torch.optim.Optimizer]) -> str:
-    """The name by which an optimizer is found in Python."""
-    return f"{'noiseless' if kind in OURS.values() else 'torch'}.optim.{kind.__name__}"
+    """The name by which an optimizer is imported."""
+    packages = (package for package in ("noiseless.optim", "torch.optim") if kind.__module__.startswith(package))
+    return f"{next(packages, kind.__module__)}.{kind.__name__}"

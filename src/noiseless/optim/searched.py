@@ -15,13 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.optim.linesearch import Trial, backtrack, make_options, wolfe
-
-COUPLED = (
-    *("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "DampedLBFGS", "FISTA", "NAdam", "RAdam", "RMSprop"),
-    "SGD",
-)
-"""optimizers that add the decay to the gradient, unless their groups say `decoupled_weight_decay`, as AdamW's do"""
+from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchStep
+from noiseless.optim.registry import entry_of
+from noiseless.optim.searches import line_search_name
 
 
 @dataclass(frozen=True)
@@ -51,30 +47,24 @@ class Searched(torch.optim.Optimizer):
 
     Args:
         base: gives the direction; newly made.
-        kind: "armijo", "wolfe", "non-monotone" or "restarting". The last accepts the optimizer's own step while its
-            value is at most the largest of the last M; else it takes the step back, clears the optimizer's memory and
-            steps along the negative gradient, from lr on as short as Armijo asks.
-        options: numbers of the search, see `Options`.
+        search: how far to go, as `StrongWolfeSearch(c2=0.5)`; any object with the two methods of `LineSearch`.
 
     Raises:
-        ValueError: for options that the search does not take, an optimizer that evaluates by itself, or one whose decay
-            is no part of a value.
+        ValueError: for an optimizer that evaluates by itself, or one whose decay is no part of a value.
     """
 
-    def __init__(self, base: torch.optim.Optimizer, kind: str, **options: Any):
-        self.options = make_options(kind, options)
-        if isinstance(base, torch.optim.LBFGS):
+    def __init__(self, base: torch.optim.Optimizer, search: LineSearch):
+        if entry_of(base).evaluates_itself:
             raise ValueError(
-                f"LBFGS evaluates by itself, so {kind} cannot search along its steps: use DampedLBFGS, or LBFGS with"
-                " its own line_search_fn=strong_wolfe"
+                f"{type(base).__name__} evaluates by itself, so {line_search_name(search)} cannot search along its"
+                " steps: use DampedLBFGS, or LBFGS with its own line_search_fn=strong_wolfe"
             )
-        self.base, self.kind = base, kind
+        self.base, self.search = base, search
         super().__init__(base.param_groups, {})
         self._link()
         _refuse_decoupled(base)
         self._fresh = copy.deepcopy(base.state_dict()["state"])
-        self._history: list[float] = []
-        self._size = 1.0
+        self._search_state = search.init()
         self._counts = {"fallbacks": 0, "restarts": 0, "failures": 0}
         self.last: Outcome | None = None
 
@@ -95,74 +85,62 @@ class Searched(torch.optim.Optimizer):
         """
         loss = torch.enable_grad()(closure)()
         theta, gradient = self._theta(), self._gradient()
-        start = Trial(0.0, self._value(loss), 0.0)
+        value = self._value(loss)
         self.last = Outcome(0.0, 0)
-        if not (math.isfinite(start.value) and gradient.isfinite().all()):
+        if not (math.isfinite(value) and gradient.isfinite().all()):
             return loss  # there is nothing to compare with
         self.base.step()
         direction = self._theta() - theta
         self._place(theta)
         if direction.any():
-            self._search(closure, theta, gradient, direction, start.value)
+            self._search(closure, theta, gradient, direction, value)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's state and the search's: past values, last size, counts."""
-        search = {"history": list(self._history), "size": self._size, "counts": dict(self._counts)}
-        return {"base": self.base.state_dict(), "search": search}
+        """The states of the optimizer and of the search, and the counts."""
+        return {"base": self.base.state_dict(), "search": dict(self._search_state), "counts": self.counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up what `state_dict` gave."""
         self.base.load_state_dict(state_dict["base"])
         self._link()
-        search = state_dict["search"]
-        self._history, self._size, self._counts = list(search["history"]), search["size"], dict(search["counts"])
+        self._search_state, self._counts = dict(state_dict["search"]), dict(state_dict["counts"])
 
     def _search(
         self, closure: Callable[[], Tensor], theta: Tensor, gradient: Tensor, direction: Tensor, value: float
     ) -> None:
-        """Moves the parameters from theta along the direction, or another one, and records it."""
-        asked = 0
+        """Moves the parameters from theta along the direction, or the negative gradient, and records it."""
+        trials = 0
 
-        def along(direction: Tensor) -> tuple[Trial, Callable[[float], Trial]]:
-            def ask(size: float) -> Trial:
-                nonlocal asked
-                asked += 1
+        def searched(direction: Tensor, steepest: bool) -> SearchStep | None:
+            """Along a direction; None where it does not go down."""
+
+            def evaluate(size: float) -> LinePoint:
+                nonlocal trials
+                trials += 1
                 self._place(theta + size * direction)
-                found = self._value(torch.enable_grad()(closure)())
-                return Trial(size, found, float(self._gradient() @ direction))
+                there = self._value(torch.enable_grad()(closure)())
+                return LinePoint(size, there, float(self._gradient() @ direction))
 
-            return Trial(0.0, value, float(gradient @ direction)), ask
+            start = LinePoint(0.0, value, float(gradient @ direction))
+            return self.search.step(Line(evaluate, start, steepest), self._search_state) if start.slope < 0 else None
 
-        self._history = [*self._history, value][-self.options.memory :]
-        start, ask = along(direction)
-        fallback = not start.slope < 0
-        restarted = False
-        if self.kind == "restarting" and not fallback:
-            found = ask(1.0)
-            restarted = not (found.finite and found.value <= max(self._history))
+        step = searched(direction, False)
+        fallback, restarted = step is None, step is not None and step.restart
         if fallback or restarted:
             self._forget()
             direction = -self._rates() * gradient
-            start, ask = along(direction)
-        if self.kind != "restarting" or fallback or restarted:
-            found = self._accepted(ask, start) if start.slope < 0 else start
-        self._place(theta + found.size * direction if found.size else theta)
-        failed = found.size == 0 and asked > 0
+            step = searched(direction, True)
+        size = 0.0
+        if step is not None:
+            size, self._search_state = step.point.size, step.state
+        self._place(theta + size * direction if size else theta)
+        failed = size == 0 and trials > 0
         if failed:
             self._forget()
-        elif found.size:
-            self._size = found.size
-        self.last = Outcome(found.size, asked, fallback, restarted, failed)
+        self.last = Outcome(size, trials, fallback, restarted, failed)
         for name, happened in (("fallbacks", fallback), ("restarts", restarted), ("failures", failed)):
             self._counts[name] += happened
-
-    def _accepted(self, ask: Callable[[float], Trial], start: Trial) -> Trial:
-        first = min(1.0, 2 * self._size) if self.options.remember else 1.0
-        if self.kind == "wolfe":
-            return wolfe(ask, start, first, self.options)
-        reference = max(self._history) if self.kind == "non-monotone" else start.value
-        return backtrack(ask, start, reference, first, self.options)
 
     def _forget(self) -> None:
         """The optimizer's memory as at its start; its settings as they are."""
@@ -215,8 +193,7 @@ def _decay(group: dict[str, Any]) -> float:
 def _refuse_decoupled(base: torch.optim.Optimizer) -> None:
     name = type(base).__name__
     for group in base.param_groups:
-        coupled = name in COUPLED and not group.get("decoupled_weight_decay", False)
-        if _decay(group) and not coupled:
+        if _decay(group) and not entry_of(base).couples_decay(group):
             raise ValueError(
                 f"a line search compares values, and {name}'s weight decay ({_decay(group):g}) is no part of one: set"
                 " its weight decay to 0, or use an optimizer that adds the decay to the gradient, as SGD and Adam do"

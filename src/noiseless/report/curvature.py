@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from noiseless.errors import UnknownNameError
+from noiseless.optim import optimizer_entry
 from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import (
@@ -26,8 +28,6 @@ from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
 from noiseless.run.directory import Row
 
-ADAM = {"Adam", "AdamW"}
-"""optimizers whose edge of stability is one of the preconditioned Hessian"""
 SHOWN = 1e-7
 """share of the largest density from which on densities are shown"""
 TEXT = (
@@ -46,7 +46,7 @@ def section(summaries: Sequence[Summary]) -> Section:
     preconditioned = {
         look
         for look, summary in enumerate(summaries)
-        if summary.runs[0].recipe.optimizer in ADAM
+        if _preconditions(summary.runs[0].recipe.optimizer)
         or any("preconditioned_sharpness" in row for run in summary.runs for row in run.rows)
     }
     figures = [
@@ -65,6 +65,14 @@ def _hessian(one: Asked) -> str:
     """Which Hessian an answer is about: `loss`, `objective`, or one of them after `preconditioned`."""
     with whole(one) as found:
         return f"{'preconditioned ' if found['preconditioned'] else ''}{found['of']}"
+
+
+def _preconditions(optimizer: str) -> bool:
+    """Whether an optimizer's edge of stability is one of the preconditioned Hessian."""
+    try:
+        return optimizer_entry(optimizer).preconditions
+    except UnknownNameError:
+        return False  # it was registered where the run was trained, and is not here
 
 
 def _sharpness(

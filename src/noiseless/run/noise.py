@@ -15,14 +15,11 @@ from noiseless.analysis import BatchNorm, Moments, Weights, check_blocks, check_
 from noiseless.analysis import weights as weigh
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.blocks import check_size
-from noiseless.optim import take_step
+from noiseless.optim import entry_of, take_step
 from noiseless.run import checkpoint
 from noiseless.run.answers import Answer
 from noiseless.run.asking import Asked, Place, ask
 from noiseless.run.build import Experiment
-
-BUFFERS = ("momentum_buffer", "exp_avg")
-"""under which optimizers keep their mean of gradients"""
 
 
 @dataclass(frozen=True)
@@ -162,10 +159,11 @@ def momentum_of(asked: Asked) -> Tensor | None:
     if asked.optimizer is None:
         return None
     experiment.optimizer.load_state_dict(asked.optimizer)
+    keys = entry_of(experiment.optimizer).mean_keys
     parts, there = [], False
     for parameter in experiment.space.parameters:
         kept = experiment.optimizer.state.get(parameter, {})
-        buffer = next((kept[name] for name in BUFFERS if kept.get(name) is not None), None)
+        buffer = next((kept[name] for name in keys if kept.get(name) is not None), None)
         there = there or buffer is not None
         parts.append((torch.zeros_like(parameter) if buffer is None else buffer).detach().flatten())
     return torch.cat(parts) if there else None

@@ -11,9 +11,8 @@ import time
 from torch import Tensor
 
 from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of, noise_passes, preconditioned
-from noiseless.analysis.edge import DIAGONAL
 from noiseless.objective import EmpiricalRisk
-from noiseless.optim import Step
+from noiseless.optim import Step, entry_of
 from noiseless.run.build import Experiment
 from noiseless.run.checkpoint import State
 from noiseless.run.directory import Row
@@ -100,7 +99,7 @@ class Questions:
             "eigenvalue_residuals": found.largest.residuals.tolist(),
             "stability": edge(made.optimizer),
         }
-        if type(made.optimizer).__name__ not in DIAGONAL:
+        if entry_of(made.optimizer).diagonal is None:
             return row, found.passes
         scaled = preconditioned(hessian, made.optimizer, made.space)
         other = ends(scaled, 1, start=self._vectors.get("preconditioned"), seed=seed)

@@ -150,8 +150,9 @@ class Recipe:
     """weight decay acts on biases and on normalisations' parameters, too"""
     optimizer_options: str = ""
     """further arguments of the optimizer, as in a call: NAME=VALUE,NAME=VALUE"""
-    line_search: Literal["none", "armijo", "wolfe", "non-monotone", "restarting"] = "none"
-    """how far to go along the optimizer's direction; lr is the first trial"""
+    line_search: str = "none"
+    """how far to go along the optimizer's direction: none (lr), armijo, wolfe, non-monotone or restarting, with lr as
+    the first trial"""
     line_search_options: str = ""
     """arguments of the line search, as in a call: NAME=VALUE,NAME=VALUE"""
     schedule: Literal["cosine", "cosine-floor", "multi-step", "exponential", "constant"] = "cosine"

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from noiseless import models
 from noiseless.data import Extent
 from noiseless.objective.batchnorm import BlockNorm
-from noiseless.optim import parse_options
+from noiseless.optim import Searched, entry_of, parse_options
 from noiseless.run.recipe import Recipe
 from noiseless.run.updates import make_optimizer
 from noiseless.run.work import Work, work_of
@@ -115,12 +115,14 @@ def _saved(model: nn.Module, shape: torch.Size, dtype: torch.dtype, autocast: to
 
 
 def _state(recipe: Recipe) -> float:
-    """Numbers that the optimizer keeps for a parameter, seen in a step on a small model; L-BFGS with a full history."""
+    """Numbers that the optimizer keeps for a parameter: as its entry says, or as seen in a step on a small model."""
     small = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Linear(8, 8)).to(getattr(torch, recipe.dtype))
     parameters = sum(p.numel() for p in small.parameters())
-    optimizer = make_optimizer(replace(recipe, line_search="none", line_search_options=""), small)
-    if history := optimizer.param_groups[0].get("history_size"):
-        return 2.0 * history + 2  # differences of points and of gradients; the last of each
+    optimizer = make_optimizer(recipe, small)
+    if isinstance(optimizer, Searched):
+        optimizer = optimizer.base
+    if state_size := entry_of(optimizer).state_size:
+        return state_size(optimizer.param_groups[0])
     for p in small.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step(lambda: 0.0)

@@ -19,6 +19,7 @@ from noiseless.optim import (
     clip_norm,
     larc,
     lars,
+    make_line_search,
     multiplicative_noise,
     norm_bias,
     optimizer_arguments,
@@ -117,7 +118,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         if search:
             raise ValueError("--line-search-options belong to a --line-search: armijo, wolfe, ...")
         return made
-    return Searched(made, recipe.line_search, **search)
+    return Searched(made, make_line_search(recipe.line_search, **search))
 
 
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:

@@ -1,0 +1,189 @@
+"""Line searches that try smaller and smaller sizes. Step 7 of a training step, where a recipe asks for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noiseless.optim.linesearch import (
+    Line,
+    LinePoint,
+    SearchState,
+    SearchStep,
+    check_count,
+    check_fraction,
+    check_switch,
+    first_size,
+    last_size,
+)
+
+
+@dataclass(frozen=True)
+class ArmijoSearch:
+    """Backtracking by Armijo's rule: the first `a = first * shrink**k` with `phi(a) <= phi(0) + c1 a phi'(0)`.
+
+    (Armijo, Pacific J. Math. 16, 1966; Nocedal and Wright 2006, algorithm 3.1.)
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    c1: float = 1e-4
+    """sufficient decrease, as a share of the decrease that the slope at 0 predicts; between 0 and 1 (default 1e-4, as
+    in Nocedal and Wright 2006, section 3.1)"""
+    shrink: float = 0.5
+    """factor from one trial to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
+    trials: int = 20
+    """largest number of evaluations of a search; at least 1 (default 20: sizes down to 2e-6)"""
+    remember: bool = False
+    """whether the first trial is twice the last accepted size, at most 1; otherwise it is 1 (default False)"""
+
+    def __post_init__(self) -> None:
+        check_fraction("c1", self.c1)
+        check_fraction("shrink", self.shrink)
+        check_count("trials", self.trials)
+        check_switch("remember", self.remember)
+
+    def init(self) -> SearchState:
+        """The last accepted size: 1."""
+        return {"size": 1.0}
+
+    def step(self, line: Line, state: SearchState) -> SearchStep:
+        """Searches along a line.
+
+        Args:
+            line: of this step.
+            state: of the last step.
+
+        Returns:
+            The first point that is low enough; `line.start` where no trial is.
+        """
+        first = first_size(self.remember, state)
+        point = backtrack(line, line.start.value, first, self.c1, self.shrink, self.trials)
+        return SearchStep(point, {"size": last_size(point, state)})
+
+
+@dataclass(frozen=True)
+class NonMonotoneSearch:
+    """Backtracking against the largest of the last M values: `phi(a) <= max(values) + c1 a phi'(0)`.
+
+    (Grippo, Lampariello and Lucidi, SIAM J. Numer. Anal. 23, 1986, doi 10.1137/0723046.) `phi(0)` is one of the M, so
+    with M = 1 this is `ArmijoSearch`.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    c1: float = 1e-4
+    """sufficient decrease, as a share of the decrease that the slope at 0 predicts; between 0 and 1 (default 1e-4, as
+    in Nocedal and Wright 2006, section 3.1)"""
+    shrink: float = 0.5
+    """factor from one trial to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
+    trials: int = 20
+    """largest number of evaluations of a search; at least 1 (default 20: sizes down to 2e-6)"""
+    remember: bool = False
+    """whether the first trial is twice the last accepted size, at most 1; otherwise it is 1 (default False)"""
+    memory: int = 10
+    """M, number of values; at least 1 (default 10, as in Birgin, Martinez and Raydan, SIAM J. Optim. 10, 2000)"""
+
+    def __post_init__(self) -> None:
+        check_fraction("c1", self.c1)
+        check_fraction("shrink", self.shrink)
+        check_count("trials", self.trials)
+        check_switch("remember", self.remember)
+        check_count("memory", self.memory)
+
+    def init(self) -> SearchState:
+        """No values yet, and a last accepted size of 1."""
+        return {"values": [], "size": 1.0}
+
+    def step(self, line: Line, state: SearchState) -> SearchStep:
+        """Searches along a line.
+
+        Args:
+            line: of this step.
+            state: of the last step.
+
+        Returns:
+            The first point that is low enough; `line.start` where no trial is.
+        """
+        values = last_values(line, state, self.memory)
+        first = first_size(self.remember, state)
+        point = backtrack(line, max(values), first, self.c1, self.shrink, self.trials)
+        return SearchStep(point, {"values": values, "size": last_size(point, state)})
+
+
+@dataclass(frozen=True)
+class RestartingSearch:
+    """The optimizer's step as it is, while its value is at most the largest of the last M values; else a restart.
+
+    A restart clears the optimizer's memory and steps along the negative gradient, by Armijo's rule from lr on. It is
+    for methods with momentum, whose values may rise for some steps.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    c1: float = 1e-4
+    """sufficient decrease of a restart, as a share of what the slope at 0 predicts; between 0 and 1 (default 1e-4, as
+    in Nocedal and Wright 2006, section 3.1)"""
+    shrink: float = 0.5
+    """factor from one trial of a restart to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
+    trials: int = 20
+    """largest number of evaluations of a restart; at least 1 (default 20: sizes down to 2e-6)"""
+    memory: int = 10
+    """M, number of values; at least 1 (default 10, as in Birgin, Martinez and Raydan, SIAM J. Optim. 10, 2000)"""
+
+    def __post_init__(self) -> None:
+        check_fraction("c1", self.c1)
+        check_fraction("shrink", self.shrink)
+        check_count("trials", self.trials)
+        check_count("memory", self.memory)
+
+    def init(self) -> SearchState:
+        """No values yet."""
+        return {"values": []}
+
+    def step(self, line: Line, state: SearchState) -> SearchStep:
+        """Searches along a line.
+
+        Args:
+            line: of this step.
+            state: of the last step.
+
+        Returns:
+            Size 1, or a restart; along the negative gradient, the first point that is low enough.
+        """
+        values = last_values(line, state, self.memory)
+        if line.steepest:
+            point = backtrack(line, line.start.value, 1.0, self.c1, self.shrink, self.trials)
+            return SearchStep(point, {"values": values})
+        point = line.evaluate(1.0)
+        if point.finite and point.value <= max(values):
+            return SearchStep(point, {"values": values})
+        return SearchStep(line.start, state, restart=True)  # the search along the gradient enters the value
+
+
+def backtrack(line: Line, reference: float, first: float, c1: float, shrink: float, trials: int) -> LinePoint:
+    """The first of `first * shrink**k` with `phi(a) <= reference + c1 a phi'(0)`.
+
+    Args:
+        line: what is searched.
+        reference: what values are compared with, at least phi(0).
+        first: the first size.
+        c1: sufficient decrease.
+        shrink: factor from one trial to the next.
+        trials: largest number of evaluations.
+
+    Returns:
+        The accepted point; `line.start` where no trial is low enough.
+    """
+    for k in range(trials):
+        point = line.evaluate(first * shrink**k)
+        if point.finite and point.value <= reference + c1 * point.size * line.start.slope:
+            return point
+    return line.start
+
+
+def last_values(line: Line, state: SearchState, memory: int) -> list[float]:
+    """The values at the starts of the last steps, this one's included: at most `memory`."""
+    return [*state["values"], line.start.value][-memory:]

@@ -1,0 +1,168 @@
+"""The registry of optimizers: any of `torch.optim` that takes dense gradients, and the few that torch lacks.
+
+An optimizer that is registered here can be named in a recipe; its entry tells the other rooms what they need to know of
+it. Those of `torch.optim` that have no entry can be named, too; the defaults of `OptimizerEntry` hold for them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from noiseless.errors import UnknownNameError
+from noiseless.optim.fista import FISTA
+from noiseless.optim.lbfgs import DampedLBFGS
+from noiseless.optim.muon import Muon
+
+Settings = Mapping[str, Any]
+"""a group of an optimizer's `param_groups`"""
+
+
+@dataclass(frozen=True)
+class OptimizerEntry:
+    """What is known of an optimizer beside its class. Its arguments are read from the signature of the class."""
+
+    kind: type[Optimizer]
+    """its class"""
+    coupled_decay: bool = False
+    """its weight decay is added to the gradient, so that it is part of the function; see `couples_decay`"""
+    mean_keys: tuple[str, ...] = ("momentum_buffer", "exp_avg")
+    """keys under which its state may hold a parameter's running mean of gradients; the first that is there counts"""
+    state_size: Callable[[Settings], float] | None = None
+    """settings -> numbers that it keeps for each parameter in the long run; None: as many as after its first step"""
+    threshold: Callable[[Settings], float | None] | None = None
+    """settings, lr above 0 -> largest Hessian eigenvalue at which its steps on a quadratic do not grow, None where that
+    is not known; of the preconditioned Hessian where it has a `diagonal`. None: not known"""
+    diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
+    """settings, state of a parameter after a step -> D, shaped as the parameter: it moves along `D^-1` times a mean of
+    gradients. None: it has none, or none that is known"""
+    evaluates_itself: bool = False
+    """whether a step calls its closure several times, so that no line search goes around it"""
+    refusal: str | None = None
+    """why it cannot be used, as the predicate of a sentence; None: it can"""
+
+    def couples_decay(self, settings: Settings) -> bool:
+        """Whether the weight decay of a group is added to the gradient.
+
+        Args:
+            settings: of the group; `decoupled_weight_decay`, as Adam takes it, overrules `coupled_decay`.
+
+        Returns:
+            Whether it is.
+        """
+        return self.coupled_decay and not settings.get("decoupled_weight_decay", False)
+
+    @property
+    def preconditions(self) -> bool:
+        """Whether its `threshold` is one of the preconditioned Hessian."""
+        return self.threshold is not None and self.diagonal is not None
+
+
+def _sgd_threshold(settings: Settings) -> float:
+    lr = float(settings["lr"])
+    m, d = float(settings["momentum"]), float(settings["dampening"]) if settings["momentum"] else 0.0
+    largest = 2 * (1 + m) / ((1 + 2 * m) * lr) if settings["nesterov"] else 2 * (1 + m) / ((1 - d) * lr)
+    return largest - float(settings["weight_decay"])
+
+
+def _adamw_threshold(settings: Settings) -> float:
+    lr, b1, w = float(settings["lr"]), float(settings["betas"][0]), float(settings["weight_decay"])
+    return (1 + b1) * (2 - w * lr) / ((1 - b1) * lr)
+
+
+def _adam_threshold(settings: Settings) -> float | None:
+    preconditioned_decay = settings["weight_decay"] and not settings.get("decoupled_weight_decay")
+    return None if preconditioned_decay else _adamw_threshold(settings)
+
+
+def _adam_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
+    v: Tensor = state["max_exp_avg_sq"] if settings["amsgrad"] else state["exp_avg_sq"]
+    return (v / (1 - float(settings["betas"][1]) ** float(state["step"]))).sqrt() + float(settings["eps"])
+
+
+def _adagrad_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
+    return torch.sqrt(state["sum"]) + float(settings["eps"])
+
+
+def _rmsprop_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
+    v = state["square_avg"]
+    if settings["centered"]:
+        v = v - state["grad_avg"].square()
+    return v.clamp(min=0).sqrt() + float(settings["eps"])
+
+
+def _lbfgs_size(settings: Settings) -> float:
+    """Differences of points and of gradients; the last gradient; the last point, or torch's the last direction."""
+    return 2.0 * settings["history_size"] + 2
+
+
+_ENTRIES = (
+    # of torch
+    OptimizerEntry(torch.optim.ASGD, coupled_decay=True),
+    OptimizerEntry(torch.optim.Adadelta, coupled_decay=True),
+    OptimizerEntry(torch.optim.Adagrad, coupled_decay=True, diagonal=_adagrad_diagonal),
+    OptimizerEntry(torch.optim.Adam, coupled_decay=True, threshold=_adam_threshold, diagonal=_adam_diagonal),
+    OptimizerEntry(torch.optim.AdamW, threshold=_adamw_threshold, diagonal=_adam_diagonal),
+    OptimizerEntry(torch.optim.Adamax, coupled_decay=True),
+    OptimizerEntry(torch.optim.LBFGS, state_size=_lbfgs_size, evaluates_itself=True),
+    OptimizerEntry(torch.optim.NAdam, coupled_decay=True),
+    OptimizerEntry(torch.optim.RAdam, coupled_decay=True),
+    OptimizerEntry(torch.optim.RMSprop, coupled_decay=True, diagonal=_rmsprop_diagonal),
+    OptimizerEntry(torch.optim.SGD, coupled_decay=True, threshold=_sgd_threshold),
+    OptimizerEntry(torch.optim.SparseAdam, refusal="needs sparse gradients, and these are dense; use Adam"),
+    # ours
+    OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),
+    OptimizerEntry(FISTA, coupled_decay=True),
+    OptimizerEntry(Muon),  # in place of torch's, which takes matrices only
+)
+
+OPTIMIZERS: dict[str, OptimizerEntry] = {entry.kind.__name__: entry for entry in _ENTRIES}
+"""name -> entry. An optimizer is added by an entry; one of `torch.optim` of the same name is then hidden"""
+
+
+def optimizer_names() -> list[str]:
+    """The names of the registry and of `torch.optim`'s optimizers, as they are spelled."""
+    torchs = {
+        name
+        for name, member in vars(torch.optim).items()
+        if inspect.isclass(member) and issubclass(member, Optimizer) and member is not Optimizer
+    }
+    return sorted(torchs | OPTIMIZERS.keys())
+
+
+def optimizer_entry(name: str) -> OptimizerEntry:
+    """What is known of an optimizer by its name.
+
+    Args:
+        name: in any case.
+
+    Returns:
+        Its entry; the defaults for one of `torch.optim` that has none.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    known = {spelled.lower(): spelled for spelled in optimizer_names()}
+    if name.lower() not in known:
+        raise UnknownNameError("optimizer", name, known.values())
+    spelled = known[name.lower()]
+    return OPTIMIZERS[spelled] if spelled in OPTIMIZERS else OptimizerEntry(getattr(torch.optim, spelled))
+
+
+def entry_of(optimizer: Optimizer) -> OptimizerEntry:
+    """What is known of an optimizer at hand.
+
+    Args:
+        optimizer: of any class.
+
+    Returns:
+        The entry of its class; the defaults where it has none.
+    """
+    kind = type(optimizer)
+    return next((entry for entry in OPTIMIZERS.values() if entry.kind is kind), OptimizerEntry(kind))
