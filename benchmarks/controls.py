@@ -8,6 +8,7 @@ command goes on after a stop; about 20 minutes in all. Writes benchmarks/results
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,9 @@ def main() -> None:
     if arguments.seeds < 2:
         parser.error("--seeds must be at least 2: there is no spread else")
     seeds = range(arguments.seeds)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    print("noise of re-cutting", flush=True)
+    noise = [kept_noise(replace(recipes()["aggregated"], seed=seed), arguments.runs) for seed in seeds]
     jobs = {
         name: [Job(replace(recipe, name=name, seed=seed), arguments.runs / name / f"seed{seed}") for seed in seeds]
         for name, recipe in recipes().items()
@@ -58,8 +62,6 @@ def main() -> None:
         {"control": name, **{key: [row[key] for row in of_row] for key in ("test_accuracy", "test_loss", "train_loss")}}
         for name, of_row in last.items()
     ]
-    print("noise of re-cutting", flush=True)
-    noise = [recut_noise(replace(recipes()["aggregated"], seed=seed)) for seed in seeds]
     save("controls", {
         "command": f"benchmarks/controls.py --seeds {arguments.seeds}",
         **provenance(),
@@ -92,6 +94,15 @@ def recipes() -> dict[str, Recipe]:
         "tuned Muon": muon,
         "tuned Muon, regularised like aggregated": replace(muon, **{name: getattr(aggregated, name) for name in like}),
     }  # fmt: skip
+
+
+def kept_noise(recipe: Recipe, runs: Path) -> list[float]:
+    """`recut_noise`, read from the runs' directory where it was measured before."""
+    path = runs / f"noise-seed{recipe.seed}.json"
+    if not path.exists():
+        path.write_text(json.dumps(recut_noise(recipe)))
+    ratios: list[float] = json.loads(path.read_text())
+    return ratios
 
 
 def recut_noise(recipe: Recipe) -> list[float]:
