@@ -1,6 +1,7 @@
-"""Files of results of docs/price.md: rows that run again, and the noise of re-cutting by hand."""
+"""docs/price.md and its files of results: rows that run again, noise of re-cutting by hand, tables as in the files."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,3 +37,11 @@ def test_controls_differ_in_what_they_name(benchmark):
     assert replaced("tuned Muon, regularised like aggregated", "tuned Muon") == {
         "label_smoothing", "weight_decay", "norm_block", "optimizer_options",
     }  # fmt: skip
+
+
+def test_the_page_quotes_the_files(benchmark):
+    price, controls = benchmark("price"), benchmark("controls")
+    page = Path("docs/price.md").read_text()
+    assert price.table() in page
+    for table in controls.tables(price.load("controls")).split("\n\n"):
+        assert table in page

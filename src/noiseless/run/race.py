@@ -2,7 +2,7 @@
 
 A contender that is tuned runs each setting of its grid on the training images without a validation part, with seeds
 that the race has not; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with
-the chosen setting on all training images, and the test images are asked once, after its last step. All of it is runs as
+the chosen setting on all training images, and the test images are evaluated once, after its last step. All are runs as
 others are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
 Or settings are those that an earlier race has chosen, and only contenders that it had not are tuned.
 """
