@@ -1,9 +1,9 @@
 """How near to the full gradient the direction of `aggregated` is, whose gradients of all parts but one are old.
 
-Makes a table of docs/price.md: .venv/bin/python benchmarks/lag.py [--seeds 3]
-At each update of a run, the full gradient at the same parameters is computed, too, and the cosine is taken between it
-and the aggregate of all parts' newest gradients, and between it and the newest part's alone: what a mini-batch of
-that size would follow. Norm blocks hold other images in the one than in the other.
+.venv/bin/python benchmarks/lag.py [--seeds 3]
+At each update of a run, the full gradient at the same parameters is computed too, and its cosine with the mean of all
+parts' newest gradients and with the newest part's gradient alone, which a mini-batch of that size would follow. Norm
+blocks hold other images in the one than in the other. Writes benchmarks/results/price/lag.json.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 import torch.nn.functional as F
-from pages import put
-from price import PAGE, course, title
+from price import course, provenance, save, title
 
 from noiseless.optim import take_step
+from noiseless.report.summary import spread
 from noiseless.run.build import build
 from noiseless.run.config import Config, Settings
 from noiseless.run.contenders import CONTENDERS
@@ -27,23 +27,25 @@ BUDGET = 30
 THIRDS = ("first", "second", "last")
 SHOWN = ("digits", "digits-noaug")
 """races with images small enough for a full gradient at each update"""
+WHAT = "cosine with the full gradient, mean over the updates of a third of a run of 30 passes; ± deviation over seeds"
 
 
 def main() -> None:
-    """Puts the table into the page."""
+    """Writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
-    if asked.seeds < 2:
+    seeds = parser.parse_args().seeds
+    if seeds < 2:
         parser.error("--seeds must be at least 2: there is no spread else")
     heads = [f"{what}, {third} third" for what in ("all parts", "the newest alone") for third in THIRDS]
-    lines = [f"| set | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    rows = []
     for race in SHOWN:
-        found = [_thirds(race, seed) for seed in range(asked.seeds)]
-        cells = [f"{mean(each):.2f} ± {stdev(each):.2f}" for each in zip(*found, strict=True)]
-        lines.append(f"| {title(race)} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
-    put(PAGE, "lag", "\n".join(lines))
+        by_seed = zip(*(_thirds(race, seed) for seed in range(seeds)), strict=True)
+        rows.append(
+            {"set": title(race), **{head: spread(list(values), 2) for head, values in zip(heads, by_seed, strict=True)}}
+        )
+        print(rows[-1], flush=True)
+    save("lag", {"command": f"benchmarks/lag.py --seeds {seeds}", **provenance(), "what": WHAT, "rows": rows})
 
 
 def _thirds(race: str, seed: int) -> list[float]:

@@ -15,11 +15,3 @@ def put(page: Path, name: str, text: str) -> None:
     if count != 1:
         raise ValueError(f"{page} has no place for {name}: <!-- {name} --> ... <!-- /{name} -->")
     page.write_text(made)
-
-
-def taken(page: Path, name: str) -> str:
-    """What stands between the marks."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page.read_text(), flags=re.DOTALL)
-    if found is None:
-        raise ValueError(f"{page} has no place for {name}: <!-- {name} --> ... <!-- /{name} -->")
-    return found[1]

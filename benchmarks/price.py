@@ -1,28 +1,30 @@
-"""What full-batch training costs: the races of docs/price.md, their tables and figures put into the page.
+"""The races of docs/price.md: runs them and keeps what comes out in benchmarks/results/price, a file a race.
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders aggregated]
                                      [--budgets 300]
-What is there already is not computed again. The races take hours on two cores: `noiseless race ... --plan-only` tells
-how many. What tuning has chosen in a race is kept in benchmarks/choices, and taken from there;
-without that file, the race is tuned anew. With `--contenders` only those run, with `--budgets` those passes, and the
-page keeps the rest of its tables.
-Points, bars and figure are of the page's tables.
+Finished runs are kept. The races take hours on two cores: `noiseless race ... --plan-only` says how many. Settings come
+from benchmarks/choices; without that file a race is tuned anew. With `--contenders` only those run, with `--budgets`
+those passes; the file keeps its other rows. Prints the page's table, and draws its figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import csv
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-
-from pages import DOCS, put, taken
-from racetables import Tables
+from typing import Any
 
 from noiseless.data import extent
-from noiseless.run.contenders import Course
+from noiseless.report import drawing
+from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
+from noiseless.report.price import lines
+from noiseless.run.contenders import CONTENDERS, Course
 
 RACES: dict[str, list[str]] = {
     "digits": ["--data", "digits"],
@@ -32,79 +34,102 @@ RACES: dict[str, list[str]] = {
     "m28": ["--data", "mnist-5k"],
     "m28-noaug": ["--data", "mnist-5k", "--augment", "none"],
 }
-"""name -> the course, as `noiseless race` is asked for it"""
+"""name -> flags of `noiseless race` for its data"""
 WIDE = {"digits": "15,30,60,120,300"}
-"""races of all contenders, whose figure the page shows: the budgets"""
+"""races of all contenders, with a figure: their budgets"""
 FEW = ("30,60", "sgd,adamw,muon,aggregated")
-"""of the other races: budgets, and who runs"""
+"""of the other races: budgets and contenders"""
 SEEDS = 5
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
 """budget at which the settings of races on large images are chosen; of others at 60"""
 CHOICES = Path("benchmarks/choices")
-"""what tuning has chosen, a file a race"""
+"""settings that tuning has chosen, a file a race"""
+RESULTS = Path("benchmarks/results/price")
 SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
-BARS = {"at 60 than sgd": 0.0, "at 60 than the best mini-batch contender": -0.1, "at 30 than sgd at 60": -0.2}
-"""what `aggregated` is to have more at least, in points of test accuracy (means)"""
-PAGE = DOCS / "price.md"
+FIGURES = Path("docs/price")
 
 
 def main() -> None:
-    """Runs what is missing, writes tables and figures."""
+    """Runs what is missing, writes files and figures, prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/price"))
     parser.add_argument("--races", nargs="+", choices=list(RACES), default=list(RACES))
     parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
-    parser.add_argument("--contenders", help="who runs, separated by commas; others keep the rows that the page has")
-    parser.add_argument("--budgets", help="passes, separated by commas; other budgets keep the columns of the page")
-    asked = parser.parse_args()
-    for name in asked.races:
-        wide = name in WIDE and not asked.few
-        place, known = asked.runs / name, CHOICES / f"{name}.json"
-        flags = _flags(name, wide, asked.contenders, asked.budgets)
-        command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(place)]
+    parser.add_argument("--contenders", help="separated by commas; the file keeps the rows of others")
+    parser.add_argument("--budgets", help="passes, separated by commas; the file keeps the rows of others")
+    arguments = parser.parse_args()
+    for race in arguments.races:
+        path, choices = arguments.runs / race, CHOICES / f"{race}.json"
+        flags = _flags(race, race in WIDE and not arguments.few, arguments.contenders, arguments.budgets)
         print(f"noiseless race {' '.join(flags)}", flush=True)
+        command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(path)]
         if code := subprocess.run(command, check=False).returncode:  # noqa: S603
-            sys.exit(code)  # it has said why
-        if not known.exists():
-            shutil.copy(place / "choices.json", known)
-        tables = Tables.parsed((place / "table.md").read_text())
-        if asked.contenders or asked.budgets:
-            tables = Tables.parsed(taken(PAGE, name)).renewed(tables)
-        put(PAGE, name, f"`noiseless race {' '.join(_flags(name, wide))}`\n\n{tables.markdown()}")
-        if wide:
-            (DOCS / "price" / f"{name}-test-error-over-passes.png").write_bytes(tables.figure(title(name)))
-    put(PAGE, "bars", _bars())
+            sys.exit(code)  # it has printed why
+        if not choices.exists():
+            shutil.copy(path / "choices.json", choices)
+        before = load(race) if (RESULTS / f"{race}.json").exists() else {"rows": []}
+        rows = merged(before["rows"], measured(path / "table.csv"))
+        full = f"noiseless race {' '.join(_flags(race, race in WIDE))}"
+        save(race, {**before, "command": full, "seeds": SEEDS, "rows": rows})
+        if race in WIDE:
+            (FIGURES / f"{race}-test-error-over-passes.png").write_bytes(figure(rows, title(race)))
+    print(table())
 
 
-def _flags(name: str, wide: bool, contenders: str | None = None, budgets: str | None = None) -> list[str]:
-    """How a race is asked for: in whole, or for some contenders or budgets."""
-    usual, few = (WIDE[name], None) if wide else FEW
-    who = contenders or few
-    flags = [*RACES[name], *(["--contenders", who] if who else []), "--budgets", budgets or usual]
-    flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(name, "60")]
-    known = CHOICES / f"{name}.json"
-    return flags + (["--choices", str(known)] if known.exists() else [])
+def _flags(race: str, wide: bool, contenders: str | None = None, budgets: str | None = None) -> list[str]:
+    """Flags of `noiseless race`, for all of a race or for some contenders or budgets."""
+    usual, few = (WIDE[race], None) if wide else FEW
+    names = contenders or few
+    flags = [*RACES[race], *(["--contenders", names] if names else []), "--budgets", budgets or usual]
+    flags += ["--seeds", str(SEEDS), "--tune-at", TUNED_AT.get(race, "60")]
+    choices = CHOICES / f"{race}.json"
+    return flags + (["--choices", str(choices)] if choices.exists() else [])
 
 
-def _bars() -> str:
-    """Which bars the recipe meets, in the races that the page has."""
-    lines = [
-        "| set | " + " | ".join(f"{name} (bar {bar:g})" for name, bar in BARS.items()) + " |",
-        "| --- |" + " --- |" * len(BARS),
-    ]
-    for name in RACES:
-        cells = ["not run to its end yet"] * len(BARS)
-        if re.search(r"^\|", text := taken(PAGE, name), flags=re.MULTILINE):
-            tables = Tables.parsed(text)
-            half, whole = ("aggregated", 30), ("aggregated", 60)
-            pairs = [(whole, ("sgd", 60)), (whole, (tables.best(60), 60)), (half, ("sgd", 60))]
-            more = [tables.more(*pair, SEEDS) for pair in pairs]
-            cells = [
-                f"{'met' if round(points, 2) >= bar else '**missed**'} ({points:+.2f} ± {error:.2f})"
-                for (points, error), bar in zip(more, BARS.values(), strict=True)
-            ]
-        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def measured(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of results from a race's `table.csv`: accuracies in %, mean and sample standard deviation."""
+    with path.open() as stream:
+        return [
+            {
+                "contender": row["contender"], "passes": int(row["budget"]),
+                "accuracy": round(100 * float(row["test_accuracy_mean"]), 2),
+                "deviation": round(100 * float(row["test_accuracy_std"]), 2),
+                "setting": row["setting"], **provenance(),
+            }
+            for row in csv.DictReader(stream)
+        ]  # fmt: skip
+
+
+def merged(before: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of contenders and passes, new ones in the place of those with the same two."""
+    by_run = {(row["contender"], row["passes"]): row for row in (*before, *new)}
+    return [by_run[key] for key in sorted(by_run, key=lambda key: (list(CONTENDERS).index(key[0]), key[1]))]
+
+
+def table(passes: int = 60) -> str:
+    """Accuracies after a number of passes, in Markdown: the contenders that all races have, a line a race."""
+    names = FEW[1].split(",")
+    rows = []
+    for race in RACES:
+        by_name = {row["contender"]: row for row in load(race)["rows"] if row["passes"] == passes}
+        rows.append([title(race), *(f"{by_name[n]['accuracy']:.2f} ± {by_name[n]['deviation']:.2f}" for n in names)])
+    return "\n".join(lines(["set", *names], rows))
+
+
+def figure(rows: list[dict[str, Any]], of: str) -> bytes:
+    """Test error over passes, on a logarithmic axis where it spans much; bands: ± a standard deviation. A PNG."""
+    series = []
+    for look, name in enumerate(dict.fromkeys(row["contender"] for row in rows)):
+        of_one = [row for row in rows if row["contender"] == name]
+        low, middle, high = (
+            numbers(100 - row["accuracy"] + sign * row["deviation"] for row in of_one) for sign in (-1, 0, 1)
+        )
+        series.append(Series(name, [float(row["passes"]) for row in of_one], middle, look, low=low, high=high))
+    axis = Axis("test error %", scale(y for line in series for y in line.y))
+    over = View(Axis("passes", scale(float(row["passes"]) for row in rows)), series)
+    label = f"test error % with a budget of passes, {of}"
+    curves = Curves("test-error-over-passes", label, axis, {"passes": over}, legend=True)
+    return drawing.encode(drawing.draw(curves, "passes"), "png")
 
 
 def course(race: str) -> Course:
@@ -116,9 +141,37 @@ def course(race: str) -> Course:
 
 
 def title(race: str) -> str:
-    """A race's name as the page has it."""
+    """A race's data in words."""
     base, _, unaugmented = race.partition("-")
     return f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
+
+
+def provenance() -> dict[str, str]:
+    """The revision of the repository and today's date, for what is measured now."""
+    command = ["git", "describe", "--always", "--dirty"]
+    revision = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    return {"revision": revision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+
+
+def load(name: str) -> dict[str, Any]:
+    """A file of results."""
+    results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return results
+
+
+def save(name: str, results: Mapping[str, Any]) -> None:
+    """Writes a file of results, a line for each row of its lists."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    members = []
+    for key, value in results.items():
+        rows = isinstance(value, list)
+        text = (
+            "[\n" + ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in value) + "\n ]"
+            if rows
+            else json.dumps(value, ensure_ascii=False)
+        )
+        members.append(f" {json.dumps(key)}: {text}")
+    (RESULTS / f"{name}.json").write_text("{\n" + ",\n".join(members) + "\n}\n")
 
 
 if __name__ == "__main__":

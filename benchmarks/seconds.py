@@ -1,7 +1,7 @@
 """Seconds of a pass: `aggregated` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
 
 Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 5]
-Makes a table of docs/price.md. Mini-batch contenders have the settings that the races have chosen for them.
+Mini-batch contenders have the settings that the races have chosen. Writes benchmarks/results/price/seconds.json.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import replace
 from statistics import median
 
 import torch.nn.functional as F
-from pages import put
-from price import CHOICES, PAGE, RACES, TUNED_AT, course, title
+from price import CHOICES, RACES, TUNED_AT, course, provenance, save, title
 
 from noiseless import keyed
 from noiseless.optim import take_step
@@ -27,25 +26,27 @@ from noiseless.run.recipe import Recipe
 
 BUDGET = 60
 MINI_BATCH = ("sgd", "adamw", "muon")
+WHAT = "seconds of a pass of aggregated, and of others in its units: median (smallest to largest) of rounds in turns"
 Pass = Callable[[int], None]
 """one pass over the training images, the step-th"""
 
 
 def main() -> None:
-    """Puts the table into the page."""
+    """Writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    if asked.rounds < 1:
+    rounds = parser.parse_args().rounds
+    if rounds < 1:
         parser.error("--rounds must be at least 1")
     names = [*MINI_BATCH, *(f"{name}, plain loop" for name in MINI_BATCH)]
-    lines = [f"| set | aggregated, s | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
+    rows = []
     for race in RACES:
-        fast, *others = _in_turns(_sides(race), asked.rounds)
-        ratios = [[own / its for own, its in zip(other, fast, strict=True)] for other in others]
-        lines.append(f"| {title(race)} | {' | '.join([_spread(fast, 3), *(_spread(each, 2) for each in ratios)])} |")
-        print(lines[-1], flush=True)
-    put(PAGE, "seconds", "\n".join(lines))
+        ours, *others = _in_turns(_sides(race), rounds)
+        ratios = [[seconds / its for seconds, its in zip(other, ours, strict=True)] for other in others]
+        cells = [_spread(ours, 3), *(_spread(values, 2) for values in ratios)]
+        rows.append({"set": title(race), **dict(zip(["aggregated, s", *names], cells, strict=True))})
+        print(rows[-1], flush=True)
+    save("seconds", {"command": f"benchmarks/seconds.py --rounds {rounds}", **provenance(), "what": WHAT, "rows": rows})
 
 
 def _sides(race: str) -> list[Pass]:

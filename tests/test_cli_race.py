@@ -11,6 +11,7 @@ from small_runs import arrays, call, npz, refused, start_program, words
 
 from noiseless.run.contenders import CONTENDERS, SIZES
 from noiseless.run.directory import RunDirectory
+from noiseless.run.earlier import AXES
 from noiseless.run.race import TUNING_SEED
 
 BUDGETS, SEEDS, RATES, TUNED = (2, 3), 2, 2, ("sgd", "fb-regularized")
@@ -96,6 +97,12 @@ def test_the_choice_is_the_best_of_what_was_tried_and_the_race_runs_with_it(race
         for trial in each["trials"]:
             assert (trial["validation_accuracy"], -trial["validation_loss"]) == found[trial["setting"]]
         final = RunDirectory(path / f"{each['contender']}-{each['passes']}" / "seed0").config().recipe
+        # two rates: the choice is one of both ends
+        assert each["at_edge"]["lr"] == (
+            "largest" if final.lr == CONTENDERS[each["contender"]].recipe.lr * 2 else "smallest"
+        )
+        assert (each["at_edge"].get("block") == "largest") == (final.block == max(SIZES["small"]))
+        assert ("weight_decay" in each["at_edge"]) <= (each["contender"] == "sgd")  # the paper's rows keep their decay
         assert each["chosen"] == f"lr {final.lr:g} decay {final.weight_decay:g} block {final.block}"
 
 
@@ -191,6 +198,9 @@ def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
     for name, value in (("block", "8"), ("block", True), ("lr", None)):
         mine.write_text(json.dumps([first | {"setting": first["setting"] | {name: value}}]))
         refuse("not the choices.json of a race", name)
+    for at_edge in (True, {"lr": "first"}, {"rate": "largest"}):
+        mine.write_text(json.dumps([first | {"at_edge": at_edge}]))
+        refuse("not the choices.json of a race", mine)
     mine.write_text(json.dumps([first | {"setting": first["setting"] | {"block": -8}}]))
     refuse("block", "-8", more=("--tune-at", 2, "--contenders", "sgd"))
 
@@ -269,3 +279,14 @@ def test_the_help_names_the_contenders():
     text = words(call("race", "--help").out)
     assert all(name in text for name in ("sgd", "adamw", "muon", "aggregated", "rows of the paper"))
     assert {"fb", "fb-clipped", "fb-practice"} <= CONTENDERS.keys()
+
+
+def test_every_axis_at_the_edge_of_its_grid_is_named(race):
+    path, out = race
+    text = (path / "table.md").read_text()
+    for each in json.loads((path / "choices.json").read_text()):
+        ends = ", ".join(f"{end} {AXES[name]}" for name, end in each["at_edge"].items())
+        assert "rate" in ends
+        assert f"{each['chosen']} ({ends})" in text
+        assert f"{each['chosen']} (edge of its grid: {ends})" in words(out)
+    assert "aggregated | lr 0.03 decay 1 norm-block 8 |" in text  # not tuned: at no edge

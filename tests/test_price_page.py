@@ -1,42 +1,47 @@
-"""docs/price.md: its tables agree with each other, and a race of a few leaves the rest of them as it was."""
+"""docs/price.md and its files of results: rows that run again, noise of re-cutting by hand, tables as in the files."""
+
+import math
+from pathlib import Path
 
 import pytest
-
-from noiseless.run.contenders import CONTENDERS
-
-
-@pytest.fixture
-def price(benchmark):
-    return benchmark("price")
+import torch
 
 
-@pytest.fixture
-def page(price):
-    return {name: price.taken(price.PAGE, name) for name in price.RACES}
+def row(contender, passes, accuracy=90.0):
+    return {"contender": contender, "passes": passes, "accuracy": accuracy, "deviation": 1.0}
 
 
-def test_points_are_those_of_the_accuracies_beside_them(price, page):
-    for name, text in page.items():
-        command, _, tables = text.partition("\n\n")
-        assert price.Tables.parsed(text).markdown().strip() == tables.strip(), name
-        assert command == f"`noiseless race {' '.join(price._flags(name, name in price.WIDE))}`"
+def test_what_ran_again_replaces_its_own_rows_alone(benchmark):
+    before = [row("sgd", 30), row("sgd", 60), row("aggregated", 30)]
+    rows = benchmark("price").merged(before, [row("aggregated", 30, 95.0), row("muon", 15)])
+    assert rows == [row("sgd", 30), row("sgd", 60), row("muon", 15), row("aggregated", 30, 95.0)]
 
 
-def test_bars_are_those_of_the_tables(price):
-    assert price._bars().strip() == price.taken(price.PAGE, "bars").strip()
+def test_noise_to_signal_by_hand(benchmark):
+    noise_to_signal = benchmark("controls").noise_to_signal
+    # mean (2, 0), squared norm 4; deviations of 1 twice, s^2 = 2; signal^2 = 4 - 2 / 2 = 3
+    gradients = [torch.tensor([2.0, 1.0]), torch.tensor([2.0, -1.0])]
+    assert noise_to_signal(gradients) == pytest.approx(math.sqrt(2 / 3))
+    assert noise_to_signal([g - torch.tensor([2.0, 0.0]) for g in gradients]) == math.inf
 
 
-def test_what_ran_again_replaces_its_own_cells_alone(price, page):
-    before = price.Tables.parsed(page["digits"])
-    again, new = ("aggregated", 30), ("sgd", 7)
-    few = price.Tables(before.titles, {again: "12.50 ± 0.25", new: "1.00 ± 0.50"}, {again: "lr 2", new: "lr 1"})
-    found = before.renewed(few)
-    for own, old, changed in (
-        (found.accuracy, before.accuracy, few.accuracy),
-        (found.settings, before.settings, few.settings),
-    ):
-        assert own == {**old, **changed}
-        assert list(own) == sorted(own, key=lambda key: (list(CONTENDERS).index(key[0]), key[1]))
-    assert found.mean(*again) == 12.5
-    assert "| sgd | 1.00 ± 0.50 |" in found.markdown()
-    assert f"| aggregated | 30 | {12.5 - before.mean('sgd', 30):+.2f} |" in found.markdown()
+def test_controls_differ_in_what_they_name(benchmark):
+    recipes = benchmark("controls").recipes()
+
+    def replaced(name, of):
+        base = vars(recipes[of])
+        return {key for key, value in vars(recipes[name]).items() if value != base[key]} - {"name"}
+
+    assert replaced("aggregated, blocks cut once", "aggregated") == {"shuffle"}
+    assert replaced("mini-batches of 64, momentum 0.6", "aggregated") == {"regime", "parts", "momentum"}
+    assert replaced("tuned Muon, regularised like aggregated", "tuned Muon") == {
+        "label_smoothing", "weight_decay", "norm_block", "optimizer_options",
+    }  # fmt: skip
+
+
+def test_the_page_quotes_the_files(benchmark):
+    price, controls = benchmark("price"), benchmark("controls")
+    page = Path("docs/price.md").read_text()
+    assert price.table() in page
+    for table in controls.tables(price.load("controls")).split("\n\n"):
+        assert table in page

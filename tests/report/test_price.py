@@ -12,26 +12,26 @@ from noiseless.report.summary import Run
 from noiseless.run.contenders import USUAL
 
 
-def result(contender, budget, accuracies, group="full-batch", planned=2, losses=None, edge=False):
+def result(contender, budget, accuracies, group="aggregated", planned=2, losses=None, at_edge=""):
     """A result whose runs have these test accuracies, and took a tenth of a second a pass."""
     runs = [
         Run(None, None, rows=[{"seconds": budget / 20, "passes": budget / 2},
                               {"seconds": budget / 20, "passes": budget, "test_accuracy": accuracy, "test_loss": loss}])
         for accuracy, loss in zip(accuracies, losses or [0.5] * len(accuracies), strict=True)
     ]  # fmt: skip
-    return Result(contender, group, budget, "lr 0.1 decay 0 block 8", edge, runs, planned)
+    return Result(contender, group, budget, "lr 0.1 decay 0 block 8", at_edge, runs, planned)
 
 
 RACE = [
     result("sgd", 30, [0.90, 0.92], "mini-batch"),
-    result("sgd", 60, [0.94, 0.96], "mini-batch", edge=True),
+    result("sgd", 60, [0.94, 0.96], "mini-batch", at_edge="largest decay"),
     result("muon", 60, [0.955, 0.965], "mini-batch"),
     result("aggregated", 30, [0.93, 0.95]),
     result("aggregated", 60, [0.96, 0.97]),
 ]
 
 
-def test_what_the_full_batch_has_more_by_hand():
+def test_points_over_mini_batch_contenders_by_hand():
     # 94 against sgd's 91; there is no other at 30; sgd at 60 has 95. Then 96.5 against 95, and muon's 96
     assert prices(RACE) == [
         ("aggregated", "30", "+3.00", "+3.00", "-1.00"),
@@ -49,7 +49,8 @@ def test_the_files_hold_means_spreads_and_marks(tmp_path):
     assert "| sgd | 91.00 ± 1.41 | 95.00 ± 1.41 |" in text
     assert "| muon | - | 96.00 ± 0.71 |" in text
     assert "| sgd | 3.0 ± 0.0 | 6.0 ± 0.0 |" in text  # seconds
-    assert "| sgd | lr 0.1 decay 0 block 8 | lr 0.1 decay 0 block 8* |" in text
+    assert "| sgd | lr 0.1 decay 0 block 8 | lr 0.1 decay 0 block 8 (largest decay) |" in text
+    assert "lr 0.1 decay 0 block 8,largest decay,2,0.95," in (tmp_path / "table.csv").read_text()
     assert "n = 2 seeds" in text
 
 

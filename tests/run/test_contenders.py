@@ -77,3 +77,9 @@ def test_aggregated_in_a_race_is_the_recipe():
 def test_the_usual_ones_differ():
     recipes = [{**vars(DIGITS.recipe(each, 60)), "name": ""} for each in chosen(())]
     assert all(one != other for k, one in enumerate(recipes) for other in recipes[:k])
+
+
+def test_aggregated_is_no_full_batch_contender():
+    groups = {name: contender.group for name, contender in CONTENDERS.items()}
+    assert [name for name, group in groups.items() if group == "full-batch"] == ["fb-adamw", "fb-muon"]
+    assert [name for name, group in groups.items() if group == "aggregated"] == ["aggregated"]

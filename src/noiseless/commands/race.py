@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Race:
-    """Accuracy against passes, for mini-batch contenders, the paper's rows and others with the full batch.
+    """Accuracy against passes: mini-batch contenders, the paper's rows, others with the full batch, and aggregated.
 
-    Each tuned contender has the same number of tuning runs, on a part of the training images; the test images are asked
-    once.
+    Each tuned contender has the same number of tuning runs, on a part of the training images; the table names each axis
+    of a grid (rate, decay, block) on which the choice is the smallest or largest value. The test images are evaluated
+    once, after the last step of the runs that count.
     """
 
     data: str = "digits"
@@ -98,14 +99,14 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
     from noiseless.report import drawing, price
     from noiseless.run import ladder
     from noiseless.run.atomic import write_json
-    from noiseless.run.race import setting
+    from noiseless.run.race import edges, setting
 
     choices = [entry.choose() for entry in running.entries()]
     tuned = [choice for choice in choices if choice.entry.tuned]
     running.directory.mkdir(parents=True, exist_ok=True)
     write_json(running.directory / "choices.json", [choice.as_json() for choice in tuned])
     for choice in tuned:
-        edge = ", at the edge of its grid" if choice.at_edge else ""
+        edge = f" (edge of its grid: {edges(choice.at_edge)})" if choice.at_edge else ""
         name, budget = choice.entry.contender.name, choice.entry.budget
         console.print(f"{name:16} {budget:5} passes: {setting(choice.recipe)}{edge}")
     heats = running.heats(choices)
@@ -184,13 +185,13 @@ def _result(heat: Heat) -> Result:
     """What has ended of a heat."""
     from noiseless.report import summary
     from noiseless.report.price import Result
-    from noiseless.run.race import setting
+    from noiseless.run.race import edges, setting
 
     contender = heat.choice.entry.contender
     ended = summary.read(job.directory for job in heat.jobs if job.finished)
-    edge = heat.choice.at_edge
+    at_edge = edges(heat.choice.at_edge)
     return Result(
-        contender.name, contender.group, heat.budget, setting(heat.jobs[0].recipe), edge, ended, len(heat.jobs)
+        contender.name, contender.group, heat.budget, setting(heat.jobs[0].recipe), at_edge, ended, len(heat.jobs)
     )
 
 

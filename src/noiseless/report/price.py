@@ -19,11 +19,13 @@ from noiseless.run.atomic import write_bytes
 
 MINI_BATCH = "mini-batch"
 COLUMNS = (
-    "contender", "group", "budget", "passes", "setting", "n", "test_accuracy_mean", "test_accuracy_std",
-    "test_loss_mean", "test_loss_std", "seconds_mean", "seconds_std",
+    "contender", "group", "budget", "passes", "setting", "at_edge", "n", "test_accuracy_mean",
+    "test_accuracy_std", "test_loss_mean", "test_loss_std", "seconds_mean", "seconds_std",
 )  # fmt: skip
-MARK = "*"
-"""of a setting at the edge of its grid"""
+SETTINGS = (
+    "Settings, by passes; in brackets the axes on which the choice is the smallest or largest value of its grid: one"
+    " beyond it may be better:"
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Result:
     group: str
     budget: int
     setting: str
-    at_edge: bool
+    at_edge: str
+    """axes on which the setting is the smallest or largest of its grid, in words; empty: none"""
     runs: list[Run]
     planned: int
     """seeds of the race; those that have not ended were stopped, or were not finite"""
@@ -92,7 +95,7 @@ def _cells(results: Sequence[Result], shown: Callable[[Result], str]) -> tuple[l
 
 
 def prices(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """What each contender with the full batch has on the mini-batch ones, in points of test accuracy.
+    """By how many points of test accuracy each other contender exceeds the mini-batch ones.
 
     Args:
         results: those without runs are left out.
@@ -193,10 +196,10 @@ def _markdown(results: Sequence[Result], title: str, protocol: str, command: str
     text += lines(*_cells(results, lambda result: result.shown("test_loss", 1, 4)))
     text += ["", "Seconds of a run on one thread, by passes:", ""]
     text += lines(*_cells(results, lambda result: result.shown("seconds", 1, 1)))
-    text += ["", "Points of test accuracy (means) that a full-batch contender has more than another:", ""]
+    text += ["", "Points of test accuracy (means) by which a contender exceeds mini-batch ones:", ""]
     text += lines(["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"], prices(results))
-    text += ["", f"Settings, by passes; {MARK}: the rate is the first or last of its grid:", ""]
-    text += lines(*_cells(results, lambda result: result.setting + MARK * result.at_edge))
+    text += ["", SETTINGS, ""]
+    text += lines(*_cells(results, lambda result: result.setting + (f" ({result.at_edge})" if result.at_edge else "")))
     return "\n".join(text) + "\n"
 
 
@@ -216,6 +219,15 @@ def _csv(results: Sequence[Result]) -> str:
             figures += mean_and_spread(result.values(name))
         passes = result.passes if result.runs else None
         writer.writerow(
-            [result.contender, result.group, result.budget, passes, result.setting, len(result.runs), *figures]
+            [
+                result.contender,
+                result.group,
+                result.budget,
+                passes,
+                result.setting,
+                result.at_edge,
+                len(result.runs),
+                *figures,
+            ]
         )
     return text.getvalue()

@@ -22,7 +22,7 @@ FACTOR = 2.0
 """between neighbouring learning rates of a grid"""
 SIZES = {"paper": (32, 64, 128), "small": (32 // BLOCK_SCALE, 64 // BLOCK_SCALE, 128 // BLOCK_SCALE)}
 """sizes of a block that a grid has, by form"""
-Group = Literal["mini-batch", "paper", "full-batch"]
+Group = Literal["mini-batch", "paper", "full-batch", "aggregated"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Contender:
     recipe: Recipe
     """in the paper's form; its learning rate is the middle of the grid"""
     group: Group
-    """mini-batch; a row of the paper; or another with the full batch"""
+    """mini-batch; a row of the paper; another with the full batch; or cyclic mini-batches with memory"""
     size: Literal["block", "norm_block"] | None = "block"
     """the field that the grid's sizes are of: mini-batches, or the blocks of batch norm (and of a penalty); None: there
     is no grid, and the recipe runs as it is"""
@@ -56,7 +56,7 @@ def _contenders() -> dict[str, Contender]:
         *(Contender(make(), "paper") for name, make in LADDER.items() if name != "sgd"),
         Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
-        Contender(aggregated(), "full-batch", None),
+        Contender(aggregated(), "aggregated", None),
     ]
     return {each.name: each for each in made}
 

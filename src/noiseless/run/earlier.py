@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SET = ("lr", "weight_decay", "block", "norm_block")
-"""fields of a recipe that a grid sets"""
+AXES = {"lr": "rate", "weight_decay": "decay", "block": "block", "norm_block": "norm block"}
+"""fields of a recipe that a grid sets, and how they are called"""
+SET = tuple(AXES)
 Chosen = Mapping[str, Any]
-"""an element of the file: contender, passes, setting (a value for each of `SET`), at_edge, and what was tried"""
+"""an element of the file: contender, passes, setting (a value for each of `SET`), at_edge (`Choice.at_edge`), trials"""
 
 
 def read(path: Path) -> dict[tuple[str, int], Chosen]:
@@ -30,7 +31,7 @@ def read(path: Path) -> dict[tuple[str, int], Chosen]:
         found = {(str(each["contender"]), int(each["passes"])): each for each in elements}
         for each in elements:
             _refuse(each["setting"])
-            bool(each["at_edge"])
+            _refuse_ends(each["at_edge"])
     except OSError as error:
         raise ValueError(f"--choices {path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -69,3 +70,10 @@ def _refuse(values: Mapping[str, Any]) -> None:
         kinds = (int, float) if name in ("lr", "weight_decay") else (int,)
         if not (value is None and name == "norm_block") and (isinstance(value, bool) or not isinstance(value, kinds)):
             raise ValueError(f"{name} {value!r}")
+
+
+def _refuse_ends(at_edge: Mapping[str, str]) -> None:
+    """Raises unless each value says at which end of its grid a field is."""
+    for name, end in dict(at_edge).items():
+        if name not in AXES or end not in ("smallest", "largest"):
+            raise ValueError(f"at_edge has {name!r}: {end!r}")

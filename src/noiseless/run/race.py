@@ -2,7 +2,7 @@
 
 A contender that is tuned runs each setting of its grid on the training images without a validation part, with seeds
 that the race has not; the best mean accuracy on that part decides, and of equals the lower mean loss. Then it runs with
-the chosen setting on all training images, and the test images are asked once, after its last step. All of it is runs as
+the chosen setting on all training images, and the test images are evaluated once, after its last step. All are runs as
 others are: finished ones are kept and unfinished ones resumed, so the same command goes on after an interruption.
 Or settings are those that an earlier race has chosen, and only contenders that it had not are tuned.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from noiseless.run import earlier
 from noiseless.run.contenders import Contender, Course
-from noiseless.run.earlier import SET, Chosen
+from noiseless.run.earlier import AXES, SET, Chosen
 from noiseless.run.ladder import Job
 from noiseless.run.recipe import Recipe
 
@@ -116,12 +116,24 @@ class Choice:
         return self.entry.trials[best].recipe
 
     @property
-    def at_edge(self) -> bool:
-        """Whether the chosen rate is the smallest or largest on the grid, so that one beyond it might be better."""
+    def at_edge(self) -> dict[str, str]:
+        """Fields with the smallest or largest of the grid's values, so that one beyond it might be better.
+
+        A field of which the grid has one value is not tuned, and not among them.
+
+        Returns:
+            By field, `"smallest"` or `"largest"`.
+        """
         if self.entry.taken:
-            return bool(self.entry.taken["at_edge"])
-        rates = [trial.recipe.lr for trial in self.entry.trials]
-        return self.entry.tuned and self.recipe.lr in (min(rates), max(rates))
+            return dict(self.entry.taken["at_edge"])
+        at_edge = {}
+        size = self.entry.contender.size
+        for name in ("lr", "weight_decay", size) if size else ():
+            values = [getattr(trial.recipe, name) for trial in self.entry.trials]
+            ends = {min(values): "smallest", max(values): "largest"}
+            if len(ends) > 1 and getattr(self.recipe, name) in ends:
+                at_edge[name] = ends[getattr(self.recipe, name)]
+        return at_edge
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: contender, budget, setting, and each trial's means (None where a run was not finite).
@@ -236,3 +248,8 @@ def setting(recipe: Recipe) -> str:
     """What a grid sets, as words: `lr 0.1 decay 0.0005 block 32`; of a size of batch norm's own, `norm-block 16`."""
     size = f"norm-block {recipe.norm_block}" if recipe.norm_block else f"block {recipe.block}"
     return f"lr {recipe.lr:g} decay {recipe.weight_decay:g} {size}"
+
+
+def edges(at_edge: Mapping[str, str]) -> str:
+    """`Choice.at_edge` as words: `smallest rate, largest decay`; empty where the choice is at no edge."""
+    return ", ".join(f"{end} {AXES[name]}" for name, end in at_edge.items())
