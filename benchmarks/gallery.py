@@ -1,4 +1,4 @@
-"""The gallery: SGD beside the full-batch ladder, with sharpness, gradient noise and landscapes of the final models.
+"""The gallery: the ladder's final models side by side, with sharpness, gradient variance and landscapes.
 
 Makes the tables and figures of docs/gallery.md from real runs:
 .venv/bin/python benchmarks/gallery.py [--runs DIR] [--seeds 3] [--sets digits mnist-5k]
@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from pages import DOCS, put
 
@@ -24,7 +23,7 @@ SETS: dict[str, list[str]] = {
     "mnist-5k": ["--pixels", "14"],
 }
 """data set -> further arguments of `noiseless reproduce`"""
-FIGURES = ("test-accuracy", "sharpness", "noise-scale", "landscape")
+FIGURES = ("test-accuracy", "sharpness", "landscape")
 """beginnings of the names of the report's figures that the page shows"""
 QUESTIONS: tuple[tuple[str, str, list[str]], ...] = (
     ("sharpness", "sharpness-step-*.json", []),
@@ -72,23 +71,23 @@ def _noiseless(*arguments: object) -> None:
 
 def _table(runs: list[Path]) -> str:
     """A line for each row of the ladder: mean ± sample standard deviation over its seeds."""
-    rows: dict[str, list[dict[str, float | None]]] = {}
+    rows: dict[str, list[dict[str, float]]] = {}
     for run in runs:
         name = json.loads((run / "config.json").read_text())["recipe"]["name"]
         rows.setdefault(name, []).append(_figures(run))
     lines = [
-        "| row | passes | test accuracy % | training loss | sharpness | tr(Sigma) | noise scale | rise at distance 1 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| row | passes | test accuracy % | training loss | sharpness | tr(Sigma) | rise at distance 1 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in rows.items():
         cells = [f"{found[0]['passes']:g}"]
-        for key, digits in (("accuracy", 2), ("loss", 4), ("sharpness", 2), ("variance", 3), ("noise", 0), ("rise", 2)):
+        for key, digits in (("accuracy", 2), ("loss", 4), ("sharpness", 2), ("variance", 3), ("rise", 2)):
             cells.append(_spread([each[key] for each in found], digits))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"n = {len(next(iter(rows.values())))} seeds a row."])
 
 
-def _figures(run: Path) -> dict[str, float | None]:
+def _figures(run: Path) -> dict[str, float]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     answers = {
         kind: json.loads(next(run.glob(f"analysis/{files}")).read_text())["found"] for kind, files, _ in QUESTIONS
@@ -100,18 +99,13 @@ def _figures(run: Path) -> dict[str, float | None]:
         "loss": rows[-1]["train_loss"],
         "sharpness": answers["sharpness"]["largest"][0],
         "variance": answers["noise"]["covariance_trace"],
-        "noise": answers["noise"]["noise_scale"],
         "rise": (loss[0] + loss[-1]) / 2 - loss[len(loss) // 2],
     }
 
 
-def _spread(values: list[Any], digits: int) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    shown = f"{statistics.mean(known):.{digits}f}"
-    spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return shown + spread + (f" ({len(known)} of {len(values)})" if len(known) < len(values) else "")
+def _spread(values: list[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 if __name__ == "__main__":

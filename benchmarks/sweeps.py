@@ -1,7 +1,9 @@
-"""Sweeps of ResNet-18 on 32x32 images beside a plain PyTorch loop: speed, share of peak, overhead, memory, workers.
+"""Sweeps of ResNet-18 on 32x32 images beside two plain PyTorch loops: speed, share of peak, overhead, memory, workers.
 
 Run it alone on the machine: .venv/bin/python benchmarks/sweeps.py [--threads 2] [--rounds 5] [--compile on|off]
-Both sides take turns in processes of their own; figures are medians over the rounds, with the smallest and largest.
+The first loop is what one writes at first; the second has its model and images in channels-last format, and a process
+that keeps the memory which it frees, as this program's sweeps have. `--ratios` times the sweeps alone. All sides take
+turns in processes of their own; figures are medians over the rounds, with the smallest and largest.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ import torch
 from noiseless.objective import GradientPenalty
 from noiseless.objective.gradients import BlockGradients, BlockLoss
 from noiseless.optim import take_step
-from noiseless.run.bench import Make, Side, Sweep, objective_of, ours, plain, wait
+from noiseless.run import plainloop
+from noiseless.run.bench import STRENGTH, Make, Side, Sweep, objective_of, ours, plain, wait
 from noiseless.run.build import build
 from noiseless.run.config import Config, Settings
 from noiseless.run.recipes import row
@@ -53,6 +56,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", choices=("on", "off"), default="on")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[128, 32], help="sizes of a block")
+    parser.add_argument("--ratios", action="store_true", help="no overhead, no memory and no workers")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         data = _random_images(Path(place) / "many.npz", MANY)
@@ -62,17 +67,23 @@ def main() -> None:
             kind = "fastest matrix product" if "product" in name else "fastest kernel"
             print(f"{kind}, {'bfloat16' if 'bfloat16' in name else 'float32'}: {rate / 1e9:.0f} GFLOP/s")
         print()
-        print("| sweep | images/s | plain float32 | ratio | convolutions alone | GFLOP/s | of the fastest kernel |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        outside, peaked = {}, {}
-        for block in (128, 32):
+        print(
+            "| sweep | images/s | plain float32 | ratio | plain, channels last and kept memory | ratio"
+            " | convolutions alone | GFLOP/s | of the fastest kernel |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        configs = {}
+        for block in asked.blocks:
             recipe = replace(row("fb-regularized", "paper"), data=data, block=block)
-            config = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
-            outside[block], peaked[block] = _compare(config, asked.rounds, peak)
-        for block in (128, 32):
+            configs[block] = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
+            _compare(configs[block], asked.rounds, peak)
+        if asked.ratios:
+            return
+        for block, config in configs.items():
             print(f"\nblock {block}, penalised step over {MANY} images:")
-            print(f"outside forward and backward {_spread(outside[block])} %")
-            mine, other = peaked[block]
+            with Side(framed, config, MANY) as side:
+                print(f"outside forward and backward {_spread([side.turn(True) for _ in range(4)][1:])} %")
+            mine, other = (_mebibytes(make, config) for make in (ours, plain))
             print(f"peak memory {mine:.0f} MiB, the plain loop's {other:.0f} MiB: {mine / other:.2f}")
         for count, images in ((MANY, data), (SHARED, shared)):
             alone, both = _workers(images, asked.compile, 1, 2), _workers(images, asked.compile, 2, 1)
@@ -81,48 +92,76 @@ def main() -> None:
             print(f"\n2 workers x 1 thread against 1 worker x 2 threads, steps of {count} images: {_spread(rates)}")
 
 
-def _compare(config: Config, rounds: int, peak: dict[str, float]) -> tuple[list[float], list[float]]:
-    """Prints the rows of a block size; gives percentages outside forward and backward, and MiB of both sides."""
+def tuned(config: Config, images: int) -> Sweep:
+    """The plain loop's sweeps with channels-last model and images, in a process that keeps its memory."""
+    keep_memory()
+    experiment = build(replace(config, settings=replace(config.settings, compile="off")))
+    model, recipe = experiment.model.train().to(memory_format=torch.channels_last), experiment.config.recipe
+    x, y = experiment.train.take(torch.arange(images))
+    x = x.contiguous(memory_format=torch.channels_last)
+    blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+
+    def sweep(penalised: bool) -> float:
+        began = time.perf_counter()
+        if penalised:
+            plainloop.penalised(model, blocks, recipe.lr / 4 * STRENGTH, recipe.penalty_eps)
+        else:
+            plainloop.risk(model, blocks)
+        wait()
+        return time.perf_counter() - began
+
+    return sweep
+
+
+BASELINES: tuple[Make, ...] = (plain, tuned)
+"""loops beside which the sweeps are timed"""
+
+
+def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
+    """Prints the rows of a block size; all sides take turns in each round, of which the first is not counted."""
+    seconds: dict[tuple[bool, str], list[float]] = {case: [] for case in CASES}
+    loops: list[dict[bool, list[float]]] = [{False: [], True: []} for _ in BASELINES]
+    limits: dict[str, list[float]] = {"none": [], "bfloat16": []}
+    with ExitStack() as stack:
+        others = [stack.enter_context(Side(make, config, IMAGES)) for make in BASELINES]
+        mine = {
+            autocast: stack.enter_context(
+                Side(ours, replace(config, recipe=replace(config.recipe, autocast=autocast)), IMAGES)  # type: ignore[arg-type]
+            )
+            for autocast in limits
+        }
+        for number in range(rounds + 1):
+            for side, taken in zip(others, loops, strict=True):
+                for penalised, times in taken.items():
+                    times.append(side.turn(penalised))
+            for autocast, alone in limits.items():
+                if number:
+                    alone.append(ceiling.of(config, autocast, IMAGES, 2))
+            for penalised, autocast in CASES:
+                seconds[penalised, autocast].append(mine[autocast].turn(penalised))
     eager = build(replace(config, settings=replace(config.settings, compile="off")))
     flops = work(eager.config.recipe, eager.model, eager.train).gradient_flops
-    times: dict[tuple[bool, str], list[tuple[float, float]]] = {case: [] for case in CASES}
-    limits: dict[tuple[bool, str], list[float]] = {case: [] for case in CASES}
-    with ExitStack() as stack:
-        theirs = stack.enter_context(Side(plain, config, IMAGES))
-        mine = {
-            autocast: stack.enter_context(Side(ours, replace(config, recipe=recipe), IMAGES))
-            for autocast, recipe in (("none", config.recipe), ("bfloat16", replace(config.recipe, autocast="bfloat16")))
-        }
-        for penalised, autocast in CASES:
-            mine[autocast].turn(penalised)
-        for penalised in (False, True):
-            theirs.turn(penalised)
-        for _ in range(rounds):
-            loop = {penalised: theirs.turn(penalised) for penalised in (False, True)}
-            alone = {autocast: ceiling.of(config, autocast, IMAGES, 2) for autocast in mine}
-            for penalised, autocast in CASES:
-                times[penalised, autocast].append((mine[autocast].turn(penalised), loop[penalised]))
-                limits[penalised, autocast].append(loop[penalised] / alone[autocast] / (1 + penalised))
-    with Side(framed, config, MANY) as side:
-        outside = [side.turn(True) for _ in range(4)][1:]
-    mebibytes = []
-    for make in (ours, plain):
-        with Side(partial(peak_memory, make), config, IMAGES) as side:
-            mebibytes.append([side.turn(True) / 2**20 for _ in range(2)][-1])
-    for (penalised, autocast), pairs in times.items():
-        rate = IMAGES / median(seconds for seconds, _ in pairs)
-        speed = rate * flops * (2 if penalised else 1)
+    for penalised, autocast in CASES:
+        counted, baselines = seconds[penalised, autocast][1:], [taken[penalised][1:] for taken in loops]
+        rate = IMAGES / median(counted)
+        speed = rate * flops * (1 + penalised)
         precision = "float32" if autocast == "none" else autocast
         name = f"{'penalised' if penalised else 'risk'}, block {config.recipe.block}, {precision}"
-        other = IMAGES / median(seconds for _, seconds in pairs)
-        ratio = _spread([beside / seconds for seconds, beside in pairs])
-        share = 100 * speed / peak[autocast]
-        limit = median(limits[penalised, autocast])
-        print(
-            f"| {name} | {rate:.1f} | {other:.1f} | {ratio} | {limit:.2f} | {speed / 1e9:.0f} | {share:.0f} % |",
-            flush=True,
+        beside = " | ".join(
+            f"{IMAGES / median(theirs):.1f} | {_spread([b / a for a, b in zip(counted, theirs, strict=True)])}"
+            for theirs in baselines
         )
-    return outside, mebibytes
+        limit = median(
+            loop / alone / (1 + penalised) for loop, alone in zip(baselines[0], limits[autocast], strict=True)
+        )
+        share = f"{speed / 1e9:.0f} | {100 * speed / peak[autocast]:.0f} %"
+        print(f"| {name} | {rate:.1f} | {beside} | {limit:.2f} | {share} |", flush=True)
+
+
+def _mebibytes(make: Make, config: Config) -> float:
+    """Peak memory of a side's sweeps; the first is not counted."""
+    with Side(partial(peak_memory, make), config, IMAGES) as side:
+        return [side.turn(True) / 2**20 for _ in range(2)][-1]
 
 
 def framed(config: Config, images: int) -> Sweep:

@@ -206,6 +206,7 @@ def test_recipes_prints_the_ladder_as_differences(form):
     line = next(line for line in answer.out.splitlines() if "fb-clipped" in line)
     assert "clip 0.25" in line
     assert "lr" not in line  # only what it replaces
+    assert re.search(r"\bfb +│ +\d+ │ \(in sgd\) regime full-batch +│", answer.out)  # not in the one above it
     assert re.search(r"aggregated.*\(in fb; docs/price\.md\)", answer.out)  # ours stands apart
     assert re.search(rf"fb-practice.*{'3000' if form == 'paper' else '100'}.*shuffle True", answer.out)
 

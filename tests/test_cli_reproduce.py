@@ -79,6 +79,15 @@ def test_plan_only_runs_nothing(data, tmp_path):
     assert "2 of 2" in answer.out
 
 
+def test_quick_is_one_seed_of_the_rows_up_to_the_penalty(data, tmp_path):
+    asked = ("reproduce", "--quick", "--form", "small", "--data", data, "--plan-only", "--run-dir", tmp_path / "runs")
+    answer = call(*asked)
+    assert (answer.code, answer.err) == (0, "")
+    rows = ("sgd", "sgd-longer", "fb", "fb-longer", "fb-clipped", "fb-regularized")
+    assert f"plan: {len(rows)} runs" in answer.out
+    assert re.findall(r"│ (\S+) +│ \S+ +│ +\d+ │.*1 of 1", answer.out) == list(rows)
+
+
 def test_the_table_is_written_as_markdown_and_csv(ladder):
     path, _ = ladder
     rows = {each["row"]: each for each in csv.DictReader((path / "table.csv").read_text().splitlines())}

@@ -1,4 +1,8 @@
-"""Noiseless: train neural networks without gradient noise."""
+"""Noiseless: train neural networks without gradient noise.
+
+Each gradient is the exact mean over all training examples. Which runs minimise one deterministic function, and which
+a keyed sequence of functions (fresh augmentation, blocks cut anew), is in docs/design.md.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _commands() -> dict[str, Command]:
             "sharpness RUN[@STEP]",
             "the Hessian's largest eigenvalues over the whole training set, its density and trace",
         ),
-        "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in the one before it"),
+        "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in its predecessor"),
         "data": Command(
             do.data, "data list|fetch|info|pack [NAME]", "data sets: what there is, what is here, download, pack"
         ),

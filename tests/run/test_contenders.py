@@ -14,7 +14,11 @@ DIGITS = Course("digits", Extent(512, 1285, (1, 8, 8), 10))
 CIFAR = Course("cifar10", Extent(50_000, 10_000, (3, 32, 32), 10))
 
 
-@pytest.mark.parametrize("name", LADDER)
+def test_a_row_that_is_another_with_more_passes_does_not_race():
+    assert set(LADDER) - set(CONTENDERS) == {"sgd-longer"}  # with a budget it would be sgd
+
+
+@pytest.mark.parametrize("name", [name for name in LADDER if name in CONTENDERS])
 def test_the_papers_rows_on_cifar_with_the_papers_passes_are_the_papers(name):
     contender = CONTENDERS[name]
     budget = int(contender.recipe.steps * passes_a_step(contender.recipe))

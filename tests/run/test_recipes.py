@@ -1,14 +1,17 @@
-"""The ladder: each row holds the settings of the paper's table, and differs from the one before in them alone."""
+"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor in them alone."""
 
 from itertools import pairwise
 
 import pytest
 
-from noiseless.run.recipes import LADDER, RECIPES, differences, row
+from noiseless.run.recipes import LADDER, PREDECESSORS, RECIPES, differences, row
+from noiseless.run.work import passes_a_step
 
-# PAPER.md, "Ladder": steps, lr, warm-up, cosine horizon; then what the column "change" adds up to.
+# arXiv 2109.14119, table of the ladder: steps, lr, warm-up, cosine horizon; then what the column "change" adds up to.
+# sgd-longer is not in it: it is sgd with the passes of the last rows, 3000 steps of two gradients.
 TABLE = {
     "sgd": (300, 0.1, 5, 300, None, 0.0, 128),
+    "sgd-longer": (6000, 0.1, 100, 6000, None, 0.0, 128),
     "fb": (300, 0.1, 5, 300, None, 0.0, 128),
     "fb-longer": (3000, 0.4, 400, 4000, None, 0.0, 128),
     "fb-clipped": (3000, 0.4, 400, 4000, 0.25, 0.0, 128),
@@ -17,6 +20,7 @@ TABLE = {
     "fb-practice": (3000, 0.8, 400, 4000, 0.25, 0.5, 32),
 }
 CHANGES = {
+    "sgd-longer": {"steps", "warmup", "horizon"},
     "fb": {"regime"},
     "fb-longer": {"steps", "lr", "warmup", "horizon"},
     "fb-clipped": {"clip"},
@@ -50,9 +54,19 @@ def test_a_row_holds_the_settings_common_to_all(name):
 
 
 @pytest.mark.parametrize("form", ["paper", "small"])
-@pytest.mark.parametrize(("before", "name"), list(zip(TABLE, list(TABLE)[1:], strict=False)))
-def test_a_row_replaces_in_the_one_before_exactly_what_the_paper_changes(before, name, form):
+@pytest.mark.parametrize(("above", "name"), list(pairwise(TABLE)))
+def test_a_row_replaces_in_its_predecessor_exactly_what_the_paper_changes(above, name, form):
+    before = PREDECESSORS.get(name, above)
     assert set(differences(row(name, form), row(before, form))) == CHANGES[name]
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_sgd_longer_is_sgd_in_proportion_with_the_passes_of_the_longest_row(form):
+    passes = {name: row(name, form).steps * passes_a_step(row(name, form)) for name in LADDER}
+    assert passes["sgd-longer"] == passes["fb-practice"] == max(passes.values())
+    longer, paper = row("sgd-longer", form), row("sgd", "paper")
+    assert longer.horizon == longer.steps
+    assert longer.warmup == longer.steps * paper.warmup // paper.steps
 
 
 def test_differences_give_both_values():

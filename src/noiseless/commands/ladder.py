@@ -17,11 +17,14 @@ from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.run import tables
 from noiseless.run.config import Settings
-from noiseless.run.recipes import LADDER, RECIPES, default_form, differences, published, row
+from noiseless.run.recipes import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
 
 if TYPE_CHECKING:
     from noiseless.run.ladder import Job
     from noiseless.run.recipe import Recipe
+
+QUICK = tuple(LADDER)[: tuple(LADDER).index("fb-regularized") + 1]
+"""rows of `reproduce --quick`"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Reproduce:
     """Run a table of the paper: every recipe with every seed, then table.md, table.csv and a report."""
 
     quick: bool = False
-    """a first impression: one seed, up to fb-regularized"""
+    """a first impression: one seed, the rows from sgd to fb-regularized"""
     table: Literal["augmented", "fixed", "architectures"] = "augmented"
     """fresh augmentations at each step; none, or a fixed set of copies; or the ladder for several models"""
     rows: tuple[str, ...] = ()
@@ -63,7 +66,7 @@ class Reproduce:
 def reproduce(arguments: list[str]) -> int:
     """Runs a table of the paper."""
     asked = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
-    names = asked.rows or tuple(LADDER)[: 5 if asked.quick else None]
+    names = asked.rows or (QUICK if asked.quick else tuple(LADDER))
     seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
     for flag, number in (("--seeds", seeds), ("--jobs", asked.jobs)):
         if number is not None and number < 1:
@@ -144,7 +147,7 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
 
 @dataclass(frozen=True)
 class Recipes:
-    """Print the ladder: what each recipe replaces in the one before it."""
+    """Print the ladder: what each recipe replaces in its predecessor."""
 
     form: str = "paper"
     """paper: as in the paper, for CIFAR-10; small: scaled for digits"""
@@ -153,17 +156,16 @@ class Recipes:
 def recipes(arguments: list[str]) -> int:
     """The ladder as a table of differences."""
     asked = tyro.cli(Recipes, args=arguments, prog="noiseless recipes")
-    table = Table(title=f"the ladder, {asked.form} form: each recipe is the one above with something replaced")
+    title = f"the ladder, {asked.form} form: each recipe is the one above, or the one named, with something replaced"
+    table = Table(title=title)
     table.add_column("recipe", no_wrap=True)
     table.add_column("steps", justify="right")
     table.add_column("replaces")
-    before = None
-    for name in RECIPES:
-        made = row(name, asked.form)
-        before = before if name in LADDER else row("fb", asked.form)
-        changes = differences(made, before)
-        text = ", ".join(f"{key} {is_}" for key, (_, is_) in changes.items() if key not in ("steps", "data"))
-        table.add_row(name, str(made.steps), text if name in LADDER else f"(in fb; docs/price.md) {text}")
-        before = made
+    for above, name in zip((None, *RECIPES), RECIPES, strict=False):
+        recipe, predecessor = row(name, asked.form), PREDECESSORS.get(name, above)
+        changes = differences(recipe, row(predecessor, asked.form) if predecessor else None)
+        text = ", ".join(f"{key} {new}" for key, (_, new) in changes.items() if key not in ("steps", "data"))
+        note = f"{predecessor}{'' if name in LADDER else '; docs/price.md'}"
+        table.add_row(name, str(recipe.steps), text if predecessor == above else f"(in {note}) {text}")
     console.print(table)
     return 0

@@ -53,7 +53,7 @@ def _contenders() -> dict[str, Contender]:
         Contender(sgd(), "mini-batch", decays=(5e-4, 1.5e-3, 5e-3)),
         Contender(adamw, "mini-batch", decays=(1e-2, 1e-1, 1.0)),
         Contender(muon, "mini-batch", decays=(1e-2, 3e-2, 1e-1)),
-        *(Contender(make(), "paper") for name, make in LADDER.items() if name != "sgd"),
+        *(Contender(make(), "paper") for make in LADDER.values() if make().regime == "full-batch"),
         Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(aggregated(), "aggregated", None),
