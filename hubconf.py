@@ -17,8 +17,8 @@ _sys.path.insert(0, str(_Path(__file__).parent / "src"))  # the checkout need no
 from torch import nn as _nn
 
 from noiseless import models as _models
-from noiseless.run import pretrained as _pretrained
-from noiseless.run.parameters import load_parameters as _load_parameters
+from noiseless.exchange import pretrained as _pretrained
+from noiseless.files.parameters import load_parameters as _load_parameters
 
 dependencies = ["numpy", "safetensors", "torch"]
 

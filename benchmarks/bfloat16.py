@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from noiseless.run.ladder import plan
-from noiseless.run.processes import execute
-from noiseless.run.recipes import LADDER, row
+from noiseless.recipes.ladder import LADDER, row
+from noiseless.study.processes import execute
+from noiseless.study.reproduce import plan
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noiseless.run.bench import wait
+from noiseless.cost.bench import wait
+from noiseless.recipes.config import Config
 from noiseless.run.build import build
-from noiseless.run.config import Config
 from noiseless.run.speed import keep_memory
 
 ROUNDS = 5

@@ -25,11 +25,11 @@ from types import FrameType
 from cifararms import EXPERIMENTS, Arm, Experiment, Run
 from ledger import Ledger
 
-from noiseless.run.command import command_of
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory
-from noiseless.run.ladder import costs
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.command import command_of
+from noiseless.recipes.config import Config, Settings
 from noiseless.run.work import passes_a_step
+from noiseless.study.reproduce import costs
 
 CHECKPOINT_SECONDS = 300.0
 """between checkpoints; a sweep under way leaves snapshots in between"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 
 SEEDS = (0, 1, 2)
 """of the runs"""

@@ -20,15 +20,15 @@ from price import CHOICES, course, load, provenance, save
 from torch import Tensor
 
 from noiseless.optim import take_step
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.recipe import Recipe
 from noiseless.report.price import lines
 from noiseless.report.summary import spread
-from noiseless.run import earlier, ladder, processes
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.contenders import CONTENDERS
-from noiseless.run.ladder import Job
-from noiseless.run.recipe import Recipe
 from noiseless.run.regimes import Regime
+from noiseless.study import earlier, processes, reproduce
+from noiseless.study.contenders import CONTENDERS
+from noiseless.study.reproduce import Job
 
 RACE, BUDGET = "digits-noaug", 60
 PASSES = (5, 15, 30, 45, 58)
@@ -52,7 +52,7 @@ def main() -> None:
         name: [Job(replace(recipe, name=name, seed=seed), arguments.runs / name / f"seed{seed}") for seed in seeds]
         for name, recipe in recipes().items()
     }
-    ladder.refuse_others([job for of_row in jobs.values() for job in of_row])
+    reproduce.refuse_others([job for of_row in jobs.values() for job in of_row])
     settings = Settings(threads=1, evaluate_every=BUDGET, keep=1)
     for name, of_row in jobs.items():
         print(name, flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pages import DOCS, put
 
-from noiseless.run.recipes import LADDER
+from noiseless.recipes.ladder import LADDER
 
 SETS: dict[str, list[str]] = {
     "digits": [],

@@ -17,11 +17,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from noiseless.cost import plainloop
 from noiseless.data import Images
-from noiseless.run import plainloop
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import LADDER, row
 from noiseless.run.build import Experiment, build
-from noiseless.run.config import Config, Settings
-from noiseless.run.recipes import LADDER, row
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from price import course, provenance, save, title
 
 from noiseless.optim import take_step
+from noiseless.recipes.config import Config, Settings
 from noiseless.report.summary import spread
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.contenders import CONTENDERS
+from noiseless.study.contenders import CONTENDERS
 
 BUDGET = 30
 THIRDS = ("first", "second", "last")

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from cifararms import Run
 
-from noiseless.run import checkpoint, predictions
-from noiseless.run.atomic import write_bytes
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint, predictions
+from noiseless.files.atomic import write_bytes
+from noiseless.files.directory import RunDirectory
 
 ROWS = 200
 """of the metrics that are kept, at most"""

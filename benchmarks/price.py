@@ -24,7 +24,7 @@ from noiseless.data import extent
 from noiseless.report import drawing
 from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
 from noiseless.report.price import lines
-from noiseless.run.contenders import CONTENDERS, Course
+from noiseless.study.contenders import CONTENDERS, Course
 
 RACES: dict[str, list[str]] = {
     "digits": ["--data", "digits"],

@@ -18,11 +18,11 @@ from price import CHOICES, RACES, TUNED_AT, course, provenance, save, title
 from noiseless import keyed
 from noiseless.optim import take_step
 from noiseless.optim.transforms import State
-from noiseless.run import earlier
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build
-from noiseless.run.config import Config, Settings
-from noiseless.run.contenders import CONTENDERS
-from noiseless.run.recipe import Recipe
+from noiseless.study import earlier
+from noiseless.study.contenders import CONTENDERS
 
 BUDGET = 60
 MINI_BATCH = ("sgd", "adamw", "muon")

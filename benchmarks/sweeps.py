@@ -25,14 +25,14 @@ import ceiling
 import numpy as np
 import torch
 
+from noiseless.cost import plainloop
+from noiseless.cost.bench import STRENGTH, Make, Side, Sweep, objective_of, ours, plain, wait
 from noiseless.objective import GradientPenalty
 from noiseless.objective.gradients import BlockGradients, BlockLoss
 from noiseless.optim import take_step
-from noiseless.run import plainloop
-from noiseless.run.bench import STRENGTH, Make, Side, Sweep, objective_of, ours, plain, wait
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import row
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.recipes import row
 from noiseless.run.record import make_row
 from noiseless.run.speed import keep_memory
 from noiseless.run.work import work

@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from noiseless.files import answers
+from noiseless.files.answers import Answer
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.recipe import Recipe
 from noiseless.report.summary import Run
-from noiseless.run import answers
-from noiseless.run.answers import Answer
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory
-from noiseless.run.recipe import Recipe
 
 COMMAND = ["noiseless", "train", "fb", "--run-dir", "runs/a b"]
 

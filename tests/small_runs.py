@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from noiseless import cli, keyed
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Alone, Workers
-from noiseless.run import checkpoint
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import row
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build, rebuild
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory, environment
-from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import row
 from noiseless.run.train import Interrupted, Progress, train
 
 IMAGES, TESTED, CLASSES, SIDE = 48, 20, 4, 8

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from small_runs import npz
 
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
-from noiseless.run.recipe import Recipe
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.recipe import Recipe
 
 FREE = {"name", "lr", "weight_decay", "seed"}
 """fields that trials or seeds set"""
@@ -99,7 +99,7 @@ def test_predictions_are_packed_without_loss(benchmark, classes):
 PROGRAM = """
 import sys; sys.path.insert(0, sys.argv[1])
 import cifar, cifararms
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 recipe = Recipe(data=sys.argv[2], model="linear", block=12, steps=int(sys.argv[5]), augment="none")
 arm = cifararms.Arm("tiny", recipe, {"images": 20}, (0.1,), (5e-4,), seeds=(0,))
 cifar.EXPERIMENTS = cifararms.EXPERIMENTS = (cifararms.Experiment("tiny", (arm,)),)

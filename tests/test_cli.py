@@ -15,11 +15,11 @@ import torch
 from small_runs import TESTED, call, npz, prepare, run, small_recipe, start_program, words
 
 import noiseless
-from noiseless.run.config import Settings
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.config import Settings
+from noiseless.recipes.ladder import LADDER
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.evaluate import score
-from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import LADDER
 
 COMMANDS = ("train", "reproduce", "resume", "evaluate", "report", "recipes", "digest")
 # issue 2, section 4: "Flags that must exist under these names"

@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_runs import call, npz, refused
 
-from noiseless.run import bench, plainloop
-from noiseless.run.bench import Side, ours, plain
+from noiseless.cost import bench, plainloop
+from noiseless.cost.bench import Side, ours, plain
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import row
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.recipes import row
 from noiseless.run.work import work
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from small_runs import arrays, call, copy, go_on, npz, refused, run, small_recipe, words
 
-from noiseless.run import predictions
-from noiseless.run.predictions import Predictions
+from noiseless.files import predictions
+from noiseless.files.predictions import Predictions
 from noiseless.study.comparison import compare
 
 SEEDS = (0, 1, 2)

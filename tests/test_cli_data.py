@@ -12,8 +12,8 @@ from archives import Server, cifar10, class_folders, folder, image, published, t
 from small_runs import call, prepare, refused, small_recipe, words
 
 from noiseless.data import cifar, home, load, packed
-from noiseless.run import recipes
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes import ladder
 
 STEP = (
     "train",
@@ -210,7 +210,7 @@ def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_
     folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
     recipe = small_recipe("cifar10", "fb", compat="published")
     found = prepare(recipe).config.recipe
-    assert (found.mean, found.std) == recipes.PUBLISHED_PIXELS["cifar10"]
+    assert (found.mean, found.std) == ladder.PUBLISHED_PIXELS["cifar10"]
     assert prepare(found).config.recipe == found  # a run that goes on has the same
     assert prepare(replace(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.mean == (0.1, 0.2, 0.3)
     plain = prepare(replace(recipe, compat="none")).config.recipe

@@ -11,8 +11,8 @@ from published_files import parts, write
 from small_runs import arrays, call, npz, refused, run, small_recipe
 
 from noiseless import from_pretrained
-from noiseless.run.directory import RunDirectory
-from noiseless.run.pretrained import describe
+from noiseless.exchange.pretrained import describe
+from noiseless.files.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

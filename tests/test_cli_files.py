@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from small_runs import arrays, call, npz, record, refused, run, small_recipe
 
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 
 FLAGS = ("--model", "resnet8", "--block", "16", "--steps", "1", "--threads", "1")
 GOOD = arrays()

@@ -11,11 +11,11 @@ from small_runs import arrays, call, npz, record, refused, run, small_recipe, wo
 from torch.nn import functional as F
 
 from noiseless import models
+from noiseless.ask.verify import gradient
+from noiseless.files import checkpoint, predictions
+from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
-from noiseless.run import checkpoint, predictions
-from noiseless.run.directory import RunDirectory
-from noiseless.run.verify import gradient
 
 FLAGS = ("--block", "16", "--threads", "1", "--warmup", "2", "--horizon", "4", "--steps")
 

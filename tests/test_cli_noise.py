@@ -10,8 +10,8 @@ import pytest
 from small_runs import call, copy, npz, refused, run, small_recipe, words
 
 from noiseless.commands.console import console
-from noiseless.run import answers
-from noiseless.run.parameters import write_parameters
+from noiseless.files import answers
+from noiseless.files.parameters import write_parameters
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_runs import call, copy, files, go_on, npz, record, refused, run, small_recipe
 
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_what_is_no_run_is_named(command, tmp_path):
 
 HOLDER = """
 import sys, pathlib
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 with RunDirectory(pathlib.Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

@@ -13,10 +13,10 @@ from published_files import write
 from small_runs import call, npz
 
 from noiseless import from_pretrained, keyed, models
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
-from noiseless.run.pretrained import describe
-from noiseless.run.recognise import recognise
+from noiseless.exchange.pretrained import describe
+from noiseless.exchange.recognise import recognise
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 
 CHECKOUT = Path(__file__).parents[1]
 NAMES = CHECKOUT / "tests" / "models" / "published"

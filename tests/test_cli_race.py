@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from small_runs import arrays, call, npz, refused, start_program, words
 
-from noiseless.run.contenders import CONTENDERS, SIZES
-from noiseless.run.directory import RunDirectory
-from noiseless.run.earlier import AXES
-from noiseless.run.race import TUNING_SEED
+from noiseless.files.directory import RunDirectory
+from noiseless.study.contenders import CONTENDERS, SIZES
+from noiseless.study.earlier import AXES
+from noiseless.study.race import TUNING_SEED
 
 BUDGETS, SEEDS, RATES, TUNED = (2, 3), 2, 2, ("sgd", "fb-regularized")
 

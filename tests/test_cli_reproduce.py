@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from small_runs import arrays, call, files, npz, record, refused, run, small_recipe, start_program, words
 
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.ladder import row
 from noiseless.report import table
-from noiseless.run.directory import RunDirectory
-from noiseless.run.ladder import grown, plan
-from noiseless.run.processes import execute
-from noiseless.run.recipes import row
+from noiseless.study.processes import execute
+from noiseless.study.reproduce import grown, plan
 
 ROWS, SEEDS = ("sgd", "fb"), 2
 

@@ -10,7 +10,7 @@ import pytest
 import tracker_files
 from small_runs import call, npz, record, refused, run, small_recipe, start_program, words
 
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 from noiseless.run.trackers import flat
 
 FLAGS = ("--model", "resnet8", "--block", "16", "--threads", "1")

@@ -17,7 +17,7 @@ import time
 import pytest
 from small_runs import call, copy, files, npz, refused, run, small_recipe
 
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from small_runs import npz, run, small_recipe
 
 import noiseless
 from noiseless import models, save_pretrained
-from noiseless.run import checkpoint
-from noiseless.run.description import Description
+from noiseless.exchange.description import Description
+from noiseless.files import checkpoint
 
 CHECKOUT = str(Path(__file__).parents[1])
 

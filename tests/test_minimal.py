@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_runs import call
 
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 
 STEPS = 4
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from noiseless.commands.arguments import parse_config, take_count
-from noiseless.run.config import check
+from noiseless.recipes.config import check
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

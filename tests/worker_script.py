@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from noiseless import data
-from noiseless.run import checkpoint, recipes, session, team
-from noiseless.run.config import Config, Settings
+from noiseless.files import checkpoint
+from noiseless.recipes import ladder
+from noiseless.recipes.config import Config, Settings
+from noiseless.run import session, team
 from noiseless.run.train import Progress, train
 
 STEPS = 3
@@ -19,10 +21,10 @@ STEPS = 3
 
 def recipe(name):
     if name == "parts":
-        return replace(recipes.row("aggregated"), name=name, steps=STEPS, parts=2)
+        return replace(ladder.row("aggregated"), name=name, steps=STEPS, parts=2)
     if name != "lbfgs":
-        return replace(recipes.row(name), steps=STEPS, warmup=0)
-    made = replace(recipes.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
+        return replace(ladder.row(name), steps=STEPS, warmup=0)
+    made = replace(ladder.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
     options = "max_iter=2,line_search_fn=strong_wolfe"
     return replace(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from noiseless.exchange.pretrained import from_pretrained, save_pretrained
     from noiseless.objective import (
         EmpiricalRisk,
         Evaluation,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         squared_error,
     )
     from noiseless.optim import chain, clip_norm, take_step
-    from noiseless.run.pretrained import from_pretrained, save_pretrained
 
 _HOMES = {
     "noiseless.objective": (
@@ -33,7 +33,7 @@ _HOMES = {
         "cross_entropy", "parameter_space", "squared_error",
     ),
     "noiseless.optim": ("chain", "clip_norm", "take_step"),
-    "noiseless.run.pretrained": ("from_pretrained", "save_pretrained"),
+    "noiseless.exchange.pretrained": ("from_pretrained", "save_pretrained"),
 }  # fmt: skip
 
 __all__ = [

@@ -16,8 +16,8 @@ from torch import nn
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, models
 from noiseless.errors import UnknownNameError
+from noiseless.files.checkpoint import digest
 from noiseless.models import Form
-from noiseless.run.checkpoint import digest
 
 SOURCE = """
 import torch

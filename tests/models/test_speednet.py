@@ -18,7 +18,7 @@ from noiseless.models import Form
 from noiseless.models.speednet import EPSILON, SpeedNet, Whitening
 from noiseless.objective import parameter_space
 from noiseless.objective.compiled import Compiler
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.work import work_of
 
 STD = (0.25, 0.24, 0.26)

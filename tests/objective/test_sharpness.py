@@ -21,13 +21,13 @@ from noiseless import (
     squared_error,
     take_step,
 )
+from noiseless.files.checkpoint import digest
+from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.snapshot import Snapshots
 from noiseless.objective import SharpnessAware
 from noiseless.objective.workers import Alone, SweepStoppedError
+from noiseless.recipes.config import Config, Settings
 from noiseless.run.build import build
-from noiseless.run.checkpoint import digest
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory, environment
-from noiseless.run.snapshot import Snapshots
 from noiseless.run.train import Interrupted, Progress, train
 
 

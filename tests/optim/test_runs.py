@@ -12,8 +12,8 @@ import worker_script
 from optim import searching_worker
 from small_runs import call, go_on, npz, record, refused, run, small_recipe
 
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 
 PLAIN = {"name": "fb", "schedule": "constant", "warmup": 0, "augment": "none", "steps": 4, "horizon": 4}
 KINDS = {

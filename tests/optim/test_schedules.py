@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noiseless.optim import schedules
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.updates import make_schedule
 
 # The ladder's longer rows: base * (1 + cos(pi (t - 401) / 4000)) / 2 after 400 steps of warm-up. PAPER.md gives five

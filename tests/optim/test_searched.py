@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseless import EmpiricalRisk, cross_entropy, take_step
+from noiseless.files import checkpoint
 from noiseless.objective import GradientPenalty
 from noiseless.optim import (
     LINE_SEARCHES,
@@ -32,7 +33,6 @@ from noiseless.optim import (
     optimizer_names,
     refuse_line_search,
 )
-from noiseless.run import checkpoint
 
 N = 5
 # Ten steps of some twenty operations each, on numbers of size 1, with a condition number of 40

@@ -9,7 +9,7 @@ from rich.console import Console
 from noiseless.report.looks import colour
 from noiseless.report.price import Result, figures, prices, table, write
 from noiseless.report.summary import Run
-from noiseless.run.contenders import USUAL
+from noiseless.study.contenders import USUAL
 
 
 def result(contender, budget, accuracies, group="aggregated", planned=2, losses=None, at_edge=""):

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from small_runs import copy, npz, run, small_recipe
 
+from noiseless.files.directory import RunDirectory
 from noiseless.report import summary
-from noiseless.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import time
 import pytest
 from rich.console import Console
 
+from noiseless.files.atomic import write_json
+from noiseless.files.directory import RunDirectory
+from noiseless.files.reading import Followed
+from noiseless.recipes.config import Config
+from noiseless.recipes.recipe import Recipe
 from noiseless.report import watching
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS
-from noiseless.run.atomic import write_json
-from noiseless.run.config import Config
-from noiseless.run.directory import RunDirectory
-from noiseless.run.reading import Followed
-from noiseless.run.recipe import Recipe
 
 RECIPE = Recipe(name="fb-tiny", data="digits", model="resnet8", steps=40, seed=3)
 

@@ -11,9 +11,9 @@ from small_runs import IMAGES, arrays, call, go_on, npz, prepare, record, refuse
 
 from noiseless import keyed
 from noiseless.data import Images, crop_flip, make_policy
+from noiseless.files.directory import RunDirectory
 from noiseless.objective import Blocks, cross_entropy
 from noiseless.optim import take_step
-from noiseless.run.directory import RunDirectory
 
 POLICIES = {"rand": "num_ops=1,magnitude=5", "auto": "policy=SVHN", "trivial": "", "augmix": "mixture_width=2"}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_runs import call, copy, go_on, prepare, record, refused, run, small_recipe
 from torch import nn
 
-from noiseless.run import checkpoint
+from noiseless.files import checkpoint
 from noiseless.run.average import Average
 from noiseless.run.evaluate import score
 

@@ -11,7 +11,7 @@ from small_runs import go_on, record, small_recipe, start_program
 from small_runs import run as run_here
 
 from noiseless.commands.interrupt import noted
-from noiseless.run.directory import RunDirectory
+from noiseless.files.directory import RunDirectory
 
 STEPS = 25
 FLAGS = ("--model", "resnet8", "--steps", STEPS, "--block", 16, "--warmup", 1, "--horizon", 4, "--threads", 1)

@@ -11,8 +11,8 @@ import time
 import jobs
 import pytest
 
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 
 TRAIN = ["fb-strong", "--steps", "4", "--chunk", "2", "--threads", "1", "--snapshot-seconds", "0.1"]
 TRAIN += ["--checkpoint-seconds", "0.5"]

@@ -10,8 +10,8 @@ import time
 import jobs
 import pytest
 
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 
 TRAIN = ["-m", "noiseless", "train", "fb-strong", "--steps", "8", "--chunk", "4", "--threads", "1"]
 TRAIN += ["--snapshot-seconds", "0.2"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_runs import prepare, run, small_recipe
 
-from noiseless.run import checkpoint
+from noiseless.files import checkpoint
 
 LR, STRENGTH, TARGET, CLIP = 0.1, 0.7, 5.0, 0.5
 

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from small_runs import call, refused
 
-from noiseless.run import checkpoint
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 
 FLAGS = ("--clip", "None", "--warmup", "0", "--threads", "1", "--model", "resnet8", "--block", "16", "--steps", "5")
 

@@ -11,9 +11,9 @@ import torch
 from small_runs import run
 
 from noiseless import keyed
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import row
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.recipes import row
 
 ROWS = ("sgd", "fb", "fb-clipped", "fb-regularized")
 COMPARED = (

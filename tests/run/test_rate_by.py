@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from small_runs import IMAGES, go_on, prepare, record, refused, run, small_recipe
 
 from noiseless import keyed, models
+from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective import GradientPenalty
-from noiseless.run.directory import RunDirectory, environment
 from noiseless.run.train import train
 
 LR, HORIZON, WARMUP = 0.1, 4, 2

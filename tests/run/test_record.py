@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recipe
 
-from noiseless.run import checkpoint
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.evaluate import score
-from noiseless.run.recipe import Recipe
 
 ALWAYS = {
     "step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "block_gradient_norm", "parameter_norm",

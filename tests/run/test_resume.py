@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_runs import arrays, call, copy, files, go_on, npz, record, run, small_recipe
 
+from noiseless.files import checkpoint
 from noiseless.objective.workers import Alone
-from noiseless.run import checkpoint
 from noiseless.run.build import rebuild
 from noiseless.run.train import Interrupted, Progress, train
 

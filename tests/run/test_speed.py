@@ -11,9 +11,11 @@ import pytest
 from small_runs import IMAGES, call, files, go_on, prepare, record, run, small_recipe, start_program, words
 from torch import nn
 
+from noiseless.ask import verify
+from noiseless.files import checkpoint
+from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
-from noiseless.run import checkpoint, speed, verify
-from noiseless.run.directory import RunDirectory
+from noiseless.run import speed
 from noiseless.run.work import Work, work
 
 NO_COMPILER = "no-such-compiler"

@@ -9,11 +9,11 @@ from itertools import groupby
 import pytest
 from small_runs import call, copy, go_on, record, run, small_recipe
 
+from noiseless.files.directory import RunDirectory
+from noiseless.recipes import ladder
 from noiseless.report import summary
-from noiseless.run import recipes
-from noiseless.run.directory import RunDirectory
-from noiseless.run.ladder import Job
-from noiseless.run.processes import execute
+from noiseless.study.processes import execute
+from noiseless.study.reproduce import Job
 
 STEPS = 20
 
@@ -119,7 +119,7 @@ def test_the_bar_is_full_at_the_end(told, ending):
 
 
 def test_a_ladder_ends_with_full_bars_and_the_same_run(data, ending, ended, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.RECIPES, "sgd", lambda: ended.config().recipe)
+    monkeypatch.setitem(ladder.RECIPES, "sgd", lambda: ended.config().recipe)
     monkeypatch.setenv("COLUMNS", "200")
     flags = ("--data", data, "--form", "paper", "--rows", "sgd", "--model", "resnet8", "--seeds", 1, "--jobs", 1)
     answer = call("reproduce", *flags, "--run-dir", tmp_path)

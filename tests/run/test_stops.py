@@ -8,10 +8,10 @@ from itertools import count
 import pytest
 from small_runs import go_on, record, small_recipe
 
+from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Alone
+from noiseless.recipes.config import Config, Settings
 from noiseless.run.build import build
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory, environment
 from noiseless.run.train import Interrupted, Progress, train
 
 

@@ -12,10 +12,10 @@ import pytest
 import tracker_files
 from small_runs import files, go_on, record, run, small_recipe
 
+from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
+from noiseless.recipes.config import Config, Settings
 from noiseless.run.build import rebuild
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import RunDirectory
 from noiseless.run.trackers import flat
 from noiseless.run.tracking import Tracking, chosen
 from noiseless.run.train import Interrupted, Progress, train

@@ -8,11 +8,11 @@ import torch
 from small_runs import prepare, record, run, small_recipe
 from torch import nn
 
+from noiseless.files import checkpoint
+from noiseless.files.snapshot import Snapshots
 from noiseless.objective import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, parameter_space
 from noiseless.objective.workers import Alone, SweepStoppedError
-from noiseless.run import checkpoint
-from noiseless.run.ladder import plan
-from noiseless.run.snapshot import Snapshots
+from noiseless.study.reproduce import plan
 
 PASSES = {"forward": 3, "central": 4, "exact": 4}
 """one for the full gradient; then the block gradients, and one, two, or about two for the product (PAPER: 3 in all)"""

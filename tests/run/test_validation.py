@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_runs import IMAGES, arrays, npz, prepare, refused, run, small_recipe
 
+from noiseless.cost.sizes import sizes
 from noiseless.data import Extent
 from noiseless.run.evaluate import score
-from noiseless.run.sizes import sizes
 
 SHARE, HELD = 0.25, 12  # a quarter of 48 images
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from noiseless.run.config import Config
-from noiseless.run.recipes import RECIPES, default_form, row
+from noiseless.recipes.config import Config
+from noiseless.recipes.ladder import RECIPES, default_form, row
 
 if TYPE_CHECKING:
-    from noiseless.run.directory import RunDirectory
+    from noiseless.files.directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OneRun:
 def one_run(arguments: list[str], command: str) -> RunDirectory:
     """The run that the one argument of a command names."""
     asked = tyro.cli(OneRun, args=arguments, prog=f"noiseless {command}")
-    from noiseless.run.directory import RunDirectory
+    from noiseless.files.directory import RunDirectory
 
     return RunDirectory.open(Path(asked.run))
 

@@ -25,7 +25,7 @@ def bench(arguments: list[str]) -> int:
     )
     import torch
 
-    from noiseless.run.bench import STRENGTH, compare
+    from noiseless.cost.bench import STRENGTH, compare
 
     threads = parsed.config.settings.threads or torch.get_num_threads()
     config = replace(parsed.config, settings=replace(parsed.config.settings, threads=threads))

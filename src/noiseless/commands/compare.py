@@ -33,8 +33,8 @@ class Compare:
 def compare(arguments: list[str]) -> int:
     """Compares groups of runs."""
     asked = tyro.cli(Compare, args=arguments, prog="noiseless compare")
+    from noiseless.files.atomic import write_json
     from noiseless.report import comparison
-    from noiseless.run.atomic import write_json
     from noiseless.study.compared import as_json, compare_runs
 
     runs, against = ([Path(run) for run in group] for group in (asked.runs, asked.against))

@@ -14,14 +14,14 @@ from noiseless.commands.console import console
 from noiseless.commands.interrupt import handled
 
 if TYPE_CHECKING:
-    from noiseless.run.config import Settings
-    from noiseless.run.directory import Row
-    from noiseless.run.ladder import Job
+    from noiseless.files.directory import Row
+    from noiseless.recipes.config import Settings
+    from noiseless.study.reproduce import Job
 
 
 def import_beside() -> None:
     """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
-    multiprocessing.set_forkserver_preload(["noiseless.run.processes", "noiseless.run.build", "noiseless.run.train"])
+    multiprocessing.set_forkserver_preload(["noiseless.study.processes", "noiseless.run.build", "noiseless.run.train"])
     multiprocessing.forkserver.ensure_running()
 
 
@@ -49,7 +49,7 @@ def execute(
         Whether it was stopped, and the titles of what diverged.
     """
     from noiseless.report import live
-    from noiseless.run import processes
+    from noiseless.study import processes
 
     failed: list[str] = []
     try:

@@ -30,10 +30,10 @@ def import_checkpoint(arguments: list[str]) -> int:
         data="",
     )
     config, file = parsed.config, Path(first[0])
-    from noiseless.run.description import form_of
-    from noiseless.run.imported import import_run
-    from noiseless.run.published import read_published
-    from noiseless.run.recognise import recognise
+    from noiseless.exchange.description import form_of
+    from noiseless.exchange.imported import import_run
+    from noiseless.exchange.recognise import recognise
+    from noiseless.files.published import read_published
 
     published = read_published(file)
     if take(list(arguments), "--model")[0] is None:
@@ -71,16 +71,16 @@ class Export:
 def export(arguments: list[str]) -> int:
     """Writes a run's model for others."""
     asked = tyro.cli(Export, args=arguments, prog="noiseless export")
-    from noiseless.run import checkpoint
+    from noiseless.exchange.card import Facts, card
+    from noiseless.exchange.description import description_of
+    from noiseless.exchange.pretrained import save_pretrained
+    from noiseless.exchange.recognise import classes_of
+    from noiseless.files import checkpoint
+    from noiseless.files.checkpoint import newest
+    from noiseless.files.directory import RunDirectory
+    from noiseless.files.parameters import fill
     from noiseless.run.build import rebuild
-    from noiseless.run.card import Facts, card
-    from noiseless.run.checkpoint import newest
-    from noiseless.run.description import description_of
-    from noiseless.run.directory import RunDirectory
     from noiseless.run.evaluate import score
-    from noiseless.run.parameters import fill
-    from noiseless.run.pretrained import save_pretrained
-    from noiseless.run.recognise import classes_of
 
     directory = RunDirectory.open(Path(asked.run))
     experiment = rebuild(directory, snapshots=False)

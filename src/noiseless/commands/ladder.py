@@ -15,13 +15,13 @@ from noiseless.commands import execution
 from noiseless.commands.console import console, duration
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
-from noiseless.run import tables
-from noiseless.run.config import Settings
-from noiseless.run.recipes import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
+from noiseless.recipes import tables
+from noiseless.recipes.config import Settings
+from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
 
 if TYPE_CHECKING:
-    from noiseless.run.ladder import Job
-    from noiseless.run.recipe import Recipe
+    from noiseless.recipes.recipe import Recipe
+    from noiseless.study.reproduce import Job
 
 QUICK = tuple(LADDER)[: tuple(LADDER).index("fb-regularized") + 1]
 """rows of `reproduce --quick`"""
@@ -79,13 +79,14 @@ def reproduce(arguments: list[str]) -> int:
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
-    from noiseless.run import ladder, tracking
+    from noiseless.run import tracking
+    from noiseless.study import reproduce
 
     tracking.chosen(settings)  # what is missing is told now, not by each run
-    jobs = ladder.plan(recipes, seeds, path)
+    jobs = reproduce.plan(recipes, seeds, path)
     execution.refuse_place(path)
     at_once = asked.jobs or len(os.sched_getaffinity(0))
-    costs = ladder.check(jobs, asked.data_dir)
+    costs = reproduce.check(jobs, asked.data_dir)
     _tell_plan(jobs, costs, seeds, at_once, path)
     if asked.plan_only:
         return 0
@@ -95,9 +96,9 @@ def reproduce(arguments: list[str]) -> int:
         return f"{job.title:24} {summary.line(run)}"
 
     stopped, failed = execution.execute(jobs, at_once, settings, line, "reproduce")
-    models = dict.fromkeys([*(recipe.model for recipe in recipes), *ladder.models(path)])
+    models = dict.fromkeys([*(recipe.model for recipe in recipes), *reproduce.models(path)])
     whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
-    jobs = ladder.grown(jobs, whole, path)
+    jobs = reproduce.grown(jobs, whole, path)
     title = f"The paper's table {asked.table!r} on {asked.data}"
     if runs := summary.read(job.directory for job in jobs if job.directory.rows()):
         console.print(summary.table(summary.by_recipe(runs), title))
@@ -124,7 +125,7 @@ def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
 
 def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
     """Prints what will run, and what it costs."""
-    from noiseless.run import ladder
+    from noiseless.study import reproduce
 
     recipes = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs)
     kept = sum(job.finished for job in jobs)
@@ -139,9 +140,9 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
         took = duration(costs[recipe]) if recipe in costs else "-"
         made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
-    whole = duration(ladder.estimate(jobs, costs, at_once))
+    whole = duration(reproduce.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
-    to_go = f"{ladder.passes_left(jobs):g} passes"
+    to_go = f"{reproduce.passes_left(jobs):g} passes"
     console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
 
 

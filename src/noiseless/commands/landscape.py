@@ -82,9 +82,9 @@ def landscape(arguments: list[str]) -> int:
     asked = tyro.cli(Landscape, args=arguments, prog="noiseless landscape")
     counts = _counts(asked.points)
 
+    from noiseless.ask.asking import Place
+    from noiseless.ask.axes import Wanted
     from noiseless.run import team
-    from noiseless.run.asking import Place
-    from noiseless.run.axes import Wanted
 
     place, others = Place.read(asked.run), tuple(map(Place.read, asked.others))
     wanted = Wanted(
@@ -100,10 +100,10 @@ def landscape(arguments: list[str]) -> int:
         return team.launch(workers, take(given, "--workers")[1])
 
     def work(joined: Workers) -> int:
-        from noiseless.run import surface
+        from noiseless.ask import landscape
 
         with at_once():
-            survey = surface.prepare(place, wanted, joined, asked.batch_norm, asked.penalised, asked.name)
+            survey = landscape.prepare(place, wanted, joined, asked.batch_norm, asked.penalised, asked.name)
         along = ", ".join(axis.label for axis in survey.axes)
         console.print(
             f"landscape of {place.directory.path}@{survey.asked.step} along {along}; {_norm(asked.batch_norm)}"
@@ -116,7 +116,7 @@ def landscape(arguments: list[str]) -> int:
                 known = f", {done} of them known" if done else ""
                 console.print(f"{total} points{known}; {(total - done) * survey.cost:.4g} passes ({kind}) to go")
 
-            found, path = surface.carry_out(survey, joined, start, lambda _, seconds: shown.advance(seconds))
+            found, path = landscape.carry_out(survey, joined, start, lambda _, seconds: shown.advance(seconds))
         _tell(found.found)
         console.print(f"landscape: {path}")
         return 0
@@ -130,8 +130,8 @@ def flatness(arguments: list[str]) -> int:
     workers, arguments = take_count(arguments, "--workers")
     asked = tyro.cli(Flatness, args=arguments, prog="noiseless flatness")
 
+    from noiseless.ask.asking import Place
     from noiseless.run import team
-    from noiseless.run.asking import Place
 
     place = Place.read(asked.run)
     if workers > 1 and not team.in_job():
@@ -140,8 +140,8 @@ def flatness(arguments: list[str]) -> int:
     def work(joined: Workers) -> int:
         import time
 
+        from noiseless.ask import flatness
         from noiseless.objective.base import FORWARD
-        from noiseless.run import flat
 
         with bar("directions") as shown:
             began = 0.0
@@ -161,7 +161,7 @@ def flatness(arguments: list[str]) -> int:
                 shown.advance(time.perf_counter() - began)
                 began = time.perf_counter()
 
-            found, path = flat.measure(
+            found, path = flatness.measure(
                 place, joined, asked.radius, asked.normalised, seed=asked.seed, batch_norm=asked.batch_norm,
                 tolerance=asked.tolerance, most=asked.most, on_start=start, on_direction=tell,
             )  # fmt: skip

@@ -46,10 +46,11 @@ def noise(arguments: list[str]) -> int:
     for flag, sizes in (("--workers", (asked_for.workers,)), ("--sizes", asked_for.sizes)):
         if wrong := [size for size in sizes if size < 1]:
             raise ValueError(f"{flag} must be whole numbers of at least 1, not {wrong[0]}")
-    from noiseless.run import answers, team
-    from noiseless.run.asking import Place, ask
-    from noiseless.run.noise import Cut
-    from noiseless.run.noise import noise as measure
+    from noiseless.ask.asking import Place, ask
+    from noiseless.ask.noise import Cut
+    from noiseless.ask.noise import noise as measure
+    from noiseless.files import answers
+    from noiseless.run import team
 
     place = Place.read(asked_for.run)
     if asked_for.workers > 1 and not team.in_job():
@@ -78,9 +79,9 @@ class WeightSpace:
 def weights(arguments: list[str]) -> int:
     """Measures the weight space of a run at one of its states."""
     asked_for = tyro.cli(WeightSpace, args=arguments, prog="noiseless weights")
-    from noiseless.run import answers
-    from noiseless.run.asking import Place, ask
-    from noiseless.run.noise import layers
+    from noiseless.ask.asking import Place, ask
+    from noiseless.ask.noise import layers
+    from noiseless.files import answers
 
     place = Place.read(asked_for.run)
     answer = layers(ask(place))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 
 
 def run_place(recipe: Recipe) -> Path:

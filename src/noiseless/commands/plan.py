@@ -12,11 +12,11 @@ from rich.table import Table
 
 from noiseless.commands.arguments import parse_config, take_count, take_positive
 from noiseless.commands.console import console, duration, tell_aside
-from noiseless.run.config import Config, check
-from noiseless.run.recipes import published
+from noiseless.recipes.config import Config, check
+from noiseless.recipes.ladder import published
 
 if TYPE_CHECKING:
-    from noiseless.run.plan import Figures, Plan
+    from noiseless.cost.plan import Figures, Plan
 
 LEAST = 2.0
 """seconds of measuring a part of a step"""
@@ -77,7 +77,7 @@ def plan(arguments: list[str]) -> int:
                 raise ValueError(f"{flag} {given[flag]:g} describes a device: give its --flops, too")
         told = _measured(config, workers)
     else:
-        from noiseless.run.plan import Figures
+        from noiseless.cost.plan import Figures
 
         told = _given(config, workers, Figures(flops, given["--memory-bandwidth"], given["--link-bandwidth"]))
     if as_json:
@@ -89,9 +89,9 @@ def plan(arguments: list[str]) -> int:
 
 def _given(config: Config, workers: int, figures: Figures) -> Told:
     """The plan from figures of a device."""
+    from noiseless.cost.plan import by_figures
+    from noiseless.cost.sizes import sizes
     from noiseless.data import extent, home
-    from noiseless.run.plan import by_figures
-    from noiseless.run.sizes import sizes
 
     recipe, settings = config.recipe, config.settings
     counted = sizes(recipe, extent(recipe.data, home(settings.data_dir), recipe.pixels))
@@ -108,11 +108,11 @@ def _measured(config: Config, workers: int) -> Told:
     """The plan from a short measurement."""
     import torch
 
+    from noiseless.cost.cost import measure, measure_beside
+    from noiseless.cost.plan import by_measurement
+    from noiseless.cost.sizes import sizes
     from noiseless.data import at_hand, extent, home
     from noiseless.run.build import build
-    from noiseless.run.cost import measure, measure_beside
-    from noiseless.run.plan import by_measurement
-    from noiseless.run.sizes import sizes
     from noiseless.run.speed import keep_memory
 
     recipe, settings = config.recipe, config.settings

@@ -15,13 +15,13 @@ from noiseless.commands import execution
 from noiseless.commands.console import console, duration
 from noiseless.commands.places import race_place
 from noiseless.exits import INTERRUPTED
-from noiseless.run.config import Settings
+from noiseless.recipes.config import Settings
 
 if TYPE_CHECKING:
     from noiseless.report.price import Result
-    from noiseless.run.ladder import Job
-    from noiseless.run.race import Entry, Heat
-    from noiseless.run.race import Race as Running
+    from noiseless.study.race import Entry, Heat
+    from noiseless.study.race import Race as Running
+    from noiseless.study.reproduce import Job
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ def race(arguments: list[str]) -> int:
 
 def _run(running: Running, asked: Race, command: str, at_once: int, settings: Settings) -> int:
     """Chooses, runs the race with what was chosen, and writes its table and figures."""
+    from noiseless.files.atomic import write_json
     from noiseless.report import drawing, price
-    from noiseless.run import ladder
-    from noiseless.run.atomic import write_json
-    from noiseless.run.race import edges, setting
+    from noiseless.study import reproduce
+    from noiseless.study.race import edges, setting
 
     choices = [entry.choose() for entry in running.entries()]
     tuned = [choice for choice in choices if choice.entry.tuned]
@@ -111,7 +111,7 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
         console.print(f"{name:16} {budget:5} passes: {setting(choice.recipe)}{edge}")
     heats = running.heats(choices)
     jobs = [job for heat in heats for job in heat.jobs]
-    ladder.refuse_others(jobs, asked.data_dir)
+    reproduce.refuse_others(jobs, asked.data_dir)
 
     def line(job: Job) -> str:
         last = job.directory.rows()[-1]
@@ -143,9 +143,9 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
 def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
     from noiseless.data import extent, home
     from noiseless.data.datasets import full_name
-    from noiseless.run import contenders, earlier
-    from noiseless.run.race import Protocol
-    from noiseless.run.race import Race as Running
+    from noiseless.study import contenders, earlier
+    from noiseless.study.race import Protocol
+    from noiseless.study.race import Race as Running
 
     names = [name.strip() for name in asked.contenders.split(",") if name.strip()]
     data = full_name(asked.data, asked.pixels)
@@ -185,7 +185,7 @@ def _result(heat: Heat) -> Result:
     """What has ended of a heat."""
     from noiseless.report import summary
     from noiseless.report.price import Result
-    from noiseless.run.race import edges, setting
+    from noiseless.study.race import edges, setting
 
     contender = heat.choice.entry.contender
     ended = summary.read(job.directory for job in heat.jobs if job.finished)
@@ -197,16 +197,16 @@ def _result(heat: Heat) -> Result:
 
 def _tell_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str | None) -> None:
     """Refuses what cannot run; prints what will, and what it costs, with the middle of its grid for a contender."""
-    from noiseless.run import ladder
+    from noiseless.study import reproduce
 
-    costs = ladder.check(tuning, data_dir)
+    costs = reproduce.check(tuning, data_dir)
     planned = {
         (contender.name, budget): running.planned(contender, budget)
         for contender in running.contenders
         for budget in running.protocol.budgets
     }
     left = [job for jobs in planned.values() for job in jobs if not job.finished]
-    costs |= ladder.costs(dict.fromkeys(replace(job.recipe, seed=0) for job in left), data_dir)
+    costs |= reproduce.costs(dict.fromkeys(replace(job.recipe, seed=0) for job in left), data_dir)
     at = ", ".join(map(str, running.protocol.budgets))
     made = Table(title=f"plan: budgets of {at} passes, {at_once} runs at once on one thread each")
     for heading in ("contender", "group", "tuning left", "runs left", "longest run"):
@@ -219,8 +219,8 @@ def _tell_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str 
             contender.name, contender.group, _left(own), _left(runs), duration(max(waiting)) if waiting else "-"
         )
     console.print(made)
-    whole = ladder.estimate(tuning, costs, at_once) + ladder.estimate(left, costs, at_once)
-    passes = ladder.passes_left(tuning) + ladder.passes_left(left)
+    whole = reproduce.estimate(tuning, costs, at_once) + reproduce.estimate(left, costs, at_once)
+    passes = reproduce.passes_left(tuning) + reproduce.passes_left(left)
     console.print(f"{passes:g} passes to go, about {duration(whole)} from a short measurement on this machine")
 
 

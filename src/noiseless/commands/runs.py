@@ -16,15 +16,15 @@ from noiseless.errors import message
 from noiseless.exits import DIFFERENT
 
 if TYPE_CHECKING:
+    from noiseless.ask.verify import Noise
     from noiseless.run.evaluate import Score
-    from noiseless.run.verify import Noise
 
 
 def evaluate(arguments: list[str]) -> int:
     """Loss and accuracy of a run's model, and of the average of its states where the run keeps one."""
+    from noiseless.files.parameters import fill
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
-    from noiseless.run.parameters import fill
 
     directory = one_run(arguments, "evaluate")
     experiment = rebuild(directory)
@@ -51,7 +51,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def _keep_predictions(path: Path, tested: Score) -> None:
     """Writes a run's predictions where they are not there yet, and tells what a comparison of runs has to know."""
-    from noiseless.run import predictions
+    from noiseless.files import predictions
 
     file = path / predictions.FILE
     try:
@@ -88,8 +88,8 @@ def report(arguments: list[str]) -> int:
     if not asked.runs:
         raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
 
+    from noiseless.files.directory import RunDirectory
     from noiseless.report import page, summary
-    from noiseless.run.directory import RunDirectory
 
     runs = summary.read(RunDirectory.open(Path(run)) for run in asked.runs)
     summaries = summary.by_recipe(runs)
@@ -108,7 +108,7 @@ def report(arguments: list[str]) -> int:
 
 def digest(arguments: list[str]) -> int:
     """SHA-256 over a run's final parameters and buffers."""
-    from noiseless.run import checkpoint
+    from noiseless.files import checkpoint
 
     directory = one_run(arguments, "digest")
     state = directory.state()
@@ -124,7 +124,7 @@ def verify(arguments: list[str]) -> int:
     precision = "--no-precision" not in arguments  # float64 may take many times as long
     directory = one_run([argument for argument in arguments if argument != "--no-precision"], "verify")
 
-    from noiseless.run import verify as verification
+    from noiseless.ask import verify as verification
 
     if part is not None:
         verification.part(directory, Path(part))
@@ -139,7 +139,7 @@ def verify(arguments: list[str]) -> int:
     console.print(table)
     console.print(_noises("what plain float32 sums of the same block gradients differ by", "summed", noises))
     if precision:
-        from noiseless.run.precision import against_float64
+        from noiseless.ask.precision import against_float64
 
         found = against_float64(directory)
         console.print(_noises("what the gradient differs by from the one in float64 throughout", "computed", found))

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
+from noiseless.ask.question import Question
 from noiseless.commands.arguments import take, take_count
 from noiseless.commands.asking import bar, in_job
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import at_once
 from noiseless.exits import first_worker
-from noiseless.run.question import Question
 
 if TYPE_CHECKING:
+    from noiseless.ask.asking import Asked, Place
+    from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
-    from noiseless.run.answers import Answer
-    from noiseless.run.asking import Asked, Place
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ def sharpness(arguments: list[str]) -> int:
         Sharpness, args=arguments, prog="noiseless sharpness [--workers W]", config=(tyro.conf.OmitArgPrefixes,)
     )
     wanted.question.check()
-    from noiseless.run import answers, asking, team
-    from noiseless.run import sharpness as asks
+    from noiseless.ask import asking
+    from noiseless.ask import sharpness as asks
+    from noiseless.files import answers
+    from noiseless.run import team
 
     place = asking.Place.read(wanted.run)
     places = _places(place) if wanted.every_checkpoint else [place]
@@ -73,7 +75,7 @@ def sharpness(arguments: list[str]) -> int:
 
 
 def _places(place: Place) -> list[Place]:
-    from noiseless.run.asking import steps_kept
+    from noiseless.ask.asking import steps_kept
 
     if place.step is not None:
         raise ValueError(f"{place} is one state and --every-checkpoint asks all of a run: give one or the other")
@@ -84,7 +86,7 @@ def _places(place: Place) -> list[Place]:
 
 
 def _tell_cost(asked: Asked, question: Question, states: int) -> None:
-    from noiseless.run.sharpness import cost
+    from noiseless.ask.sharpness import cost
 
     found, most = cost(asked, question), states * question.products
     norm = "blocks" if question.batch_norm == "block" else "running statistics"

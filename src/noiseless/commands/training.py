@@ -19,9 +19,9 @@ from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
 
 if TYPE_CHECKING:
+    from noiseless.files.directory import Row, RunDirectory
     from noiseless.objective.workers import Workers
-    from noiseless.run.config import Settings
-    from noiseless.run.directory import Row, RunDirectory
+    from noiseless.recipes.config import Settings
     from noiseless.run.session import Session
     from noiseless.run.trackers import Tracker
 
@@ -72,8 +72,8 @@ def resume(arguments: list[str]) -> int:
     given = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
     asked = tyro.cli(Resume, args=arguments, prog="noiseless resume")
+    from noiseless.files.directory import RunDirectory
     from noiseless.run import session, team, tracking
-    from noiseless.run.directory import RunDirectory
 
     directory = RunDirectory.open(Path(asked.run))
     if directory.model.exists():

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from noiseless.commands.interrupt import handled
+from noiseless.files.reading import Followed
 from noiseless.report import watching
-from noiseless.run.reading import Followed
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from noiseless.files import answers
+from noiseless.files.answers import Answer
 from noiseless.report.figures import number
 from noiseless.report.seeds import place_of
 from noiseless.report.summary import Run, Summary
-from noiseless.run import answers
-from noiseless.run.answers import Answer
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from noiseless.errors import UnknownNameError
+from noiseless.files.directory import Row
 from noiseless.optim import optimizer_entry
 from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
 from noiseless.report.curves import Quantity, panel
@@ -26,7 +27,6 @@ from noiseless.report.figures import (
 )
 from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
-from noiseless.run.directory import Row
 
 SHOWN = 1e-7
 """share of the largest density from which on densities are shown"""

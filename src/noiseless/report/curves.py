@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noiseless.files.directory import Row
 from noiseless.report.figures import OVER, Axis, Curves, Level, Section, Series, View, number, scale
 from noiseless.report.seeds import curve
 from noiseless.report.summary import Summary
-from noiseless.run.directory import Row
 
 TEXT = (
     "Lines are means over the seeds of a recipe, bands reach from the smallest to the largest seed. Thin lines are"

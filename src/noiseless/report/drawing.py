@@ -16,10 +16,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from noiseless.files.atomic import write_bytes
 from noiseless.report import sheets
 from noiseless.report.figures import AnyFigure, Curves, Grid, Series, View
 from noiseless.report.looks import colour, marker
-from noiseless.run.atomic import write_bytes
 
 POINTS = 12
 """markers a line has at most, about"""

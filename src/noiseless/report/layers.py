@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from noiseless.files.directory import Row
 from noiseless.report.asked import asked, at, whole
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import AnyFigure, Axis, Curves, Grid, Section, Series, View, number, scale, slug
 from noiseless.report.seeds import Points, joined
 from noiseless.report.summary import Run, Summary
-from noiseless.run.directory import Row
 
 SHOWN = (("norm", "Norm"), ("distance", "Distance from the start"), ("gradient_norm", "Gradient norm"),
          ("update_ratio", "Update-to-weight ratio"))  # fmt: skip

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from noiseless.run.directory import Row
+from noiseless.files.directory import Row
 
 
 class _Rate(ProgressColumn):

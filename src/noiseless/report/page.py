@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from noiseless.files.atomic import write_bytes
+from noiseless.recipes.command import command_of
 from noiseless.report.contents import sections
 from noiseless.report.figures import OVER, AnyFigure, Section, Table
 from noiseless.report.looks import COLOURS, DARK, MARKERS
 from noiseless.report.plots import has_surface, plots
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
 from noiseless.report.themes import PALETTE, Json, Pool, templates
-from noiseless.run.atomic import write_bytes
-from noiseless.run.command import command_of
 
 # the browser itself is told to fetch nothing; plotly's script draws with code that it makes
 POLICY = (

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from noiseless.files.atomic import write_bytes
 from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
 from noiseless.report.summary import Run, mean_and_spread, spread
-from noiseless.run.atomic import write_bytes
 
 MINI_BATCH = "mini-batch"
 COLUMNS = (

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from noiseless.files.directory import Row
 from noiseless.report.figures import PASSES, STEPS, Series, number
 from noiseless.report.summary import Run, Summary
-from noiseless.run.directory import Row
 
 Points = dict[Any, float | None]
 """what one seed has: x -> y, in the order of x; None where y is not finite"""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from noiseless.run import grouping
-from noiseless.run.directory import Row, RunDirectory
-from noiseless.run.recipe import Recipe
+from noiseless.files.directory import Row, RunDirectory
+from noiseless.recipes.recipe import Recipe
+from noiseless.study import grouping
 
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noiseless.files.atomic import write_bytes
+from noiseless.recipes.recipe import Recipe
 from noiseless.report import summary
 from noiseless.report.summary import Summary
-from noiseless.run.atomic import write_bytes
-from noiseless.run.ladder import Job
-from noiseless.run.recipe import Recipe
+from noiseless.study.reproduce import Job
 
 COLUMNS = (
     "row", "model", "data", "steps", "passes", "n", "unfinished", "test_accuracy_mean", "test_accuracy_std",

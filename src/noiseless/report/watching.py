@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from noiseless.files.reading import Followed, Row
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS, duration, logarithmic, number, sparkline
-from noiseless.run.reading import Followed, Row
 
 CURVES = (
     ("train_loss", "training loss"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,21 +14,20 @@ from torch import nn
 from noiseless import models
 from noiseless.analysis import check_blocks
 from noiseless.data import Images, ImageSet, home, load
+from noiseless.files.checkpoint import digest
+from noiseless.files.directory import RunDirectory
+from noiseless.files.parameters import load_parameters
+from noiseless.files.snapshot import Snapshots
 from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Selection, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
-from noiseless.optim import Transform, refuse_line_search, schedules
+from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
+from noiseless.recipes.config import Config, check
+from noiseless.recipes.ladder import published
+from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
-from noiseless.run.checkpoint import digest
-from noiseless.run.config import Config, check
-from noiseless.run.directory import RunDirectory
-from noiseless.run.parameters import load_parameters
-from noiseless.run.recipe import Recipe
-from noiseless.run.recipes import published
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
-from noiseless.run.sizes import choices
-from noiseless.run.snapshot import Snapshots
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
 
@@ -171,6 +171,27 @@ def _device(name: str) -> torch.device:
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     return device
+
+
+def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
+    """The form and the further arguments with which a recipe has its model.
+
+    Args:
+        recipe: resolved or not.
+
+    Returns:
+        Both.
+
+    Raises:
+        ValueError: for options that cannot be read.
+    """
+    form = models.Form(
+        recipe.norm, recipe.stem, recipe.shortcut, recipe.padding_mode, recipe.convolution, recipe.zero_init
+    )
+    try:
+        return form, parse_options(recipe.model_options)
+    except ValueError as error:
+        raise ValueError(f"--model-options: {error}") from None
 
 
 def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:

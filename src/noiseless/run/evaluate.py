@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseless.data import Images
+from noiseless.files.predictions import Predictions
 from noiseless.objective import cross_entropy
-from noiseless.run.predictions import Predictions
 
 BATCH = 512
 """images that are forwarded together; in evaluation mode examples do not see each other"""

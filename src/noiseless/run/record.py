@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
+from noiseless.files.answers import finite
+from noiseless.files.directory import Row, RunDirectory
 from noiseless.objective import Evaluation
 from noiseless.objective.base import square_norms
 from noiseless.objective.exactsum import exact_total
 from noiseless.optim import Step
-from noiseless.run.answers import finite
 from noiseless.run.build import Experiment
-from noiseless.run.directory import Row, RunDirectory
 
 
 class Record:

@@ -12,7 +12,7 @@ from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objec
 from noiseless.objective.losses import PerExampleLoss, classification_loss
 from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
 

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Workers
+from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, build, rebuild
-from noiseless.run.config import Config
-from noiseless.run.directory import RunDirectory, environment
 from noiseless.run.speed import keep_memory
 from noiseless.run.team import refuse_disagreement, restarted
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from noiseless.exits import OUTCOME
+from noiseless.files.directory import environment
 from noiseless.objective.workers import Alone, Team, Workers
 from noiseless.run.build import Experiment
-from noiseless.run.directory import environment
 
 SEPARATE = ("run_dir", "device")
 """settings in which workers may differ"""

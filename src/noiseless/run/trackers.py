@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from noiseless.run.atomic import write_json
-from noiseless.run.config import Config
-from noiseless.run.directory import Row, RunDirectory
+from noiseless.files.atomic import write_json
+from noiseless.files.directory import Row, RunDirectory
+from noiseless.recipes.config import Config
 
 Numbers = dict[str, float]
 """a flat row: `step`, and finite numbers by name"""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 from typing import Self
 
-from noiseless.run.config import Config, Settings
-from noiseless.run.directory import Row, RunDirectory
+from noiseless.files.directory import Row, RunDirectory
+from noiseless.recipes.config import Config, Settings
 from noiseless.run.trackers import TensorBoard, Tracker, WandB, flat
 
 

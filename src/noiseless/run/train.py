@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noiseless.files import checkpoint
+from noiseless.files.directory import Row, RunDirectory
+from noiseless.files.parameters import fill
 from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import Step, take_step
 from noiseless.optim.transforms import State
-from noiseless.run import checkpoint
 from noiseless.run.average import Average
 from noiseless.run.build import Experiment
-from noiseless.run.directory import Row, RunDirectory
 from noiseless.run.evaluate import Score, score
-from noiseless.run.parameters import fill
-from noiseless.run.questions import Questions
+from noiseless.run.periodic import Questions
 from noiseless.run.record import Record, make_row
 
 

@@ -26,7 +26,7 @@ from noiseless.optim import (
     parse_options,
     schedules,
 )
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
 
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from noiseless.data import Images
 from noiseless.objective import EmpiricalRisk, Objective, squared_error
-from noiseless.run.recipe import Recipe
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.sequence import wrapped
 
 BACKWARD = 2.0

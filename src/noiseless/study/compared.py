@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseless.run import grouping, predictions, reading
-from noiseless.run.predictions import Predictions
-from noiseless.run.recipe import Recipe
-from noiseless.study import comparison
+from noiseless.files import predictions, reading
+from noiseless.files.predictions import Predictions
+from noiseless.recipes.recipe import Recipe
+from noiseless.study import comparison, grouping
 from noiseless.study.comparison import POINTS, Agreement, Comparison, Correct
 
 IMAGES_ONLY = "images only: one seed"

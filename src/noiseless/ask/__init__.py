@@ -1,0 +1,1 @@
+"""Questions to a run's states, with their answers kept in the run."""

@@ -1,0 +1,62 @@
+"""What the precision of the arithmetic changes in a run's gradient, with float64 throughout as the measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from noiseless.ask.verify import Noise, gradient, noise
+from noiseless.files.directory import RunDirectory
+from noiseless.objective.workers import Alone
+from noiseless.recipes.config import Config
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    """In what a gradient is computed."""
+
+    dtype: Literal["float32", "float64"]
+    autocast: Literal["none", "bfloat16"] = "none"
+    compile: Literal["on", "off"] = "off"
+
+    def __str__(self) -> str:
+        autocast = "" if self.autocast == "none" else f", {self.autocast} autocast"
+        return f"{self.dtype}{autocast}{', compiled' if self.compile == 'on' else ''}"
+
+    def change(self, config: Config) -> Config:
+        recipe = replace(config.recipe, dtype=self.dtype, autocast=self.autocast)
+        return Config(recipe, replace(config.settings, compile=self.compile))
+
+
+EXACT = _Arithmetic("float64")
+OTHERS = (_Arithmetic("float32"), _Arithmetic("float32", "bfloat16"))
+
+
+def against_float64(directory: RunDirectory) -> list[Noise]:
+    """How far the gradient at a run's newest state is from the one with model, data and all arithmetic in float64.
+
+    The state is the same: its float32 numbers are float64 numbers, too. Images are normalised and augmented in the
+    arithmetic that is asked; a penalty's probes have the same length. Only one model is in memory at a time.
+
+    Args:
+        directory: of the run.
+
+    Returns:
+        As the run itself computes it, in plain float32, and in float32 with bfloat16 autocast.
+    """
+    config = directory.config()
+    compiled: Literal["on", "off"] = "on" if config.settings.compile == "on" else "off"
+    own = _Arithmetic(config.recipe.dtype, config.recipe.autocast, compiled)
+    ways = [own, *(way for way in OTHERS if way != own)]
+    reference = _computed(directory, EXACT)
+    return [
+        noise(f"as the run does: {way}" if way == own else str(way), _computed(directory, way), reference)
+        for way in ways
+        if way != EXACT
+    ]
+
+
+def _computed(directory: RunDirectory, way: _Arithmetic) -> Tensor:
+    return gradient(directory, Alone(), way.change).gradient.cpu()

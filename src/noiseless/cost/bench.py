@@ -1,0 +1,188 @@
+"""Seconds of a recipe's sweeps beside those of a plain PyTorch loop, measured in turns on this machine.
+
+Each side works in a process of its own, as kept memory belongs to a process; the two take turns, so that a machine that
+slows down slows both.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Self
+
+import torch
+
+from noiseless.cost import plainloop
+from noiseless.objective import EmpiricalRisk, GradientPenalty
+from noiseless.recipes.config import Config
+from noiseless.run.build import Experiment, build
+from noiseless.run.speed import keep_memory
+
+STRENGTH = 0.5
+"""of the penalty in penalised sweeps"""
+LONG = 1.0
+"""seconds that a sweep of the plain loop takes at least"""
+
+Sweep = Callable[[bool], float]
+"""(whether penalised) -> seconds of one sweep, or another number that was measured of it"""
+Make = Callable[[Config, int], Sweep]
+"""(config, training images of a sweep, in whole blocks) -> sweep"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sweeps of one kind by both sides, in turns."""
+
+    name: str
+    """risk or penalised"""
+    seconds: list[float]
+    """of this program's sweeps"""
+    plain_seconds: list[float]
+    """of the plain loop's, in the same rounds"""
+
+
+class Side:
+    """A process that makes sweeps.
+
+    Args:
+        make: gives, in that process, the function that makes a sweep.
+        config: of the run.
+        images: of the training set that are used, in whole blocks.
+    """
+
+    def __init__(self, make: Make, config: Config, images: int):
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, config, images), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):
+            self._ours.send(None)
+        self._process.join(10)
+        self._process.kill()
+
+    def turn(self, penalised: bool) -> float:
+        """One sweep.
+
+        Returns:
+            What `make`'s function returns in the process.
+
+        Raises:
+            ValueError: with what went wrong in the process.
+        """
+        try:
+            self._ours.send(penalised)
+            answer: float | str = self._ours.recv()
+        except (EOFError, BrokenPipeError):
+            raise ValueError("a process of the measurement has ended (out of memory?); try a smaller --block") from None
+        if isinstance(answer, str):
+            raise ValueError(answer)
+        return answer
+
+
+def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
+    """Times sweeps of both sides in turns.
+
+    Args:
+        config: of the run.
+        rounds: sweeps of each kind that are timed, after a first one that is not.
+
+    Returns:
+        Images of a sweep, and the times of risk and penalised sweeps.
+
+    Raises:
+        ValueError: if there are fewer training images than one block has.
+    """
+    block = config.recipe.block
+    available = len(build(replace(config, settings=replace(config.settings, compile="off"))).train)
+    if available < block:
+        raise ValueError(
+            f"there are {available} training images, less than one block of {block}: give a smaller --block"
+        )
+    with Side(plain, config, block) as side:
+        side.turn(False)
+        blocks = max(1, round(LONG / side.turn(False)))
+    images = block * min(blocks, available // block)
+    comparisons = {penalised: Comparison("penalised" if penalised else "risk", [], []) for penalised in (False, True)}
+    with Side(ours, config, images) as mine, Side(plain, config, images) as theirs:
+        for side in (mine, theirs):  # compiles, allocates
+            for penalised in comparisons:
+                side.turn(penalised)
+        for _ in range(rounds):
+            for penalised, times in comparisons.items():
+                times.plain_seconds.append(theirs.turn(penalised))
+                times.seconds.append(mine.turn(penalised))
+    return images, list(comparisons.values())
+
+
+def ours(config: Config, images: int) -> Sweep:
+    """This program's sweeps, as a run makes them."""
+    keep_memory()
+    experiment = build(config)
+    experiment.model.train()
+
+    def sweep(penalised: bool) -> float:
+        objective = objective_of(experiment, images, penalised)
+        began = time.perf_counter()
+        objective.evaluate()
+        wait()
+        return time.perf_counter() - began
+
+    return sweep
+
+
+def objective_of(experiment: Experiment, images: int, penalised: bool) -> EmpiricalRisk | GradientPenalty:
+    """The risk over the first training images in the order of step 0, or its penalised form."""
+    risk = experiment.regime.risk_at(0)
+    risk = risk.at(risk.selection.head(images))
+    return GradientPenalty(risk, STRENGTH, lr=experiment.config.recipe.lr) if penalised else risk
+
+
+def plain(config: Config, images: int) -> Sweep:
+    """The plain loop's sweeps, uncompiled and without autocast, with its blocks ready in memory."""
+    experiment = build(replace(config, settings=replace(config.settings, compile="off")))
+    model, recipe = experiment.model.train(), experiment.config.recipe
+    x, y = experiment.train.take(torch.arange(images))
+    blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+
+    def sweep(penalised: bool) -> float:
+        began = time.perf_counter()
+        if penalised:
+            plainloop.penalised(model, blocks, recipe.lr / 4 * STRENGTH, recipe.penalty_eps)
+        else:
+            plainloop.risk(model, blocks)
+        wait()
+        return time.perf_counter() - began
+
+    return sweep
+
+
+def wait() -> None:
+    """Waits until a GPU has finished its work."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _serve(connection: Connection, make: Make, config: Config, images: int) -> None:
+    sweep: Sweep | None = None
+    while True:
+        try:
+            penalised = connection.recv()
+        except EOFError:
+            return
+        if penalised is None:
+            return
+        try:
+            sweep = sweep or make(config, images)
+            connection.send(sweep(penalised))
+        except (ValueError, RuntimeError) as error:
+            connection.send(str(error))

@@ -1,0 +1,180 @@
+"""Model cards: what a reader must know of a model before using it, as model hubs show it. After the last step of a run.
+
+A card is Markdown with a head of YAML; texts in the head are written as JSON strings, which YAML reads as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from noiseless.exchange.description import Description
+from noiseless.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run tells of its model."""
+
+    recipe: Recipe
+    """resolved"""
+    environment: dict[str, Any]
+    """as `environment.json` has it"""
+    step: int
+    """number of steps done"""
+    passes: float | None
+    """over the data; None: not recorded"""
+    training_images: int
+    test_images: int
+    test_loss: float
+    test_accuracy: float
+    """0 ... 1, of these very parameters, without augmentation"""
+
+
+def plain_card(description: Description, sha256: str) -> str:
+    """The card of a model of which nothing more is known.
+
+    Args:
+        description: of the model.
+        sha256: over its parameters and buffers.
+
+    Returns:
+        Markdown.
+    """
+    return "\n".join([*_head(description, "unknown", None), *_what(description, sha256), "", *_use(description), ""])
+
+
+def card(description: Description, sha256: str, facts: Facts, license_name: str) -> str:
+    """The card of a run's model.
+
+    Args:
+        description: of the model.
+        sha256: over its parameters and buffers.
+        facts: of the run.
+        license_name: identifier of the model's licence, as hubs have them.
+
+    Returns:
+        Markdown.
+    """
+    recipe, made = facts.recipe, facts.environment
+    begun = made.get("imported")
+    shown = replace(recipe, data=_place(recipe.data), init=recipe.init and Path(recipe.init).name)
+    changed = [f"{f.name}={getattr(shown, f.name)!r}" for f in fields(Recipe) if getattr(shown, f.name) != f.default]
+    steps = f"{facts.step:,} of {recipe.steps:,}" if facts.step < recipe.steps else f"{facts.step:,}"
+    before = f", {begun['step']:,} of them before the import" if begun else ""
+    passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if begun else ''}"
+    packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+    lines = [
+        *_head(description, license_name, facts),
+        *_what(description, sha256),
+        "",
+        "## How it was trained",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| data | {shown.data}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
+        f"| recipe{' since the import' if begun else ''} | {recipe.name} ({recipe.regime}) |",
+        f"| steps | {steps}{before} |",
+        f"| passes over the data | {passes} |",
+        f"| seed | {recipe.seed} |",
+        f"| versions | noiseless {made['noiseless']}, {packages}, on {made['device']} |",
+    ]
+    if begun:
+        lines += [
+            f"| begun from | the checkpoint `{begun['file']}` (SHA-256 `{begun['sha256']}`), imported at step"
+            f" {begun['step']:,}; what was done before is not known here |"
+        ]
+    lines += [
+        "",
+        "## Quality",
+        "",
+        f"Test accuracy {facts.test_accuracy:.2%}, cross entropy {facts.test_loss:.4f}, on {facts.test_images:,} test"
+        f" images of {shown.data} without augmentation: one seed (n = 1), which says nothing of the spread.",
+        "",
+        "## To repeat it",
+        "",
+        "```sh",
+        shlex.join(made["command"]),
+        *(["noiseless resume RUN  # the directory that the import has printed"] if begun else []),
+        "```",
+        "",
+        f"All that is not the default: `{', '.join(changed)}`.",
+        "",
+        *_use(description),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _place(data: str) -> str:
+    """A data set's name without the directories of the machine where it was used."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}{colon}{Path(path).name}" if colon else data
+
+
+def _head(description: Description, license_name: str, facts: Facts | None) -> list[str]:
+    lines = [
+        "---",
+        f"license: {json.dumps(license_name)}",
+        "library_name: noiseless",
+        "pipeline_tag: image-classification",
+    ]
+    lines += ["tags:", "- image-classification", f"- {json.dumps(description.model)}"]
+    if facts:
+        # text of the page, not a data set's name on a hub, which nobody here can vouch for
+        data = json.dumps(facts.recipe.data.partition(":")[0])
+        lines += [
+            f"- {json.dumps(facts.recipe.regime)}",
+            "metrics:",
+            "- accuracy",
+            "model-index:",
+            f"- name: {json.dumps(f'{description.model} {facts.recipe.name}')}",
+            "  results:",
+            "  - task:",
+            "      type: image-classification",
+            "    dataset:",
+            f"      name: {data}",
+            f"      type: {data}",
+            "    metrics:",
+            "    - type: accuracy",
+            f"      value: {facts.test_accuracy!r}",
+        ]
+    return [*lines, "---", ""]
+
+
+def _what(description: Description, sha256: str) -> list[str]:
+    form = ", ".join(f"{f.name} {getattr(description.form, f.name)}" for f in fields(description.form))
+    options = ", ".join(f"{name}={value!r}" for name, value in description.options.items())
+    lines = [
+        f"# {description.model}",
+        "",
+        f"{description.model} for images of {description.channels} channel{'s' * (description.channels > 1)} and"
+        f" {description.classes} classes ({form}{'; ' + options if options else ''}), as Noiseless builds it.",
+        "",
+        f"SHA-256 over parameters and buffers: `{sha256}`.",
+    ]
+    if description.mean is not None and description.std is not None:
+        mean, std = (", ".join(f"{v:.6g}" for v in values) for values in (description.mean, description.std))
+        lines += [
+            "",
+            f"Images: pixels / 255, minus the mean ({mean}), over the standard deviation ({std}), by channel.",
+        ]
+    return lines
+
+
+def _use(description: Description) -> list[str]:
+    shape = f"[n, {description.channels}, H, W]"
+    return [
+        "## To use it",
+        "",
+        "```python",
+        "from noiseless import from_pretrained",
+        "from noiseless.exchange.pretrained import describe",
+        "",
+        "model = from_pretrained(DIRECTORY)  # this directory; the module is in evaluation mode",
+        f"scores = model(describe(DIRECTORY).normalise(images))  # uint8 {shape}",
+        "```",
+    ]

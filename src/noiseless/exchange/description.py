@@ -1,0 +1,74 @@
+"""What a model is, and what its images must be like: all that is needed to build it again. For exports and imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noiseless import models
+from noiseless.optim import parse_options
+from noiseless.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is, and what its images must be like."""
+
+    model: str
+    """name, see `noiseless.models.names`"""
+    channels: int
+    classes: int
+    form: models.Form = field(default_factory=models.Form)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """further arguments of the model"""
+    mean: Sequence[float] | None = None
+    """of a channel's pixels, in units of 255; None: not known"""
+    std: Sequence[float] | None = None
+
+    def build(self) -> nn.Module:
+        """The model, with initial parameters."""
+        return models.build(self.model, self.channels, self.classes, self.form, options=self.options)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images as the model expects them: `(x / 255 - mean) / std`.
+
+        Args:
+            images: uint8 `[n, channels, H, W]`.
+
+        Returns:
+            float32 of the same shape.
+
+        Raises:
+            ValueError: if mean and deviation are not known, or the images are other ones.
+        """
+        if self.mean is None or self.std is None:
+            raise ValueError("the mean and standard deviation of this model's images are not known")
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
+            wanted = f"uint8 [n, {self.channels}, H, W]"
+            raise ValueError(f"the images must be {wanted}, not {images.dtype} {list(images.shape)}")
+        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
+
+
+def description_of(recipe: Recipe, classes: int) -> Description:
+    """The description of a recipe's model.
+
+    Args:
+        recipe: resolved.
+        classes: outputs.
+
+    Returns:
+        The description.
+    """
+    assert recipe.mean is not None
+    options = parse_options(recipe.model_options)
+    return Description(recipe.model, len(recipe.mean), classes, form_of(recipe), options, recipe.mean, recipe.std)
+
+
+def form_of(recipe: Recipe) -> models.Form:
+    """The form of a recipe's model."""
+    return models.Form(**{f.name: getattr(recipe, f.name) for f in fields(models.Form)})

@@ -1,0 +1,1 @@
+"""What a run is: the recipe, its parts and checks, the paper's ladder and tables."""

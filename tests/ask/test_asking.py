@@ -1,0 +1,167 @@
+"""A run's states, asked: the right parameters, the right data, and nothing left behind."""
+
+import pytest
+import torch
+from small_runs import IMAGES, call, copy, files, refused, run, small_recipe
+
+from noiseless.ask.asking import Place, ask, steps_kept
+from noiseless.files import answers, checkpoint
+from noiseless.files.answers import Answer
+from noiseless.run.regimes import FullBatch
+
+
+@pytest.fixture(scope="module")
+def kept(data, tmp_path_factory):
+    """A run of 5 steps with a checkpoint each second step."""
+    recipe = small_recipe(data, "fb-regularized", steps=5)
+    return run(tmp_path_factory.mktemp("runs") / "kept", recipe, keep_every=2, keep=1)
+
+
+def test_checkpoints_are_kept_for_good(kept):
+    assert steps_kept(kept) == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize("step", [0, 2, 4, 5])
+def test_a_state_is_its_checkpoints(kept, step):
+    asked = ask(Place.read(f"{kept.path}@{step}"))
+    assert asked.step == step
+    state = checkpoint.at(kept.checkpoints, step)
+    for name, tensor in asked.experiment.model.state_dict().items():
+        assert torch.equal(tensor, state["model"][name]), name
+    assert asked.seen == min(step, 4)
+
+
+def test_the_objective_is_that_of_the_next_step(kept):
+    """Asked for its loss, a state answers what the run recorded when it took that step."""
+    asked = ask(Place.read(f"{kept.path}@2"))
+    row = kept.rows()[2]
+    found = asked.objective.evaluate()
+    assert found.loss == row["train_loss"]
+    assert found.penalty == row["penalty"]
+    assert asked.risk.evaluate().loss == row["train_loss"]
+
+
+def test_of_a_step_with_parts_all_are_asked_in_one(data, tmp_path):
+    recipe = small_recipe(data, "fb", parts=3, block=8, penalty=0.25, full_penalty=0.5, steps=2, warmup=0)
+    asked = ask(Place.read(str(run(tmp_path / "run", recipe).path)))
+    assert asked.objective.risk.blocks.count == IMAGES
+    # the full gradient's penalty is not the blocks'
+    assert (asked.penalised.strength, asked.penalised.full_strength) == (0.25, 0.5)
+    first = next(iter(asked.experiment.regime.objectives(asked.seen)))
+    assert first.risk.blocks.count == IMAGES // 3
+
+
+def test_nothing_is_written(kept):
+    before = files(kept.path)
+    asked = ask(Place.read(str(kept.path)))
+    assert asked.step == 5
+    asked.risk.evaluate()
+    assert files(kept.path) == before
+
+
+def test_the_end_needs_no_checkpoint(kept, tmp_path):
+    other = copy(kept, tmp_path / "bare")
+    for path in other.checkpoints.glob("step-*"):
+        path.unlink()
+    asked = ask(Place.read(str(other.path)))
+    assert asked.step == 5
+    assert asked.optimizer is None
+    assert ask(Place.read(f"{other.path}@0")).step == 0  # drawn from the seed
+    with pytest.raises(ValueError, match=r"no state of step 3: it has those of 5; .*--keep-every"):
+        ask(Place.read(f"{other.path}@3"))
+
+
+def test_a_run_that_has_not_ended(data, tmp_path):
+    directory = run(tmp_path / "stopped", small_recipe(data, steps=4), stop_after=1)
+    assert ask(Place.read(str(directory.path))).step == 2
+
+
+def test_places(kept):
+    path = kept.checkpoints / "step-00000002.safetensors"
+    assert Place.read(str(path)).step == 2
+    assert Place.read(str(path)).directory.path == kept.path
+    assert str(Place.read(f"{kept.path}@4")) == f"{kept.path}@4"
+    with pytest.raises(ValueError, match="whole number of steps"):
+        Place.read(f"{kept.path}@last")
+    with pytest.raises(ValueError, match="does not exist"):
+        Place.read(f"{kept.path}-not")
+
+
+def test_a_checkpoint_of_another_model(kept, data, tmp_path):
+    other = run(tmp_path / "other", small_recipe(data, "fb", model="linear", steps=1))
+    spoilt = copy(kept, tmp_path / "spoilt")
+    for suffix in (".json", ".safetensors"):
+        source = other.checkpoints / f"step-00000001{suffix}"
+        (spoilt.checkpoints / f"step-00000005{suffix}").write_bytes(source.read_bytes())
+    with pytest.raises(ValueError, match="not of this model"):
+        ask(Place.read(str(spoilt.path)))
+    refused("sharpness", spoilt.path, names=("not of this model", "step-00000005"))
+
+
+def test_the_risk_of_a_stochastic_step_is_over_all_examples(data, tmp_path):
+    directory = run(tmp_path / "sgd", small_recipe(data, "sgd", steps=2))
+    asked = ask(Place.read(str(directory.path)))
+    assert not isinstance(asked.experiment.regime, FullBatch)
+    found = asked.risk.evaluate()
+    assert found.count == len(asked.experiment.train) == 48
+    assert found.passes == 1
+
+
+def test_answers_are_kept_and_read(kept, tmp_path):
+    other = copy(kept, tmp_path / "answers")
+    assert answers.read(other) == []
+    answers.write(other, Answer("noise", "00000005", {"step": 5, "list": [1.0, float("nan")]}))
+    path = answers.write(other, Answer("noise", "00000002", {"step": 2, "deep": {"x": float("inf")}}))
+    answers.write(other, Answer("sharpness", "00000002", {"step": 2}))
+    found = answers.read(other, "noise")
+    assert [a.found for a in found] == [{"step": 2, "deep": {"x": None}}, {"step": 5, "list": [1.0, None]}]
+    assert len(answers.read(other)) == 3
+    path.write_text("{")
+    with pytest.raises(ValueError, match="holds no analysis"):
+        answers.read(other)
+
+
+def test_from_the_command_line(kept, tmp_path):
+    other = copy(kept, tmp_path / "asked")
+    found = call(
+        "sharpness", f"{other.path}@2", "--largest", 2, "--smallest", 1, "--density", "--probes", 1, "--trace", 9
+    )
+    assert found.code == 0, found.err
+    (answer,) = answers.read(other, "sharpness")
+    assert answer.found["step"] == 2
+    assert len(answer.found["largest"]) == 2
+    assert f"{answer.found['largest'][0]:.6g}" in found.out
+    assert answer.found["converged"]
+    assert answer.found["density"]["grid"]
+    assert answer.found["trace"]["error"] >= 0
+    assert "edge of stability" in found.out
+    call("sharpness", other.path, "--every-checkpoint", "--tolerance", 0.01)
+    found = answers.read(other, "sharpness")
+    assert [a.found["step"] for a in found] == [0, 2, 4, 5]
+    assert found[1].found["density"] == answer.found["density"]  # what was asked before is not lost
+    assert found[0].found["density"] is None
+
+
+def test_an_estimate_computes_nothing(kept, tmp_path):
+    other = copy(kept, tmp_path / "estimate")
+    found = call("sharpness", other.path, "--estimate")
+    assert found.code == 0
+    assert "passes" in found.out
+    assert "MiB" in found.out
+    assert answers.read(other) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (("--largest", 0), ("nothing is asked",)),
+        (("--largest", -1), ("--largest", "-1")),
+        (("--trace", 3), ("--trace", "at least 6")),
+        (("--tolerance", 0), ("--tolerance", "0")),
+        (("--most", 1, "--largest", 2), ("--most 1",)),
+        (("--preconditioned",), ("SGD has no diagonal",)),
+        (("--every-checkpoint",), ("one or the other",)),
+    ],
+)
+def test_wrong_questions(kept, flags, names):
+    refused("sharpness", f"{kept.path}@2", *flags, names=names)

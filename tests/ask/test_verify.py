@@ -1,0 +1,36 @@
+"""`noiseless verify`: equal digests for any order and number of workers, beside the noise of plain float32 sums."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import jobs
+from small_runs import run, small_recipe
+
+from noiseless.ask import verify
+
+
+def test_verify_finds_equal_digests_and_float32_noise(data, tmp_path):
+    # blocks of 2 on 48 images: 24 blocks, in chunks of 3
+    directory = run(tmp_path / "run", small_recipe(data, "fb-clipped", block=2, steps=1, warmup=0))
+    job = jobs.Job([sys.executable, "-m", "noiseless", "verify", str(directory.path)], tmp_path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
+    text = job.log.read_text()
+    assert len(set(re.findall(r"[0-9a-f]{64}", text))) == 1
+    assert text.count("equal") >= 6 + 1
+    noises = [float(found) for found in re.findall(r"│ (\d\.\d\de[-+]\d\d) *│\n", text)]
+    repeated, *reordered = noises[:4]
+    assert repeated == 0
+    # 24 additions in float32, each rounding 6e-8 of the partial sum
+    assert all(0 < noise < 24 * 6e-8 for noise in reordered)
+    assert len(noises) == 4 + 2  # in float32, and with bfloat16 autocast
+    assert not (directory.path / "snapshots").exists()
+
+
+def test_another_state_has_another_digest(data, tmp_path):
+    recipe = small_recipe(data, "fb-clipped", steps=1, warmup=0)
+    one = run(tmp_path / "one", recipe)
+    other = run(tmp_path / "other", small_recipe(data, "fb-clipped", steps=1, warmup=0, seed=1))
+    digests = [verify._digest(verify.gradient(each, verify._Watching(permuted=False))) for each in (one, one, other)]
+    assert digests[0] == digests[1] != digests[2]

@@ -1,0 +1,239 @@
+"""What a plan says: formulas against numbers derived by hand, sizes against real models, time against a real run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_runs import npz, prepare, run, small_recipe
+
+from noiseless import models
+from noiseless.cost.cost import Measured, measure
+from noiseless.cost.plan import LOOPBACK, MEETING, Figures, by_figures, by_measurement
+from noiseless.cost.share import memory, share
+from noiseless.cost.sizes import Sizes, sizes
+from noiseless.data import Extent, at_hand, extent, load
+from noiseless.objective import parameter_space
+from noiseless.recipes.config import Settings
+from noiseless.recipes.recipe import Recipe
+from noiseless.run.updates import make_optimizer
+from noiseless.run.work import Work
+
+P, S = 1_000_000, 100
+SIZES = Sizes(
+    Work(passes=10, examples=1000, gradient_flops=6e9, parameters=P, tensors=10),
+    Extent(1000, 100, (3, 32, 32), 10), element=4, saved=1e6, statistics=S, state=1.0,
+)  # fmt: skip
+RECIPE = Recipe(steps=10, block=100)  # 10 blocks
+ONE = Settings(chunk=1)
+FIGURES = Figures(flops=6e12, memory_bandwidth=1e12, link_bandwidth=1e9)
+
+
+def planned(workers=1, settings=ONE, figures=FIGURES, **changes):
+    return by_figures(replace(RECIPE, **changes), settings, SIZES, workers, figures)
+
+
+def test_a_step_of_four_workers_by_hand():
+    made = planned(4)
+    # ceil(10 / 4) = 3 blocks are 300 examples
+    assert (made.share.own, made.share.examples) == (3, 300)
+    assert made.seconds.compute == pytest.approx(300 * 6e9 / 6e12)  # 0.3 s
+    assert made.seconds.traffic == pytest.approx(5 * 300 * 1e6 / 1e12)  # 1.5 ms
+    # a block: bins 3 * 8 bytes read and written, the gradient's 4 bytes read twice
+    assert made.seconds.exact_sum == pytest.approx(3 * 56e6 / 1e12)
+    # bins 24 (P + S), four float64 scalars a block, one byte a chunk; a ring of 4 sends 2 * 3/4 of it
+    assert made.wire == pytest.approx(1.5 * (24 * 1_000_100 + 32 * 10 + 10))
+    assert made.seconds.all_reduce == pytest.approx(made.wire / 1e9)
+    # compute and traffic overlap
+    assert made.seconds.step == pytest.approx(0.3 + 168e-6 + 0.036004095)
+    # 100 test images forward, a third of a gradient's FLOPs
+    assert made.evaluation == pytest.approx(100 * 2e9 / 6e12)
+    assert made.time == pytest.approx(10 * made.seconds.step + 10 * made.evaluation)
+    assert (made.passes, made.flops, made.seconds.limit) == (10, 10 * 1000 * 6e9, "compute")
+
+
+@pytest.mark.parametrize(
+    ("changes", "gradients", "sweeps"),
+    [
+        ({"penalty": 0.5}, 2, 1),  # a probe's gradient goes through the same sum
+        ({"penalty": 0.5, "penalty_method": "central"}, 3, 1),
+        ({"penalty": 0.5, "full_penalty": 0.5}, 3, 2),
+        ({"sam": 0.1}, 2, 2),
+        ({"sam": 0.1, "penalty": 0.5}, 4, 2),
+    ],
+)
+def test_penalty_and_sam_cost_gradients_and_sweeps(changes, gradients, sweeps):
+    plain, made = planned(4), planned(4, **changes)
+    assert made.passes_a_step == gradients
+    assert made.seconds.compute == pytest.approx(gradients * plain.seconds.compute)
+    assert made.seconds.traffic == pytest.approx(gradients * plain.seconds.traffic)
+    assert made.seconds.exact_sum == pytest.approx(sweeps * plain.seconds.exact_sum)
+    assert made.wire == pytest.approx(sweeps * plain.wire)
+
+
+def test_the_slowest_part_is_named():
+    assert planned(figures=Figures(6e12, memory_bandwidth=1e9)).seconds.limit == "traffic"
+    assert planned(4, figures=Figures(6e15, 1e12, link_bandwidth=1e6)).seconds.limit == "all_reduce"
+    assert planned(4, figures=Figures(6e12)).seconds.step == pytest.approx(0.3)  # what is not known is not counted
+
+
+def test_alone_nothing_is_sent():
+    assert (planned().wire, planned().seconds.all_reduce) == (0, 0)
+
+
+def test_more_workers_compute_no_longer_and_beyond_the_blocks_have_nothing_to_do():
+    plans = [planned(workers) for workers in range(1, 14)]
+    compute = [made.seconds.compute for made in plans]
+    assert compute == sorted(compute, reverse=True)
+    # ceil(10 / W) for W = 1 ... 13
+    assert [made.share.own for made in plans] == [10, 5, 4, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1]
+    assert [made.idle for made in plans[8:]] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("block", "chunk", "workers", "expected"),
+    [
+        # 1000 examples, blocks of 96: 10 whole ones and one of 40
+        (96, 1, 1, (11, 11, 11, 1000)),
+        (96, 1, 4, (11, 11, 3, 288)),
+        (96, 4, 1, (11, 4, 11, 1000)),  # chunks of 4, 4, 2, and the short one
+        (96, 4, 2, (11, 4, 8, 768)),
+        (96, 4, 4, (11, 4, 4, 384)),
+        (1000, 1, 8, (1, 1, 1, 1000)),
+    ],
+)
+def test_shares_of_blocks_that_workers_do_not_divide(block, chunk, workers, expected):
+    found = share(replace(RECIPE, block=block), 1000, chunk, workers)
+    assert (found.blocks, found.chunks, found.own, found.examples) == expected
+
+
+def test_copies_draws_and_dropped_blocks_count():
+    assert share(replace(RECIPE, copies=3), 1000, 1, 1).examples == 3000
+    assert share(replace(RECIPE, max_up=2), 1000, 1, 1).examples == 2000
+    assert share(replace(RECIPE, block=96, drop_last=True), 1000, 1, 1).examples == 960
+    for wrong in ({"block": 2000}, {"norm_block": 33}):
+        with pytest.raises(ValueError, match="block"):
+            share(replace(RECIPE, **wrong), 1000, 1, 1)
+
+
+def test_a_stochastic_update_is_one_block_of_one_worker():
+    made = planned(4, regime="stochastic", shuffle=True)
+    assert (made.idle, made.share.updates, made.share.examples) == (3, 10, 1000)
+    # 10 all-reduces, each of the scalars of one block in one chunk
+    assert made.wire == pytest.approx(10 * 1.5 * (24 * 1_000_100 + 33))
+
+
+def test_an_update_from_a_part_is_shared_and_each_has_a_sum_of_its_own():
+    plain, made = planned(2), planned(2, parts=3)
+    # the largest part has 334 examples in 4 blocks, 2 for each of 2 workers
+    assert (made.share.blocks, made.share.updates, made.share.own, made.share.examples) == (4, 3, 6, 600)
+    assert made.wire == pytest.approx(3 * (24 * 1_000_100 + 32 * 4 + 4))
+    assert made.seconds.exact_sum / plain.seconds.exact_sum == pytest.approx(6 / 5)
+    assert made.passes == plain.passes
+    assert (plain.memory.parts, made.memory.parts) == (0, 3 * 4 * P)
+    assert made.memory.total - plain.memory.total == 3 * 4 * P
+    fewer = planned(parts=20, settings=Settings(chunk=2)).memory  # one short block of 50 images an update
+    assert (fewer.block_gradients, fewer.activations) == (4 * P, 50 * 1e6)
+    with pytest.raises(ValueError, match="parts 1001 is larger than the 1000 images"):
+        planned(parts=1001)
+
+
+def test_a_switch_is_the_mean_over_its_steps():
+    made = planned(4, regime="switch", switch=4)
+    first, then = planned(4, regime="stochastic"), planned(4)
+    for found, parts in (
+        (made.seconds.step, (first.seconds.step, then.seconds.step)),
+        (made.wire, (first.wire, then.wire)),
+    ):
+        assert found == pytest.approx(0.4 * parts[0] + 0.6 * parts[1])
+
+
+def test_memory_by_hand():
+    found = planned(4, settings=Settings(chunk=2), penalty=0.5, ema=0.9).memory
+    # chunks of 2 blocks; forward differences hold a gradient, a point and the gradient there for each block
+    assert (found.parameters, found.gradient, found.optimizer, found.average) == (4 * P,) * 4
+    assert (found.bins, found.block_gradients) == (24 * P, 2 * 3 * 4 * P)
+    assert found.activations == 2 * 100 * 1e6
+    assert found.data == 1100 * (3 * 32 * 32 + 8)  # bytes of pixels, labels of 8 bytes
+    assert found.total == 16 * P + 24 * P + 24 * P + 200_000_000 + found.data
+    large = replace(SIZES, data=extent("imagenet", None, 224))
+    assert memory(RECIPE, large, share(RECIPE, large.data.train, 1, 1), 1).data == 0  # it stays on disk
+
+
+def test_a_measurement_is_shared_among_workers():
+    measured = Measured(step=1.1, evaluation=0.5, fixed=0.1, checkpoint=0.2)
+    alone = by_measurement(RECIPE, ONE, SIZES, 1, measured)
+    assert alone.seconds.step == pytest.approx(1.1)
+    assert alone.time == pytest.approx(10 * 1.1 + 10 * 0.5 + 2 * 0.2)  # a checkpoint first and last
+    four = by_measurement(RECIPE, ONE, SIZES, 4, measured, room=4)
+    assert four.seconds.compute == pytest.approx(0.35)  # 3 of 10 blocks, and half a block until the last one is done
+    assert four.seconds.step == pytest.approx(0.35 + 0.1 + MEETING + four.wire / LOOPBACK)
+    crowded = by_measurement(RECIPE, ONE, SIZES, 4, measured, room=2)
+    assert crowded.seconds.compute == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "densenet121", "linear"])
+def test_sizes_without_values_are_those_of_a_real_model(name):
+    data = Extent(100, 10, (3, 32, 32), 7)
+    found = sizes(Recipe(model=name), data)
+    model = models.build(name, 3, 7, size=(32, 32))
+    assert found.work.parameters == len(parameter_space(model))
+
+    def kept(n):
+        own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: tensors.append(t) or t, lambda t: t):
+            model(torch.randn(n, 3, 32, 32))
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(count for place, count in storages.items() if place not in own)
+
+    assert found.saved == pytest.approx((kept(6) - kept(2)) / 4, rel=0.01)
+
+
+def test_sizes_of_a_linear_model_by_hand():
+    found = sizes(Recipe(model="linear"), Extent(5, 5, (1, 8, 8), 10))
+    # 64 inputs, 10 outputs: a product of 2 * 640 FLOPs, and two for its backward; it keeps its input
+    assert (found.work.parameters, found.work.gradient_flops, found.saved) == (650, 3 * 1280, 4 * 64)
+    half = sizes(Recipe(model="linear", dtype="float64"), Extent(5, 5, (1, 8, 8), 10))
+    assert (half.saved, half.element) == (8 * 64, 8)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state"),
+    [("SGD", 1), ("AdamW", 2), ("LBFGS", 202), ("DampedLBFGS", 22)],  # L-BFGS: 100 and 10 pairs of vectors
+)
+def test_the_numbers_that_an_optimizer_keeps(optimizer, state):
+    recipe = Recipe(model="linear", optimizer=optimizer)
+    assert sizes(recipe, Extent(5, 5, (1, 8, 8), 10)).state == state
+    assert make_optimizer(recipe, models.build("linear", 1, 10, size=(8, 8)))  # the name means something
+
+
+def test_published_extents_are_those_of_the_sets(tmp_path):
+    loaded = load("digits")
+    assert extent("digits") == Extent(len(loaded.x_train), len(loaded.x_test), (1, 8, 8), loaded.classes)
+    assert extent("cifar10", tmp_path) == Extent(50_000, 10_000, (3, 32, 32), 10)
+    assert extent("imagenet", tmp_path, 224) == Extent(1_281_167, 50_000, (3, 224, 224), 1000)
+    assert extent("digits", None, 6).shape == (1, 6, 6)
+    own = npz(tmp_path / "tiny.npz")
+    assert extent(own) == Extent(48, 20, (1, 8, 8), 4)
+    with pytest.raises(ValueError, match="--pixels"):
+        extent("imagenet", tmp_path)
+    assert at_hand("digits", tmp_path)
+    assert at_hand(own, tmp_path)
+    assert not at_hand("cifar10", tmp_path)
+    assert not at_hand("imagenet", tmp_path, 224)
+
+
+def test_the_planned_time_is_about_that_of_a_real_run(tmp_path):
+    recipe = small_recipe("digits", "fb-regularized", model="resnet8", steps=8, block=32)
+    experiment = prepare(recipe)
+    data = extent("digits")
+    counted = sizes(recipe, data)
+    found, real = 0.0, 0.0
+    for attempt in range(3):  # a machine that does other work in between is tried again
+        made = by_measurement(recipe, experiment.config.settings, counted, 1, measure(experiment))
+        found = made.seconds.step
+        seconds = sorted(each["seconds"] for each in run(tmp_path / f"run{attempt}", recipe).rows())
+        real = seconds[len(seconds) // 2]
+        if real / 2 < found < real * 2:
+            return
+    pytest.fail(f"planned {found} s a step, and took {real}")

@@ -1,0 +1,104 @@
+"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor in them alone."""
+
+from itertools import pairwise
+
+import pytest
+
+from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, differences, row
+from noiseless.run.work import passes_a_step
+
+# arXiv 2109.14119, table of the ladder: steps, lr, warm-up, cosine horizon; then what the column "change" adds up to.
+# sgd-longer is not in it: it is sgd with the passes of the last rows, 3000 steps of two gradients.
+TABLE = {
+    "sgd": (300, 0.1, 5, 300, None, 0.0, 128),
+    "sgd-longer": (6000, 0.1, 100, 6000, None, 0.0, 128),
+    "fb": (300, 0.1, 5, 300, None, 0.0, 128),
+    "fb-longer": (3000, 0.4, 400, 4000, None, 0.0, 128),
+    "fb-clipped": (3000, 0.4, 400, 4000, 0.25, 0.0, 128),
+    "fb-regularized": (3000, 0.8, 400, 4000, 0.25, 0.5, 128),
+    "fb-strong": (3000, 0.8, 400, 4000, 0.25, 0.5, 32),
+    "fb-practice": (3000, 0.8, 400, 4000, 0.25, 0.5, 32),
+}
+CHANGES = {
+    "sgd-longer": {"steps", "warmup", "horizon"},
+    "fb": {"regime"},
+    "fb-longer": {"steps", "lr", "warmup", "horizon"},
+    "fb-clipped": {"clip"},
+    "fb-regularized": {"lr", "penalty"},
+    "fb-strong": {"block"},
+    "fb-practice": {"shuffle"},
+}
+
+
+def test_the_rows_are_the_papers_in_its_order():
+    assert list(LADDER) == list(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_row_holds_the_settings_of_the_table(name):
+    made = row(name, "paper")
+    found = (made.steps, made.lr, made.warmup, made.horizon, made.clip, made.penalty, made.block)
+    assert found == TABLE[name]
+    assert made.name == name
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_row_holds_the_settings_common_to_all(name):
+    made = row(name, "paper")
+    assert (made.model, made.norm, made.optimizer, made.schedule) == ("resnet18", "batch", "SGD", "cosine")
+    assert (made.momentum, made.nesterov, made.weight_decay) == (0.9, True, 5e-4)
+    assert (made.augment, made.padding, made.flip, made.copies) == ("crop-flip", 4, 0.5, 0)
+    assert made.norm_block in (None, made.block)  # batch norm and penalty on the same block
+    assert (made.penalty_method, made.penalty_eps, made.clip_type) == ("forward", 1e-2, "l2")
+    assert (made.full_penalty, made.block_clip, made.additive_noise, made.norm_bias) == (0.0, None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+@pytest.mark.parametrize(("above", "name"), list(pairwise(TABLE)))
+def test_a_row_replaces_in_its_predecessor_exactly_what_the_paper_changes(above, name, form):
+    before = PREDECESSORS.get(name, above)
+    assert set(differences(row(name, form), row(before, form))) == CHANGES[name]
+
+
+@pytest.mark.parametrize("form", ["paper", "small"])
+def test_sgd_longer_is_sgd_in_proportion_with_the_passes_of_the_longest_row(form):
+    passes = {name: row(name, form).steps * passes_a_step(row(name, form)) for name in LADDER}
+    assert passes["sgd-longer"] == passes["fb-practice"] == max(passes.values())
+    longer, paper = row("sgd-longer", form), row("sgd", "paper")
+    assert longer.horizon == longer.steps
+    assert longer.warmup == longer.steps * paper.warmup // paper.steps
+
+
+def test_differences_give_both_values():
+    assert differences(row("fb-strong", "paper"), row("fb-regularized", "paper")) == {"block": (128, 32)}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_small_form_keeps_the_papers_proportions(name):
+    paper, small = row(name, "paper"), row(name, "small")
+    # a 30th of the steps, of the horizon and (rounded down) of the warm-up; a 4th of the block
+    assert (small.steps * 30, small.horizon * 30) == (paper.steps, 30 * (paper.horizon // 30))
+    assert small.warmup == paper.warmup // 30
+    assert small.block * 4 == paper.block
+    assert (small.lr, small.clip, small.penalty) == (paper.lr, paper.clip, paper.penalty)
+    assert small.padding / 8 == paper.padding / 32  # of the image's side
+    assert (small.data, small.model, small.flip) == ("digits", "resnet8", 0.0)
+
+
+def test_an_unknown_row_or_form_names_the_nearest():
+    with pytest.raises(ValueError, match=r"'fb-regularised'.*did you mean fb-regularized"):
+        row("fb-regularised")
+    with pytest.raises(ValueError, match=r"'smal'.*did you mean small"):
+        row("fb", "smal")
+
+
+def test_aggregated_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
+    name = "aggregated"
+    assert name in RECIPES
+    assert name not in LADDER
+    made = [row(name, *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
+    of_the_set = {"data", "model", "steps", "padding", "flip"}
+    for one, other in pairwise(made):
+        assert set(differences(one, other)) <= of_the_set
+    # nothing in it is a number of steps, so that it fits any
+    assert all((each.warmup, each.horizon, each.regime) == (0, None, "full-batch") for each in made)
