@@ -1,0 +1,77 @@
+"""How often a step of a run goes from one source file into another: a measure of how far one must read to follow it.
+
+    python benchmarks/crossings.py [RECIPE ...]
+
+Counts the calls of functions of this program by functions of another of its files, within the third step of a run on
+digits.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import noiseless
+from noiseless.files.directory import RunDirectory, environment
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.ladder import row
+from noiseless.run.build import build
+from noiseless.run.train import Progress, train
+
+SOURCE = str(Path(noiseless.__file__).parent)
+COUNTED = 2
+"""the step that is counted, from 0"""
+
+
+def crossings(name: str) -> Counter[tuple[str, str]]:
+    """Calls from file to file in one step of a recipe on digits.
+
+    Args:
+        name: of the recipe.
+
+    Returns:
+        (caller's file, file of the function that is called) -> calls.
+    """
+    config = Config(replace(row(name), steps=COUNTED + 2), Settings(threads=1, compile="off", checkpoint_seconds=1e9))
+    counted: Counter[tuple[str, str]] = Counter()
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        caller = frame.f_back
+        if event != "call" or caller is None:
+            return
+        into, source = frame.f_code.co_filename, caller.f_code.co_filename
+        if into != source and into.startswith(SOURCE) and source.startswith(SOURCE):
+            counted[source.removeprefix(SOURCE), into.removeprefix(SOURCE)] += 1
+
+    def on_row(row: dict[str, Any]) -> None:
+        if row["step"] == COUNTED - 1:
+            sys.setprofile(profile)
+        else:
+            sys.setprofile(None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = build(config, place=Path(folder) / "run")
+        directory = RunDirectory(Path(folder) / "run")
+        with directory.created(
+            experiment.config, environment(experiment.config, experiment.data_sha256, ["crossings"])
+        ):
+            train(experiment, directory, Progress(on_row=on_row))
+    return counted
+
+
+def main(names: list[str]) -> None:
+    """Prints the calls by pair of files, and their number."""
+    for name in names or ["fb", "fb-practice", "aggregated"]:
+        counted = crossings(name)
+        for (source, into), calls in counted.most_common(12):
+            print(f"  {calls:5}  {source} -> {into}")
+        print(f"{name}: {counted.total()} crossings of files in a step")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
