@@ -86,13 +86,13 @@ class Cifar:
             ValueError: if it can be neither found nor downloaded, or is not as published.
         """
         path = self.place(directory) or fetch(self.forms[0].source, directory)
-        form = next(each for each in self.forms if path.name in (each.source.unpacked, each.source.file))
+        form = next(item for item in self.forms if path.name in (item.source.unpacked, item.source.file))
         wanted = (*form.train, *form.test)
         files = _folder(path, wanted) if path.name == form.source.unpacked else _archive(path, form.source, wanted)
         parts = []
         for names in (form.train, form.test):
-            found = [self._checked(form.parse(files[each], f"{path}: {each}"), f"{path}: {each}") for each in names]
-            parts += [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
+            batches = [self._checked(form.parse(files[item], f"{path}: {item}"), f"{path}: {item}") for item in names]
+            parts += [torch.from_numpy(np.concatenate(item)) for item in zip(*batches, strict=True)]
         x_train, y_train, x_test, y_test = parts
         return ImageSet(self.name, x_train.reshape(-1, *SHAPE), y_train, x_test.reshape(-1, *SHAPE), y_test)
 
@@ -133,10 +133,10 @@ def _archive(path: Path, source: Source, wanted: Sequence[str]) -> dict[str, byt
 
 def _python(key: str, content: bytes, place: str) -> Labelled:
     """A pickled dictionary with `data` and a list of labels."""
-    found = pickled.read(content, place)
-    images, labels = found.get("data"), found.get(key)
+    dictionary = pickled.read(content, place)
+    images, labels = dictionary.get("data"), dictionary.get(key)
     if not isinstance(images, np.ndarray) or not isinstance(labels, list):
-        raise ValueError(f"{place} lacks data or {key}; it holds {', '.join(found) or 'nothing'}")
+        raise ValueError(f"{place} lacks data or {key}; it holds {', '.join(dictionary) or 'nothing'}")
     if not all(type(label) is int and abs(label) < 2**31 for label in labels):
         raise ValueError(f"{place}: {key} must hold whole numbers")
     return images, np.array(labels, np.int64)

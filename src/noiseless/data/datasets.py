@@ -49,12 +49,12 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
     wanted = path.exists()
     if wanted and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
-    found = opened(name, directory, pixels)
-    if isinstance(found, ImageSet):
-        return resized(found, pixels)
-    length = found.bytes()
+    dataset = opened(name, directory, pixels)
+    if isinstance(dataset, ImageSet):
+        return resized(dataset, pixels)
+    length = dataset.bytes()
     if length <= IN_MEMORY and not wanted:
-        return found.in_memory()
+        return dataset.in_memory()
     if length > AUTOMATIC and not wanted:
         command = f"noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''}"
         raise ValueError(f"{name} is not packed yet: {command} decodes its images once, into {size(length)} at {path}")
@@ -85,8 +85,8 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
         if path.exists() and not stale(path, name, pixels):
             packed.read(path, name, pixels)
             return path
-        found = opened(name, directory, pixels)
-        contents = _contents(resized(found, pixels) if isinstance(found, ImageSet) else found, pixels)
+        dataset = opened(name, directory, pixels)
+        contents = _contents(resized(dataset, pixels) if isinstance(dataset, ImageSet) else dataset, pixels)
         count = len(contents.y_train) + len(contents.y_test)
         tell(f"packing {count:,} images of {name} into {path} ({size(contents.bytes())}), once")
         with bar("packing", count, "images") as advance:
@@ -112,13 +112,13 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | Picture
     if kind == "folder":
         return class_folders(name, Path(path), pixels)
     entry = ENTRIES[name]
-    found = entry.open(directory, pixels)
-    parts = (found.train, found.test) if isinstance(found, Pictures) else (found.x_train, found.x_test)
+    dataset = entry.open(directory, pixels)
+    parts = (dataset.train, dataset.test) if isinstance(dataset, Pictures) else (dataset.x_train, dataset.x_test)
     there, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
     if there != published:
         place = entry.here(directory)
         tell(f"note: {place} holds {there} images, not the published {published}: was it unpacked in part?")
-    return found
+    return dataset
 
 
 def full_name(name: str, pixels: int | None = None) -> str:
@@ -168,16 +168,16 @@ def stale(path: Path, name: str, pixels: int | None) -> bool:
     return True
 
 
-def _contents(found: ImageSet | Pictures, pixels: int | None) -> packed.Contents:
+def _contents(dataset: ImageSet | Pictures, pixels: int | None) -> packed.Contents:
     """What is to be packed of a set."""
-    if isinstance(found, Pictures):
+    if isinstance(dataset, Pictures):
         return packed.Contents(
-            found.name, pixels, found.shape(), found.train.labels, found.test.labels,
-            found.decoded(found.train), found.decoded(found.test), found.source,
+            dataset.name, pixels, dataset.shape(), dataset.train.labels, dataset.test.labels,
+            dataset.decoded(dataset.train), dataset.decoded(dataset.test), dataset.source,
         )  # fmt: skip
     return packed.Contents(
-        found.name, pixels, tuple(found.x_train.shape[1:]), found.y_train.numpy(), found.y_test.numpy(),
-        _pieces(found.x_train), _pieces(found.x_test),
+        dataset.name, pixels, tuple(dataset.x_train.shape[1:]), dataset.y_train.numpy(), dataset.y_test.numpy(),
+        _pieces(dataset.x_train), _pieces(dataset.x_test),
     )  # fmt: skip
 
 

@@ -155,10 +155,10 @@ def _ask(url: str, start: int, timeout: float) -> HTTPResponse:
 def _extent(response: HTTPResponse) -> tuple[int, int | None]:
     """The first byte that is sent, and the whole file's length if it is told."""
     if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if found is None:
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if content_range is None:
             raise _FailedError("it sends a part of the file without telling which")
-        return int(found[1]), None if found[2] == "*" else int(found[2])
+        return int(content_range[1]), None if content_range[2] == "*" else int(content_range[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
 

@@ -32,8 +32,8 @@ def digits() -> ImageSet:
 
 def _digits_table() -> np.ndarray:
     """Float64 `[1797, 65]`: pixels and label. To import scikit-learn for its reader takes two seconds."""
-    found = find_spec("sklearn")
-    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    spec = find_spec("sklearn")
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
     if file is not None and file.exists():
         return np.loadtxt(file, delimiter=",")
     from sklearn.datasets import load_digits  # it has been moved

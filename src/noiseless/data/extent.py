@@ -53,9 +53,9 @@ def extent(name: str, directory: Path | None = None, pixels: int | None = None) 
     name = full_name(name, pixels)
     kind, _, path = name.partition(":")
     if kind == "npz":
-        found = load(name, directory, pixels)
-        channels, height, width = found.x_train.shape[1:]
-        return Extent(len(found.x_train), len(found.x_test), (channels, height, width), found.classes)
+        dataset = load(name, directory, pixels)
+        channels, height, width = dataset.x_train.shape[1:]
+        return Extent(len(dataset.x_train), len(dataset.x_test), (channels, height, width), dataset.classes)
     if kind == "folder":
         pictures = class_folders(name, Path(path), pixels)
         classes = int(pictures.train.labels.max()) + 1

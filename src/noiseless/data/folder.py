@@ -32,10 +32,10 @@ def class_folders(name: str, path: Path, pixels: int | None, watched: bool = Tru
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
     train = path / "train"
-    test = next((path / each for each in ("test", "val") if (path / each).is_dir()), path / "test")
+    test = next((path / split for split in ("test", "val") if (path / split).is_dir()), path / "test")
     if not train.is_dir() or not test.is_dir():
         raise ValueError(f"{path} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val); it holds {_names(path)}")
-    classes = [_classes(each) for each in (train, test)]
+    classes = [_classes(split) for split in (train, test)]
     if classes[0] != classes[1]:
         differing = sorted(set(classes[0]) ^ set(classes[1]))
         listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
@@ -46,30 +46,30 @@ def class_folders(name: str, path: Path, pixels: int | None, watched: bool = Tru
     if not classes[0]:
         raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
     noted = hashlib.sha256()
-    first, second = (_part(each, classes[0], noted if watched else None) for each in (train, test))
+    first, second = (_part(split, classes[0], noted if watched else None) for split in (train, test))
     return Pictures(name, first, second, pixels, noted.hexdigest() if watched else "")
 
 
 def _classes(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
 def _names(path: Path) -> str:
-    found = sorted(each.name for each in path.iterdir())
-    return (", ".join(found[:5]) + (", ..." if len(found) > 5 else "")) or "nothing"
+    names = sorted(each.name for each in path.iterdir())
+    return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "nothing"
 
 
 def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
     files: list[str] = []
     labels: list[int] = []
-    for label, each in enumerate(classes):
-        found = sorted(_images(path / each))
-        if not found:
+    for label, name in enumerate(classes):
+        images = sorted(_images(path / name))
+        if not images:
             raise ValueError(
-                f"{path / each} holds no images ({', '.join(sorted(SUFFIXES))}); it holds {_names(path / each)}"
+                f"{path / name} holds no images ({', '.join(sorted(SUFFIXES))}); it holds {_names(path / name)}"
             )
-        files += found
-        labels += [label] * len(found)
+        files += images
+        labels += [label] * len(images)
     if noted is not None:
         for file in files:
             state = os.stat(file)  # noqa: PTH116  # a Path for each of a million files would take twice as long
@@ -83,16 +83,16 @@ def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
 
 def _images(path: Path) -> list[str]:
     """Image files below a class folder, at any depth; what is hidden is left out."""
-    found: list[str] = []
+    images: list[str] = []
     seen = set()
     for place, folders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             raise ValueError(f"{place} is a link to a folder of the same class: its images would count twice")
         seen.add(real)
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        found += [
+        images += [
             f"{place}/{file}"
             for file in files
             if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES  # noqa: PTH122
         ]
-    return found
+    return images

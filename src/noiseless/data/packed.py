@@ -131,8 +131,8 @@ def _pour(file: Any, room: int, entries: dict[str, Any], contents: Contents, adv
         start, end = entries[name]["data_offsets"]
         file.seek(room + start)
         total.update(str(entries[name]["shape"]).encode())
-        found = getattr(contents, name)
-        for chunk in (found,) if name[0] == "y" else found:
+        part = getattr(contents, name)
+        for chunk in (part,) if name[0] == "y" else part:
             array = np.ascontiguousarray(chunk, DTYPES[entries[name]["dtype"]])
             file.write(array)
             total.update(array.data)
@@ -167,17 +167,17 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
         record = header["__metadata__"]
         if (record["name"], json.loads(record["pixels"])) != (name, pixels):
             raise ValueError(f"it holds {record['name']}")
-        ends = [header[each]["data_offsets"][1] for each in NAMES]
+        ends = [header[key]["data_offsets"][1] for key in NAMES]
         if (length := path.stat().st_size) != start + ends[-1]:
             raise ValueError(f"it has {length:,} bytes, not {start + ends[-1]:,}")
-        mapped = {each: _mapped(path, start, header[each]) for each in NAMES}
-        y_train, y_test = (np.array(mapped[each]) for each in NAMES[:2])
+        mapped = {key: _mapped(path, start, header[key]) for key in NAMES}
+        y_train, y_test = (np.array(mapped[key]) for key in NAMES[:2])
         if _digest(y_train, y_test) != record["labels"]:
             raise ValueError("its labels are not those that were written")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or no packed set ({error}). {_remedy(name, pixels)}") from None
     facts = Facts(json.loads(record["mean"]), json.loads(record["std"]), record["sha256"])
-    x_train, x_test = (_tensor(mapped[each]) for each in NAMES[2:])
+    x_train, x_test = (_tensor(mapped[key]) for key in NAMES[2:])
     return ImageSet(
         name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
         resident=ends[-1] <= RESIDENT, facts=facts,
@@ -225,10 +225,10 @@ def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
     Raises:
         ValueError: if a byte of it has changed since it was written.
     """
-    found = replace(dataset, facts=None).sha256()
-    if found != dataset.sha256():
+    digest = replace(dataset, facts=None).sha256()
+    if digest != dataset.sha256():
         remedy = _remedy(dataset.name, pixels)
-        raise ValueError(f"{path} has changed since it was written (sha256 {found}, not {dataset.sha256()}). {remedy}")
+        raise ValueError(f"{path} has changed since it was written (sha256 {digest}, not {dataset.sha256()}). {remedy}")
 
 
 def _remedy(name: str, pixels: int | None) -> str:
@@ -264,7 +264,7 @@ def _tensor(mapped: np.ndarray) -> Tensor:
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    return hashlib.sha256(b"".join(np.ascontiguousarray(each, "<i8").tobytes() for each in arrays)).hexdigest()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array, "<i8").tobytes() for array in arrays)).hexdigest()
 
 
 def _seal(header: dict[str, Any]) -> str:

@@ -48,9 +48,9 @@ def _reconstruct(*_: Any) -> _Bytes:
 
 
 def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> _Bytes:
-    made = _Bytes()
-    made.array = _array(content, kind, shape, order)
-    return made
+    placeholder = _Bytes()
+    placeholder.array = _array(content, kind, shape, order)
+    return placeholder
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -93,10 +93,10 @@ def read(content: bytes, place: str) -> dict[str, Any]:
         ValueError: if the file is cut off or damaged, names what has no place in it, or holds something else.
     """
     try:
-        found = _Reader(io.BytesIO(content), encoding="bytes").load()
+        dictionary = _Reader(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # damaged pickles raise whatever the damaged opcode comes to
         raise ValueError(f"{place} cannot be read: {str(error) or type(error).__name__}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{place} holds a {type(found).__name__}, not a dictionary")
-    plain = {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in found.items()}
+    if not isinstance(dictionary, dict):
+        raise ValueError(f"{place} holds a {type(dictionary).__name__}, not a dictionary")
+    plain = {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in dictionary.items()}
     return {key: value.array if isinstance(value, _Bytes) else value for key, value in plain.items()}

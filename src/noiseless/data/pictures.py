@@ -77,13 +77,13 @@ class Pictures:
         first = self.train.places[0]
 
         def one(number: int) -> np.ndarray:
-            found = decode(part.read(number), part.places[number], self.pixels)
-            if found.shape != shape:
-                sizes = [f"{each[2]}x{each[1]}" for each in (shape, found.shape)]
+            image = decode(part.read(number), part.places[number], self.pixels)
+            if image.shape != shape:
+                sizes = [f"{size[2]}x{size[1]}" for size in (shape, image.shape)]
                 raise ValueError(
                     f"{part.places[number]} is {sizes[1]}, but {first} is {sizes[0]}; --pixels N crops and resizes all"
                 )
-            return found
+            return image
 
         batch = max(1, BATCH // int(np.prod(shape)))
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow decodes outside of Python's lock
@@ -147,11 +147,11 @@ def resized(dataset: ImageSet, pixels: int | None) -> ImageSet:
 
 def _resized(images: Tensor, pixels: int) -> Tensor:
     """`[N, C, H, W]` -> `[N, C, pixels, pixels]`, each channel as a grey image."""
-    made = np.empty((*images.shape[:2], pixels, pixels), np.uint8)
-    for image, into in zip(images.numpy(), made, strict=True):
+    resized = np.empty((*images.shape[:2], pixels, pixels), np.uint8)
+    for image, into in zip(images.numpy(), resized, strict=True):
         for c, channel in enumerate(image):
             into[c] = np.asarray(_square(Image.fromarray(channel), pixels))
-    return torch.from_numpy(made)
+    return torch.from_numpy(resized)
 
 
 def _square(image: Image.Image, pixels: int | None) -> Image.Image:

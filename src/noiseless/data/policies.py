@@ -51,12 +51,12 @@ class Policy:
             uint8 `[n, C, H, W]`, on the images' device.
         """
         seeds = keyed.torch_seeds(seed, "policy", epoch, index.cpu())
-        made = torch.empty(images.shape, dtype=images.dtype)
+        changed = torch.empty(images.shape, dtype=images.dtype)
         with torch.random.fork_rng([]):  # put back once: what surrounds it does not notice
             for i, (image, drawn) in enumerate(zip(images.cpu(), seeds.tolist(), strict=True)):
                 torch.default_generator.manual_seed(drawn)
-                made[i] = self.transform(image)
-        return made.to(images.device)
+                changed[i] = self.transform(image)
+        return changed.to(images.device)
 
 
 @dataclass(frozen=True)
@@ -161,5 +161,5 @@ def _transform(name: str, values: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     if name == "augmix":
         values["alpha"] = float(values["alpha"])  # torch draws from no Dirichlet distribution of whole numbers
     kinds = {"rand": v2.RandAugment, "auto": v2.AutoAugment, "trivial": v2.TrivialAugmentWide, "augmix": v2.AugMix}
-    made: Callable[[Tensor], Tensor] = kinds[name](**values)
-    return made
+    policy: Callable[[Tensor], Tensor] = kinds[name](**values)
+    return policy

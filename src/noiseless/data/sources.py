@@ -36,11 +36,11 @@ class Source:
         Raises:
             ValueError: if the variable holds something else than addresses.
         """
-        own = os.environ.get(VARIABLE, "").replace(",", " ").split()
-        for each in own:
-            if not each.startswith(("http://", "https://")):
-                raise ValueError(f"{VARIABLE} must hold http or https addresses, not {each!r}")
-        return tuple(f"{each.rstrip('/')}/{self.file}" for each in own) or self.urls
+        mirrors = os.environ.get(VARIABLE, "").replace(",", " ").split()
+        for mirror in mirrors:
+            if not mirror.startswith(("http://", "https://")):
+                raise ValueError(f"{VARIABLE} must hold http or https addresses, not {mirror!r}")
+        return tuple(f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors) or self.urls
 
     def difference(self, path: Path) -> str | None:
         """What sets a file apart from the published one: its size or a digest; None: nothing."""
@@ -50,9 +50,9 @@ class Source:
         for wanted in self.digests:
             kind, _, value = wanted.partition(":")
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
-            if found != value:
-                return f"{kind} {found}, not {value}"
+                digest = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+            if digest != value:
+                return f"{kind} {digest}, not {value}"
         return None
 
     def refuse_other(self, path: Path) -> None:

@@ -35,8 +35,8 @@ class _Folder:
         self.path, self.where = path, str(path)
 
     def names(self) -> list[str]:
-        found = [each.relative_to(self.path).as_posix() for each in self.path.glob("train/*/images/*")]
-        return [*found, *(f"val/images/{each.name}" for each in self.path.glob("val/images/*"))]
+        files = [path.relative_to(self.path).as_posix() for path in self.path.glob("train/*/images/*")]
+        return [*files, *(f"val/images/{path.name}" for path in self.path.glob("val/images/*"))]
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -56,8 +56,10 @@ class _Zip:
 
     def names(self) -> list[str]:
         members = self.file.namelist()
-        normal = [each for each in members if each.startswith(self.below) and posixpath.normpath(each) == each]
-        return [each.removeprefix(self.below) for each in normal]
+        normal = [
+            member for member in members if member.startswith(self.below) and posixpath.normpath(member) == member
+        ]
+        return [member.removeprefix(self.below) for member in normal]
 
     def read(self, name: str) -> bytes:
         try:

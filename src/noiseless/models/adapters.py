@@ -113,14 +113,14 @@ def _own(module: str, function: str, channels: int, classes: int, options: Mappi
             f" {', '.join(['channels', 'classes', *options])}: {error}"
         ) from None
     try:
-        made = make(channels=channels, classes=classes, **options)
+        model = make(channels=channels, classes=classes, **options)
     except Exception as error:
         raise ValueError(f"{name} has failed: {reason(error)} ({_where(error)})") from error
-    if not isinstance(made, nn.Module):
-        raise ValueError(f"{name} gave a value of type {type(made).__name__}; it must give a torch.nn.Module")
-    if lazy := [parameter for parameter, value in made.named_parameters() if is_lazy(value)]:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name} gave a value of type {type(model).__name__}; it must give a torch.nn.Module")
+    if lazy := [parameter for parameter, value in model.named_parameters() if is_lazy(value)]:
         raise ValueError(f"{name} gave a model with lazy layers ({', '.join(lazy[:3])}): give them their sizes")
-    return made
+    return model
 
 
 def _where(error: BaseException) -> str:
@@ -140,7 +140,7 @@ def _import(module: str, function: str) -> Callable[..., Any]:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
     try:
-        found: Any = importlib.import_module(module)
+        target: Any = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(
             f"the module {module} cannot be imported ({error}); searched in {here} and Python's path"
@@ -148,15 +148,15 @@ def _import(module: str, function: str) -> Callable[..., Any]:
     except Exception as error:
         raise ValueError(f"the module {module} cannot be imported: {reason(error)} ({_where(error)})") from error
     for part in function.split("."):
-        if not hasattr(found, part):
-            public = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+        if not hasattr(target, part):
+            public = [key for key, value in vars(target).items() if callable(value) and not key.startswith("_")]
             raise UnknownNameError(f"function of {module}", function, public)
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise ValueError(
-            f"{module}:{function} is of type {type(found).__name__}; it must be a function that gives a module"
+            f"{module}:{function} is of type {type(target).__name__}; it must be a function that gives a module"
         )
-    return found
+    return target
 
 
 def _with_options(name: str, make: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:

@@ -128,14 +128,14 @@ def ask_once(name: str, module: nn.Module, channels: int, classes: int, size: tu
     images = torch.zeros(2, channels, *size, device=device)
     try:
         with torch.no_grad():
-            found = copy.deepcopy(module).train()(images)
+            output = copy.deepcopy(module).train()(images)
     except Exception as error:  # whatever a model that others have written stumbles over
         raise ValueError(
             f"{name} does not take images of {channels} x {size[0]} x {size[1]} in training: {reason(error)}. See its"
             " options, or resize the images (pixels)"
         ) from error
-    if not isinstance(found, Tensor) or found.shape != (2, classes):
-        given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(output, Tensor) or output.shape != (2, classes):
+        given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
             f"{name} must give one score a class, [2, {classes}] for two images, and gave {given}; see its options"
         )

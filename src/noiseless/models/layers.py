@@ -169,8 +169,8 @@ def stem(form: Form, channels: int, width: int, activated: bool = True) -> nn.Se
 
 def initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """Kaiming normal (arXiv 1502.01852) for each convolution, 0 for its bias."""
-    for each in module.modules():
-        if isinstance(each, nn.Conv2d):
-            nn.init.kaiming_normal_(each.weight, mode=mode, nonlinearity="relu")
-            if each.bias is not None:
-                nn.init.zeros_(each.bias)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -120,11 +120,11 @@ class ResNet(nn.Module):
         self.stem = stem(form, channels, widths[0], activated=not preactivated)
         stages, incoming = [], widths[0]
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            made: list[nn.Module] = []
+            blocks: list[nn.Module] = []
             for position in range(depth):
-                made.append(block(incoming, width, 2 if stage and not position else 1, form))
+                blocks.append(block(incoming, width, 2 if stage and not position else 1, form))
                 incoming = width * block.expansion
-            stages.append(nn.Sequential(*made))
+            stages.append(nn.Sequential(*blocks))
         self.layers = nn.Sequential(*stages)
         self.pool = GlobalPool()
         if preactivated:

@@ -171,7 +171,7 @@ class BlockNorm:
         return forward
 
     def _own_forward(self, name: str, layer: _BatchNorm) -> Callable[..., Tensor]:
-        own = layer.forward
+        forward_of_layer = layer.forward
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             def batch_norm(
@@ -189,7 +189,7 @@ class BlockNorm:
                 return self._batch_norm(name, layer, input, weight, bias, eps)
 
             with _scratch_buffers(layer) as written, _BatchNormBy(batch_norm) as replaced:
-                output = own(x, *args, **kwargs)
+                output = forward_of_layer(x, *args, **kwargs)
             if replaced.calls != 1 or written():
                 raise _differs(name, layer)
             return output
@@ -200,19 +200,19 @@ class BlockNorm:
         self, name: str, layer: _BatchNorm, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
         """Each norm block of x `[n, C, ...]` normalised by itself, its statistics recorded where that is asked for."""
-        whole, rest = divmod(len(x), self.norm_block)
+        full_blocks, rest = divmod(len(x), self.norm_block)
         if x[:1, :1].numel() * (rest or self.norm_block) < 2:
             raise ValueError(
                 f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
                 " choose a block, norm block and number of parts that do not leave one example over"
             )
         # a slice of all would be undone by a copy in the backward
-        cut = [(x, whole)] if not rest else [(x[: whole * self.norm_block], whole), (x[-rest:], 1)]
-        found = [self._normalise(part, groups, weight, bias, eps) for part, groups in cut if groups]
+        cut = [(x, full_blocks)] if not rest else [(x[: full_blocks * self.norm_block], full_blocks), (x[-rest:], 1)]
+        outputs = [self._normalise(part, groups, weight, bias, eps) for part, groups in cut if groups]
         if self._recorded is not None and _tracks(layer):
-            reports = [report for _, report in found]
+            reports = [report for _, report in outputs]
             self._recorded.setdefault(name, []).append(reports[0] if len(reports) == 1 else torch.cat(reports))
-        return found[0][0] if len(found) == 1 else torch.cat([output for output, _ in found])
+        return outputs[0][0] if len(outputs) == 1 else torch.cat([output for output, _ in outputs])
 
     def _normalise(
         self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float

@@ -129,12 +129,12 @@ class Blocks:
             Chunks that together hold each example once.
         """
         order = torch.arange(self.count) if self.order is None else self.order
-        whole = self.count // self.size
-        for first in range(0, whole, chunk):
-            last = min(first + chunk, whole)
+        full_blocks = self.count // self.size
+        for first in range(0, full_blocks, chunk):
+            last = min(first + chunk, full_blocks)
             yield Chunk(first, order[first * self.size : last * self.size].reshape(last - first, self.size))
-        if whole < len(self):
-            yield Chunk(whole, order[whole * self.size :].reshape(1, -1))
+        if full_blocks < len(self):
+            yield Chunk(full_blocks, order[full_blocks * self.size :].reshape(1, -1))
 
 
 def check_size(name: str, size: int, most: int, of: str = "examples") -> None:

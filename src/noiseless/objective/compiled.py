@@ -65,9 +65,9 @@ class Compiler:
         place = (key, torch.get_num_threads(), *((a.shape, a.dtype, a.device) for a in arguments))
         if place not in self._kept:
             self._kept[place] = self._compiled(function, arguments)
-        made = self._kept[place]
+        code = self._kept[place]
         with torch.no_grad():
-            return None if made is None else tuple(made(*arguments))
+            return None if code is None else tuple(code(*arguments))
 
     def _compiled(self, function: Function, arguments: tuple[Tensor, ...]) -> Function | None:
         lacking = missing() if arguments[0].device.type == "cpu" else None

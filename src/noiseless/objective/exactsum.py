@@ -93,19 +93,19 @@ class ExactSum:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for a file."""
-        found = {"bins": self._bins, "place": torch.tensor([self._top, self._terms])}
-        return found if self._special is None else found | {"special": self._special}
+        tensors = {"bins": self._bins, "place": torch.tensor([self._top, self._terms])}
+        return tensors if self._special is None else tensors | {"special": self._special}
 
     def filled(self, tensors: dict[str, Tensor]) -> ExactSum | None:
         """The sum that `tensors` has described, on this one's device; None where it is of another length."""
         bins, place = tensors.get("bins"), tensors.get("place")
         if bins is None or place is None or bins.shape != self._bins.shape:
             return None
-        made = ExactSum(0, self._bins.device)
-        made._bins = bins.to(self._bins.device)
-        made._top, made._terms = (int(x) for x in place)
-        made._special = tensors["special"].to(self._bins.device) if "special" in tensors else None
-        return made
+        filled = ExactSum(0, self._bins.device)
+        filled._bins = bins.to(self._bins.device)
+        filled._top, filled._terms = (int(x) for x in place)
+        filled._special = tensors["special"].to(self._bins.device) if "special" in tensors else None
+        return filled
 
     def value(self) -> Tensor:
         """The sum so far, float64 `[length]`."""
@@ -144,10 +144,10 @@ class ExactSum:
             part = term[start : start + size].double()
             part = part.mul(weight * factor) if rest == 1.0 else part.mul(weight).mul_(factor).mul_(rest)
             for position in range(3):
-                whole = part.round()
-                self._bins[position, start : start + size].add_(whole)
+                multiple = part.round()
+                self._bins[position, start : start + size].add_(multiple)
                 if position < 2:
-                    part.sub_(whole).mul_(2.0**WIDTH)
+                    part.sub_(multiple).mul_(2.0**WIDTH)
 
     def _set_aside(self, term: Tensor) -> Tensor:
         finite = term.isfinite()
@@ -172,16 +172,16 @@ def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others:
     if not sums:
         total(list(others))
         return
-    known = torch.tensor([[each._top, each._special is not None] for each in sums])
+    known = torch.tensor([[one._top, one._special is not None] for one in sums])
     maximum([known])
-    for each, (top, special) in zip(sums, known.tolist(), strict=True):
-        each._raise_top(top)
-        if special and each._special is None:
-            each._special = torch.zeros_like(each._bins[0])
-    terms = torch.tensor([each._terms for each in sums])
-    total([terms, *others, *(t for each in sums for t in (each._bins, each._special) if t is not None)])
-    for each, count in zip(sums, terms.tolist(), strict=True):
-        each._terms = count
+    for one, (top, special) in zip(sums, known.tolist(), strict=True):
+        one._raise_top(top)
+        if special and one._special is None:
+            one._special = torch.zeros_like(one._bins[0])
+    terms = torch.tensor([one._terms for one in sums])
+    total([terms, *others, *(t for one in sums for t in (one._bins, one._special) if t is not None)])
+    for one, count in zip(sums, terms.tolist(), strict=True):
+        one._terms = count
 
 
 def exact_total(values: Tensor) -> float:

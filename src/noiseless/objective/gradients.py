@@ -174,7 +174,7 @@ class BlockLoss:
         _random.add(self.module)
 
     def _together(
-        self, own: bool, names: tuple[str, ...] = (), record: bool = True
+        self, thetas: bool, names: tuple[str, ...] = (), record: bool = True
     ) -> Callable[..., tuple[Tensor, ...]]:
         """(theta, target, *inputs, *held) -> gradients `[K, P]` and reports, of K blocks at once."""
 
@@ -185,7 +185,7 @@ class BlockLoss:
 
         def together(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             mapped = [0] * (len(rest) - len(names)) + [None] * len(names)
-            return vmap(one, (0 if own else None, 0, *mapped))(theta, target, *rest)
+            return vmap(one, (0 if thetas else None, 0, *mapped))(theta, target, *rest)
 
         return together
 

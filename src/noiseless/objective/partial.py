@@ -102,8 +102,8 @@ class Partial:
     def merge(self, other: Partial) -> None:
         """Adds what another has summed, over other chunks."""
         assert not self.overlaps(other)
-        for name, mine in self.vectors.items():
-            mine.merge(other.vectors[name])
+        for name, summed in self.vectors.items():
+            summed.merge(other.vectors[name])
         self.scalars += other.scalars
         self.done += other.done
 

@@ -137,9 +137,9 @@ class ParameterSpace:
     def _gather(self) -> Tensor:
         kinds = {(str(p.dtype), str(p.device)) for p in self._parameters}
         if len(kinds) > 1:
-            found = ", ".join(f"{dtype} on {device}" for dtype, device in sorted(kinds))
+            seen = ", ".join(f"{dtype} on {device}" for dtype, device in sorted(kinds))
             raise ValueError(
-                f"all trainable parameters must have one dtype and one device, found {found}; use module.to"
+                f"all trainable parameters must have one dtype and one device, found {seen}; use module.to"
             )
         theta = torch.cat([p.detach().reshape(-1) for p in self._parameters])
         for p, part in zip(self._parameters, self.split(theta).values(), strict=True):

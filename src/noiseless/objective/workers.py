@@ -214,8 +214,8 @@ class Team(Workers):
         """Each worker's text, by rank."""
         self._ask("set", f"text/{self._number + 1}/{self.rank}", text)
         self._gather()
-        found = [self._ask("get", f"text/{self._number}/{k}") for k in range(self.count)]
-        return [text.decode() for text in found]
+        texts = [self._ask("get", f"text/{self._number}/{k}") for k in range(self.count)]
+        return [text.decode() for text in texts]
 
     def _gather(self) -> None:
         """Waits until all workers are here, however long a chunk takes one of them.

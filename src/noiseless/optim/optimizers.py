@@ -46,24 +46,24 @@ def parse_options(text: str) -> dict[str, Any]:
     Raises:
         ValueError: for anything else.
     """
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     try:
         call = ast.parse(f"_({text})", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         for keyword in call.keywords:
-            if keyword.arg is None or keyword.arg in found:
+            if keyword.arg is None or keyword.arg in options:
                 raise ValueError
             value = keyword.value
-            found[keyword.arg] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
-            if isinstance(found[keyword.arg], float) and not math.isfinite(found[keyword.arg]):
+            options[keyword.arg] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+            if isinstance(options[keyword.arg], float) and not math.isfinite(options[keyword.arg]):
                 raise ValueError
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ValueError(
             f"{text!r} is not NAME=VALUE,NAME=VALUE, each name once and each value a finite number, a word, True,"
             " False, None, a quoted string or a tuple of such"
         ) from None
-    return found
+    return options
 
 
 def make_optimizer(
@@ -91,24 +91,24 @@ def make_optimizer(
     if stray:
         raise ValueError(f"{_origin(kind)} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
     try:
-        made = kind(parameters, **settings)
-        _try(kind, settings, made.param_groups[0]["params"][0])
+        optimizer = kind(parameters, **settings)
+        _try(kind, settings, optimizer.param_groups[0]["params"][0])
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         raise ValueError(f"{_origin(kind)} refuses {given}: {error}") from None
-    return made
+    return optimizer
 
 
 def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tensor) -> None:
     """A few steps on a small quadratic: some settings are refused, or fail, only where they are used."""
     parameters = [torch.ones(shape, dtype=like.dtype, device=like.device) for shape in ((2, 2), (2, 2), (2, 2), (2,))]
     optimizer = kind([p.requires_grad_() for p in parameters], **settings)
-    asked = 0
+    evaluations = 0
 
     def closure() -> Tensor:
-        nonlocal asked
-        asked += 1
-        if asked > TRIED:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > TRIED:
             raise _EnoughError
         value = torch.zeros(())
         for bend, p in enumerate(parameters, 1):

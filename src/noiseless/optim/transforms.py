@@ -72,8 +72,8 @@ def aggregate(counts: Sequence[int]) -> Transform:
         k = seen % len(counts)
         newest = (*before[:k], gradient, *before[k + 1 :])
         total = torch.zeros_like(gradient, dtype=torch.float64)
-        for count, each in zip(counts, newest, strict=False):  # in the first K updates some are yet to come
-            total.add_(each.to(gradient.device), alpha=count)
+        for count, part_gradient in zip(counts, newest, strict=False):  # in the first K updates some are yet to come
+            total.add_(part_gradient.to(gradient.device), alpha=count)
         mean = total.div_(sum(counts[: len(newest)])).to(gradient.dtype)
         return mean, {"gradients": newest, "seen": seen + 1}
 
