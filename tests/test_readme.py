@@ -1,4 +1,4 @@
-"""What the README shows is run: its regression example, and the names it imports."""
+"""What the README shows is run or looked up: examples, commands, links, figures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from noiseless.cli import _commands
 from noiseless.commands.arguments import parse_config, take_count
-from noiseless.recipes.config import check
+from noiseless.run.config import check
+from noiseless.run.recipes import LADDER
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -48,7 +52,7 @@ def test_the_five_lines_run() -> None:
 
 
 def test_the_commands_that_train_are_understood() -> None:
-    docs = [README, *(path.read_text() for path in (Path(__file__).parents[1] / "docs").glob("*.md"))]
+    docs = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
     lines = [found for text in docs for found in re.findall(r"^(?:\$ )?noiseless train (.*)$", text, re.MULTILINE)]
     assert len(lines) >= 8
     for line in lines:
@@ -58,6 +62,44 @@ def test_the_commands_that_train_are_understood() -> None:
         check(parsed.config.recipe, parsed.config.settings)
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_blocks_exist(page: Path) -> None:
+    blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), re.DOTALL))
+    names = set(re.findall(r"(?:^|[;/ ])noiseless ([a-z]+)", blocks, re.MULTILINE))
+    assert names <= set(_commands()), names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    """Every relative link; in the pages of this repository, its heading too."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not heading or heading in _headings(target.read_text()), link
+
+
+def test_the_readme_names_every_page_has_a_picture_and_is_short() -> None:
+    links = re.findall(r"\]\((docs/[a-z]+\.md)\)", README)
+    assert {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"} == set(links)
+    assert re.search(r"!\[[^\]]+\]\(docs/\S+\.png\)", README)
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_readmes_ladder_is_that_of_its_page() -> None:
+    table, page = (_between(text, "digits") for text in (README, (ROOT / "docs/ladder.md").read_text()))
+    assert table == page
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == list(LADDER)
+
+
+def _between(text: str, mark: str) -> str:
+    (found,) = re.findall(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text, re.DOTALL)
+    return str(found)
+
+
+def _headings(text: str) -> set[str]:
+    """Anchors of a page, as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
