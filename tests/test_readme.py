@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from noiseless.recipes.config import check
-from noiseless.recipes.ladder import LADDER
 
 from noiseless.cli import _commands
 from noiseless.commands.arguments import parse_config, take_count
+from noiseless.recipes.config import check
+from noiseless.recipes.ladder import LADDER
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -175,8 +175,8 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
 
     rows = {"square": 1, "spread": len(space.sizes), "dot": len(directions)}
     summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
-    gradient, units = summed.vector("gradient").div_(risk.blocks.count), summed.vector("units")
-    squares, spreads, dots = (summed.scalar(name) for name in rows)
+    gradient, units = summed.vectors["gradient"].div_(risk.blocks.count), summed.vectors["units"]
+    squares, spreads, dots = (summed.scalars[name] for name in rows)
     check_finite(squares[0])
     count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
     offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]

@@ -6,7 +6,7 @@ workers, memory or speed. No example is dropped: the last block may be short, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -122,19 +122,21 @@ class Blocks:
         """Examples in each block."""
         return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
 
-    def chunks(self, chunk: int) -> Iterator[Chunk]:
+    def chunks(self, chunk: int) -> list[Chunk]:
         """The blocks in their order, up to `chunk` of them at once; a short last block comes alone.
 
-        Yields:
+        Returns:
             Chunks that together hold each example once.
         """
         order = torch.arange(self.count) if self.order is None else self.order
         full_blocks = self.count // self.size
+        chunks = []
         for first in range(0, full_blocks, chunk):
             last = min(first + chunk, full_blocks)
-            yield Chunk(first, order[first * self.size : last * self.size].reshape(last - first, self.size))
-        if full_blocks < len(self):
-            yield Chunk(full_blocks, order[full_blocks * self.size :].reshape(1, -1))
+            chunks.append(Chunk(first, order[first * self.size : last * self.size].reshape(last - first, self.size)))
+        if full_blocks * self.size < self.count:
+            chunks.append(Chunk(full_blocks, order[full_blocks * self.size :].reshape(1, -1)))
+        return chunks
 
 
 def check_size(name: str, size: int, most: int, of: str = "examples") -> None:

@@ -25,6 +25,16 @@ class Report:
     """name -> numbers of each block, float64 `[K]` or `[rows, K]`"""
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What a whole sweep came to."""
+
+    vectors: Mapping[str, Tensor]
+    """name -> the weighted sum of the reported vectors, float64 `[length]`, correctly rounded"""
+    scalars: Mapping[str, Tensor]
+    """name -> the blocks' numbers, float64 `[rows, blocks]` on the CPU"""
+
+
 @dataclass
 class Partial:
     """Sums over the chunks that are done.
@@ -35,7 +45,7 @@ class Partial:
     vectors: dict[str, ExactSum]
     """by name, the weighted sums of the reported vectors"""
     scalars: Tensor
-    """float64 `[rows, blocks]` on the CPU, see `scalar`; 0 where a block is not done"""
+    """float64 `[rows, blocks]` on the CPU; 0 where a block is not done"""
     done: Tensor
     """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
     rows: Mapping[str, slice]
@@ -72,13 +82,10 @@ class Partial:
         """Whether every chunk is done."""
         return bool(self.done.all())
 
-    def vector(self, name: str) -> Tensor:
-        """The sum of the vectors of that name, float64 `[length]`, correctly rounded."""
-        return self.vectors[name].value()
-
-    def scalar(self, name: str) -> Tensor:
-        """The blocks' numbers of that name, float64 `[rows, blocks]` on the CPU."""
-        return self.scalars[self.rows[name]]
+    def sums(self) -> Sums:
+        """The sums as they stand, rounded once."""
+        vectors = {name: summed.value() for name, summed in self.vectors.items()}
+        return Sums(vectors, {name: self.scalars[rows] for name, rows in self.rows.items()})
 
     def add(self, chunk: int, first: int, report: Report) -> None:
         """Adds a chunk.

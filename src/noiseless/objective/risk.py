@@ -22,7 +22,7 @@ from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution, hessian_product
 from noiseless.objective.losses import PerExampleLoss
-from noiseless.objective.partial import Partial, Report
+from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
 
@@ -167,18 +167,18 @@ class EmpiricalRisk(Blockwise):
                 {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square},
             )
 
-        summed = self.sweep(report, {"gradient": len(self.space), "statistics": norm.length}, SCALARS)
+        summed = self.sweep(report, {"gradient": len(theta), "statistics": norm.length}, SCALARS)
         count = self.blocks.count
         return Evaluation(
-            loss=exact_total(summed.scalar("loss")[0]) / count,
-            gradient=summed.vector("gradient").div_(count).to(theta.dtype),
-            penalty=exact_total(summed.scalar("penalty")[0]) / count,
+            loss=exact_total(summed.scalars["loss"][0]) / count,
+            gradient=summed.vectors["gradient"].div_(count).to(theta.dtype),
+            penalty=exact_total(summed.scalars["penalty"][0]) / count,
             hits=_hits(summed),
-            block_square_norms=summed.scalar("square")[0],
+            block_square_norms=summed.scalars["square"][0],
             block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
             count=count,
             passes=passes,
-            statistics=summed.vector("statistics"),
+            statistics=summed.vectors["statistics"],
             norm_blocks=norm_blocks,
         )
 
@@ -191,7 +191,7 @@ class EmpiricalRisk(Blockwise):
             return Report({}, {"loss": loss, "hits": hits})
 
         summed, count = self.sweep(report, NONE, {"loss": 1, "hits": 1}), self.blocks.count
-        loss = exact_total(summed.scalar("loss")[0]) / count
+        loss = exact_total(summed.scalars["loss"][0]) / count
         return Measurement(loss, None, _hits(summed), count, FORWARD * self.passes)
 
     def hvp(self, V: Tensor) -> Tensor:
@@ -231,12 +231,12 @@ class EmpiricalRisk(Blockwise):
             return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
 
         summed = self.sweep(report, {"products": V.numel()}, NONE, chunk=1)
-        return (summed.vector("products") / self.blocks.count).to(theta.dtype).reshape(V.shape)
+        return (summed.vectors["products"] / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
         """The gradient of block `number`'s mean loss, `[P]`; each process computes it."""
         with self.block_loss.asked():
-            batch = self._batch(list(self.blocks.chunks(1))[number])
+            batch = self._batch(self.blocks.chunks(1)[number])
             return self.block_loss.differentiate(self.space.theta.detach(), batch).gradient[0]
 
     def accept(self, evaluation: Evaluation) -> None:
@@ -250,7 +250,7 @@ class EmpiricalRisk(Blockwise):
         vectors: Mapping[str, int],
         scalars: Mapping[str, int],
         chunk: int | None = None,
-    ) -> Partial:
+    ) -> Sums:
         """Sums over all blocks, shared among the workers, with the same bits for any of them in any order.
 
         Args:
@@ -262,18 +262,19 @@ class EmpiricalRisk(Blockwise):
         Returns:
             The sums, and the scalars by block.
         """
-        chunks, workers = list(self.blocks.chunks(chunk or self.execution.chunk)), self.execution.workers
+        chunks, workers = self.blocks.chunks(chunk or self.execution.chunk), self.execution.workers
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
         with self.block_loss.asked():
             for number in workers.share(partial):
                 partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
         workers.combine(partial)
-        return partial
+        return partial.sums()
 
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, where the parameters are."""
         of = self.selection
-        *inputs, target = (x.to(self.space.device) for x in of.examples.take(chunk.index))
+        device = self.space.device
+        *inputs, target = (x.to(device) for x in of.examples.take(chunk.index))
         full_blocks = max(1, self.blocks.count // self.blocks.size)
         usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
         shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
@@ -288,6 +289,6 @@ def risk_of(objective: Objective) -> EmpiricalRisk:
     return objective
 
 
-def _hits(summed: Partial) -> int | None:
-    hits = exact_total(summed.scalar("hits")[0])
+def _hits(summed: Sums) -> int | None:
+    hits = exact_total(summed.scalars["hits"][0])
     return None if math.isnan(hits) else int(hits)
