@@ -77,7 +77,7 @@ def _digest(run: Path) -> str:
     """Of the parameters, as the program tells it, and of the record without seconds."""
     parameters = _done(_command("digest", str(run))).split()[0]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    told = json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows], sort_keys=True)
+    told = json.dumps([{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows], sort_keys=True)
     return f"{parameters[:16]} {hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from noiseless.commands.arguments import parse_config, take_count
-from noiseless.recipes.config import check
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -55,7 +54,7 @@ def test_the_commands_that_train_are_understood() -> None:
         arguments = [word for word in shlex.split(line, comments=True) if word not in ("--help", "--again")]
         _, arguments = take_count(arguments, "--workers")
         parsed = parse_config(arguments, "train", "", data="digits")
-        check(parsed.config.recipe, parsed.config.settings)
+        parsed.config.check()
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
