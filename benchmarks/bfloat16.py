@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, row
 from noiseless.study.processes import execute
 from noiseless.study.reproduce import plan
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     single = [row(name) for name in LADDER]
-    half = [replace(each, name=f"{each.name}-bf16", autocast="bfloat16") for each in single]
+    half = [with_flags(each, name=f"{each.name}-bf16", autocast="bfloat16") for each in single]
     with tempfile.TemporaryDirectory() as place:
         jobs = plan([*single, *half], asked.seeds, Path(place))
         execute(jobs, asked.jobs, lambda job, found: None, lambda job, why: print(job.title, why or "done", flush=True))

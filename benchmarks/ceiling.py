@@ -102,8 +102,8 @@ def of(config: Config, autocast: str, images: int, rounds: int = ROUNDS) -> floa
     """
     keep_memory()
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
-    block = min(experiment.config.recipe.block * (experiment.config.settings.chunk or 1), images)
-    dtype = torch.bfloat16 if autocast == "bfloat16" else getattr(torch, config.recipe.dtype)
+    block = min(experiment.config.recipe.objective.block * (experiment.config.settings.chunk or 1), images)
+    dtype = torch.bfloat16 if autocast == "bfloat16" else getattr(torch, config.recipe.model.dtype)
     image = experiment.train.take(torch.zeros(1, dtype=torch.int64))[0].to(experiment.space.theta)
     return images / block * ceiling(experiment.model, image, block, dtype, rounds)
 

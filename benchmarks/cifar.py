@@ -78,7 +78,7 @@ class Runner:
     def _start(self, run: Run) -> None:
         settings = Settings(
             run_dir=str(self.runs / run.name), data_dir=str(self.data_dir), threads=1, compile="off",
-            evaluate_every=run.recipe.steps, checkpoint_seconds=CHECKPOINT_SECONDS,
+            evaluate_every=run.recipe.schedule.steps, checkpoint_seconds=CHECKPOINT_SECONDS,
         )  # fmt: skip
         flags = ["--run-dir", str(settings.run_dir), "--data-dir", str(settings.data_dir), "--again"]
         flags += ["--evaluate-every", str(settings.evaluate_every)]
@@ -118,7 +118,7 @@ def plan(experiments: Sequence[Experiment], ledger: Ledger, data_dir: Path, at_o
             recipes = [replace(run.recipe, seed=0) for run in [*trials, *runs]]
             seconds = costs(dict.fromkeys(recipes), str(data_dir), compile="off")
             hours = sum(seconds[recipe] for recipe in recipes) / 3600 / at_once
-            passes = sum(recipe.steps * passes_a_step(recipe) for recipe in recipes)
+            passes = sum(recipe.schedule.steps * passes_a_step(recipe) for recipe in recipes)
             own = arm.count if arm.like is None else 0
             done = f"{own - len(trials)}/{own}", f"{len(arm.seeds) - len(runs)}/{len(arm.seeds)}"
             print(f"{arm.name:24} {done[0]:>9} {done[1]:>7} {passes:12,.0f} {hours:11.1f}", flush=True)

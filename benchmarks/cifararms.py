@@ -7,8 +7,9 @@ the training images and evaluates on 5,000 others; its runs then use the test im
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 
 SEEDS = (0, 1, 2)
@@ -75,8 +76,8 @@ class Arm:
         if len(trials) < self.count or any(run.name not in results for run in trials):
             return None
         best = max(trials, key=lambda run: results[run.name])
-        assert best.recipe.weight_decay is not None
-        return best.recipe.lr, best.recipe.weight_decay
+        assert best.recipe.optimizer.weight_decay is not None
+        return best.recipe.optimizer.lr, best.recipe.optimizer.weight_decay
 
     @property
     def count(self) -> int:
@@ -89,7 +90,7 @@ class Arm:
             Run(
                 f"{self.name}-seed{seed}",
                 self.name,
-                replace(self.recipe, name=self.name, lr=rate, weight_decay=decay, seed=seed),
+                with_flags(self.recipe, name=self.name, lr=rate, weight_decay=decay, seed=seed),
                 trial=False,
             )
             for seed in self.seeds
@@ -97,11 +98,11 @@ class Arm:
 
     def _trial(self, rate: float, decay: float) -> Run:
         name = f"{self.name}-trial-lr{rate:g}-wd{decay:g}"
-        recipe = replace(self.recipe, name=name, lr=rate, weight_decay=decay, seed=PILOT_SEED, validation=HELD_OUT)
+        recipe = with_flags(self.recipe, name=name, lr=rate, weight_decay=decay, seed=PILOT_SEED, validation=HELD_OUT)
         return Run(
             name,
             self.name,
-            replace(recipe, images=self.pilot.get("images"), steps=self.pilot.get("steps", recipe.steps)),
+            with_flags(recipe, images=self.pilot.get("images"), steps=self.pilot.get("steps", recipe.schedule.steps)),
             trial=True,
         )
 
@@ -137,8 +138,8 @@ class Experiment:
         return [run for *_, run in ordered if run.name not in results]
 
 
-MUON = Recipe(
-    data="cifar10", model="speednet128", regime="full-batch", norm_block=100, shuffle=False, augment="none",
+MUON = with_flags(
+    Recipe(), data="cifar10", model="speednet128", regime="full-batch", norm_block=100, shuffle=False, augment="none",
     label_smoothing=0.2, optimizer="Muon", momentum=0.6, nesterov=True,
     optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=2", schedule="cosine", rate_by="update",
 )  # fmt: skip
@@ -147,13 +148,13 @@ MUON = Recipe(
 
 def _by_sgd(recipe: Recipe) -> Recipe:
     """A recipe with SGD in Muon's place."""
-    return replace(recipe, optimizer="SGD", momentum=0.9, optimizer_options="")
+    return with_flags(recipe, optimizer="SGD", momentum=0.9, optimizer_options="")
 
 
 def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
     """A: mini-batches of 400 against the full batch, 200 updates each, 10,000 images without augmentation."""
-    full = replace(MUON, data=data, images=10_000, block=400, steps=200)
-    mini = replace(full, regime="stochastic", shuffle=True, steps=8)
+    full = with_flags(MUON, data=data, images=10_000, block=400, steps=200)
+    mini = with_flags(full, regime="stochastic", shuffle=True, steps=8)
     few = {"images": 1_600}
     same_updates = {"images": 1_600, "steps": 50}  # 4 updates a pass instead of 25
     return Experiment(
@@ -162,10 +163,10 @@ def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
             Arm(f"{prefix}-{name}", recipe, pilot, (0.4, 0.2, 0.8), (0.15, 0.05, 0.45))
             for name, recipe, pilot in (
                 ("mini", mini, same_updates),
-                ("mini-group", replace(mini, norm="group"), same_updates),
+                ("mini-group", with_flags(mini, norm="group"), same_updates),
                 ("full", full, few),
-                ("full-recut", replace(full, shuffle=True), few),
-                ("full-group", replace(full, norm="group"), few),
+                ("full-recut", with_flags(full, shuffle=True), few),
+                ("full-group", with_flags(full, norm="group"), few),
             )
         ),
     )
@@ -173,36 +174,43 @@ def noise_at_equal_updates(prefix: str, data: str) -> Experiment:
 
 def flagship() -> Experiment:
     """B: 50,000 images with fresh crop and flip; the full batch against mini-batches of 2,000."""
-    full = replace(MUON, augment="crop-flip", block=2_000, steps=200)
-    mini = replace(full, regime="stochastic", shuffle=True)
+    full = with_flags(MUON, augment="crop-flip", block=2_000, steps=200)
+    mini = with_flags(full, regime="stochastic", shuffle=True)
     rates, decays = (0.2, 0.1, 0.4), (0.15, 0.05, 0.45)
     few, same_updates = {"images": 4_000}, {"images": 4_000, "steps": 100}  # 2 updates a pass instead of 25
     arms = [
         Arm("B-full-200", full, few, rates, decays),
-        Arm("B-mini-200-updates", replace(mini, steps=8), same_updates, rates, decays),
-        Arm("B-mini-200-passes", replace(mini, steps=200), few, rates, decays),
+        Arm("B-mini-200-updates", with_flags(mini, steps=8), same_updates, rates, decays),
+        Arm("B-mini-200-passes", with_flags(mini, steps=200), few, rates, decays),
     ]
     for updates in (100, 400):
         arms += [
-            Arm(f"B-full-{updates}", replace(full, steps=updates), {}, (), (), like="B-full-200"),
-            Arm(f"B-mini-{updates}-updates", replace(mini, steps=updates // 25), {}, (), (), like="B-mini-200-updates"),
-            Arm(f"B-mini-{updates}-passes", replace(mini, steps=updates), {}, (), (), like="B-mini-200-passes"),
+            Arm(f"B-full-{updates}", with_flags(full, steps=updates), {}, (), (), like="B-full-200"),
+            Arm(
+                f"B-mini-{updates}-updates",
+                with_flags(mini, steps=updates // 25),
+                {},
+                (),
+                (),
+                like="B-mini-200-updates",
+            ),
+            Arm(f"B-mini-{updates}-passes", with_flags(mini, steps=updates), {}, (), (), like="B-mini-200-passes"),
         ]
     return Experiment("B", tuple(arms))
 
 
 def price() -> Experiment:
     """D: 16 passes over 50,000 images with fresh crop and flip; only the source of the gradients differs."""
-    full = replace(MUON, augment="crop-flip", block=2_000, steps=16)
-    mini = replace(full, regime="stochastic", shuffle=True)
+    full = with_flags(MUON, augment="crop-flip", block=2_000, steps=16)
+    mini = with_flags(full, regime="stochastic", shuffle=True)
     muon, decay = (0.1, 0.05, 0.2), (0.15,)
     return Experiment(
         "D",
         (
             Arm("D-sgd", _by_sgd(mini), {}, (1.0, 0.5, 2.0), (5e-4,)),
             Arm("D-muon", mini, {}, muon, decay),
-            Arm("D-aggregated-8", replace(full, parts=8, momentum=0.0, nesterov=False), {}, muon, decay),
-            Arm("D-aggregated-25", replace(full, parts=25, momentum=0.0, nesterov=False), {}, muon, decay),
+            Arm("D-aggregated-8", with_flags(full, parts=8, momentum=0.0, nesterov=False), {}, muon, decay),
+            Arm("D-aggregated-25", with_flags(full, parts=25, momentum=0.0, nesterov=False), {}, muon, decay),
             Arm("D-full", full, {}, muon, decay),
         ),
     )
@@ -211,7 +219,7 @@ def price() -> Experiment:
 def mechanism() -> Experiment:
     """C: 5,000 images without augmentation; does the penalty on blocks, and not just any, close the gap?"""
     few, decay = {"images": 1_000}, (5e-4,)
-    sgd = replace(
+    sgd = with_flags(
         _by_sgd(MUON),
         images=5_000,
         block=32,
@@ -221,29 +229,29 @@ def mechanism() -> Experiment:
         shuffle=True,
         steps=25,
     )
-    full = replace(sgd, regime="full-batch", shuffle=False, steps=500, warmup=67, horizon=667)
-    clipped = replace(full, clip=0.25)
+    full = with_flags(sgd, regime="full-batch", shuffle=False, steps=500, warmup=67, horizon=667)
+    clipped = with_flags(full, clip=0.25)
     slow, fast = (0.1, 0.05, 0.2), (0.8, 0.4, 1.6)
     return Experiment(
         "C",
         (
             Arm("C-sgd-25", sgd, few, slow, decay),
-            Arm("C-sgd-500", replace(sgd, steps=500), few, slow, decay),
+            Arm("C-sgd-500", with_flags(sgd, steps=500), few, slow, decay),
             Arm("C-full-longer", full, few, fast, decay),
             Arm("C-full-clipped", clipped, few, fast, decay),
-            Arm("C-full-block-penalty", replace(clipped, penalty=0.5), few, fast, decay),
-            Arm("C-full-full-penalty", replace(clipped, full_penalty=0.5), few, fast, decay),
+            Arm("C-full-block-penalty", with_flags(clipped, penalty=0.5), few, fast, decay),
+            Arm("C-full-full-penalty", with_flags(clipped, full_penalty=0.5), few, fast, decay),
         ),
     )
 
 
 def network() -> Experiment:
     """N: what the two networks reach on held-out images with mini-batches of 2,000; no run asks for test images."""
-    mini = replace(MUON, augment="crop-flip", block=2_000, regime="stochastic", shuffle=True)
+    mini = with_flags(MUON, augment="crop-flip", block=2_000, regime="stochastic", shuffle=True)
     return Experiment(
         "N",
         tuple(
-            Arm(f"N-{model}-{passes}", replace(mini, model=model, steps=passes), {}, (0.1,), (0.15,), seeds=())
+            Arm(f"N-{model}-{passes}", with_flags(mini, model=model, steps=passes), {}, (0.1,), (0.15,), seeds=())
             for model, passes in (("speednet128", 8), ("speednet128", 16), ("speednet256", 8), ("speednet256", 16))
         ),
     )

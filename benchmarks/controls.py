@@ -21,6 +21,7 @@ from torch import Tensor
 
 from noiseless.optim import take_step
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import flag_value, with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.report.price import lines
 from noiseless.report.summary import spread
@@ -83,16 +84,16 @@ def recipes() -> dict[str, Recipe]:
     aggregated = course(RACE).recipe(CONTENDERS["aggregated"], BUDGET)
     chosen = earlier.of(earlier.read(CHOICES / f"{RACE}.json"), "muon", BUDGET)
     assert chosen is not None
-    muon = replace(course(RACE).recipe(CONTENDERS["muon"], BUDGET), **chosen["setting"])
+    muon = with_flags(course(RACE).recipe(CONTENDERS["muon"], BUDGET), **chosen["setting"])
     like = ("label_smoothing", "weight_decay", "norm_block", "optimizer_options")
     return {
         "aggregated": aggregated,
-        "aggregated, blocks cut once": replace(aggregated, shuffle=False),
-        "mini-batches of 64, momentum 0.6": replace(
+        "aggregated, blocks cut once": with_flags(aggregated, shuffle=False),
+        "mini-batches of 64, momentum 0.6": with_flags(
             aggregated, regime="stochastic", parts=1, block=64, momentum=0.6
         ),
         "tuned Muon": muon,
-        "tuned Muon, regularised like aggregated": replace(muon, **{name: getattr(aggregated, name) for name in like}),
+        "tuned Muon, regularised like aggregated": with_flags(muon, **{n: flag_value(aggregated, n) for n in like}),
     }  # fmt: skip
 
 
@@ -113,7 +114,8 @@ def recut_noise(recipe: Recipe) -> list[float]:
     ratios = []
     for step in range(max(PASSES) + 1):
         if step in PASSES:
-            later = range(recipe.steps, recipe.steps + CUTS)  # cuts of steps that the run does not have
+            steps = recipe.schedule.steps
+            later = range(steps, steps + CUTS)  # cuts of steps that the run does not have
             ratios.append(noise_to_signal([_full_gradient(experiment.regime, at) for at in later]))
         for group in experiment.optimizer.param_groups:
             group["lr"] = experiment.schedule(step)

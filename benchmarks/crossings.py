@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import noiseless
 from noiseless.files.directory import RunDirectory, environment
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.run.build import build
 from noiseless.run.train import Progress, train
@@ -37,7 +37,9 @@ def crossings(name: str) -> Counter[tuple[str, str]]:
     Returns:
         (caller's file, file of the function that is called) -> calls.
     """
-    config = Config(replace(row(name), steps=COUNTED + 2), Settings(threads=1, compile="off", checkpoint_seconds=1e9))
+    config = Config(
+        with_flags(row(name), steps=COUNTED + 2), Settings(threads=1, compile="off", checkpoint_seconds=1e9)
+    )
     counted: Counter[tuple[str, str]] = Counter()
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:

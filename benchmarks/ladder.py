@@ -63,22 +63,23 @@ def _train(name: str, seed: int, threads: int) -> None:
     made = build(Config(recipe, Settings(threads=threads, compile="off")))
     model = made.model.train()
     parameters = list(model.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    for step in range(recipe.steps):
-        order = _order(recipe.shuffle or recipe.regime == "stochastic", len(made.train), seed, step)
+    optimizer = torch.optim.SGD(parameters, lr=recipe.optimizer.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    for step in range(recipe.schedule.steps):
+        order = _order(recipe.objective.shuffle or recipe.objective.regime == "stochastic", len(made.train), seed, step)
         x, y = _at(made.train, step).take(order)
-        blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+        blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
         for group in optimizer.param_groups:
             group["lr"] = made.schedule(step)
-        for part in [[each] for each in blocks] if recipe.regime == "stochastic" else [blocks]:
-            if recipe.penalty:
-                plainloop.penalised(model, part, made.schedule(step) / 4 * recipe.penalty, recipe.penalty_eps)
+        for part in [[each] for each in blocks] if recipe.objective.regime == "stochastic" else [blocks]:
+            if recipe.objective.penalty:
+                strength = made.schedule(step) / 4 * recipe.objective.penalty
+                plainloop.penalised(model, part, strength, recipe.objective.penalty_eps)
             else:
                 plainloop.risk(model, part)
-            if recipe.clip:
-                nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            if recipe.transforms.clip:
+                nn.utils.clip_grad_norm_(parameters, recipe.transforms.clip)
             optimizer.step()
-        if (step + 1) % max(1, recipe.steps // 10) == 0:
+        if (step + 1) % max(1, recipe.schedule.steps // 10) == 0:
             _accuracy(made)
 
 

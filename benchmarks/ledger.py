@@ -20,12 +20,17 @@ from cifararms import Run
 from noiseless.files import checkpoint, predictions
 from noiseless.files.atomic import write_bytes
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import FLAGS
 
 ROWS = 200
 """of the metrics that are kept, at most"""
 COLUMNS = ("step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm")
 LARGEST = 50_000
 """bytes of a file"""
+GONE = {"block_orthogonal": False, "input_moments": 1}
+"""flags of the revision that ran first which exist no more, with the values that switch them off"""
+RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
+"""flags that an arm may leave open, and a run does not"""
 
 
 class Ledger:
@@ -42,6 +47,15 @@ class Ledger:
         """What the ledger has of a run."""
         entry: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text())
         return entry
+
+    def differing(self, run: Run) -> list[str]:
+        """Flags with which the ledger has a run other than the arm has it now; none where it is the same run."""
+        there = recipe_flags(self.entry(run.name)["recipe"])
+        wanted = recipe_flags(json.loads(json.dumps(asdict(run.recipe))))
+        return [
+            flag for flag in sorted(wanted.keys() | there.keys())
+            if there.get(flag) != wanted.get(flag) and not (wanted.get(flag) is None and flag in RESOLVED)
+        ]  # fmt: skip
 
     def add(self, run: Run, directory: RunDirectory) -> Path:
         """Writes the file of a run that has ended.
@@ -83,6 +97,13 @@ class Ledger:
         self.path.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path / f"{run.name}.json", data)
         return self.path / f"{run.name}.json"
+
+
+def recipe_flags(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The flags of a file's recipe with their values; files of the revision that ran first have no parts."""
+    if not isinstance(recipe["data"], dict):
+        return {flag: value for flag, value in recipe.items() if flag not in GONE or value != GONE[flag]}
+    return {name: (recipe[flag.part] if flag.part else recipe)[flag.field] for name, flag in FLAGS.items()}
 
 
 def packed(labels: np.ndarray[Any, Any]) -> str:

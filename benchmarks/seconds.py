@@ -19,6 +19,7 @@ from noiseless import keyed
 from noiseless.optim import take_step
 from noiseless.optim.transforms import State
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build
 from noiseless.study import earlier
@@ -57,7 +58,7 @@ def _sides(race: str) -> list[Pass]:
     for name in MINI_BATCH:
         taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
         assert taken is not None
-        made[name] = replace(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
+        made[name] = with_flags(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
     fast = held.recipe(CONTENDERS["aggregated"], BUDGET)
     return [_ours(fast), *map(_ours, made.values()), *map(_plain, made.values())]
 
@@ -66,7 +67,7 @@ def _built(recipe: Recipe) -> Experiment:
     made = build(Config(recipe, Settings(threads=1)))
     made.model.train()
     for group in made.optimizer.param_groups:
-        group["lr"] = recipe.lr / 100  # it must not diverge, and moves as fast with any rate
+        group["lr"] = recipe.optimizer.lr / 100  # it must not diverge, and moves as fast with any rate
     return made
 
 
@@ -89,7 +90,7 @@ def _plain(recipe: Recipe) -> Pass:
     def one(step: int) -> None:
         order = keyed.permutation(0, "shuffle", step, len(made.train))
         images, labels = replace(made.train, epoch=step).take(order)
-        for x, y in zip(images.split(recipe.block), labels.split(recipe.block), strict=True):
+        for x, y in zip(images.split(recipe.objective.block), labels.split(recipe.objective.block), strict=True):
             made.optimizer.zero_grad()
             F.cross_entropy(made.model(x), y).backward()
             made.optimizer.step()

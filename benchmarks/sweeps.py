@@ -31,6 +31,7 @@ from noiseless.objective import GradientPenalty
 from noiseless.objective.gradients import BlockGradients, BlockLoss
 from noiseless.optim import take_step
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.run.build import build
 from noiseless.run.record import make_row
@@ -74,7 +75,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         configs = {}
         for block in asked.blocks:
-            recipe = replace(row("fb-regularized", "paper"), data=data, block=block)
+            recipe = with_flags(row("fb-regularized", "paper"), data=data, block=block)
             configs[block] = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
             _compare(configs[block], asked.rounds, peak)
         if asked.ratios:
@@ -99,12 +100,12 @@ def tuned(config: Config, images: int) -> Sweep:
     model, recipe = experiment.model.train().to(memory_format=torch.channels_last), experiment.config.recipe
     x, y = experiment.train.take(torch.arange(images))
     x = x.contiguous(memory_format=torch.channels_last)
-    blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+    blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
 
     def sweep(penalised: bool) -> float:
         began = time.perf_counter()
         if penalised:
-            plainloop.penalised(model, blocks, recipe.lr / 4 * STRENGTH, recipe.penalty_eps)
+            plainloop.penalised(model, blocks, recipe.optimizer.lr / 4 * STRENGTH, recipe.objective.penalty_eps)
         else:
             plainloop.risk(model, blocks)
         wait()
@@ -126,7 +127,7 @@ def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
         others = [stack.enter_context(Side(make, config, IMAGES)) for make in BASELINES]
         mine = {
             autocast: stack.enter_context(
-                Side(ours, replace(config, recipe=replace(config.recipe, autocast=autocast)), IMAGES)  # type: ignore[arg-type]
+                Side(ours, replace(config, recipe=with_flags(config.recipe, autocast=autocast)), IMAGES)
             )
             for autocast in limits
         }
@@ -146,7 +147,7 @@ def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
         rate = IMAGES / median(counted)
         speed = rate * flops * (1 + penalised)
         precision = "float32" if autocast == "none" else autocast
-        name = f"{'penalised' if penalised else 'risk'}, block {config.recipe.block}, {precision}"
+        name = f"{'penalised' if penalised else 'risk'}, block {config.recipe.objective.block}, {precision}"
         beside = " | ".join(
             f"{IMAGES / median(theirs):.1f} | {_spread([b / a for a, b in zip(counted, theirs, strict=True)])}"
             for theirs in baselines
@@ -178,7 +179,7 @@ def framed(config: Config, images: int) -> Sweep:
         risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
         began = time.perf_counter()
         taken = take_step(experiment.optimizer, objective, experiment.transform)
-        make_row(experiment, 0, 1.0, config.recipe.lr, [taken], 0.0)
+        make_row(experiment, 0, 1.0, config.recipe.optimizer.lr, [taken], 0.0)
         wait()
         seconds = time.perf_counter() - began
         return 100 * (seconds - clocked.seconds) / seconds

@@ -11,6 +11,7 @@ from noiseless.files import answers
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.report.summary import Run
 
@@ -30,7 +31,7 @@ def shown(path: Path, rows: list[dict[str, Any]], ended: bool = True, **recipe: 
     """A run's directory with these rows, as a report sees it."""
     path.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(path)
-    made = Recipe(**recipe)
+    made = with_flags(Recipe(), **recipe)
     (path / "config.json").write_text(json.dumps(Config(made, Settings()).as_json()))
     (path / "environment.json").write_text(json.dumps({"torch": "2", "command": COMMAND}))
     directory.metrics.write_text("".join(json.dumps(each) + "\n" for each in rows))

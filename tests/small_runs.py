@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Alone, Workers
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build, rebuild
@@ -107,7 +108,7 @@ def words(text: str) -> str:
 def small_recipe(data: str, name: str = "fb-practice", **changes: Any) -> Recipe:
     """A row of the ladder on tiny data: 3 steps, blocks of 16, a warm-up of one step."""
     tiny = {"data": data, "model": "resnet8", "steps": 3, "block": 16, "warmup": 1, "horizon": 4}
-    return replace(row(name), **(tiny | changes))
+    return with_flags(row(name), **(tiny | changes))
 
 
 def prepare(recipe: Recipe, workers: Workers | None = None, **settings: Any) -> Experiment:

@@ -16,6 +16,7 @@ from small_runs import npz
 
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
 FREE = {"name", "lr", "weight_decay", "seed"}
@@ -34,7 +35,7 @@ MAY_DIFFER = {
 def test_arms_differ_in_what_is_compared_alone(benchmark):
     arms = benchmark("cifararms")
     for experiment in arms.EXPERIMENTS:
-        recipes = [asdict(arm.recipe) for arm in experiment.arms]
+        recipes = [flag_values(arm.recipe) for arm in experiment.arms]
         differing = {name for name in recipes[0] if len({str(recipe[name]) for recipe in recipes}) > 1}
         assert differing <= MAY_DIFFER[experiment.name] | FREE, experiment.name
         counts = {arm.count for arm in experiment.arms if arm.like is None}
@@ -47,16 +48,18 @@ def test_updates_and_passes_are_those_of_the_page(benchmark):
     def updates(name: str, trial: bool = False) -> int:
         arm = arms[name]
         recipe = arm.trials({})[0].recipe if trial else arm.recipe
-        images = recipe.images or (45_000 if trial else 50_000)
-        return recipe.steps * (images // recipe.block if recipe.regime == "stochastic" else recipe.parts)
+        images = recipe.data.images or (45_000 if trial else 50_000)
+        objective = recipe.objective
+        a_step = images // objective.block if objective.regime == "stochastic" else objective.parts
+        return recipe.schedule.steps * a_step
 
     for prefix in ("A", "A100"):
         for arm in ("mini", "mini-group", "full", "full-recut", "full-group"):
             assert updates(f"{prefix}-{arm}") == updates(f"{prefix}-{arm}", trial=True) == 200
     assert updates("B-full-200") == updates("B-mini-200-updates") == updates("B-mini-200-updates", trial=True) == 200
     assert updates("B-mini-100-updates") == 100
-    assert arms["B-mini-400-passes"].recipe.steps == arms["B-full-400"].recipe.steps == 400
-    assert all(arm.recipe.steps == 16 for name, arm in arms.items() if name.startswith("D-"))
+    assert arms["B-mini-400-passes"].recipe.schedule.steps == arms["B-full-400"].recipe.schedule.steps == 400
+    assert all(arm.recipe.schedule.steps == 16 for name, arm in arms.items() if name.startswith("D-"))
 
 
 def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
@@ -72,7 +75,8 @@ def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
     assert arm.chosen(results) == (0.2, 1.0)
     runs = experiment.ready(results)
     assert [run.name for run in runs] == ["a-seed0", "a-seed1"]
-    assert {(run.recipe.lr, run.recipe.weight_decay, run.recipe.images) for run in runs} == {(0.2, 1.0, None)}
+    recipes = [run.recipe for run in runs]
+    assert {(r.optimizer.lr, r.optimizer.weight_decay, r.data.images) for r in recipes} == {(0.2, 1.0, None)}
     assert experiment.ready(results | {"a-seed0": 0.7, "a-seed1": 0.7}) == []
 
 
@@ -84,7 +88,31 @@ def test_further_arms_take_the_choice_of_another_and_come_after_all_seeds(benchm
     results = {"a-trial-lr0.1-wd1": 0.5, "c-trial-lr0.2-wd2": 0.5}
     runs = arms.Experiment("e", (first, further, other)).ready(results)
     assert [run.name for run in runs] == ["a-seed0", "c-seed0", "a-seed1", "c-seed1", "b-seed0", "b-seed1"]
-    assert {run.recipe.lr for run in runs if run.arm == "b"} == {0.1}
+    assert {run.recipe.optimizer.lr for run in runs if run.arm == "b"} == {0.1}
+
+
+def test_what_the_ledger_has_are_the_runs_of_the_arms(benchmark):
+    arms, ledger = benchmark("cifararms"), benchmark("ledger").Ledger(Path("benchmarks/results/cifar"))
+    results = ledger.results()
+    runs = [run for e in arms.EXPERIMENTS for run in _all_runs(e, results) if run.name in results]
+    assert len(runs) >= 13  # two more are trials of rates that have left the grid
+    assert {run.name: flags for run in runs if (flags := ledger.differing(run))} == {}
+
+
+def _all_runs(experiment, results):
+    """Trials and runs that can be named by now, finished ones included."""
+    by_name = {arm.name: arm for arm in experiment.arms}
+    for arm in experiment.arms:
+        yield from arm.trials(results) if arm.like is None else []
+        if chosen := by_name[arm.like or arm.name].chosen(results):
+            yield from arm.runs(*chosen)
+
+
+def test_a_flag_that_is_gone_counts_only_where_it_was_used(benchmark):
+    ledger = benchmark("ledger")
+    flat = flag_values(Recipe())
+    assert ledger.recipe_flags(flat | {"input_moments": 1}) == ledger.recipe_flags(asdict(Recipe())) == flat
+    assert ledger.recipe_flags(flat | {"input_moments": 3}) == flat | {"input_moments": 3}
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -99,8 +127,9 @@ def test_predictions_are_packed_without_loss(benchmark, classes):
 PROGRAM = """
 import sys; sys.path.insert(0, sys.argv[1])
 import cifar, cifararms
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
-recipe = Recipe(data=sys.argv[2], model="linear", block=12, steps=int(sys.argv[5]), augment="none")
+recipe = with_flags(Recipe(), data=sys.argv[2], model="linear", block=12, steps=int(sys.argv[5]), augment="none")
 arm = cifararms.Arm("tiny", recipe, {"images": 20}, (0.1,), (5e-4,), seeds=(0,))
 cifar.EXPERIMENTS = cifararms.EXPERIMENTS = (cifararms.Experiment("tiny", (arm,)),)
 sys.argv[1:] = ["--data-dir", ".", "--ledger", sys.argv[3], "--runs", sys.argv[4]]
@@ -169,6 +198,6 @@ def test_trials_use_no_seed_of_a_run(benchmark):
     arm = arms.Arm("a", replace(Recipe(), seed=3), {}, (0.1,), (0.0,))
     (trial,) = arm.trials({})
     assert trial.recipe.seed == arms.PILOT_SEED
-    assert trial.recipe.validation == arms.HELD_OUT
+    assert trial.recipe.data.validation == arms.HELD_OUT
     assert [run.recipe.seed for run in arm.runs(0.1, 0.0)] == [0, 1, 2]
-    assert not any(run.recipe.validation for run in arm.runs(0.1, 0.0))
+    assert not any(run.recipe.data.validation for run in arm.runs(0.1, 0.0))

@@ -1,13 +1,11 @@
 """The command line: help, flags, and what each command does on a small run."""
 
-import ast
-import inspect
 import json
 import re
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,11 @@ import torch
 from small_runs import TESTED, call, npz, prepare, run, small_recipe, start_program, words
 
 import noiseless
+from noiseless.commands.flags import FIRST, help_texts
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.config import Settings
+from noiseless.recipes.flags import FLAGS as FLAGS_OF_RECIPES
+from noiseless.recipes.flags import flag_values
 from noiseless.recipes.ladder import LADDER
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.evaluate import score
@@ -87,29 +88,34 @@ def test_the_help_keeps_commands_whole_in_a_narrow_terminal(monkeypatch):
     assert "RUN" in call("resume", "--help").out
 
 
-def documented():
-    """(flag, type, help line) of each field of Recipe and Settings, read from the source of the config."""
-    for kind in (Recipe, Settings):
-        tree = ast.parse(inspect.getsource(kind)).body[0]
-        assert isinstance(tree, ast.ClassDef)
-        for field, line in zip(tree.body, tree.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                assert isinstance(line, ast.Expr), f"{field.target.id} has no help line"
-                yield "--" + field.target.id.replace("_", "-"), ast.literal_eval(line.value)
-
-
 def test_train_help_lists_every_field_with_type_default_and_its_line():
     answer = call("train", "--help")
     assert answer.code == 0
     text = words(re.sub(r"[│─╭╮╰╯]", " ", answer.out))
-    found = dict(documented())
-    assert len(found) == len(fields(Recipe)) + len(fields(Settings))
-    for flag, line in found.items():
+    lines = help_texts()
+    assert list(lines) == [*FLAGS_OF_RECIPES, *(f.name for f in fields(Settings))]
+    for name, line in lines.items():
+        flag = f"--{name.replace('_', '-')}"
         assert re.search(rf"{flag}\b", text), flag
+        assert line
         assert re.sub(r"\s", "", line) in re.sub(r"\s", "", text), (flag, line)  # a long word may be broken too
     assert re.search(r"--lr FLOAT peak learning rate \(default: 0\.8\)", text)  # fb-regularized, the default recipe
     assert "--augment {none,crop-flip}" in text
     assert "fb-practice" in text  # RECIPE is one of ...
+
+
+def test_train_help_begins_with_the_flags_that_matter_most_and_has_the_others_by_part(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # in one column
+    pieces = re.split(r"^ ([a-z ]*)options +$", call("train", "--help").out, flags=re.MULTILINE)
+    groups = dict(zip(map(str.strip, pieces[1::2]), pieces[2::2], strict=True))
+    shown = {name: re.findall(r"^  --([a-z-]+)", text, re.MULTILINE) for name, text in groups.items()}
+    parts = [f.name for f in fields(Recipe) if is_dataclass(getattr(Recipe(), f.name))]
+    assert list(shown) == ["", *parts, "recipe", "settings"]
+    assert shown[""] == [name.replace("_", "-") for name in FIRST]
+    assert len(FIRST) == 12
+    for name, flag in FLAGS_OF_RECIPES.items():
+        group = "" if name in FIRST else flag.part or "recipe"
+        assert [g for g, flags in shown.items() if name.replace("_", "-") in flags] == [group]
 
 
 def test_the_promised_flags_exist():
@@ -130,8 +136,9 @@ def test_defaults_are_fb_regularized_on_digits_in_the_small_form(tmp_path, monke
     assert answer.code == 0, answer.err
     path = Path("runs/fb-regularized-digits-resnet8-seed5")  # config.py: runs/NAME-DATA-MODEL-seedSEED
     recipe = RunDirectory(path).config().recipe
-    assert (recipe.name, recipe.data, recipe.block, recipe.seed) == ("fb-regularized", "digits", 32, 5)
-    assert (recipe.warmup, recipe.horizon, recipe.penalty, recipe.lr) == (13, 133, 0.5, 0.8)
+    assert (recipe.name, recipe.data.name, recipe.objective.block, recipe.seed) == ("fb-regularized", "digits", 32, 5)
+    assert (recipe.schedule.warmup, recipe.schedule.horizon) == (13, 133)
+    assert (recipe.objective.penalty, recipe.optimizer.lr) == (0.5, 0.8)
     assert str(path) in answer.out
     # a second one finds a free name, and the first stays as it was
     before = (path / "metrics.jsonl").read_bytes()
@@ -149,7 +156,7 @@ def test_flags_reach_the_recipe(data, tmp_path):
     given = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     assert call("train", "fb-clipped", "--data", data, "--run-dir", tmp_path / "run", *given).code == 0
     made = RunDirectory(tmp_path / "run").config()
-    found = vars(made.recipe) | vars(made.settings)
+    found = flag_values(made.recipe) | vars(made.settings)
     assert {name: found[name] for name in flags} == flags | {"mean": (0.5,), "std": (0.25,)}
 
 

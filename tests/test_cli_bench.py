@@ -1,7 +1,6 @@
 """`noiseless bench`: its table is of real sweeps, and what cannot be measured is said in one line."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,13 +9,16 @@ from small_runs import call, npz, refused
 from noiseless.cost import bench, plainloop
 from noiseless.cost.bench import Side, ours, plain
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.run.build import build
 from noiseless.run.work import work
 
 
 def _config(tmp_path, **changes):
-    recipe = replace(row("fb-regularized"), data=npz(tmp_path / "tiny.npz"), model="linear", augment="none", **changes)
+    recipe = with_flags(
+        row("fb-regularized"), data=npz(tmp_path / "tiny.npz"), model="linear", augment="none", **changes
+    )
     return Config(recipe, Settings(threads=1))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from small_runs import call, prepare, refused, small_recipe, words
 from noiseless.data import cifar, home, load, packed
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes import ladder
+from noiseless.recipes.flags import with_flags
 
 STEP = (
     "train",
@@ -44,7 +44,7 @@ def _cifar(path):
 
 
 def _recorded(path, name):
-    return RunDirectory(path).config().recipe.data == name and RunDirectory(path).rows()[-1]["step"] == 0
+    return RunDirectory(path).config().recipe.data.name == name and RunDirectory(path).rows()[-1]["step"] == 0
 
 
 def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
@@ -210,11 +210,11 @@ def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_
     folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
     recipe = small_recipe("cifar10", "fb", compat="published")
     found = prepare(recipe).config.recipe
-    assert (found.mean, found.std) == ladder.PUBLISHED_PIXELS["cifar10"]
+    assert (found.data.mean, found.data.std) == ladder.PUBLISHED_PIXELS["cifar10"]
     assert prepare(found).config.recipe == found  # a run that goes on has the same
-    assert prepare(replace(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.mean == (0.1, 0.2, 0.3)
-    plain = prepare(replace(recipe, compat="none")).config.recipe
-    assert (plain.mean, plain.std) == tuple(map(tuple, load("cifar10").statistics()))
+    assert prepare(with_flags(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.data.mean == (0.1, 0.2, 0.3)
+    plain = prepare(with_flags(recipe, compat="none")).config.recipe
+    assert (plain.data.mean, plain.data.std) == tuple(map(tuple, load("cifar10").statistics()))
 
 
 def test_a_run_finds_data_that_have_moved(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from small_runs import arrays, call, npz, refused, run, small_recipe
 from noiseless import from_pretrained
 from noiseless.exchange.pretrained import describe
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import with_flags
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_an_import_is_exported_with_where_it_is_from(data, tmp_path):
 def test_what_is_exported_begins_another_run(finished, tmp_path):
     assert call("export", finished.path, tmp_path / "model").code == 0
     recipe = finished.config().recipe
-    init = replace(recipe, init=str(tmp_path / "model" / "model.safetensors"), steps=1, lr=1e-9)
+    init = with_flags(recipe, init=str(tmp_path / "model" / "model.safetensors"), steps=1, lr=1e-9)
     begun = run(tmp_path / "run", init)
     assert torch.allclose(begun.state()["fc.weight"], finished.state()["fc.weight"], atol=1e-6)
 

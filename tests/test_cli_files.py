@@ -115,7 +115,8 @@ def test_images_with_channels_may_be_used(tmp_path):
 
 
 def test_initial_parameters_begin_the_run(finished, tmp_path):
-    flags = ("--data", finished.config().recipe.data, *FLAGS, "--init", finished.model, "--run-dir", tmp_path / "run")
+    data = finished.config().recipe.data.name
+    flags = ("--data", data, *FLAGS, "--init", finished.model, "--run-dir", tmp_path / "run")
     assert call("train", "fb", *flags, "--warmup", 5, "--seed", 9).code == 0
     found, given = RunDirectory(tmp_path / "run").state(), finished.state()
     learned = [name for name in given if re.search(r"(weight|bias)$", name)]
@@ -168,7 +169,7 @@ def init_errors():
 def test_a_file_that_holds_no_parameters_of_the_model_is_named(make, names, finished, tmp_path):
     path = tmp_path / "init.safetensors"
     make(path, finished.state())
-    flags = ("--data", finished.config().recipe.data, *FLAGS, "--init", path, "--run-dir", tmp_path / "run")
+    flags = ("--data", finished.config().recipe.data.name, *FLAGS, "--init", path, "--run-dir", tmp_path / "run")
     refused("train", "fb", *flags, names=(path, *names))
     assert not (tmp_path / "run").exists()
 

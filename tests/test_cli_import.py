@@ -43,11 +43,11 @@ def test_a_run_that_goes_on_from_an_import_is_the_run_that_never_stopped(legacy,
     whole = run(tmp_path / "whole", recipe, checkpoint_seconds=0, keep=9)
     step, state = checkpoint.read(whole.checkpoints / "step-00000004.json")
     (group,) = state["optimizer"]["param_groups"]
-    group["lr"] = schedules.cosine(recipe.lr, 1, 4)(step)  # theirs is saved behind the schedule's step
+    group["lr"] = schedules.cosine(recipe.optimizer.lr, 1, 4)(step)  # theirs is saved behind the schedule's step
     file = write(tmp_path / "a.pth", [state["optimizer"], state["model"], {}, None, step], legacy)
     flags = ("--data", data, "--block", 16, "--warmup", 1, "--horizon", 4, "--steps", 6, "--threads", 1)
     # the ladder of tests has the small form, whose padding and flip are its own
-    flags = (*flags, "--padding", recipe.padding, "--flip", recipe.flip, "--evaluate-every", 1)
+    flags = (*flags, "--padding", recipe.data.padding, "--flip", recipe.data.flip, "--evaluate-every", 1)
     answer = call("import", file, "fb-regularized", *flags, "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "resnet8" in answer.out
@@ -95,7 +95,7 @@ def test_an_import_says_where_it_is_from(data, content, tmp_path):
     assert len(told["imported"]["sha256"]) == 64
     assert told["command"][:2] == ["noiseless", "import"]
     directory = RunDirectory(tmp_path / "run")
-    assert directory.config().recipe.model == "resnet8"
+    assert directory.config().recipe.model.name == "resnet8"
     assert directory.rows() == []
     found = gradient(directory, Alone())  # what verify asks of it
     assert (found.count, found.gradient.isfinite().all().item()) == (48, True)

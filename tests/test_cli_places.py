@@ -10,6 +10,7 @@ import pytest
 from small_runs import call, copy, files, go_on, npz, record, refused, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import flag_value
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def train(data):
     flags = [
         part
         for name in ("data", "model", "steps", "block", "warmup", "horizon")
-        for part in (f"--{name}", getattr(recipe, name))
+        for part in (f"--{name}", flag_value(recipe, name))
     ]
     start = ("train", "fb-practice", "--form", "small", *flags, "--threads", 1)
     return lambda path, *more: (*start, "--run-dir", path, *more)
@@ -230,16 +231,17 @@ def test_the_config_of_another_version_is_told_with_what_differs(stopped, tmp_pa
     directory = copy(stopped, tmp_path / "run")
     file = directory.path / "config.json"
     config = json.loads(file.read_text())
-    for name in ("agc", "compat"):
-        del config["recipe"][name]
+    for name in ("agc", "clip"):
+        del config["recipe"]["transforms"][name]
     file.write_text(json.dumps(config))
-    told = ("another version", "recipe lacks agc, compat)", "environment.json", "new run")
+    told = ("another version", "transforms lacks agc, clip)", "environment.json", "new run")
     refused("resume", directory.path, names=(file, *told))
-    config["recipe"] |= {"agc": None, "compat": "none", "warp": 1}
+    config["recipe"]["transforms"] |= {"agc": None, "clip": None}
+    config["recipe"]["warp"] = 1
     file.write_text(json.dumps(config))
     refused("evaluate", directory.path, names=(file, "recipe has warp, which is not known"))
     file.write_text(json.dumps({"recipe": {}, "settings": {}}))
-    refused("report", directory.path, names=(file, "recipe lacks additive_noise, agc, augment, autocast and"))
+    refused("report", directory.path, names=(file, "recipe lacks name, seed, data, model and"))
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]"])
@@ -256,7 +258,7 @@ def test_an_environment_that_cannot_be_read_is_named(stopped, tmp_path, content)
 def test_final_parameters_that_cannot_be_read_are_named(whole, stopped, tmp_path, content):
     directory = copy(whole, tmp_path / "run")
     if content is None:  # those of another model
-        other = run(tmp_path / "other", small_recipe(whole.config().recipe.data, "fb", norm="none", steps=1))
+        other = run(tmp_path / "other", small_recipe(whole.config().recipe.data.name, "fb", norm="none", steps=1))
         content = other.model.read_bytes()
     directory.model.write_bytes(content)
     refused("evaluate", directory.path, names=(directory.model,))

@@ -57,24 +57,24 @@ def test_every_tuned_contender_has_the_same_number_of_tuning_runs(race):
         for budget in BUDGETS:
             own = [recipe for recipe in tuning if recipe.name.startswith(f"{name}-{budget} ")]
             assert len(own) == RATES * len(SIZES["small"])
-            assert {recipe.block for recipe in own} == set(SIZES["small"])
+            assert {recipe.objective.block for recipe in own} == set(SIZES["small"])
     assert len(tuning) == len(TUNED) * len(BUDGETS) * RATES * len(SIZES["small"])
 
 
 def test_tuning_holds_images_out_and_has_seeds_of_its_own(race):
     path, _ = race
-    assert {(r.config().recipe.validation, r.config().recipe.seed) for r in runs(path / "tuning")} == {
+    assert {(r.config().recipe.data.validation, r.config().recipe.seed) for r in runs(path / "tuning")} == {
         (0.25, TUNING_SEED)
     }
     finals = [run for run in runs(path) if "tuning" not in run.path.parts]
-    assert {(run.config().recipe.validation, run.config().recipe.seed) for run in finals} == {(0.0, 0), (0.0, 1)}
+    assert {(run.config().recipe.data.validation, run.config().recipe.seed) for run in finals} == {(0.0, 0), (0.0, 1)}
 
 
 def test_the_test_images_are_asked_once_after_the_last_step(race):
     path, _ = race
     for run in runs(path):
         tested = [row["step"] for row in run.rows() if "test_accuracy" in row]
-        assert tested == [run.config().recipe.steps - 1]
+        assert tested == [run.config().recipe.schedule.steps - 1]
 
 
 def test_no_run_spends_more_than_its_budget(race):
@@ -99,7 +99,7 @@ def test_the_choice_is_the_best_of_what_was_tried_and_the_race_runs_with_it(race
         final = RunDirectory(path / f"{each['contender']}-{each['passes']}" / "seed0").config().recipe
         # two rates: the choice is one of both ends
         assert each["at_edge"]["lr"] == (
-            "largest" if final.lr == CONTENDERS[each["contender"]].recipe.lr * 2 else "smallest"
+            "largest" if final.lr == CONTENDERS[each["contender"]].recipe.optimizer.lr * 2 else "smallest"
         )
         assert (each["at_edge"].get("block") == "largest") == (final.block == max(SIZES["small"]))
         assert ("weight_decay" in each["at_edge"]) <= (each["contender"] == "sgd")  # the paper's rows keep their decay

@@ -12,6 +12,7 @@ import pytest
 from small_runs import arrays, call, files, npz, record, refused, run, small_recipe, start_program, words
 
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.report import table
 from noiseless.study.processes import execute
@@ -50,7 +51,7 @@ def test_each_row_with_each_seed_is_a_run_that_ended(ladder):
     for name, directory in runs.items():
         recipe = directory.config().recipe
         assert f"{recipe.name}-seed{recipe.seed}" == name
-        assert len(directory.rows()) == recipe.steps == row(recipe.name).steps == 10
+        assert len(directory.rows()) == recipe.schedule.steps == row(recipe.name).schedule.steps == 10
         assert directory.model.exists()
 
 
@@ -117,7 +118,7 @@ def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
     }  # fmt: skip
     for each in found.values():
         recipe = each.config().recipe
-        assert (recipe.compat, recipe.drop_last, recipe.statistics) == ("published", True, "ema")
+        assert (recipe.compat, recipe.objective.drop_last, recipe.objective.statistics) == ("published", True, "ema")
     assert "2 are kept" in words(call(*asked).out)
 
 
@@ -207,7 +208,7 @@ def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     assert "the same command goes on" in words(out)
     assert "Traceback" not in out + err
     done = len(directory.rows())
-    assert 1 <= done < directory.config().recipe.steps
+    assert 1 <= done < directory.config().recipe.schedule.steps
     assert (directory.checkpoints / f"step-{done:08d}.json").exists()
     assert call(*asked).code == 0
     assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
@@ -263,7 +264,7 @@ def test_rows_that_differ_in_what_the_first_leaves_open_stay_in_their_order(data
 
 def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):
     good = replace(small_recipe(data, "fb"), name="good")
-    wild = replace(good, name="wild", lr=1e30, warmup=0)
+    wild = with_flags(good, name="wild", lr=1e30, warmup=0)
     jobs = plan([good, wild], 2, tmp_path)
     execute(jobs, 1, lambda job, row: None, lambda job, why: None)
     (jobs[1].path / "model.safetensors").unlink()  # as one that was stopped before its end
@@ -295,7 +296,7 @@ def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
 
 def test_a_row_that_diverges_is_told_and_the_others_end(data, tmp_path):
     good = replace(small_recipe(data, "fb"), name="good")
-    wild = replace(good, name="wild", lr=1e30, warmup=0)
+    wild = with_flags(good, name="wild", lr=1e30, warmup=0)
     jobs = plan([wild, good], 1, tmp_path)
     told, ended = [], {}
     execute(jobs, 1, lambda job, row: told.append((job.title, row["step"])), lambda job, why: ended.update({job: why}))

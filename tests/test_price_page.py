@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from noiseless.recipes.ladder import differences
+
 
 def row(contender, passes, accuracy=90.0):
     return {"contender": contender, "passes": passes, "accuracy": accuracy, "deviation": 1.0}
@@ -29,8 +31,7 @@ def test_controls_differ_in_what_they_name(benchmark):
     recipes = benchmark("controls").recipes()
 
     def replaced(name, of):
-        base = vars(recipes[of])
-        return {key for key, value in vars(recipes[name]).items() if value != base[key]} - {"name"}
+        return set(differences(recipes[name], recipes[of]))
 
     assert replaced("aggregated, blocks cut once", "aggregated") == {"shuffle"}
     assert replaced("mini-batches of 64, momentum 0.6", "aggregated") == {"regime", "parts", "momentum"}

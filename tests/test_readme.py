@@ -13,7 +13,6 @@ import torch
 
 from noiseless.cli import _commands
 from noiseless.commands.arguments import parse_config, take_count
-from noiseless.recipes.config import check
 from noiseless.recipes.ladder import LADDER
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +58,7 @@ def test_the_commands_that_train_are_understood() -> None:
         arguments = [word for word in shlex.split(line, comments=True) if word not in ("--help", "--again")]
         _, arguments = take_count(arguments, "--workers")
         parsed = parse_config(arguments, "train", "", data="digits")
-        check(parsed.config.recipe, parsed.config.settings)
+        parsed.config.check()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -6,13 +6,13 @@ Arguments: directory of the runs, recipes by name, and NAME=VALUE for what this 
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from noiseless import data
 from noiseless.files import checkpoint
 from noiseless.recipes import ladder
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.run import session, team
 from noiseless.run.train import Progress, train
 
@@ -21,12 +21,12 @@ STEPS = 3
 
 def recipe(name):
     if name == "parts":
-        return replace(ladder.row("aggregated"), name=name, steps=STEPS, parts=2)
+        return with_flags(ladder.row("aggregated"), name=name, steps=STEPS, parts=2)
     if name != "lbfgs":
-        return replace(ladder.row(name), steps=STEPS, warmup=0)
-    made = replace(ladder.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
+        return with_flags(ladder.row(name), steps=STEPS, warmup=0)
+    made = with_flags(ladder.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
     options = "max_iter=2,line_search_fn=strong_wolfe"
-    return replace(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
+    return with_flags(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
 
 
 def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from small_runs import files, run, small_recipe
 from noiseless.analysis import gradient_noise
 from noiseless.ask import noise
 from noiseless.ask.asking import Place, ask
+from noiseless.recipes.flags import with_flags
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_without_the_optimizers_state_there_is_no_update_but_the_rest(data, tmp_
 
 def test_without_its_start_a_run_has_no_distance(data, tmp_path):
     first = run(tmp_path / "first", small_recipe(data, "fb-clipped"))
-    directory = run(tmp_path / "run", replace(small_recipe(data, "fb-clipped"), init=str(first.model)))
+    directory = run(tmp_path / "run", with_flags(small_recipe(data, "fb-clipped"), init=str(first.model)))
     (directory.checkpoints / "step-00000000.json").unlink(missing_ok=True)
     found = noise.layers(_at(directory)).found
     assert found["whole"]["distance"] is None

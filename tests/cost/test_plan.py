@@ -14,6 +14,7 @@ from noiseless.cost.sizes import Sizes, sizes
 from noiseless.data import Extent, at_hand, extent, load
 from noiseless.objective import parameter_space
 from noiseless.recipes.config import Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.updates import make_optimizer
 from noiseless.run.work import Work
@@ -23,13 +24,13 @@ SIZES = Sizes(
     Work(passes=10, examples=1000, gradient_flops=6e9, parameters=P, tensors=10),
     Extent(1000, 100, (3, 32, 32), 10), element=4, saved=1e6, statistics=S, state=1.0,
 )  # fmt: skip
-RECIPE = Recipe(steps=10, block=100)  # 10 blocks
+RECIPE = with_flags(Recipe(), steps=10, block=100)  # 10 blocks
 ONE = Settings(chunk=1)
 FIGURES = Figures(flops=6e12, memory_bandwidth=1e12, link_bandwidth=1e9)
 
 
 def planned(workers=1, settings=ONE, figures=FIGURES, **changes):
-    return by_figures(replace(RECIPE, **changes), settings, SIZES, workers, figures)
+    return by_figures(with_flags(RECIPE, **changes), settings, SIZES, workers, figures)
 
 
 def test_a_step_of_four_workers_by_hand():
@@ -102,17 +103,17 @@ def test_more_workers_compute_no_longer_and_beyond_the_blocks_have_nothing_to_do
     ],
 )
 def test_shares_of_blocks_that_workers_do_not_divide(block, chunk, workers, expected):
-    found = share(replace(RECIPE, block=block), 1000, chunk, workers)
+    found = share(with_flags(RECIPE, block=block), 1000, chunk, workers)
     assert (found.blocks, found.chunks, found.own, found.examples) == expected
 
 
 def test_copies_draws_and_dropped_blocks_count():
-    assert share(replace(RECIPE, copies=3), 1000, 1, 1).examples == 3000
-    assert share(replace(RECIPE, max_up=2), 1000, 1, 1).examples == 2000
-    assert share(replace(RECIPE, block=96, drop_last=True), 1000, 1, 1).examples == 960
+    assert share(with_flags(RECIPE, copies=3), 1000, 1, 1).examples == 3000
+    assert share(with_flags(RECIPE, max_up=2), 1000, 1, 1).examples == 2000
+    assert share(with_flags(RECIPE, block=96, drop_last=True), 1000, 1, 1).examples == 960
     for wrong in ({"block": 2000}, {"norm_block": 33}):
         with pytest.raises(ValueError, match="block"):
-            share(replace(RECIPE, **wrong), 1000, 1, 1)
+            share(with_flags(RECIPE, **wrong), 1000, 1, 1)
 
 
 def test_a_stochastic_update_is_one_block_of_one_worker():
@@ -174,7 +175,7 @@ def test_a_measurement_is_shared_among_workers():
 @pytest.mark.parametrize("name", ["resnet8", "densenet121", "linear"])
 def test_sizes_without_values_are_those_of_a_real_model(name):
     data = Extent(100, 10, (3, 32, 32), 7)
-    found = sizes(Recipe(model=name), data)
+    found = sizes(with_flags(Recipe(), model=name), data)
     model = models.build(name, 3, 7, size=(32, 32))
     assert found.work.parameters == len(parameter_space(model))
 
@@ -190,10 +191,10 @@ def test_sizes_without_values_are_those_of_a_real_model(name):
 
 
 def test_sizes_of_a_linear_model_by_hand():
-    found = sizes(Recipe(model="linear"), Extent(5, 5, (1, 8, 8), 10))
+    found = sizes(with_flags(Recipe(), model="linear"), Extent(5, 5, (1, 8, 8), 10))
     # 64 inputs, 10 outputs: a product of 2 * 640 FLOPs, and two for its backward; it keeps its input
     assert (found.work.parameters, found.work.gradient_flops, found.saved) == (650, 3 * 1280, 4 * 64)
-    half = sizes(Recipe(model="linear", dtype="float64"), Extent(5, 5, (1, 8, 8), 10))
+    half = sizes(with_flags(Recipe(), model="linear", dtype="float64"), Extent(5, 5, (1, 8, 8), 10))
     assert (half.saved, half.element) == (8 * 64, 8)
 
 
@@ -202,7 +203,7 @@ def test_sizes_of_a_linear_model_by_hand():
     [("SGD", 1), ("AdamW", 2), ("LBFGS", 202), ("DampedLBFGS", 22)],  # L-BFGS: 100 and 10 pairs of vectors
 )
 def test_the_numbers_that_an_optimizer_keeps(optimizer, state):
-    recipe = Recipe(model="linear", optimizer=optimizer)
+    recipe = with_flags(Recipe(), model="linear", optimizer=optimizer)
     assert sizes(recipe, Extent(5, 5, (1, 8, 8), 10)).state == state
     assert make_optimizer(recipe, models.build("linear", 1, 10, size=(8, 8)))  # the name means something
 

@@ -238,7 +238,7 @@ def test_a_run_and_a_resumed_one_keep_the_whitening(tmp_path):
     assert record(stopped) == record(whole)
     made = prepare(recipe)
     layer = Whitening(1)
-    layer.fit([made.train.images[made.train.chosen]], made.config.recipe.std)
+    layer.fit([made.train.images[made.train.chosen]], made.config.recipe.data.std)
     state = whole.state()
     assert torch.equal(state["whiten.weight"], layer.weight)
     assert torch.equal(made.model.whiten.weight, layer.weight)

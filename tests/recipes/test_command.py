@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from noiseless.commands.arguments import parse_config
 from noiseless.recipes.command import command_of
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, published, row
 from noiseless.recipes.recipe import Recipe
 
 OTHERS = (
     Recipe(),
-    replace(row("fb-clipped"), lr=0.3, clip=None, shuffle=False, momentum=None, nesterov=None),
-    replace(
+    with_flags(row("fb-clipped"), lr=0.3, clip=None, shuffle=False, momentum=None, nesterov=None),
+    with_flags(
         row("sgd", "paper", "npz:a b/c.npz"), decay_biases=False, zero_init=True, drop_last=True, name="-odd 'name'"
     ),
-    replace(
+    with_flags(
         row("fb"), optimizer="Adam", optimizer_options="betas=(0.8,0.9),eps=1e-7", weight_decay=None, penalty_eps=1e-3
     ),
-    replace(
+    with_flags(
         row("fb"), mean=(0.1, 1 / 3, 2e-9), std=(1.0, 2.0, 3.0), init="-file", norm_target=1.5, horizon=None, switch=3
     ),
     published(row("fb-practice", "paper", "cifar100")),

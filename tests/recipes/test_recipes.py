@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from noiseless.recipes.flags import flag_value
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, differences, row
 from noiseless.run.work import passes_a_step
 
@@ -37,7 +38,7 @@ def test_the_rows_are_the_papers_in_its_order():
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_holds_the_settings_of_the_table(name):
     made = row(name, "paper")
-    found = (made.steps, made.lr, made.warmup, made.horizon, made.clip, made.penalty, made.block)
+    found = tuple(flag_value(made, flag) for flag in ("steps", "lr", "warmup", "horizon", "clip", "penalty", "block"))
     assert found == TABLE[name]
     assert made.name == name
 
@@ -45,12 +46,14 @@ def test_a_row_holds_the_settings_of_the_table(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_holds_the_settings_common_to_all(name):
     made = row(name, "paper")
-    assert (made.model, made.norm, made.optimizer, made.schedule) == ("resnet18", "batch", "SGD", "cosine")
-    assert (made.momentum, made.nesterov, made.weight_decay) == (0.9, True, 5e-4)
-    assert (made.augment, made.padding, made.flip, made.copies) == ("crop-flip", 4, 0.5, 0)
-    assert made.norm_block in (None, made.block)  # batch norm and penalty on the same block
-    assert (made.penalty_method, made.penalty_eps, made.clip_type) == ("forward", 1e-2, "l2")
-    assert (made.full_penalty, made.block_clip, made.additive_noise, made.norm_bias) == (0.0, None, 0.0, 0.0)
+    common = {
+        "model": "resnet18", "norm": "batch", "augment": "crop-flip", "padding": 4, "flip": 0.5, "copies": 0,
+        "optimizer": "SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "schedule": "cosine",
+        "penalty_method": "forward", "penalty_eps": 1e-2, "full_penalty": 0.0, "block_clip": None, "clip_type": "l2",
+        "additive_noise": 0.0, "norm_bias": 0.0,
+    }  # fmt: skip
+    assert {flag: flag_value(made, flag) for flag in common} == common
+    assert made.objective.norm_block in (None, made.objective.block)  # batch norm and penalty on the same block
 
 
 @pytest.mark.parametrize("form", ["paper", "small"])
@@ -62,11 +65,11 @@ def test_a_row_replaces_in_its_predecessor_exactly_what_the_paper_changes(above,
 
 @pytest.mark.parametrize("form", ["paper", "small"])
 def test_sgd_longer_is_sgd_in_proportion_with_the_passes_of_the_longest_row(form):
-    passes = {name: row(name, form).steps * passes_a_step(row(name, form)) for name in LADDER}
+    passes = {name: row(name, form).schedule.steps * passes_a_step(row(name, form)) for name in LADDER}
     assert passes["sgd-longer"] == passes["fb-practice"] == max(passes.values())
     longer, paper = row("sgd-longer", form), row("sgd", "paper")
-    assert longer.horizon == longer.steps
-    assert longer.warmup == longer.steps * paper.warmup // paper.steps
+    assert longer.schedule.horizon == longer.schedule.steps
+    assert longer.schedule.warmup == longer.schedule.steps * paper.schedule.warmup // paper.schedule.steps
 
 
 def test_differences_give_both_values():
@@ -77,12 +80,13 @@ def test_differences_give_both_values():
 def test_the_small_form_keeps_the_papers_proportions(name):
     paper, small = row(name, "paper"), row(name, "small")
     # a 30th of the steps, of the horizon and (rounded down) of the warm-up; a 4th of the block
-    assert (small.steps * 30, small.horizon * 30) == (paper.steps, 30 * (paper.horizon // 30))
-    assert small.warmup == paper.warmup // 30
-    assert small.block * 4 == paper.block
-    assert (small.lr, small.clip, small.penalty) == (paper.lr, paper.clip, paper.penalty)
-    assert small.padding / 8 == paper.padding / 32  # of the image's side
-    assert (small.data, small.model, small.flip) == ("digits", "resnet8", 0.0)
+    assert small.schedule.steps * 30 == paper.schedule.steps
+    assert small.schedule.horizon == paper.schedule.horizon // 30
+    assert small.schedule.warmup == paper.schedule.warmup // 30
+    assert small.objective.block * 4 == paper.objective.block
+    assert all(flag_value(small, flag) == flag_value(paper, flag) for flag in ("lr", "clip", "penalty"))
+    assert small.data.padding / 8 == paper.data.padding / 32  # of the image's side
+    assert (small.data.name, small.model.name, small.data.flip) == ("digits", "resnet8", 0.0)
 
 
 def test_an_unknown_row_or_form_names_the_nearest():
@@ -101,4 +105,6 @@ def test_aggregated_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
     for one, other in pairwise(made):
         assert set(differences(one, other)) <= of_the_set
     # nothing in it is a number of steps, so that it fits any
-    assert all((each.warmup, each.horizon, each.regime) == (0, None, "full-batch") for each in made)
+    assert all(
+        (each.schedule.warmup, each.schedule.horizon, each.objective.regime) == (0, None, "full-batch") for each in made
+    )

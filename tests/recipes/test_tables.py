@@ -23,22 +23,22 @@ def test_fixed_takes_the_fresh_augmentations_away():
         plain, _, suffix = name.rpartition("-")
         changed = {"noaug": {"augment"}, "10x": {"copies"}, "40x": {"copies"}}[suffix]
         assert differences(recipe, row(plain, "paper")).keys() == changed
-    assert found["fb-noaug"].augment == "none"
-    assert (found["fb-10x"].copies, found["fb-regularized-40x"].copies) == (10, 40)
-    assert found["sgd-10x"].regime == "stochastic"  # which visits one copy a step
+    assert found["fb-noaug"].data.augment == "none"
+    assert (found["fb-10x"].data.copies, found["fb-regularized-40x"].data.copies) == (10, 40)
+    assert found["sgd-10x"].objective.regime == "stochastic"  # which visits one copy a step
 
 
 @pytest.mark.parametrize("form", ["paper", "small"])
 def test_architectures_is_the_ladder_for_each_model(form):
     found = recipes("architectures", form)
-    assert [each.model for each in found] == [model for model in ARCHITECTURES[form] for _ in LADDER]
+    assert [each.model.name for each in found] == [model for model in ARCHITECTURES[form] for _ in LADDER]
     assert len({each.name for each in found}) == len(found)
     assert all(differences(each, row(each.name.rpartition("-")[0], form)).keys() <= {"model"} for each in found)
 
 
 def test_rows_data_and_models_are_chosen():
     (one,) = recipes("augmented", "small", "mnist-5k", ["resnet20"], ["fb"])
-    assert (one.name, one.data, one.model, one.padding) == ("fb", "mnist-5k", "resnet20", 3)
+    assert (one.name, one.data.name, one.model.name, one.data.padding) == ("fb", "mnist-5k", "resnet20", 3)
     two = recipes("fixed", "small", "digits", ["resnet8", "timm:x.y"], ["fb-regularized"])
     assert [each.name for each in two] == [
         f"fb-regularized-{part}-{model}" for model in ("resnet8", "timm-x-y") for part in ("noaug", "10x", "40x")

@@ -15,11 +15,12 @@ from noiseless.files.atomic import write_json
 from noiseless.files.directory import RunDirectory
 from noiseless.files.reading import Followed
 from noiseless.recipes.config import Config
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.report import watching
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS
 
-RECIPE = Recipe(name="fb-tiny", data="digits", model="resnet8", steps=40, seed=3)
+RECIPE = with_flags(Recipe(), name="fb-tiny", data="digits", model="resnet8", steps=40, seed=3)
 
 
 def row(step, **more):

@@ -30,7 +30,7 @@ def colour(tmp_path_factory):
 
 def normalised(experiment, pixels):
     recipe = experiment.config.recipe
-    return (pixels.double() / 255 - recipe.mean[0]) / recipe.std[0]
+    return (pixels.double() / 255 - recipe.data.mean[0]) / recipe.data.std[0]
 
 
 def agrees(found, naive):

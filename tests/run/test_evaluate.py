@@ -1,13 +1,13 @@
 """What the test images are asked: the plain cross entropy, also of a model that minimises another; mirror images."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from small_runs import IMAGES, TESTED, call, prepare, refused, run, small_recipe
 from torch import nn
 
+from noiseless.recipes.flags import with_flags
 from noiseless.run.evaluate import score
 
 
@@ -96,7 +96,7 @@ def test_a_run_is_tested_with_flips_and_evaluate_does_the_same(data, tmp_path):
 def test_evaluate_sees_the_training_images_without_policy_and_crop(data, tmp_path):
     recipe = small_recipe(data, "fb", policy="rand", padding=3, flip=0.5)
     directory = run(tmp_path / "run", recipe)
-    clean = prepare(replace(recipe, policy="none", augment="none"))
+    clean = prepare(with_flags(recipe, policy="none", augment="none"))
     clean.model.load_state_dict(directory.state())
     found = score(clean.model, clean.train)
     answer = call("evaluate", directory.path)

@@ -13,6 +13,7 @@ from small_runs import IMAGES, TESTED, arrays, npz, prepare, refused, run, small
 from noiseless.cost.sizes import sizes
 from noiseless.data import Extent
 from noiseless.models.speednet import Whitening
+from noiseless.recipes.flags import with_flags
 
 SHARE, HELD = 0.25, 12  # a quarter of 48 images
 
@@ -59,7 +60,7 @@ def test_the_held_out_images_are_others_and_the_same_for_any_number(data, images
 def test_without_validation_the_test_images_are_all_there(data):
     made = prepare(small_recipe(data, "fb", images=16))
     shown, labels = made.test.take(torch.arange(len(made.test)))
-    mean, std = (torch.tensor(value) for value in (made.config.recipe.mean, made.config.recipe.std))
+    mean, std = (torch.tensor(value) for value in (made.config.recipe.data.mean, made.config.recipe.data.std))
     assert torch.equal(shown[:, 0], (torch.from_numpy(arrays()["x_test"]).float() / 255 - mean) / std)
     assert labels.tolist() == arrays()["y_test"].tolist()
 
@@ -71,8 +72,8 @@ def test_a_run_is_that_on_a_set_of_these_images_alone(data, tmp_path, model):
     made = prepare(recipe)
     all_of, used = arrays(), sorted(numbers(made.train))
     own = npz(tmp_path / "own.npz", x_train=all_of["x_train"][used], y_train=all_of["y_train"][used])
-    pixels = {name: getattr(made.config.recipe, name) for name in ("mean", "std")}  # those of all training images
-    alone = run(tmp_path / "own", replace(recipe, data=own, images=None, **pixels))
+    pixels = {name: getattr(made.config.recipe.data, name) for name in ("mean", "std")}  # those of all training images
+    alone = run(tmp_path / "own", with_flags(recipe, data=own, images=None, **pixels))
     for one, other in zip(found.rows(), alone.rows(), strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 

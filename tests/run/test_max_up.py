@@ -15,7 +15,7 @@ from noiseless.data import crop_flip
 
 def normalised(experiment, pixels):
     recipe = experiment.config.recipe
-    return (pixels.double() / 255 - recipe.mean[0]) / recipe.std[0]
+    return (pixels.double() / 255 - recipe.data.mean[0]) / recipe.data.std[0]
 
 
 def largest_of(draws):
@@ -59,15 +59,15 @@ MAX_UP = {"dtype": "float64", "padding": 1, "flip": 0.5}
 )
 def test_the_full_batch_of_max_up_is_the_mean_over_images_of_their_largest_loss(data, draws, changes, chunk):
     experiment = prepare(small_recipe(data, "fb", max_up=draws, **MAX_UP, **changes), chunk=chunk)
-    recipe = experiment.config.recipe
+    chosen = experiment.config.recipe.objective
     for step in (0, 1):
-        order = keyed.permutation(0, "shuffle", step, IMAGES) if recipe.shuffle else torch.arange(IMAGES)
-        order = order[: IMAGES * draws // recipe.block * recipe.block // draws] if recipe.drop_last else order
+        order = keyed.permutation(0, "shuffle", step, IMAGES) if chosen.shuffle else torch.arange(IMAGES)
+        order = order[: IMAGES * draws // chosen.block * chosen.block // draws] if chosen.drop_last else order
         tensors = draws_of(experiment, step, order, draws)
         (objective,) = experiment.regime.objectives(step)
         found = objective.evaluate()
-        ghosted = oracles.ghosted(experiment.model, recipe.norm_block)
-        agrees(found, oracles.block_loop(ghosted, largest_of(draws), tensors, recipe.block))
+        ghosted = oracles.ghosted(experiment.model, chosen.norm_block)
+        agrees(found, oracles.block_loop(ghosted, largest_of(draws), tensors, chosen.block))
         assert found.count == len(order) * draws
         assert found.passes == pytest.approx(draws * len(order) / IMAGES, rel=1e-12)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import published
 import pytest
@@ -12,6 +10,7 @@ from small_runs import run
 
 from noiseless import keyed
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.run.build import build
 
@@ -44,16 +43,17 @@ def _data(path, side, trained, tested, channels=3):
 
 def _both(tmp_path, model, name, side, trained=TRAINED, tested=TESTED, **changes):
     """The rows of a run, and those of the published arithmetic from the same weights and data."""
-    recipe = replace(
+    recipe = with_flags(
         row(name, "paper"), data=_data(tmp_path / "data.npz", side, trained, tested), model=model, steps=STEPS,
         **({"block": BLOCK, "augment": "none", "shuffle": False, "compat": "published"} | changes),
     )  # fmt: skip
     found = run(tmp_path / "run", recipe, evaluate_every=1, chunk=1).rows()
     made = build(Config(recipe, Settings(threads=1)))
     trained, tested = (part.take(torch.arange(len(part))) for part in (made.train, made.test))
+    objective, schedule = recipe.objective, recipe.schedule
     setting = published.Setting(
-        recipe.regime == "stochastic", recipe.steps, recipe.lr, recipe.warmup, recipe.horizon, recipe.block,
-        recipe.clip, recipe.penalty, recipe.penalty_method == "central",
+        objective.regime == "stochastic", schedule.steps, recipe.optimizer.lr, schedule.warmup, schedule.horizon,
+        objective.block, recipe.transforms.clip, objective.penalty, objective.penalty_method == "central",
     )  # fmt: skip
     return found, published.train(made.model, trained, tested, setting)
 

@@ -12,6 +12,7 @@ from small_runs import IMAGES, TESTED, arrays, prepare, record, run, small_recip
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.evaluate import score
 
@@ -98,10 +99,10 @@ def test_the_config_is_fully_resolved(practice):
     written = json.loads((practice.path / "config.json").read_text())
     assert set(written["recipe"]) == {f.name for f in fields(Recipe)}
     assert set(written["settings"]) == {f.name for f in fields(Settings)}
-    recipe, settings = written["recipe"], written["settings"]
+    settings, recipe = written["settings"], flag_values(Config.from_json(written).recipe)
     pixels = torch.tensor(arrays()["x_train"]).double() / 255
-    assert recipe["mean"] == [pytest.approx(pixels.mean().item(), rel=1e-12)]
-    assert recipe["std"] == [pytest.approx(pixels.std(correction=0).item(), rel=1e-12)]
+    assert recipe["mean"] == (pytest.approx(pixels.mean().item(), rel=1e-12),)
+    assert recipe["std"] == (pytest.approx(pixels.std(correction=0).item(), rel=1e-12),)
     assert (recipe["norm_block"], recipe["horizon"]) == (16, 4)
     assert (settings["threads"], settings["evaluate_every"]) == (1, 2)
     assert settings["chunk"] >= 1
@@ -115,14 +116,17 @@ def test_the_config_is_fully_resolved(practice):
 def test_the_config_is_read_back_as_it_was_written(practice):
     config = practice.config()
     assert Config.from_json(json.loads(json.dumps(config.as_json()))) == config
-    assert isinstance(config.recipe.mean, tuple)
+    assert isinstance(config.recipe.data.mean, tuple)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c["recipe"].pop("lr"),
+        lambda c: c["recipe"]["optimizer"].pop("lr"),
+        lambda c: c["recipe"]["data"].update(flux=1),
         lambda c: c["recipe"].update(flux=1),
+        lambda c: c["recipe"].pop("model"),
+        lambda c: c["recipe"].update(model="resnet8"),
         lambda c: c["settings"].pop("keep_every"),
         lambda c: c["settings"].update(flux=1),
     ],
@@ -131,7 +135,9 @@ def test_a_config_of_another_version_is_refused_by_field(practice, change):
     values = json.loads(json.dumps(practice.config().as_json()))
     change(values)
     with pytest.raises(
-        ValueError, match=r"another version of noiseless \((recipe|settings) (has flux|lacks (lr|keep_every))"
+        ValueError,
+        match=r"another version of noiseless \((recipe|data|optimizer|model|settings)"
+        r" (has flux|lacks (lr|name|model|keep_every))",
     ):
         Config.from_json(values)
 

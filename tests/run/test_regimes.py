@@ -11,6 +11,7 @@ from small_runs import IMAGES, prepare, seen, small_recipe
 
 from noiseless import keyed
 from noiseless.optim import take_step
+from noiseless.recipes.flags import with_flags
 
 
 def ordered(images):
@@ -84,7 +85,7 @@ def test_shuffling_gives_the_same_examples_in_another_order_each_step(data):
 def test_parts_hold_each_example_once_and_are_the_same_in_each_step(data, changes):
     plain_images = {} if "max_up" in changes else {"augment": "none"}
     recipe = small_recipe(data, "fb", parts=5, **plain_images, **changes)
-    (whole,) = seen(prepare(replace(recipe, parts=1)), 1)
+    (whole,) = seen(prepare(with_flags(recipe, parts=1)), 1)
     experiment = prepare(recipe)
     steps = [seen(experiment, step) for step in range(3)]
     sizes = {"copies": [20, 19, 19, 19, 19], "max_up": [20, 20, 20, 18, 18]}
@@ -122,7 +123,7 @@ STILL = {
 def test_where_nothing_moves_the_parts_come_to_the_full_batchs_gradient(data, changes):
     # block 1: with a penalty, too, the mean over examples does not depend on how they are divided
     recipe = small_recipe(data, "fb", norm="group", block=1, parts=5, **STILL, **changes)
-    experiment, whole = prepare(recipe), prepare(replace(recipe, parts=1))
+    experiment, whole = prepare(recipe), prepare(with_flags(recipe, parts=1))
     updates = _step(experiment, 1)
     (expected,) = whole.regime.objectives(1)
     # float64: only the order of sums differs
@@ -131,7 +132,7 @@ def test_where_nothing_moves_the_parts_come_to_the_full_batchs_gradient(data, ch
         rtol=1e-9, atol=1e-12,
     )  # fmt: skip
     assert len(updates) == 5
-    assert sum(each.evaluation.count for each in updates) == IMAGES * max(1, recipe.copies)
+    assert sum(each.evaluation.count for each in updates) == IMAGES * max(1, recipe.data.copies)
 
 
 def test_after_all_parts_the_running_statistics_are_the_mean_over_all_examples(data):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -11,6 +10,7 @@ from small_runs import go_on, record, small_recipe
 from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.run.build import build
 from noiseless.run.train import Interrupted, Progress, train
 
@@ -18,7 +18,7 @@ from noiseless.run.train import Interrupted, Progress, train
 def _recipe(kind, data):
     if kind == "lbfgs":
         made = small_recipe(data, "fb", optimizer="LBFGS", lr=0.5, schedule="constant", steps=2, warmup=0)
-        return replace(made, momentum=None, nesterov=None, weight_decay=None, optimizer_options="max_iter=3")
+        return with_flags(made, momentum=None, nesterov=None, weight_decay=None, optimizer_options="max_iter=3")
     if kind == "two-sweeps":
         return small_recipe(data, "fb-practice", steps=2, block=24, full_penalty=0.3, ema=0.5)
     # sgd has a warm-up: at its first step the parameters stay where they are, but momentum and buffers do not

@@ -9,6 +9,7 @@ from small_runs import IMAGES, arrays, npz, prepare, refused, run, small_recipe
 
 from noiseless.cost.sizes import sizes
 from noiseless.data import Extent
+from noiseless.recipes.flags import with_flags
 from noiseless.run.evaluate import score
 
 SHARE, HELD = 0.25, 12  # a quarter of 48 images
@@ -31,7 +32,7 @@ def test_the_two_parts_are_all_training_images_once(data):
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(IMAGES))
     pixels = torch.from_numpy(arrays()["x_train"])
     shown = made.test.take(torch.arange(HELD))
-    mean, std = (torch.tensor(value) for value in (made.config.recipe.mean, made.config.recipe.std))
+    mean, std = (torch.tensor(value) for value in (made.config.recipe.data.mean, made.config.recipe.data.std))
     assert torch.equal(shown[0][:, 0], (pixels[held].float() / 255 - mean) / std)
     assert shown[1].tolist() == arrays()["y_train"][held].tolist()
 
@@ -51,8 +52,8 @@ def test_a_run_is_that_on_a_set_of_the_kept_images_alone(data, tmp_path):
         tmp_path / "own.npz", x_train=all_of["x_train"][kept], y_train=all_of["y_train"][kept],
         x_test=all_of["x_train"][held], y_test=all_of["y_train"][held],
     )  # fmt: skip
-    pixels = {name: getattr(made.config.recipe, name) for name in ("mean", "std")}
-    alone = run(tmp_path / "own", replace(recipe, data=own, validation=0.0, **pixels))
+    pixels = {name: getattr(made.config.recipe.data, name) for name in ("mean", "std")}
+    alone = run(tmp_path / "own", with_flags(recipe, data=own, validation=0.0, **pixels))
     for one, other in zip(found.rows(), alone.rows(), strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert found.rows()[-1]["test_accuracy"] is not None
@@ -79,7 +80,7 @@ def test_a_choice_of_a_choice(data):
 def test_the_test_images_are_not_asked(data, tmp_path):
     other = npz(tmp_path / "other.npz", x_test=255 - arrays()["x_test"], y_test=arrays()["y_test"][::-1].copy())
     recipe = small_recipe(data, "fb", validation=SHARE)
-    one, two = (run(tmp_path / name, replace(recipe, data=each)) for name, each in (("a", data), ("b", other)))
+    one, two = (run(tmp_path / name, with_flags(recipe, data=each)) for name, each in (("a", data), ("b", other)))
     assert one.rows()[-1]["test_loss"] == two.rows()[-1]["test_loss"]
 
 

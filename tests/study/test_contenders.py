@@ -1,11 +1,11 @@
 """Contenders: their recipes on a course, and grids that are alike for all of them."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from noiseless.data import Extent
+from noiseless.recipes.flags import differing, flag_value, with_flags
 from noiseless.recipes.ladder import LADDER, row
 from noiseless.run.work import passes_a_step
 from noiseless.study.contenders import CONTENDERS, SIZES, USUAL, Course, chosen
@@ -21,7 +21,7 @@ def test_a_row_that_is_another_with_more_passes_does_not_race():
 @pytest.mark.parametrize("name", [name for name in LADDER if name in CONTENDERS])
 def test_the_papers_rows_on_cifar_with_the_papers_passes_are_the_papers(name):
     contender = CONTENDERS[name]
-    budget = int(contender.recipe.steps * passes_a_step(contender.recipe))
+    budget = int(contender.recipe.schedule.steps * passes_a_step(contender.recipe))
     made = CIFAR.recipe(contender, budget)
     assert made.name == f"{name}-{budget}"
     assert {**vars(made), "name": name} == vars(row(name, "paper"))
@@ -30,10 +30,10 @@ def test_the_papers_rows_on_cifar_with_the_papers_passes_are_the_papers(name):
 def test_steps_fit_the_budget_and_the_schedule_the_steps():
     made = DIGITS.recipe(CONTENDERS["fb-regularized"], 61)  # two passes a step
     # 30 of the paper's 3000 steps: a hundredth of its warm-up and horizon
-    assert (made.steps, made.warmup, made.horizon) == (30, 4, 40)
+    assert (made.schedule.steps, made.schedule.warmup, made.schedule.horizon) == (30, 4, 40)
     # no mirrored digits; a border of an eighth of the image's side
-    assert (made.flip, made.padding, made.model) == (0.0, 1, "resnet8")
-    assert Course("mnist-5k", Extent(1000, 4000, (1, 28, 28), 10)).recipe(CONTENDERS["sgd"], 30).padding == 3
+    assert (made.data.flip, made.data.padding, made.model.name) == (0.0, 1, "resnet8")
+    assert Course("mnist-5k", Extent(1000, 4000, (1, 28, 28), 10)).recipe(CONTENDERS["sgd"], 30).data.padding == 3
 
 
 @pytest.mark.parametrize("course", [DIGITS, CIFAR])
@@ -43,18 +43,18 @@ def test_every_grid_has_the_same_size_and_logarithmic_rates(course, name):
     grid = course.grid(contender, 60, 5)
     sizes = SIZES["small" if course is DIGITS else "paper"]
     assert len(grid) == 5 * len(sizes)
-    assert [getattr(each, contender.size) for each in grid] == [size for size in sizes for _ in range(5)]
-    rates = [each.lr for each in grid[:5]]
-    assert rates[2] == course.recipe(contender, 60).lr
+    assert [flag_value(each, contender.size) for each in grid] == [size for size in sizes for _ in range(5)]
+    rates = [each.optimizer.lr for each in grid[:5]]
+    assert rates[2] == course.recipe(contender, 60).optimizer.lr
     assert [b / a for a, b in pairwise(rates)] == pytest.approx([2] * 4)
-    decays = [[each.weight_decay for each in grid[k : k + 5]] for k in (0, 5, 10)]
+    decays = [[each.optimizer.weight_decay for each in grid[k : k + 5]] for k in (0, 5, 10)]
     if contender.group == "paper":
         assert {decay for own in decays for decay in own} == {5e-4}
     else:  # each size and each rate has all of them
         assert all(set(own) == set(contender.decays) for own in (*decays, *zip(*decays, strict=True)))
         assert len(contender.decays) == 3
     for each in grid:  # norm blocks divide blocks
-        assert each.block % (each.norm_block or each.block) == 0
+        assert each.objective.block % (each.objective.norm_block or each.objective.block) == 0
 
 
 def test_what_is_one_setting_for_all_sets_has_no_grid():
@@ -62,24 +62,24 @@ def test_what_is_one_setting_for_all_sets_has_no_grid():
         (only,) = course.grid(CONTENDERS["aggregated"], 60, 5)
         ours = row("aggregated", "small" if course is DIGITS else "paper", course.data)
         for name in ("optimizer", "optimizer_options", "lr", "momentum", "weight_decay", "block", "norm_block"):
-            assert getattr(only, name) == getattr(ours, name)
+            assert flag_value(only, name) == flag_value(ours, name)
 
 
 def test_without_augmentation_nothing_else_changes():
     plain = Course("digits", DIGITS.extent, augment=False)
     for name in USUAL:
         made, other = plain.recipe(CONTENDERS[name], 60), DIGITS.recipe(CONTENDERS[name], 60)
-        assert {k for k in vars(made) if vars(made)[k] != vars(other)[k]} == {"augment"}
+        assert set(differing(made, other)) == {"augment"}
 
 
 def test_aggregated_in_a_race_is_the_recipe():
     for augment in ("crop-flip", "none"):
         made = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["aggregated"], 60)
-        assert made == replace(row("aggregated"), name="aggregated-60", augment=augment)
+        assert made == with_flags(row("aggregated"), name="aggregated-60", augment=augment)
 
 
 def test_the_usual_ones_differ():
-    recipes = [{**vars(DIGITS.recipe(each, 60)), "name": ""} for each in chosen(())]
+    recipes = [with_flags(DIGITS.recipe(each, 60), name="") for each in chosen(())]
     assert all(one != other for k, one in enumerate(recipes) for other in recipes[:k])
 
 

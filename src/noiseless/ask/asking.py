@@ -67,7 +67,7 @@ class Asked:
     @property
     def seen(self) -> int:
         """The step whose data and objective are asked: the one that comes next, or the run's last."""
-        return min(self.step, self.experiment.config.recipe.steps - 1)
+        return min(self.step, self.experiment.config.recipe.schedule.steps - 1)
 
     @property
     def risk(self) -> EmpiricalRisk:
@@ -165,7 +165,7 @@ def find(place: Place) -> Found:
         return Found(step, state["model"], state["optimizer"], file)
     if step == ended:
         return Found(step, directory.state(), None, directory.model)
-    if step != 0 or directory.config().recipe.init is not None:
+    if step != 0 or directory.config().recipe.model.init is not None:
         raise ValueError(f"{directory.path} has no state of step {step}: {_those(directory, ended)}")
     return Found(0, None, None, file)
 

@@ -63,11 +63,11 @@ class Cut:
                 f"--block {block} must be a multiple of the {norm_block} examples that batch norm normalises together"
                 " in this run, or less; or ask with --batch-norm running"
             )
-        if block % recipe.max_up:
-            raise ValueError(f"--block {block} must be a multiple of --max-up {recipe.max_up}, as in the run")
+        if block % recipe.objective.max_up:
+            raise ValueError(f"--block {block} must be a multiple of --max-up {recipe.objective.max_up}, as in the run")
         order = risk.selection.order
         if self.shuffle:
-            together = risk.selection.numbers.reshape(-1, recipe.max_up)  # draws of an image stay in one block
+            together = risk.selection.numbers.reshape(-1, recipe.objective.max_up)  # an image's draws: one block
             order = together[keyed.permutation(recipe.seed, "noise", asked.seen, len(together))].flatten()
         cut = replace(risk, data=replace(risk.selection, order=order), block=block, norm_block=norm_block)
         check_blocks(cut)

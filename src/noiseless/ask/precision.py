@@ -11,6 +11,7 @@ from noiseless.ask.verify import Noise, gradient, noise
 from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config
+from noiseless.recipes.flags import with_flags
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class _Arithmetic:
         return f"{self.dtype}{autocast}{', compiled' if self.compile == 'on' else ''}"
 
     def change(self, config: Config) -> Config:
-        recipe = replace(config.recipe, dtype=self.dtype, autocast=self.autocast)
+        recipe = with_flags(config.recipe, dtype=self.dtype, autocast=self.autocast)
         return Config(recipe, replace(config.settings, compile=self.compile))
 
 
@@ -48,7 +49,7 @@ def against_float64(directory: RunDirectory) -> list[Noise]:
     """
     config = directory.config()
     compiled: Literal["on", "off"] = "on" if config.settings.compile == "on" else "off"
-    own = _Arithmetic(config.recipe.dtype, config.recipe.autocast, compiled)
+    own = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
     ways = [own, *(way for way in OTHERS if way != own)]
     reference = _computed(directory, EXACT)
     return [

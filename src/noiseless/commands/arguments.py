@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from noiseless.commands.flags import read_flags
 from noiseless.recipes.config import Config
 from noiseless.recipes.ladder import RECIPES, default_form, row
 
@@ -73,13 +74,11 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     form, arguments = take(arguments, "--form")
     given, _ = take(list(arguments), "--data")
     form = form or default_form(given or data)
-    config = tyro.cli(
-        Config,
-        args=arguments,
-        default=Config(row(name, form, given)),
-        prog=f"noiseless {usage}",
-        description=f"RECIPE is one of {', '.join(RECIPES)}; defaults below are those of {name}. {description}",
-        config=(tyro.conf.OmitArgPrefixes,),
+    config = read_flags(
+        arguments,
+        Config(row(name, form, given)),
+        usage,
+        f"RECIPE is one of {', '.join(RECIPES)}; defaults below are those of {name}. {description}",
     )
     return Parsed(config, name, form, arguments)
 

@@ -31,10 +31,10 @@ def bench(arguments: list[str]) -> int:
     config = replace(parsed.config, settings=replace(parsed.config.settings, threads=threads))
     images, comparisons = compare(config, rounds)
     recipe = config.recipe
-    precision = recipe.dtype if recipe.autocast == "none" else recipe.autocast
+    precision = recipe.model.dtype if recipe.model.autocast == "none" else recipe.model.autocast
     table = Table(
-        title=f"{recipe.model} in {precision}, block {recipe.block}, {images} images a sweep, {threads} threads, median"
-        f" of {rounds} (smallest to largest)",
+        title=f"{recipe.model.name} in {precision}, block {recipe.objective.block}, {images} images a sweep, {threads}"
+        f" threads, median of {rounds} (smallest to largest)",
         box=None,
     )
     for heading in ("sweep", "seconds", "images/s", "plain loop", "ratio"):

@@ -54,13 +54,13 @@ def execute(
     failed: list[str] = []
     try:
         with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
-            left = {job.title: job.recipe.steps * job.passes for job in jobs if not job.finished}
+            left = {job.title: job.recipe.schedule.steps * job.passes for job in jobs if not job.finished}
             if left:
                 shown.plan(sum(left.values()))
 
             def told(job: Job, found: Row) -> None:
                 if job.title in left:  # rows and ends come by two ways: a row may come after the end
-                    shown.advance(job.title, job.recipe.steps, found)
+                    shown.advance(job.title, job.recipe.schedule.steps, found)
                     shown.spend(job.passes)
                     left[job.title] -= job.passes
 

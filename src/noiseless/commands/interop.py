@@ -12,6 +12,7 @@ import tyro
 from noiseless.commands.arguments import parse_config, take
 from noiseless.commands.console import console
 from noiseless.commands.places import run_place
+from noiseless.recipes.flags import with_flags
 
 
 def import_checkpoint(arguments: list[str]) -> int:
@@ -41,15 +42,15 @@ def import_checkpoint(arguments: list[str]) -> int:
             name = recognise(published.model, form_of(config.recipe))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        config = replace(config, recipe=replace(config.recipe, model=name))
+        config = replace(config, recipe=with_flags(config.recipe, model=name))
     path = Path(config.settings.run_dir or run_place(config.recipe))
     made = import_run(published, config, path, ["noiseless", "import", *arguments])
     for note in made.notes:
         console.print(note, style="yellow")
     recipe = made.experiment.config.recipe
     console.print(
-        f"imported {file}: {recipe.model} ({len(made.experiment.space):,} parameters) at step {published.step} of"
-        f" {recipe.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
+        f"imported {file}: {recipe.model.name} ({len(made.experiment.space):,} parameters) at step {published.step} of"
+        f" {recipe.schedule.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
     )
     go_on = f"noiseless evaluate {path}" if made.ended else f"noiseless resume {path}"
     console.print(f"{'the run has ended; its result' if made.ended else 'go on'}: {go_on}")
@@ -87,7 +88,7 @@ def export(arguments: list[str]) -> int:
     recipe, state = experiment.config.recipe, directory.state()
     fill(experiment.model, state, directory.path)
     ended, found, rows = directory.model.exists(), newest(directory.checkpoints), directory.rows()
-    step = found.step if found else recipe.steps
+    step = found.step if found else recipe.schedule.steps
     passes = next((row["passes"] for row in reversed(rows) if row["step"] == step - 1), None)
     tested = score(experiment.model, experiment.test)
     facts = Facts(
@@ -100,7 +101,7 @@ def export(arguments: list[str]) -> int:
     if not ended:
         console.print("the run has not ended: this is its newest checkpoint", style="yellow")
     console.print(
-        f"{asked.directory}: {recipe.model} of {recipe.name} after {step} steps, test accuracy {tested.accuracy:.2%}"
-        f" (one seed), digest {sha256}"
+        f"{asked.directory}: {recipe.model.name} of {recipe.name} after {step} steps, test accuracy"
+        f" {tested.accuracy:.2%} (one seed), digest {sha256}"
     )
     return 0

@@ -17,6 +17,7 @@ from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.recipes import tables
 from noiseless.recipes.config import Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def reproduce(arguments: list[str]) -> int:
         return f"{job.title:24} {summary.line(run)}"
 
     stopped, failed = execution.execute(jobs, at_once, settings, line, "reproduce")
-    models = dict.fromkeys([*(recipe.model for recipe in recipes), *reproduce.models(path)])
+    models = dict.fromkeys([*(recipe.model.name for recipe in recipes), *reproduce.models(path)])
     whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
     jobs = reproduce.grown(jobs, whole, path)
     title = f"The paper's table {asked.table!r} on {asked.data}"
@@ -119,7 +120,7 @@ def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     data = full_name(asked.data, asked.pixels)
     form = asked.form or default_form(asked.data)
     made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
-    made = [replace(each, pixels=asked.pixels) for each in made]
+    made = [with_flags(each, pixels=asked.pixels) for each in made]
     return [published(each) for each in made] if asked.compat == "published" else made
 
 
@@ -136,9 +137,9 @@ def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once:
     for recipe in recipes:
         alike = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
         left = sum(not job.finished for job in alike)
-        passes = f"{recipe.steps * alike[0].passes:g}"
+        passes = f"{recipe.schedule.steps * alike[0].passes:g}"
         took = duration(costs[recipe]) if recipe in costs else "-"
-        made.add_row(recipe.name, recipe.model, str(recipe.steps), passes, f"{left} of {seeds}", took)
+        made.add_row(recipe.name, recipe.model.name, str(recipe.schedule.steps), passes, f"{left} of {seeds}", took)
     console.print(made)
     whole = duration(reproduce.estimate(jobs, costs, at_once))
     note = f"{kept} are kept from {path}; " if kept else ""
@@ -167,6 +168,6 @@ def recipes(arguments: list[str]) -> int:
         changes = differences(recipe, row(predecessor, asked.form) if predecessor else None)
         text = ", ".join(f"{key} {new}" for key, (_, new) in changes.items() if key not in ("steps", "data"))
         note = f"{predecessor}{'' if name in LADDER else '; docs/price.md'}"
-        table.add_row(name, str(recipe.steps), text if predecessor == above else f"(in {note}) {text}")
+        table.add_row(name, str(recipe.schedule.steps), text if predecessor == above else f"(in {note}) {text}")
     console.print(table)
     return 0

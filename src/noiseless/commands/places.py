@@ -9,7 +9,7 @@ from noiseless.recipes.recipe import Recipe
 
 def run_place(recipe: Recipe) -> Path:
     """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
-    name = f"runs/{recipe.name}-{_slug(recipe.data)}-{recipe.model}-seed{recipe.seed}"
+    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{recipe.model.name}-seed{recipe.seed}"
     number = 1
     while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
         number += 1

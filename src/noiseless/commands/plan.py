@@ -12,7 +12,7 @@ from rich.table import Table
 
 from noiseless.commands.arguments import parse_config, take_count, take_positive
 from noiseless.commands.console import console, duration, tell_aside
-from noiseless.recipes.config import Config, check
+from noiseless.recipes.config import Config
 from noiseless.recipes.ladder import published
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def plan(arguments: list[str]) -> int:
         " measured on this machine, which needs the data. --json prints one JSON object.",
         data="digits",
     ).config
-    check(config.recipe, config.settings)
+    config.check()
     if config.recipe.compat == "published":
         config = replace(config, recipe=published(config.recipe))
     flops = given["--flops"]
@@ -94,7 +94,7 @@ def _given(config: Config, workers: int, figures: Figures) -> Told:
     from noiseless.data import extent, home
 
     recipe, settings = config.recipe, config.settings
-    counted = sizes(recipe, extent(recipe.data, home(settings.data_dir), recipe.pixels))
+    counted = sizes(recipe, extent(recipe.data.name, home(settings.data_dir), recipe.data.pixels))
     made = by_figures(recipe, settings, counted, workers, figures)
     notes = _notes(config, made)
     if figures.memory_bandwidth is None:
@@ -117,10 +117,10 @@ def _measured(config: Config, workers: int) -> Told:
 
     recipe, settings = config.recipe, config.settings
     directory = home(settings.data_dir)
-    if not at_hand(recipe.data, directory, recipe.pixels):
+    if not at_hand(recipe.data.name, directory, recipe.data.pixels):
         raise ValueError(
-            f"{recipe.data} is not on this machine, so nothing can be measured: give --flops, --memory-bandwidth and"
-            " --link-bandwidth of a worker's device, such as 4e14, 3e12 and 5e10"
+            f"{recipe.data.name} is not on this machine, so nothing can be measured: give --flops, --memory-bandwidth"
+            " and --link-bandwidth of a worker's device, such as 4e14, 3e12 and 5e10"
         )
     if workers > 1 and settings.threads is None:  # as train --workers has it
         settings = replace(settings, threads=torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1)
@@ -130,7 +130,7 @@ def _measured(config: Config, workers: int) -> Told:
         tell_aside(experiment.note.replace("at the first step", "for the measurement"))
     recipe, settings = experiment.config.recipe, experiment.config.settings
     data = replace(
-        extent(recipe.data, Path(settings.data_dir or directory), recipe.pixels),
+        extent(recipe.data.name, Path(settings.data_dir or directory), recipe.data.pixels),
         train=len(experiment.train),
         test=len(experiment.test),
     )
@@ -161,9 +161,9 @@ def _notes(config: Config, made: Plan) -> list[str]:
             f" chunk{'s' * (chunks > 1)}: {made.idle} of them have nothing to do"
             + ("; a smaller --chunk would give them some" if blocks > chunks else "")
         )
-    if recipe.line_search != "none" or optimizer_entry(recipe.optimizer).evaluates_itself:
-        notes.append(f"{recipe.optimizer} may evaluate several times a step: only the first is counted")
-    if recipe.stop_perfect:
+    if recipe.optimizer.line_search != "none" or optimizer_entry(recipe.optimizer.name).evaluates_itself:
+        notes.append(f"{recipe.optimizer.name} may evaluate several times a step: only the first is counted")
+    if recipe.schedule.stop_perfect:
         notes.append("--stop-perfect may end the run earlier")
     return notes
 
@@ -189,7 +189,8 @@ def _tell(config: Config, told: Told) -> None:
     recipe, made = config.recipe, told.plan
     workers = f"{made.workers} worker{'s' * (made.workers > 1)}"
     table = Table(
-        title=f"plan: {recipe.name}, {recipe.model} on {recipe.data}, {made.steps:,} steps, {workers}", box=None
+        title=f"plan: {recipe.name}, {recipe.model.name} on {recipe.data.name}, {made.steps:,} steps, {workers}",
+        box=None,
     )
     table.add_column("what", no_wrap=True)
     table.add_column("how much", justify="right", no_wrap=True)

@@ -29,17 +29,18 @@ def evaluate(arguments: list[str]) -> int:
     directory = one_run(arguments, "evaluate")
     experiment = rebuild(directory)
     recipe, ended = experiment.config.recipe, directory.model.exists()
-    if recipe.test_flips:
+    if recipe.evaluation.test_flips:
         console.print("class probabilities are averaged with those of the mirror image")
     tested = []
-    for average in (True, False) if recipe.ema else (False,):
-        if recipe.ema:
-            kept = f"the average of its states, momentum {recipe.ema:g}: what the record's test columns are of"
+    ema = recipe.evaluation.ema
+    for average in (True, False) if ema else (False,):
+        if ema:
+            kept = f"the average of its states, momentum {ema:g}: what the record's test columns are of"
             console.print(kept if average else "the model as training has left it:")
         file = directory.average if average else directory.model
         fill(experiment.model, directory.state(average), file if ended else directory.checkpoints)
         for part, images in (("train", experiment.train), ("test", experiment.test)):
-            found = score(experiment.model, replace(images, augment="none", policy=None), recipe.test_flips)
+            found = score(experiment.model, replace(images, augment="none", policy=None), recipe.evaluation.test_flips)
             console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
         tested.append(found)  # on the test images; the first is what the record's test columns are of
     if ended:

@@ -128,15 +128,15 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
 
     experiment, directory = session.experiment, session.directory
     recipe, workers = experiment.config.recipe, experiment.workers
-    blocks = -(-len(experiment.train) * max(1, recipe.copies) // recipe.block)
+    blocks = -(-len(experiment.train) * max(1, recipe.data.copies) // recipe.objective.block)
     chunks = -(-blocks // (experiment.config.settings.chunk or 1))
     note = f", {workers.count} workers" if workers.count > 1 else ""
     if workers.count > chunks:
         note += f" for {blocks} blocks in {chunks} chunks: {workers.count - chunks} of them have nothing to do"
         note += "; a smaller --chunk would give them some" if blocks > chunks else ""
     console.print(
-        f"{recipe.name}: {recipe.model} ({len(experiment.space):,} parameters) on {recipe.data}"
-        f" ({len(experiment.train):,} training images), {recipe.steps} steps,"
+        f"{recipe.name}: {recipe.model.name} ({len(experiment.space):,} parameters) on {recipe.data.name}"
+        f" ({len(experiment.train):,} training images), {recipe.schedule.steps} steps,"
         f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}{note}"
     )
     if experiment.note:
@@ -155,7 +155,7 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
             shown = stack.enter_context(live.Live(console))
 
             def told(row: Row) -> None:
-                shown.advance(recipe.name, recipe.steps, row)
+                shown.advance(recipe.name, recipe.schedule.steps, row)
                 tracked.log(row)
 
             train_to_end(experiment, directory, Progress(on_row=told, on_message=warn))
@@ -170,7 +170,7 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     if workers.rank == 0:
         runs = summary.read([directory])
         console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
-        page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data}")
+        page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data.name}")
         console.print(f"report: {directory.path / 'report.html'}")
     return 0
 

@@ -102,7 +102,7 @@ def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
     Raises:
         ValueError: if there are fewer training images than one block has.
     """
-    block = config.recipe.block
+    block = config.recipe.objective.block
     available = len(build(replace(config, settings=replace(config.settings, compile="off"))).train)
     if available < block:
         raise ValueError(
@@ -144,7 +144,7 @@ def objective_of(experiment: Experiment, images: int, penalised: bool) -> Empiri
     """The risk over the first training images in the order of step 0, or its penalised form."""
     risk = experiment.regime.risk_at(0)
     risk = risk.at(risk.selection.head(images))
-    return GradientPenalty(risk, STRENGTH, lr=experiment.config.recipe.lr) if penalised else risk
+    return GradientPenalty(risk, STRENGTH, lr=experiment.config.recipe.optimizer.lr) if penalised else risk
 
 
 def plain(config: Config, images: int) -> Sweep:
@@ -152,12 +152,12 @@ def plain(config: Config, images: int) -> Sweep:
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
     model, recipe = experiment.model.train(), experiment.config.recipe
     x, y = experiment.train.take(torch.arange(images))
-    blocks = list(zip(x.split(recipe.block), y.split(recipe.block), strict=True))
+    blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
 
     def sweep(penalised: bool) -> float:
         began = time.perf_counter()
         if penalised:
-            plainloop.penalised(model, blocks, recipe.lr / 4 * STRENGTH, recipe.penalty_eps)
+            plainloop.penalised(model, blocks, recipe.optimizer.lr / 4 * STRENGTH, recipe.objective.penalty_eps)
         else:
             plainloop.risk(model, blocks)
         wait()

@@ -7,7 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +18,7 @@ from noiseless.files.checkpoint import save
 from noiseless.objective import Objective, parameter_space, risk_of
 from noiseless.optim import line_search, take_step
 from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build
 from noiseless.run.evaluate import BATCH, score
@@ -56,25 +57,25 @@ def seconds(recipe: Recipe, settings: Settings, measured: Measured) -> float:
     Returns:
         Seconds from the first step to the last.
     """
-    found = recipe.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+    found = recipe.schedule.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
     return found + checkpoints(recipe, settings, found) * measured.checkpoint
 
 
 def evaluations(recipe: Recipe, settings: Settings) -> int:
     """How often a run evaluates; where the settings leave it open, ten times."""
-    return -(-recipe.steps // (settings.evaluate_every or max(1, recipe.steps // 10)))
+    return -(-recipe.schedule.steps // (settings.evaluate_every or max(1, recipe.schedule.steps // 10)))
 
 
 def checkpoints(recipe: Recipe, settings: Settings, seconds: float) -> int:
     """How many a run of so many seconds writes: before the first step, after the last, and from time to time."""
-    between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.steps
-    return min(2 + between, recipe.steps + 1)
+    between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.schedule.steps
+    return min(2 + between, recipe.schedule.steps + 1)
 
 
 def alike(recipe: Recipe) -> Recipe:
     """The recipe without what does not matter to a step's time: rows with the same value are measured once."""
     schedule = {"name": "", "seed": 0, "steps": 1, "lr": 1.0, "warmup": 0, "horizon": None, "schedule": "constant"}
-    return replace(recipe, **schedule, clip=None, penalty=float(recipe.penalty > 0))  # type: ignore[arg-type]
+    return with_flags(recipe, **schedule, clip=None, penalty=float(recipe.objective.penalty > 0))
 
 
 def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
@@ -94,14 +95,14 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
     """
     experiment.model.train()
     update, checkpoint = _update(experiment)
-    if experiment.config.recipe.regime == "stochastic":
+    if experiment.config.recipe.objective.regime == "stochastic":
         step, fixed = _stochastic(experiment, least), 0.0
     else:
         step, fixed = _sweep(experiment, least)
-        updates = experiment.config.recipe.parts
+        updates = experiment.config.recipe.objective.parts
         step, fixed = step + updates * update, fixed + updates * update
     tested = experiment.test.only(torch.arange(min(BATCH, len(experiment.test))))
-    flips = experiment.config.recipe.test_flips
+    flips = experiment.config.recipe.evaluation.test_flips
     (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
     return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)
 
@@ -128,12 +129,12 @@ def _measured(config: Config, least: float) -> Measured:
 
 def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
     """Seconds of a step's evaluation over the full batch, and those of them that do not belong to a block."""
-    recipe = experiment.config.recipe
-    examples = len(experiment.train) * max(1, recipe.copies) * recipe.max_up // recipe.parts  # of a sweep
-    one = min(recipe.block * (experiment.config.settings.chunk or 1), examples)
+    recipe, chosen = experiment.config.recipe, experiment.config.recipe.objective
+    examples = len(experiment.train) * max(1, recipe.data.copies) * chosen.max_up // chosen.parts  # of a sweep
+    one = min(chosen.block * (experiment.config.settings.chunk or 1), examples)
     few = min(CHUNKS * one, examples // one * one)
     began = time.perf_counter()
-    objective = next(iter(experiment.regime.objectives(recipe.switch if recipe.regime == "switch" else 0)))
+    objective = next(iter(experiment.regime.objectives(chosen.switch)))
     made = time.perf_counter() - began
     part = _first(objective, one)
     alone = a_chunk = _means(part.evaluate, least=0)[0]
@@ -142,15 +143,15 @@ def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
     elif few > one and alone < least:
         alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
         a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
-    fixed = made + recipe.parts * (alone - a_chunk)
-    return fixed + recipe.parts * a_chunk * examples / one, fixed
+    fixed = made + chosen.parts * (alone - a_chunk)
+    return fixed + chosen.parts * a_chunk * examples / one, fixed
 
 
 def _stochastic(experiment: Experiment, least: float) -> float:
     """Seconds of a step: those of its updates, which are taken back afterwards."""
     recipe, model, optimizer = experiment.config.recipe, experiment.model, experiment.optimizer
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    updates = -(-len(experiment.train) * recipe.max_up // recipe.block)
+    updates = -(-len(experiment.train) * recipe.objective.max_up // recipe.objective.block)
     found: list[float] = []
     state = None
     while sum(found[1:]) < least and len(found) <= updates:
@@ -177,7 +178,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     transform = make_transform(recipe, space, experiment.schedule, len(experiment.train))
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
-    for _ in range(recipe.parts if transform else 0):  # until it knows all parts
+    for _ in range(recipe.objective.parts if transform else 0):  # until it knows all parts
         state = transform.update(gradient, state, space.theta, 0)[1]  # type: ignore[union-attr]
 
     def closure() -> Tensor:

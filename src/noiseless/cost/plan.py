@@ -7,12 +7,13 @@ measurement on this machine (`cost`). The formulas are those of `by_figures`, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from noiseless.cost.cost import Measured, checkpoints, evaluations
 from noiseless.cost.share import BIN, BINS, Memory, Share, memory, message, share
 from noiseless.cost.sizes import Sizes
 from noiseless.recipes.config import Settings
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
 from noiseless.run.work import BACKWARD, objective_of, passes_a_step
@@ -146,7 +147,7 @@ def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, f
             all_reduce=wire / figures.link_bandwidth if figures.link_bandwidth else 0.0,
         )
 
-    tested = sizes.data.test * (2 if recipe.test_flips else 1)
+    tested = sizes.data.test * (2 if recipe.evaluation.test_flips else 1)
     moved = FORWARD_TRAFFIC * tested * sizes.saved / bandwidth if bandwidth else 0.0
     evaluation = max(tested * flops / (1 + BACKWARD) / figures.flops, moved)
     return _plan(recipe, settings, sizes, workers, seconds, evaluation)
@@ -192,7 +193,7 @@ def _plan(
     checkpoint: float = 0.0,
 ) -> Plan:
     chunk = settings.chunk or speed.chunk(
-        recipe.block, sizes.work.parameters, sizes.data.shape[1] * sizes.data.shape[2]
+        recipe.objective.block, sizes.work.parameters, sizes.data.shape[1] * sizes.data.shape[2]
     )
     parts = _parts(recipe)
     shares = [share(part, sizes.data.train, chunk, workers) for part in parts]
@@ -201,15 +202,15 @@ def _plan(
         for part, own in zip(parts, shares, strict=True)
     ]
     spent = [seconds(*each) for each in zip(parts, shares, wires, strict=True)]
-    weights = [part.steps / recipe.steps for part in parts]
-    passes = sum(part.steps * passes_a_step(part) for part in parts)
+    weights = [part.schedule.steps / recipe.schedule.steps for part in parts]
+    passes = sum(part.schedule.steps * passes_a_step(part) for part in parts)
     in_step = Seconds(**{name: _mean(weights, [getattr(each, name) for each in spent]) for name in asdict(spent[0])})
     asked = evaluations(recipe, settings)
     return Plan(
-        steps=recipe.steps,
+        steps=recipe.schedule.steps,
         workers=workers,
         share=shares[-1],
-        passes_a_step=passes / recipe.steps,
+        passes_a_step=passes / recipe.schedule.steps,
         passes=passes,
         flops=passes * sizes.data.train * sizes.work.gradient_flops,
         parameters=sizes.work.parameters,
@@ -219,16 +220,16 @@ def _plan(
         evaluation=evaluation,
         evaluations=asked,
         checkpoint=checkpoint,
-        checkpoints=checkpoints(recipe, settings, recipe.steps * in_step.step + asked * evaluation),
+        checkpoints=checkpoints(recipe, settings, recipe.schedule.steps * in_step.step + asked * evaluation),
     )
 
 
 def _parts(recipe: Recipe) -> list[Recipe]:
     """The recipe; with a switch, what is before and after it."""
-    if recipe.regime != "switch":
+    if recipe.objective.regime != "switch":
         return [recipe]
-    before = replace(recipe, regime="stochastic", steps=recipe.switch)
-    return [before, replace(recipe, regime="full-batch", steps=recipe.steps - recipe.switch)]
+    before = with_flags(recipe, regime="stochastic", steps=recipe.objective.switch)
+    return [before, with_flags(recipe, regime="full-batch", steps=recipe.schedule.steps - recipe.objective.switch)]
 
 
 def _mean(weights: Iterable[float], values: Iterable[float]) -> float:

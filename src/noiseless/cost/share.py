@@ -72,21 +72,22 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
     Returns:
         The share. In the stochastic regime each block is an update, which one worker computes.
     """
-    stochastic = recipe.regime == "stochastic"
-    total = examples * recipe.max_up * (1 if stochastic else max(1, recipe.copies))
-    check_size("block", recipe.block, total)
-    check_norm_block(recipe.norm_block or recipe.block, recipe.block)
-    parts = recipe.parts
-    largest = part_sizes(total // recipe.max_up, parts)[0] * recipe.max_up
-    whole, short = divmod(largest, recipe.block)
-    short = 0 if recipe.drop_last else short
-    total = min(parts * (whole * recipe.block + short), total)
+    objective = recipe.objective
+    stochastic = objective.regime == "stochastic"
+    total = examples * objective.max_up * (1 if stochastic else max(1, recipe.data.copies))
+    check_size("block", objective.block, total)
+    check_norm_block(objective.norm_block or objective.block, objective.block)
+    parts = objective.parts
+    largest = part_sizes(total // objective.max_up, parts)[0] * objective.max_up
+    whole, short = divmod(largest, objective.block)
+    short = 0 if objective.drop_last else short
+    total = min(parts * (whole * objective.block + short), total)
     blocks = whole + (short > 0)
     if stochastic:
         return Share(1, 1, blocks, blocks, total, total)
     chunks = -(-whole // chunk) + (short > 0)
     own = min(-(-chunks // workers) * chunk, blocks)
-    return Share(blocks, chunks, parts, parts * own, min(parts * own * recipe.block, total), total)
+    return Share(blocks, chunks, parts, parts * own, min(parts * own * objective.block, total), total)
 
 
 def message(sizes: Sizes, share: Share) -> int:
@@ -123,17 +124,17 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     theta = sizes.work.parameters * sizes.element
     together, largest = min(chunk, share.own // share.updates), -(-share.whole // share.updates)
     held = 1
-    if recipe.penalty or recipe.full_penalty:
+    if recipe.objective.penalty or recipe.objective.full_penalty:
         # a product by double backward is a second one; a probe is a point for each block, and a gradient there
-        held = 2 + PROBES[recipe.penalty_method] + (recipe.full_penalty > 0)
+        held = 2 + PROBES[recipe.objective.penalty_method] + (recipe.objective.full_penalty > 0)
     return Memory(
         parameters=theta,
         gradient=theta,
-        parts=recipe.parts * theta if recipe.parts > 1 else 0,
+        parts=recipe.objective.parts * theta if recipe.objective.parts > 1 else 0,
         optimizer=int(sizes.state * theta),
-        average=theta if recipe.ema else 0,
+        average=theta if recipe.evaluation.ema else 0,
         bins=BINS * BIN * sizes.work.parameters,
         block_gradients=together * held * theta,
-        activations=int(together * min(recipe.block, largest) * sizes.saved),
+        activations=int(together * min(recipe.objective.block, largest) * sizes.saved),
         data=sizes.data.bytes if sizes.data.resident else 0,
     )

@@ -48,14 +48,14 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
     Raises:
         ValueError: if model and images do not fit, or the model cannot be followed without values.
     """
-    used, held_out = recipe.divided(data.train)
+    used, held_out = recipe.data.divided(data.train)
     data = replace(data, train=used, test=held_out or data.test)
     form, options = choices(recipe)
-    dtype = getattr(torch, recipe.dtype)
+    dtype = getattr(torch, recipe.model.dtype)
     channels, height, width = data.shape
     size = (height, width)
-    model = models.outline(recipe.model, channels, data.classes, form, options, size).to(dtype)
-    autocast = torch.bfloat16 if recipe.autocast == "bfloat16" else None
+    model = models.outline(recipe.model.name, channels, data.classes, form, options, size).to(dtype)
+    autocast = torch.bfloat16 if recipe.model.autocast == "bfloat16" else None
     try:
         work = work_of(recipe, model, torch.empty(1, *data.shape, device="meta", dtype=dtype), data.train)
         # two batches, so that what does not grow with the batch falls out
@@ -63,9 +63,9 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
     except Exception as error:  # whatever a model stumbles over that others have written
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{recipe.model} cannot be followed on {channels} x {height} x {width} images ({reason})"
+            f"{recipe.model.name} cannot be followed on {channels} x {height} x {width} images ({reason})"
         ) from error
-    norm = BlockNorm(model, recipe.norm_block or recipe.block, recipe.statistics)
+    norm = BlockNorm(model, recipe.objective.norm_block or recipe.objective.block, recipe.objective.statistics)
     return Sizes(work, data, dtype.itemsize, (many - few) / 2, norm.length, _state(recipe))
 
 
@@ -95,7 +95,7 @@ def _saved(model: nn.Module, shape: torch.Size, dtype: torch.dtype, autocast: to
 
 def _state(recipe: Recipe) -> float:
     """Numbers that the optimizer keeps for a parameter: as its entry says, or as seen in a step on a small model."""
-    small = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Linear(8, 8)).to(getattr(torch, recipe.dtype))
+    small = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Linear(8, 8)).to(getattr(torch, recipe.model.dtype))
     parameters = sum(p.numel() for p in small.parameters())
     optimizer = make_optimizer(recipe, small)
     if isinstance(optimizer, Searched):

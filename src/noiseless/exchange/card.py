@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from noiseless.exchange.description import Description
+from noiseless.recipes.flags import differing, with_flags
 from noiseless.recipes.recipe import Recipe
 
 
@@ -61,9 +62,9 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
     """
     recipe, made = facts.recipe, facts.environment
     begun = made.get("imported")
-    shown = replace(recipe, data=_place(recipe.data), init=recipe.init and Path(recipe.init).name)
-    changed = [f"{f.name}={getattr(shown, f.name)!r}" for f in fields(Recipe) if getattr(shown, f.name) != f.default]
-    steps = f"{facts.step:,} of {recipe.steps:,}" if facts.step < recipe.steps else f"{facts.step:,}"
+    shown = with_flags(recipe, data=_place(recipe.data.name), init=recipe.model.init and Path(recipe.model.init).name)
+    changed = [f"{flag}={value!r}" for flag, (value, _) in differing(shown, Recipe()).items()]
+    steps = f"{facts.step:,} of {recipe.schedule.steps:,}" if facts.step < recipe.schedule.steps else f"{facts.step:,}"
     before = f", {begun['step']:,} of them before the import" if begun else ""
     passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if begun else ''}"
     packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
@@ -75,8 +76,8 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | {shown.data}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
-        f"| recipe{' since the import' if begun else ''} | {recipe.name} ({recipe.regime}) |",
+        f"| data | {shown.data.name}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
+        f"| recipe{' since the import' if begun else ''} | {recipe.name} ({recipe.objective.regime}) |",
         f"| steps | {steps}{before} |",
         f"| passes over the data | {passes} |",
         f"| seed | {recipe.seed} |",
@@ -92,7 +93,7 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "## Quality",
         "",
         f"Test accuracy {facts.test_accuracy:.2%}, cross entropy {facts.test_loss:.4f}, on {facts.test_images:,} test"
-        f" images of {shown.data} without augmentation: one seed (n = 1), which says nothing of the spread.",
+        f" images of {shown.data.name} without augmentation: one seed (n = 1), which says nothing of the spread.",
         "",
         "## To repeat it",
         "",
@@ -125,9 +126,9 @@ def _head(description: Description, license_name: str, facts: Facts | None) -> l
     lines += ["tags:", "- image-classification", f"- {json.dumps(description.model)}"]
     if facts:
         # text of the page, not a data set's name on a hub, which nobody here can vouch for
-        data = json.dumps(facts.recipe.data.partition(":")[0])
+        data = json.dumps(facts.recipe.data.name.partition(":")[0])
         lines += [
-            f"- {json.dumps(facts.recipe.regime)}",
+            f"- {json.dumps(facts.recipe.objective.regime)}",
             "metrics:",
             "- accuracy",
             "model-index:",

@@ -64,11 +64,12 @@ def description_of(recipe: Recipe, classes: int) -> Description:
     Returns:
         The description.
     """
-    assert recipe.mean is not None
-    options = parse_options(recipe.model_options)
-    return Description(recipe.model, len(recipe.mean), classes, form_of(recipe), options, recipe.mean, recipe.std)
+    mean, std = recipe.data.mean, recipe.data.std
+    assert mean is not None
+    options = parse_options(recipe.model.options)
+    return Description(recipe.model.name, len(mean), classes, form_of(recipe), options, mean, std)
 
 
 def form_of(recipe: Recipe) -> models.Form:
     """The form of a recipe's model."""
-    return models.Form(**{f.name: getattr(recipe, f.name) for f in fields(models.Form)})
+    return models.Form(**{f.name: getattr(recipe.model, f.name) for f in fields(models.Form)})

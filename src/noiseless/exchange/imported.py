@@ -52,13 +52,13 @@ def import_run(published: Published, config: Config, path: Path, command: list[s
     Raises:
         ValueError: if data or model do not fit, or the directory is taken; then nothing is written.
     """
-    if config.recipe.init is not None:
+    if config.recipe.model.init is not None:
         raise ValueError("--init has no place here: the parameters are the checkpoint's")
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path.resolve()))))
     fill(experiment.model, published.model, published.path)
     _give_momentum(published, experiment.model, experiment.optimizer)
     directory, step = RunDirectory(path), published.step
-    ended = step >= experiment.config.recipe.steps
+    ended = step >= experiment.config.recipe.schedule.steps
 
     def first() -> None:
         begin_at(experiment, directory, step)
@@ -97,7 +97,7 @@ def _notes(published: Published, experiment: Experiment) -> list[str]:
     for name in SETTINGS:
         if name in there and name in group and there[name] != group[name]:
             notes.append(f"{name} is {there[name]} in the checkpoint, {group[name]} in the recipe")
-    step, rate, steps = published.step, there.get("lr"), experiment.config.recipe.steps
+    step, rate, steps = published.step, there.get("lr"), experiment.config.recipe.schedule.steps
     if step > steps:
         notes.append(f"the checkpoint has {step} steps, the recipe only {steps}: there is nothing to go on with")
     if isinstance(rate, float) and step < steps:

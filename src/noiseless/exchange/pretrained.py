@@ -99,7 +99,7 @@ def from_run(directory: Path | str) -> nn.Module:
     run = RunDirectory.open(Path(directory))
     recipe, state = run.config().recipe, run.state()
     classes = classes_of(state, lambda classes: description_of(recipe, classes).build())
-    model = description_of(recipe, classes).build().to(getattr(torch, recipe.dtype))
+    model = description_of(recipe, classes).build().to(getattr(torch, recipe.model.dtype))
     fill(model, state, run.path)
     return model.eval()
 

@@ -108,8 +108,8 @@ class RunDirectory:
             ) from None
         if recorded != data_sha256:
             raise ValueError(
-                f"{self.config().recipe.data} has changed since {self.path} was made: put the old data back, or start"
-                " anew with another --run-dir"
+                f"{self.config().recipe.data.name} has changed since {self.path} was made: put the old data back, or"
+                " start anew with another --run-dir"
             )
 
     def began(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from noiseless.recipes.config import Config
+from noiseless.recipes.flags import FLAGS
 from noiseless.recipes.ladder import RECIPES, differences, row
 from noiseless.recipes.recipe import Recipe
 
@@ -24,7 +25,7 @@ def command_of(config: Config) -> list[str]:
     recipe, settings = config.recipe, config.settings
     forms = [(name, form) for name in RECIPES for form in ("small", "paper")]
     name, form = min(forms, key=lambda each: (len(_flags(recipe, *each)), each[0] != recipe.name))
-    words = ["noiseless", "train", name, "--form", form, "--data", recipe.data]
+    words = ["noiseless", "train", name, "--form", form, "--data", recipe.data.name]
     for field, value in _flags(recipe, name, form).items():
         words += _flag(field, value)
     for field in SETTINGS:
@@ -34,14 +35,14 @@ def command_of(config: Config) -> list[str]:
 
 def _flags(recipe: Recipe, name: str, form: str) -> dict[str, Any]:
     """What must be given beside the name, the form and the data of a row."""
-    base = row(name, form, recipe.data)
+    base = row(name, form, recipe.data.name)
     named = {"name": recipe.name} if recipe.name != base.name else {}
     return named | {field: is_ for field, (_, is_) in differences(recipe, base).items()}
 
 
 def _flag(field: str, value: Any) -> list[str]:
     flag = field.replace("_", "-")
-    if isinstance(value, bool) and Recipe.__annotations__[field] == "bool":
+    if field in FLAGS and FLAGS[field].type is bool:
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, (tuple, list)):
         return [f"--{flag}", *map(str, value)]

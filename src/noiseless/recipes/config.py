@@ -5,11 +5,11 @@ Both are frozen values; their fields are the flags of `noiseless train`, and the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
 
+from noiseless.recipes.checks import at_least
 from noiseless.recipes.recipe import Recipe
 
 
@@ -54,6 +54,25 @@ class Settings:
     wandb: str | None = None
     """project of Weights & Biases to which the rows go as well; none: they do not"""
 
+    def check(self) -> None:
+        """Refuses values that no run can have.
+
+        Raises:
+            ValueError: naming flag, value and what it must be.
+        """
+        at_least("threads", self.threads, 1)
+        at_least("chunk", self.chunk, 1)
+        at_least("evaluate-every", self.evaluate_every, 1)
+        at_least("checkpoint-seconds", self.checkpoint_seconds, 0)
+        at_least("keep", self.keep, 1)
+        at_least("keep-every", self.keep_every, 1)
+        at_least("snapshot-seconds", self.snapshot_seconds, 0)
+        at_least("sharpness-every", self.sharpness_every, 1)
+        at_least("sharpness-count", self.sharpness_count, 1)
+        at_least("noise-every", self.noise_every, 1)
+        at_least("layers-every", self.layers_every, 1)
+        at_least("check-every", self.check_every, 1)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -61,6 +80,15 @@ class Config:
 
     recipe: Recipe = field(default_factory=Recipe)
     settings: Settings = field(default_factory=Settings)
+
+    def check(self) -> None:
+        """Refuses values that no run can have; sizes that depend on the data are checked where the data are known.
+
+        Raises:
+            ValueError: naming flag, value and what it must be.
+        """
+        self.recipe.check()
+        self.settings.check()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for `config.json`."""
@@ -76,159 +104,34 @@ class Config:
         Raises:
             ValueError: if a part or a field is missing, or one is unknown.
         """
-        parts: dict[str, Any] = {}
-        for name, kind in (("recipe", Recipe), ("settings", Settings)):
-            found = values.get(name)
-            if not isinstance(found, dict):
+        for name in ("recipe", "settings"):
+            if not isinstance(values.get(name), dict):
                 raise ValueError(f"it has no part {name!r}, so it is no config of a run")
-            known = {f.name for f in fields(kind)}
-            lacks = sorted(known - set(found))
-            strange = sorted(set(found) - known)
-            told = [f"lacks {_few(lacks)}"] if lacks else []
-            told += [f"has {_few(strange)}, which is not known"] if strange else []
-            if told:
-                raise ValueError(
-                    f"it was written by another version of noiseless ({name} {' and '.join(told)}): use that version,"
-                    " which environment.json beside it names, or start a new run"
-                )
-            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-            parts[name] = kind(**given)
-        return Config(**parts)
+        config: Config = _from_json(Config, values, "")
+        return config
+
+
+def _from_json(kind: type, values: Any, name: str) -> Any:
+    """A dataclass from plain values, with the dataclasses in it; `name` is that of the part, for errors."""
+    hints = get_type_hints(kind)
+    given = values if isinstance(values, dict) else {}
+    lacks = [f.name for f in fields(kind) if f.name not in given]
+    strange = sorted(set(given) - set(hints))
+    told = [f"lacks {_few(lacks)}"] if lacks else []
+    told += [f"has {_few(strange)}, which is not known"] if strange else []
+    if told:
+        raise ValueError(
+            f"it was written by another version of noiseless ({name} {' and '.join(told)}): use that version, which"
+            " environment.json beside it names, or start a new run"
+        )
+    read = {
+        field: _from_json(hints[field], value, field)
+        if is_dataclass(hints[field])
+        else (tuple(value) if isinstance(value, list) else value)
+        for field, value in given.items()
+    }
+    return kind(**read)
 
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def check(recipe: Recipe, settings: Settings) -> None:
-    """Refuses numbers that no run can have; sizes that depend on the data are checked where it is known.
-
-    Raises:
-        ValueError: naming flag, value and what it must be.
-    """
-    for name, low in (
-        ("steps", 1),
-        ("block", 1),
-        ("warmup", 0),
-        ("padding", 0),
-        ("copies", 0),
-        ("switch", 0),
-        ("stop_perfect", 0),
-        ("seed", 0),
-        ("max_up", 1),
-        ("parts", 1),
-    ):
-        _at_least(name, getattr(recipe, name), low)
-    for name in (
-        "penalty",
-        "full_penalty",
-        "additive_noise",
-        "multiplicative_noise",
-        "norm_bias",
-        "norm_target",
-        "sam",
-    ):
-        _at_least(name, getattr(recipe, name), 0)
-    _positive("lr", recipe.lr)
-    for name in (
-        "norm_block",
-        "horizon",
-        "block_clip",
-        "clip",
-        "agc",
-        "trust",
-        "penalty_eps",
-        "decay",
-        "pixels",
-        "images",
-    ):
-        if (value := getattr(recipe, name)) is not None:
-            _positive(name, value)
-    for name in ("momentum", "weight_decay"):
-        if (value := getattr(recipe, name)) is not None:
-            _at_least(name, value, 0)
-    if not all(math.isfinite(value) for value in recipe.mean or ()):
-        raise ValueError(f"--mean must be finite, not {' '.join(map(str, recipe.mean or ()))}")
-    if (recipe.regime == "switch") != (recipe.switch > 0):
-        raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
-    if recipe.switch >= recipe.steps:
-        raise ValueError(f"--switch {recipe.switch} is never reached in --steps {recipe.steps}: give a smaller one")
-    if recipe.replacement and recipe.regime == "full-batch":
-        raise ValueError("--replacement draws the examples of stochastic updates; the full batch holds each one once")
-    if recipe.parts > 1 and (recipe.regime != "full-batch" or recipe.drop_last):
-        raise ValueError(
-            f"--parts {recipe.parts} divides all examples of the full batch: use --regime full-batch without"
-            " --drop-last, or --parts 1"
-        )
-    if recipe.parts > 1 and (recipe.additive_noise or recipe.multiplicative_noise):
-        raise ValueError(
-            f"--additive-noise and --multiplicative-noise are drawn once a step, and --parts {recipe.parts} has several"
-            " updates: give --parts 1"
-        )
-    if recipe.rate_by == "update" and recipe.layer_rate == "larc":
-        raise ValueError("--layer-rate larc reads the learning rate of the step: use --rate-by step with it")
-    _check_augmentation(recipe)
-    for name, needed, has in (
-        ("norm_target", "--norm-bias", recipe.norm_bias > 0),
-        ("norm_bias_type", "--norm-bias", recipe.norm_bias > 0),
-        ("clip_type", "--clip", recipe.clip is not None),
-        ("trust", "--layer-rate lars or larc", recipe.layer_rate != "none"),
-        ("decay", "--schedule exponential", recipe.schedule == "exponential"),
-    ):
-        if not has and (value := getattr(recipe, name)) != getattr(Recipe, name):
-            raise ValueError(f"--{name.replace('_', '-')} {value} does nothing without {needed}")
-    if not 0 <= recipe.flip <= 1:
-        raise ValueError(f"--flip must be a probability between 0 and 1, not {recipe.flip}")
-    for name in ("validation", "label_smoothing", "ema"):
-        if not 0 <= (share := getattr(recipe, name)) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be a number of at least 0 and below 1, not {share}")
-    if recipe.seed >= 2**64:
-        raise ValueError(f"--seed must be below 2**64, not {recipe.seed}")
-    for name, low in (
-        ("threads", 1),
-        ("evaluate_every", 1),
-        ("chunk", 1),
-        ("keep", 1),
-        ("keep_every", 1),
-        ("sharpness_every", 1),
-        ("sharpness_count", 1),
-        ("noise_every", 1),
-        ("layers_every", 1),
-        ("check_every", 1),
-        ("checkpoint_seconds", 0),
-        ("snapshot_seconds", 0),
-    ):
-        if (value := getattr(settings, name)) is not None:
-            _at_least(name, value, low)
-
-
-def _check_augmentation(recipe: Recipe) -> None:
-    if recipe.policy_options and recipe.policy == "none":
-        raise ValueError(f"--policy-options {recipe.policy_options!r} belong to a --policy, and none is given")
-    if recipe.first_clean and not recipe.copies:
-        raise ValueError("--first-clean leaves the first of a fixed set's copies as it is; give --copies N with it")
-    if recipe.max_up == 1:
-        return
-    if recipe.copies:
-        raise ValueError("--max-up draws anew at each step, and --copies is a fixed set of draws: give one of them")
-    crop = recipe.augment == "crop-flip" and (recipe.padding or recipe.flip)
-    if not crop and recipe.policy == "none":
-        raise ValueError(
-            "--max-up compares random draws of an image; give it --augment crop-flip with --padding or --flip, or a"
-            " --policy"
-        )
-    if recipe.block % recipe.max_up:
-        raise ValueError(
-            f"--block {recipe.block} must be divisible by --max-up {recipe.max_up}: it counts draws, and those of an"
-            " image stay in one block"
-        )
-
-
-def _at_least(name: str, value: float, low: float) -> None:
-    if not low <= value < float("inf"):
-        raise ValueError(f"--{name.replace('_', '-')} must be a finite number of at least {low}, not {value}")
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(f"--{name.replace('_', '-')} must be a positive number, not {value}")

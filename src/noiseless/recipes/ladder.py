@@ -8,9 +8,10 @@ many passes as the last rows, so that the ladder can also be read at equal cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 
 from noiseless.errors import UnknownNameError
+from noiseless.recipes import parts
+from noiseless.recipes.flags import differing, with_flags
 from noiseless.recipes.recipe import Recipe
 
 
@@ -18,49 +19,47 @@ def sgd() -> Recipe:
     """Mini-batches of 128 in a new order each epoch; momentum, weight decay, warm-up and cosine as usual."""
     return Recipe(
         name="sgd",
-        data="cifar10",
-        model="resnet18",
-        regime="stochastic",
-        steps=300,
-        lr=0.1,
-        warmup=5,
-        horizon=300,
+        data=parts.Data("cifar10"),
+        model=parts.Model("resnet18"),
+        objective=parts.Objective(regime="stochastic"),
+        optimizer=parts.Optimizer(lr=0.1),
+        schedule=parts.Schedule(steps=300, warmup=5, horizon=300),
     )
 
 
 def sgd_longer() -> Recipe:
     """SGD with as many passes as the longest row: twenty times the steps, warm-up and horizon. Not in the paper."""
-    return replace(sgd(), name="sgd-longer", steps=6000, warmup=100, horizon=6000)
+    return with_flags(sgd(), name="sgd-longer", steps=6000, warmup=100, horizon=6000)
 
 
 def fb() -> Recipe:
     """SGD's recipe with one step an epoch: the mean over all block gradients."""
-    return replace(sgd(), name="fb", regime="full-batch")
+    return with_flags(sgd(), name="fb", regime="full-batch")
 
 
 def fb_longer() -> Recipe:
     """Ten times fb's steps, at a larger rate; the run ends before the cosine does."""
-    return replace(fb(), name="fb-longer", steps=3000, lr=0.4, warmup=400, horizon=4000)
+    return with_flags(fb(), name="fb-longer", steps=3000, lr=0.4, warmup=400, horizon=4000)
 
 
 def fb_clipped() -> Recipe:
     """The full gradient clipped."""
-    return replace(fb_longer(), name="fb-clipped", clip=0.25)
+    return with_flags(fb_longer(), name="fb-clipped", clip=0.25)
 
 
 def fb_regularized() -> Recipe:
     """SGD's implicit regularisation made explicit, which bears twice the rate."""
-    return replace(fb_clipped(), name="fb-regularized", lr=0.8, penalty=0.5)
+    return with_flags(fb_clipped(), name="fb-regularized", lr=0.8, penalty=0.5)
 
 
 def fb_strong() -> Recipe:
     """Smaller blocks, for the penalty and batch norm both: stronger regularisation."""
-    return replace(fb_regularized(), name="fb-strong", block=32)
+    return with_flags(fb_regularized(), name="fb-strong", block=32)
 
 
 def fb_practice() -> Recipe:
     """Blocks cut anew from a shuffled order at each step."""
-    return replace(fb_strong(), name="fb-practice", shuffle=True)
+    return with_flags(fb_strong(), name="fb-practice", shuffle=True)
 
 
 LADDER: Mapping[str, Callable[[], Recipe]] = {
@@ -90,7 +89,7 @@ def aggregated() -> Recipe:
     Returns:
         The recipe, with as many steps as the paper's SGD has passes.
     """
-    return replace(
+    return with_flags(
         fb(), name="aggregated", parts=8, block=64, norm_block=8, shuffle=True, warmup=0, horizon=None,
         optimizer="Muon", lr=0.03, momentum=0.0, weight_decay=1.0, label_smoothing=0.1,
         optimizer_options="inner_lr_ratio=0.1,last_lr_ratio=4",
@@ -129,19 +128,20 @@ def small(recipe: Recipe, data: str = "digits") -> Recipe:
     Returns:
         The recipe, for that set and a small model.
     """
-    return replace(
+    schedule = recipe.schedule
+    return with_flags(
         on_small(recipe, data),
-        steps=recipe.steps // STEPS_SCALE,
-        warmup=recipe.warmup // STEPS_SCALE,
-        horizon=(recipe.horizon or recipe.steps) // STEPS_SCALE,
-        block=recipe.block // BLOCK_SCALE,
+        steps=schedule.steps // STEPS_SCALE,
+        warmup=schedule.warmup // STEPS_SCALE,
+        horizon=(schedule.horizon or schedule.steps) // STEPS_SCALE,
+        block=recipe.objective.block // BLOCK_SCALE,
     )
 
 
 def on_small(recipe: Recipe, data: str) -> Recipe:
     """A recipe on a small set: its model and border, and no mirror images; steps and blocks as they are."""
     model, padding = SMALL.get(data, SMALL["digits"])
-    return replace(recipe, data=data, model=model, padding=padding, flip=0.0)
+    return with_flags(recipe, data=data, model=model, padding=padding, flip=0.0)
 
 
 PUBLISHED_PIXELS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -165,14 +165,14 @@ images (CIFAR-10's means differ from the fourth digit on), which moves a loss by
 
 def published(recipe: Recipe) -> Recipe:
     """A recipe with the arithmetic of the published code, as docs/parity.md lists it; given mean and std stay."""
-    mean, std = PUBLISHED_PIXELS.get(recipe.data, (None, None))
-    return replace(
+    mean, std = PUBLISHED_PIXELS.get(recipe.data.name, (None, None))
+    return with_flags(
         recipe,
         compat="published",
         drop_last=True,
         statistics="ema",
-        mean=recipe.mean or mean,
-        std=recipe.std or std,
+        mean=recipe.data.mean or mean,
+        std=recipe.data.std or std,
     )
 
 
@@ -201,13 +201,11 @@ def row(name: str, form: str = "small", data: str | None = None) -> Recipe:
         raise UnknownNameError("form", form, ("small", "paper"))
     made = RECIPES[name]()
     if form == "paper":
-        return replace(made, data=data) if data else made
+        return with_flags(made, data=data) if data else made
     data = data or "digits"
-    return small(made, data) if name in LADDER else replace(on_small(made, data), steps=AGGREGATED_STEPS)
+    return small(made, data) if name in LADDER else with_flags(on_small(made, data), steps=AGGREGATED_STEPS)
 
 
 def differences(recipe: Recipe, before: Recipe | None) -> dict[str, tuple[object, object]]:
-    """What a row replaces in the one before it (in the defaults of `Recipe`, for the first): field -> (was, is)."""
-    base = before or Recipe()
-    pairs = {f.name: (getattr(base, f.name), getattr(recipe, f.name)) for f in fields(Recipe) if f.name != "name"}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    """What a row replaces in the one before it (in the defaults of `Recipe`, for the first): flag -> (was, is)."""
+    return {flag: pair for flag, pair in differing(before or Recipe(), recipe).items() if flag != "name"}

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from noiseless.errors import UnknownNameError
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, row
 from noiseless.recipes.recipe import Recipe
 
@@ -72,16 +73,16 @@ def recipes(
     several = len(chosen) > 1 or table == "architectures"
     variants = FIXED if table == "fixed" else (Variant(""),)
     made = [
-        replace(
-            found,
-            name=found.name + variant.suffix + (f"-{_slug(model)}" if several and model else ""),
-            model=model or found.model,
+        with_flags(
+            planned,
+            name=planned.name + variant.suffix + (f"-{_slug(model)}" if several and model else ""),
+            model=model or planned.model.name,
         )
         for model in chosen
         for variant in variants
         for name in variant.rows
         if not rows or name in rows
-        for found in (replace(row(name, form, data), **variant.changes),)
+        for planned in (with_flags(row(name, form, data), **variant.changes),)
     ]
     if not made:
         raise ValueError(f"the table {table} has none of the rows {', '.join(rows)}; it has {', '.join(ORDERED)}")

@@ -46,7 +46,7 @@ def section(summaries: Sequence[Summary]) -> Section:
     preconditioned = {
         look
         for look, summary in enumerate(summaries)
-        if _preconditions(summary.runs[0].recipe.optimizer)
+        if _preconditions(summary.runs[0].recipe.optimizer.name)
         or any("preconditioned_sharpness" in row for run in summary.runs for row in run.rows)
     }
     figures = [

@@ -101,8 +101,8 @@ def clips(summaries: Sequence[Summary]) -> list[Level]:
     looks: dict[float, list[int]] = {}
     for look, summary in enumerate(summaries):
         recipe = summary.runs[0].recipe
-        if recipe.clip is not None and recipe.clip_type == "l2":
-            looks.setdefault(recipe.clip, []).append(look)
+        if recipe.transforms.clip is not None and recipe.transforms.clip_type == "l2":
+            looks.setdefault(recipe.transforms.clip, []).append(look)
     return [
         Level(value, f"clip {value:g}", found[0] if len(found) == 1 else None) for value, found in sorted(looks.items())
     ]

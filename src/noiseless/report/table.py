@@ -99,7 +99,7 @@ def _csv(rows: list[Line]) -> str:
         recipe = row.recipe
         found = row.ended.figures() if row.ended else None
         writer.writerow([
-            recipe.name, recipe.model, recipe.data, found and found.steps, found and found.passes,
+            recipe.name, recipe.model.name, recipe.data.name, found and found.steps, found and found.passes,
             len(row.ended.runs) if row.ended else 0, row.unfinished,
             *(found.accuracy if found else (None, None)), *(found.loss if found else (None, None)),
             found and found.seconds,

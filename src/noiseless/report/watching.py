@@ -103,9 +103,9 @@ def state(run: Followed) -> str:
 def _head(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
     """Three lines: what it is and where, how far it is, how it stands."""
     recipe = run.recipe
-    what = f"{recipe.name}: {recipe.model} on {recipe.data}, seed {recipe.seed}  {run.path}"
+    what = f"{recipe.name}: {recipe.model.name} on {recipe.data.name}, seed {recipe.seed}  {run.path}"
     done = run.rows[-1]["step"] + 1 if run.rows else 0
-    told = [f"step {done} of {recipe.steps}"]
+    told = [f"step {done} of {recipe.schedule.steps}"]
     if run.rows:
         told.append(f"{number(run.rows[-1].get('passes'))} passes")
         times = [row["seconds"] for row in run.rows[-RECENT:] if row.get("seconds") is not None]
@@ -113,12 +113,14 @@ def _head(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
             mean = statistics.mean(times)
             told.append(f"{duration(mean)} a step")
             if not run.ended:
-                told.append(f"about {duration(mean * (recipe.steps - done))} left")
+                told.append(f"about {duration(mean * (recipe.schedule.steps - done))} left")
     progress = ", ".join(told)
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         Text(progress, no_wrap=True, overflow="crop"),
-        ProgressBar(total=max(1, recipe.steps), completed=done, width=max(1, min(40, width - len(progress) - 2))),
+        ProgressBar(
+            total=max(1, recipe.schedule.steps), completed=done, width=max(1, min(40, width - len(progress) - 2))
+        ),
     )
     stands = state(run)
     if run.damaged:

@@ -22,7 +22,8 @@ from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Select
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
-from noiseless.recipes.config import Config, check
+from noiseless.recipes.config import Config
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import published
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
@@ -69,29 +70,30 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     Raises:
         ValueError: for whatever in the config does not fit the data, the model or the machine.
     """
-    check(config.recipe, config.settings)
+    config.check()
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     data_dir = home(config.settings.data_dir)
-    dataset = load(config.recipe.data, data_dir, config.recipe.pixels)
+    dataset = load(config.recipe.data.name, data_dir, config.recipe.data.pixels)
     recipe = _resolve(config.recipe, dataset)
-    model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.dtype))
+    objective = recipe.objective
+    model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.model.dtype))
     train, test = make_images(recipe, dataset, device)
     models.whiten(model, train.batches(), train.std)
-    if recipe.init is not None:
-        load_parameters(model, Path(recipe.init))
+    if recipe.model.init is not None:
+        load_parameters(model, Path(recipe.model.init))
     asked, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
     compiled, note = speed.compiling(config.settings.compile, asked, device.type)
     settings = replace(
         config.settings,
         data_dir=str(data_dir),
         threads=threads,
-        chunk=config.settings.chunk or speed.chunk(recipe.block, asked.parameters, pixels),
+        chunk=config.settings.chunk or speed.chunk(objective.block, asked.parameters, pixels),
         compile="on" if compiled else "off",
-        evaluate_every=config.settings.evaluate_every or max(1, recipe.steps // 10),
+        evaluate_every=config.settings.evaluate_every or max(1, recipe.schedule.steps // 10),
     )
     compiler = Compiler() if compiled else None
     schedule = make_schedule(recipe)
@@ -104,11 +106,13 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     risk = EmpiricalRisk(
         model,
         make_loss(recipe),
-        Selection(replace(train, copies=max(1, recipe.copies, recipe.max_up)), whole=len(train), seed=recipe.seed),
-        block=recipe.block,
-        norm_block=recipe.norm_block,
-        autocast=torch.bfloat16 if recipe.autocast == "bfloat16" else None,
-        statistics=recipe.statistics,
+        Selection(
+            replace(train, copies=max(1, recipe.data.copies, objective.max_up)), whole=len(train), seed=recipe.seed
+        ),
+        block=objective.block,
+        norm_block=objective.norm_block,
+        autocast=torch.bfloat16 if recipe.model.autocast == "bfloat16" else None,
+        statistics=objective.statistics,
         execution=Execution(workers, settings.chunk or 1, compiler),
     )
     if settings.noise_every is not None:
@@ -146,7 +150,7 @@ def rebuild(
     config = directory.config()
     begun = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds what the initial file gave, which may be gone by now
-    recipe = replace(config.recipe, init=None) if begun else config.recipe
+    recipe = with_flags(config.recipe, init=None) if begun else config.recipe
     # data that have moved are looked for where they are now; that they are the same is checked below
     moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
     settings = replace(config.settings, data_dir=None) if moved else config.settings
@@ -185,11 +189,10 @@ def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
     Raises:
         ValueError: for options that cannot be read.
     """
-    form = models.Form(
-        recipe.norm, recipe.stem, recipe.shortcut, recipe.padding_mode, recipe.convolution, recipe.zero_init
-    )
+    model = recipe.model
+    form = models.Form(model.norm, model.stem, model.shortcut, model.padding_mode, model.convolution, model.zero_init)
     try:
-        return form, parse_options(recipe.model_options)
+        return form, parse_options(model.options)
     except ValueError as error:
         raise ValueError(f"--model-options: {error}") from None
 
@@ -197,7 +200,7 @@ def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
 def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
     form, options = choices(recipe)
     _, channels, height, width = dataset.x_train.shape
-    return models.build(recipe.model, channels, dataset.classes, form, recipe.seed, options, (height, width))
+    return models.build(recipe.model.name, channels, dataset.classes, form, recipe.seed, options, (height, width))
 
 
 def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
@@ -206,21 +209,20 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     if recipe.compat == "published":
         recipe = published(recipe)
     for name in ("mean", "std"):
-        given = getattr(recipe, name)
+        given = getattr(recipe.data, name)
         if given is not None and len(given) != channels:
             raise ValueError(f"--{name} has {len(given)} values, but the images have {channels} channels")
-    resolved = recipe.std or tuple(std)
+    resolved = recipe.data.std or tuple(std)
     if not all(0 < s < float("inf") for s in resolved):
         raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
-    return replace(
+    objective, shuffle = recipe.objective, recipe.objective.shuffle
+    return with_flags(
         recipe,
         data=dataset.name,
-        init=recipe.init and str(Path(recipe.init).resolve()),
-        mean=recipe.mean or tuple(mean),
+        init=recipe.model.init and str(Path(recipe.model.init).resolve()),
+        mean=recipe.data.mean or tuple(mean),
         std=resolved,
-        norm_block=recipe.norm_block or recipe.block,
-        horizon=recipe.horizon or recipe.steps,
-        shuffle=recipe.regime == "stochastic"
-        if recipe.shuffle is None and recipe.regime != "switch"
-        else recipe.shuffle,
+        norm_block=objective.norm_block or objective.block,
+        horizon=recipe.schedule.horizon or recipe.schedule.steps,
+        shuffle=objective.regime == "stochastic" if shuffle is None and objective.regime != "switch" else shuffle,
     )

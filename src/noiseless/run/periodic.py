@@ -84,7 +84,7 @@ class Questions:
 
     def _risk(self, step: int) -> EmpiricalRisk:
         """Over all training examples, as the next step sees them; of the run's last step, as it saw them itself."""
-        return self._experiment.regime.risk_at(min(step + 1, self._experiment.config.recipe.steps - 1))
+        return self._experiment.regime.risk_at(min(step + 1, self._experiment.config.recipe.schedule.steps - 1))
 
     def _sharpness(self, step: int) -> tuple[Row, float]:
         """Columns of the spectrum, and the passes that they cost."""

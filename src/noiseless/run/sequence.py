@@ -34,24 +34,25 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         ValueError: if the images do not suit the augmentation or the policy, the policy refuses its options, or one of
             the parts would be empty.
     """
-    if recipe.augment == "crop-flip" and recipe.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
+    data = recipe.data
+    if data.augment == "crop-flip" and data.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
         raise ValueError("images of one pixel cannot be cropped; use --augment none")
-    assert recipe.mean is not None and recipe.std is not None
-    dtype = getattr(torch, recipe.dtype)
+    assert data.mean is not None and data.std is not None
+    dtype = getattr(torch, recipe.model.dtype)
     device = device if dataset.resident else torch.device("cpu")
     train = Images(
-        dataset.x_train.to(device), dataset.y_train.to(device), recipe.mean, recipe.std, dtype,
-        recipe.augment, recipe.padding, recipe.flip, recipe.seed,
-        policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=recipe.first_clean,
+        dataset.x_train.to(device), dataset.y_train.to(device), data.mean, data.std, dtype,
+        data.augment, data.padding, data.flip, recipe.seed,
+        policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=data.first_clean,
     )  # fmt: skip
-    used, held_out = recipe.divided(len(train))
+    used, held_out = data.divided(len(train))
     whole, plain = train, replace(train, augment="none", policy=None)
     if used < len(whole):  # else no order is drawn, which takes seconds for millions of images
         order = keyed.permutation(recipe.seed, "validation", 0, len(whole))
         train = whole.only(order[held_out : held_out + used].sort().values)
     if held_out:
         return train, plain.only(order[:held_out].sort().values)
-    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), recipe.mean, recipe.std, dtype)
+    return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), data.mean, data.std, dtype)
 
 
 def make_loss(recipe: Recipe) -> PerExampleLoss:
@@ -63,8 +64,9 @@ def make_loss(recipe: Recipe) -> PerExampleLoss:
     Returns:
         The loss that is minimised, which of several draws of an image counts the largest.
     """
-    loss = classification_loss(recipe.loss, recipe.label_smoothing, others_only=recipe.compat == "published")
-    return max_up(loss, recipe.max_up) if recipe.max_up > 1 else loss
+    objective = recipe.objective
+    loss = classification_loss(objective.loss, objective.label_smoothing, others_only=recipe.compat == "published")
+    return max_up(loss, objective.max_up) if objective.max_up > 1 else loss
 
 
 def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
@@ -79,31 +81,32 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     Returns:
         The regime.
     """
+    objective, copies, by_update = recipe.objective, recipe.data.copies, recipe.schedule.rate_by == "update"
 
     def wrap(risk: EmpiricalRisk, time: float) -> Objective:
         return wrapped(recipe, risk, schedule(time))
 
     # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
     def fresh(step: int) -> Images:
-        return replace(train, epoch=step * recipe.max_up, copies=recipe.max_up)
+        return replace(train, epoch=step * objective.max_up, copies=objective.max_up)
 
     def every_copy(step: int) -> Images:
-        return replace(train, copies=recipe.copies)
+        return replace(train, copies=copies)
 
     def one_copy(step: int) -> Images:
-        return replace(train, epoch=step % recipe.copies)
+        return replace(train, epoch=step % copies)
 
     full = FullBatch(
-        risk, every_copy if recipe.copies else fresh, wrap, recipe.seed, bool(recipe.shuffle),
-        recipe.drop_last, recipe.max_up, recipe.parts, recipe.rate_by == "update",
+        risk, every_copy if copies else fresh, wrap, recipe.seed, bool(objective.shuffle),
+        objective.drop_last, objective.max_up, objective.parts, by_update,
     )  # fmt: skip
-    if recipe.regime == "full-batch":
+    if objective.regime == "full-batch":
         return full
     stochastic = Stochastic(
-        replace(risk, statistics="ema"), one_copy if recipe.copies else fresh, wrap, recipe.seed,
-        recipe.shuffle is not False, recipe.replacement, recipe.drop_last, recipe.max_up, recipe.rate_by == "update",
+        replace(risk, statistics="ema"), one_copy if copies else fresh, wrap, recipe.seed,
+        objective.shuffle is not False, objective.replacement, objective.drop_last, objective.max_up, by_update,
     )  # fmt: skip
-    return Switch(stochastic, full, recipe.switch) if recipe.regime == "switch" else stochastic
+    return Switch(stochastic, full, objective.switch) if objective.regime == "switch" else stochastic
 
 
 def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
@@ -117,23 +120,25 @@ def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
     Returns:
         The objective.
     """
+    chosen = recipe.objective
     objective: Blockwise = risk
-    if recipe.penalty or recipe.full_penalty:
+    if chosen.penalty or chosen.full_penalty:
         published = recipe.compat == "published"
-        halved = published and recipe.penalty_method == "central"  # eps is the distance of its two probes
+        halved = published and chosen.penalty_method == "central"  # eps is the distance of its two probes
         objective = GradientPenalty(
-            risk, recipe.penalty, lr=lr, full_strength=recipe.full_penalty, method=recipe.penalty_method,
-            eps=recipe.penalty_eps / (2 if halved else 1), published=published,
+            risk, chosen.penalty, lr=lr, full_strength=chosen.full_penalty, method=chosen.penalty_method,
+            eps=chosen.penalty_eps / (2 if halved else 1), published=published,
         )  # fmt: skip
-    if recipe.block_clip is not None:
-        objective = BlockClip(objective, recipe.block_clip)
-    return SharpnessAware(objective, recipe.sam) if recipe.sam else objective
+    if recipe.transforms.block_clip is not None:
+        objective = BlockClip(objective, recipe.transforms.block_clip)
+    return SharpnessAware(objective, chosen.sam) if chosen.sam else objective
 
 
 def _policy(recipe: Recipe, channels: int) -> Policy | None:
-    if recipe.policy == "none":
+    data = recipe.data
+    if data.policy == "none":
         return None
     try:
-        return make_policy(recipe.policy, channels, **parse_options(recipe.policy_options))
+        return make_policy(data.policy, channels, **parse_options(data.policy_options))
     except ValueError as error:
-        raise ValueError(f"--policy {recipe.policy} --policy-options {recipe.policy_options!r}: {error}") from None
+        raise ValueError(f"--policy {data.policy} --policy-options {data.policy_options!r}: {error}") from None

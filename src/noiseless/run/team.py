@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from noiseless.exits import OUTCOME
 from noiseless.files.directory import environment
 from noiseless.objective.workers import Alone, Team, Workers
+from noiseless.recipes.flags import flag_values
 from noiseless.run.build import Experiment
 
 SEPARATE = ("run_dir", "device")
@@ -44,9 +46,9 @@ def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
     record = environment(experiment.config, experiment.data_sha256, [])
     mine = {name: record[name] for name in ("noiseless", "python", "git_revision", "data_sha256", "device", "threads")}
     mine |= {f"package {name}": version for name, version in record["packages"].items()}
-    config = experiment.config.as_json()
-    mine |= {f"--{name.replace('_', '-')}": value for name, value in config["recipe"].items()}
-    mine |= {f"--{name.replace('_', '-')}": value for name, value in config["settings"].items() if name not in SEPARATE}
+    settings = {n: value for n, value in asdict(experiment.config.settings).items() if n not in SEPARATE}
+    for name, value in (flag_values(experiment.config.recipe) | settings).items():
+        mine[f"--{name.replace('_', '-')}"] = value
     found = [json.loads(text) for text in workers.exchange(json.dumps(mine))]
     differences = [
         f"{name}: {', '.join(f'worker {rank} has {other[name]}' for rank, other in enumerate(found))}"

@@ -97,7 +97,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             try:
                 objectives = list(experiment.regime.objectives(step))
                 for number, objective in enumerate(objectives):
-                    share = number / len(objectives) if recipe.rate_by == "update" else 0
+                    share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
                     rate = experiment.schedule(step + share)
                     _set_rate(experiment.optimizer, rate)
                     taken = take_step(experiment.optimizer, objective, experiment.transform, carried.transformed, step)
@@ -117,7 +117,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 carried.average.follow()
             carried.perfect = carried.perfect + 1 if row["train_accuracy"] == 1 else 0
             last = _ended(experiment, step + 1, carried)
-            if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.steps) == 0):
+            if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.schedule.steps) == 0):
                 tested = _test(experiment, carried.average)
                 row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
             try:
@@ -150,13 +150,13 @@ def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def _ended(experiment: Experiment, step: int, carried: _Carried) -> bool:
     """Whether no step is left, from that one on."""
     recipe = experiment.config.recipe
-    return step >= recipe.steps or 0 < recipe.stop_perfect <= carried.perfect
+    return step >= recipe.schedule.steps or 0 < recipe.schedule.stop_perfect <= carried.perfect
 
 
 def _test(experiment: Experiment, average: Average | None) -> Score:
     """Evaluates the model, or its average where one is kept, on the test images."""
     with average.installed() if average else nullcontext():
-        return score(experiment.model, experiment.test, experiment.config.recipe.test_flips)
+        return score(experiment.model, experiment.test, experiment.config.recipe.evaluation.test_flips)
 
 
 def _go_on(what: str, directory: RunDirectory) -> str:
@@ -229,7 +229,7 @@ def _restore(
             )
         fill(experiment.model, found.state["model"], directory.checkpoints)
         experiment.optimizer.load_state_dict(found.state["optimizer"])
-    momentum = experiment.config.recipe.ema
+    momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
     questions = Questions(experiment)
     if found is None:

@@ -32,17 +32,18 @@ from noiseless.run.regimes import part_sizes
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
     """The learning rate of a recipe, step by step."""
-    lr, warmup, published = recipe.lr, recipe.warmup, recipe.compat == "published"
-    assert recipe.horizon is not None
-    match recipe.schedule:
+    schedule = recipe.schedule
+    lr, warmup, published = recipe.optimizer.lr, schedule.warmup, recipe.compat == "published"
+    assert schedule.horizon is not None
+    match schedule.name:
         case "cosine":
-            return schedules.cosine(lr, warmup, recipe.horizon)
+            return schedules.cosine(lr, warmup, schedule.horizon)
         case "cosine-floor":
-            return schedules.cosine(lr, warmup, recipe.horizon, floor=lr / 25)
+            return schedules.cosine(lr, warmup, schedule.horizon, floor=lr / 25)
         case "multi-step":
-            return schedules.multi_step(lr, warmup, recipe.steps, published)
+            return schedules.multi_step(lr, warmup, schedule.steps, published)
         case "exponential":
-            return schedules.exponential(lr, warmup, recipe.decay, published)
+            return schedules.exponential(lr, warmup, schedule.decay, published)
         case "constant":
             return schedules.constant(lr, warmup)
 
@@ -62,27 +63,28 @@ def make_transform(
         Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None where nothing
         is changed.
     """
-    parts = []
-    if recipe.parts > 1:
-        parts.append(aggregate(part_sizes(images * max(1, recipe.copies), recipe.parts)))
-    if recipe.norm_bias:
-        parts.append(norm_bias(recipe.norm_bias, recipe.norm_target, recipe.norm_bias_type))
-    if recipe.agc is not None:
-        parts.append(adaptive_clip(recipe.agc, space))
-    if recipe.clip is not None:
-        parts.append(clip_norm(recipe.clip, recipe.clip_type))
-    if recipe.additive_noise:
-        parts.append(additive_noise(recipe.additive_noise, recipe.seed))
-    if recipe.multiplicative_noise:
-        parts.append(multiplicative_noise(recipe.multiplicative_noise, recipe.seed))
-    if recipe.layer_rate != "none":
-        takes = "weight_decay" in optimizer_arguments(recipe.optimizer)
-        decay = recipe.weight_decay or 0.0 if takes else 0.0
-        if recipe.layer_rate == "lars":
-            parts.append(lars(recipe.trust, space, decay, recipe.decay_biases))
+    chosen, optimizer, parts = recipe.transforms, recipe.optimizer, recipe.objective.parts
+    links: list[Transform] = []
+    if parts > 1:
+        links.append(aggregate(part_sizes(images * max(1, recipe.data.copies), parts)))
+    if chosen.norm_bias:
+        links.append(norm_bias(chosen.norm_bias, chosen.norm_target, chosen.norm_bias_type))
+    if chosen.agc is not None:
+        links.append(adaptive_clip(chosen.agc, space))
+    if chosen.clip is not None:
+        links.append(clip_norm(chosen.clip, chosen.clip_type))
+    if chosen.additive_noise:
+        links.append(additive_noise(chosen.additive_noise, recipe.seed))
+    if chosen.multiplicative_noise:
+        links.append(multiplicative_noise(chosen.multiplicative_noise, recipe.seed))
+    if chosen.layer_rate != "none":
+        takes = "weight_decay" in optimizer_arguments(optimizer.name)
+        decay = optimizer.weight_decay or 0.0 if takes else 0.0
+        if chosen.layer_rate == "lars":
+            links.append(lars(chosen.trust, space, decay, optimizer.decay_biases))
         else:
-            parts.append(larc(recipe.trust, space, schedule, decay, recipe.decay_biases))
-    return chain(*parts) if parts else None
+            links.append(larc(chosen.trust, space, schedule, decay, optimizer.decay_biases))
+    return chain(*links) if links else None
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -98,27 +100,28 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     Raises:
         ValueError: for options that it does not take.
     """
-    options = _options("--optimizer-options", recipe.optimizer_options)
+    chosen, layer_rate = recipe.optimizer, recipe.transforms.layer_rate
+    options = _options("--optimizer-options", chosen.options)
     if "lr" in options:
         raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
-    takes = optimizer_arguments(recipe.optimizer)
-    usual = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
-    if recipe.layer_rate != "none":
+    takes = optimizer_arguments(chosen.name)
+    usual = {"momentum": chosen.momentum, "nesterov": chosen.nesterov, "weight_decay": chosen.weight_decay}
+    if layer_rate != "none":
         if "weight_decay" in options:
-            raise ValueError(f"--layer-rate {recipe.layer_rate} holds the weight decay itself: give --weight-decay")
+            raise ValueError(f"--layer-rate {layer_rate} holds the weight decay itself: give --weight-decay")
         usual["weight_decay"] = 0.0
     usual = {name: value for name, value in usual.items() if value is not None and name in takes}
     if not usual.get("momentum"):
         usual.pop("nesterov", None)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    members = parameters if recipe.decay_biases or "weight_decay" not in takes else _undecayed(parameters)
-    made = optim.make_optimizer(recipe.optimizer, members, **({"lr": recipe.lr} | usual | options))
-    search = _options("--line-search-options", recipe.line_search_options)
-    if recipe.line_search == "none":
+    members = parameters if chosen.decay_biases or "weight_decay" not in takes else _undecayed(parameters)
+    optimizer = optim.make_optimizer(chosen.name, members, **({"lr": chosen.lr} | usual | options))
+    search = _options("--line-search-options", chosen.line_search_options)
+    if chosen.line_search == "none":
         if search:
             raise ValueError("--line-search-options belong to a --line-search: armijo, wolfe, ...")
-        return made
-    return Searched(made, make_line_search(recipe.line_search, **search))
+        return optimizer
+    return Searched(optimizer, make_line_search(chosen.line_search, **search))
 
 
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:

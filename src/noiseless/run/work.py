@@ -51,8 +51,8 @@ def passes_a_step(recipe: Recipe) -> float:
     Returns:
         Passes.
     """
-    copies = recipe.copies if recipe.copies and recipe.regime == "full-batch" else 1
-    return objective_of(recipe).passes * copies * recipe.max_up
+    copies = recipe.data.copies if recipe.data.copies and recipe.objective.regime == "full-batch" else 1
+    return objective_of(recipe).passes * copies * recipe.objective.max_up
 
 
 def objective_of(recipe: Recipe) -> Objective:
@@ -65,7 +65,8 @@ def objective_of(recipe: Recipe) -> Objective:
         The objective; its `passes` are in those of the update's own examples.
     """
     one = torch.ones(1, 1)
-    return wrapped(recipe, EmpiricalRisk(nn.PReLU(), squared_error, (one, one)), recipe.lr)  # draws no random number
+    risk = EmpiricalRisk(nn.PReLU(), squared_error, (one, one))  # draws no random number
+    return wrapped(recipe, risk, recipe.optimizer.lr)
 
 
 def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
@@ -104,7 +105,7 @@ def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> W
         for module, training in modes:
             module.training = training
     return Work(
-        passes=recipe.steps * passes_a_step(recipe),
+        passes=recipe.schedule.steps * passes_a_step(recipe),
         examples=examples,
         gradient_flops=(1 + BACKWARD) * counter.get_total_flops(),
         parameters=sum(p.numel() for p in model.parameters()),

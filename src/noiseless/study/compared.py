@@ -152,7 +152,7 @@ def as_json(table: ComparisonTable) -> dict[str, Any]:
     """
     return {
         "images": table.images,
-        "data": table.against.runs[0].recipe.data,
+        "data": table.against.runs[0].recipe.data.name,
         "data_sha256": table.against.runs[0].data_sha256,
         "margin": table.margin,
         "confidence": table.confidence,
@@ -194,14 +194,15 @@ def _refuse_other_images(runs: Sequence[EvaluatedRun]) -> None:
     for run in runs[1:]:
         if run.data_sha256 != first.data_sha256:
             raise ValueError(
-                f"{first.path} and {run.path} are of different data ({first.recipe.data} and {run.recipe.data}, by"
-                " their digests): compare runs on the same data"
+                f"{first.path} and {run.path} are of different data ({first.recipe.data.name} and"
+                f" {run.recipe.data.name}, by their digests): compare runs on the same data"
             )
     for run in runs:
-        if run.recipe.validation and len(seeds) > 1:
+        if run.recipe.data.validation and len(seeds) > 1:
             raise ValueError(
-                f"{run.path} was evaluated on held-out training images (validation {run.recipe.validation:g}), which"
-                f" are others for each of the seeds {', '.join(map(str, sorted(seeds)))}: compare runs of one seed"
+                f"{run.path} was evaluated on held-out training images (validation"
+                f" {run.recipe.data.validation:g}), which are others for each of the seeds"
+                f" {', '.join(map(str, sorted(seeds)))}: compare runs of one seed"
             )
         if not np.array_equal(run.predictions.target, first.predictions.target):
             counts = [len(each.predictions.target) for each in (first, run)]

@@ -9,11 +9,12 @@ contender has a grid of the same size; `aggregated` has none: it is one setting 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import BLOCK_SCALE, LADDER, aggregated, default_form, on_small, sgd
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.work import passes_a_step
@@ -46,16 +47,18 @@ class Contender:
 
 
 def _contenders() -> dict[str, Contender]:
-    adamw = replace(sgd(), name="adamw", optimizer="AdamW", lr=2e-3)
-    muon = replace(sgd(), name="muon", optimizer="Muon", lr=2e-2, momentum=0.95, optimizer_options="inner_lr_ratio=0.1")
+    adamw = with_flags(sgd(), name="adamw", optimizer="AdamW", lr=2e-3)
+    muon = with_flags(
+        sgd(), name="muon", optimizer="Muon", lr=2e-2, momentum=0.95, optimizer_options="inner_lr_ratio=0.1"
+    )
     full: Mapping[str, Any] = {"regime": "full-batch", "shuffle": True}
     made = [
         Contender(sgd(), "mini-batch", decays=(5e-4, 1.5e-3, 5e-3)),
         Contender(adamw, "mini-batch", decays=(1e-2, 1e-1, 1.0)),
         Contender(muon, "mini-batch", decays=(1e-2, 3e-2, 1e-1)),
-        *(Contender(make(), "paper") for make in LADDER.values() if make().regime == "full-batch"),
-        Contender(replace(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
-        Contender(replace(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
+        *(Contender(make(), "paper") for make in LADDER.values() if make().objective.regime == "full-batch"),
+        Contender(with_flags(adamw, name="fb-adamw", lr=1e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
+        Contender(with_flags(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(aggregated(), "aggregated", None),
     ]
     return {each.name: each for each in made}
@@ -119,16 +122,16 @@ class Course:
         steps = int(budget / cost)
         if steps < 1:
             raise ValueError(f"a step of {contender.name} costs {cost:g} passes: a budget of {budget} is too small")
-        scale = steps / made.steps
-        made = on_small(made, self.data) if self.kind == "small" else replace(made, data=self.data)
-        return replace(
+        scale = steps / made.schedule.steps
+        made = on_small(made, self.data) if self.kind == "small" else with_flags(made, data=self.data)
+        return with_flags(
             made,
             name=f"{contender.name}-{budget}",
             pixels=self.pixels,
-            model=self.model or made.model,
+            model=self.model or made.model.name,
             steps=steps,
-            warmup=round(made.warmup * scale),
-            horizon=None if made.horizon is None else round(made.horizon * scale),
+            warmup=round(made.schedule.warmup * scale),
+            horizon=None if made.schedule.horizon is None else round(made.schedule.horizon * scale),
             augment="crop-flip" if self.augment else "none",
             padding=max(1, min(self.extent.shape[1:]) // 8),
         )
@@ -149,10 +152,10 @@ class Course:
         made = self.recipe(contender, budget)
         if contender.size is None:
             return [made]
-        lrs = [made.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
-        decays = contender.decays or (made.weight_decay,)
+        lrs = [made.optimizer.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
+        decays = contender.decays or (made.optimizer.weight_decay,)
         return [
-            _sized(replace(made, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
+            _sized(with_flags(made, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
             for j, size in enumerate(SIZES[self.kind])
             for i, lr in enumerate(lrs)
         ]
@@ -160,8 +163,8 @@ class Course:
 
 def _sized(recipe: Recipe, field: str, size: int) -> Recipe:
     if field == "block":
-        return replace(recipe, block=size)
-    return replace(recipe, norm_block=size, block=max(size, recipe.block))
+        return with_flags(recipe, block=size)
+    return with_flags(recipe, norm_block=size, block=max(size, recipe.objective.block))
 
 
 def chosen(names: Sequence[str]) -> list[Contender]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from noiseless.recipes.flags import FLAGS, flag_value
 from noiseless.recipes.recipe import Recipe
 
 
@@ -51,7 +52,7 @@ def by_recipe(runs: Iterable[R]) -> dict[Recipe, list[R]]:
 
 
 def names(recipes: Sequence[Recipe]) -> list[str]:
-    """The recipes' names; where several have one name, each with the fields in which they differ behind it.
+    """The recipes' names; where several have one name, each with the flags in which they differ behind it.
 
     Args:
         recipes: with the seed 0.
@@ -62,11 +63,11 @@ def names(recipes: Sequence[Recipe]) -> list[str]:
     shown = []
     for recipe in recipes:
         alike = [other for other in recipes if other.name == recipe.name]
-        own = ", ".join(f"{name} {getattr(recipe, name)}" for name in differing(alike))
+        own = ", ".join(f"{name} {flag_value(recipe, name)}" for name in differing(alike))
         shown.append(f"{recipe.name} ({own})" if own else recipe.name)
     return shown
 
 
 def differing(recipes: Sequence[Recipe]) -> list[str]:
-    """Names of the fields in which recipes differ."""
-    return [field.name for field in fields(Recipe) if len({getattr(recipe, field.name) for recipe in recipes}) > 1]
+    """The flags in which recipes differ."""
+    return [flag for flag in FLAGS if len({flag_value(recipe, flag) for recipe in recipes}) > 1]

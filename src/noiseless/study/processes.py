@@ -94,7 +94,7 @@ def execute(
 
 
 def _cost(job: Job) -> float:
-    return job.recipe.steps * job.passes / job.recipe.block**0.25  # small blocks are dearer
+    return job.recipe.schedule.steps * job.passes / job.recipe.objective.block**0.25  # small blocks are dearer
 
 
 def _tell(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from noiseless.recipes.flags import flag_value, with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.study import earlier
 from noiseless.study.contenders import Contender, Course
@@ -129,10 +130,10 @@ class Choice:
         at_edge = {}
         size = self.entry.contender.size
         for name in ("lr", "weight_decay", size) if size else ():
-            values = [getattr(trial.recipe, name) for trial in self.entry.trials]
+            values = [flag_value(trial.recipe, name) for trial in self.entry.trials]
             ends = {min(values): "smallest", max(values): "largest"}
-            if len(ends) > 1 and getattr(self.recipe, name) in ends:
-                at_edge[name] = ends[getattr(self.recipe, name)]
+            if len(ends) > 1 and flag_value(self.recipe, name) in ends:
+                at_edge[name] = ends[flag_value(self.recipe, name)]
         return at_edge
 
     def as_json(self) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class Choice:
         ]
         return {
             "contender": self.entry.contender.name, "passes": self.entry.budget, "chosen": setting(self.recipe),
-            "setting": {name: getattr(self.recipe, name) for name in SET}, "at_edge": self.at_edge, "trials": trials,
+            "setting": {name: flag_value(self.recipe, name) for name in SET}, "at_edge": self.at_edge, "trials": trials,
         }  # fmt: skip
 
 
@@ -197,7 +198,7 @@ class Race:
             return []
         place = self.directory / "tuning" / recipe.name
         name = f"{recipe.name} {setting(recipe)}"
-        tried = replace(recipe, name=name, validation=self.protocol.validation)
+        tried = with_flags(recipe, name=name, validation=self.protocol.validation)
         return [
             Job(replace(tried, seed=seed), place / f"{setting(recipe).replace(' ', '-')}-seed{seed}")
             for seed in range(TUNING_SEED, TUNING_SEED + self.protocol.tuning_seeds)
@@ -236,18 +237,19 @@ class Race:
         Returns:
             A job for each seed.
         """
-        recipe = self._set(contender, budget, {name: getattr(like, name) for name in SET})
+        recipe = self._set(contender, budget, {name: flag_value(like, name) for name in SET})
         place = self.directory / recipe.name
         return [Job(replace(recipe, seed=seed), place / f"seed{seed}") for seed in range(self.protocol.seeds)]
 
     def _set(self, contender: Contender, budget: int, values: Mapping[str, Any]) -> Recipe:
-        return replace(self.course.recipe(contender, budget), **values)
+        return with_flags(self.course.recipe(contender, budget), **values)
 
 
 def setting(recipe: Recipe) -> str:
     """What a grid sets, as words: `lr 0.1 decay 0.0005 block 32`; of a size of batch norm's own, `norm-block 16`."""
-    size = f"norm-block {recipe.norm_block}" if recipe.norm_block else f"block {recipe.block}"
-    return f"lr {recipe.lr:g} decay {recipe.weight_decay:g} {size}"
+    objective, optimizer = recipe.objective, recipe.optimizer
+    size = f"norm-block {objective.norm_block}" if objective.norm_block else f"block {objective.block}"
+    return f"lr {optimizer.lr:g} decay {optimizer.weight_decay:g} {size}"
 
 
 def edges(at_edge: Mapping[str, str]) -> str:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from noiseless.cost.cost import Measured, alike, measure, seconds
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.config import Config, Settings
-from noiseless.recipes.config import check as refuse_numbers
+from noiseless.recipes.flags import differing
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.speed import keep_memory
 from noiseless.run.work import passes_a_step
 
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
-"""fields that a plan may leave open, and the config of a run does not"""
+"""flags that a plan may leave open, and the config of a run does not"""
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,20 @@ class Job:
         return self.directory.model.exists()
 
     def differing(self) -> list[str]:
-        """Fields in which the run at its place is another than planned; none where there is no run."""
+        """Flags in which the run at its place is another than planned; none where there is no run."""
         if not (self.path / "config.json").exists():
             return []
         found = self.directory.config().recipe
-        pairs = {f.name: (getattr(self.recipe, f.name), getattr(found, f.name)) for f in fields(Recipe)}
         return [
-            name for name, (wanted, there) in pairs.items()
-            if wanted != there and not (wanted is None and name in RESOLVED)
+            flag for flag, (wanted, _) in differing(self.recipe, found).items()
+            if not (wanted is None and flag in RESOLVED)
         ]  # fmt: skip
 
     def refuse_other(self) -> None:
         """Raises if its place holds a run of another recipe.
 
         Raises:
-            ValueError: naming the fields that differ.
+            ValueError: naming the flags that differ.
         """
         if differs := self.differing():
             raise ValueError(
@@ -92,14 +91,14 @@ def plan(rows: Iterable[Recipe], seeds: int, directory: Path) -> list[Job]:
     for job in jobs:
         other = by_path.setdefault(job.path, job)
         if other is not job:
-            models = " and ".join(dict.fromkeys((other.recipe.model, job.recipe.model)))
+            models = " and ".join(dict.fromkeys((other.recipe.model.name, job.recipe.model.name)))
             raise ValueError(f"two runs would be at {job.path}: give {models} once, or in two places")
     return jobs
 
 
 def models(directory: Path) -> list[str]:
     """The models of the runs in a directory, by name."""
-    return sorted({recipe.model for recipe in _recipes(directory).values()})
+    return sorted({recipe.model.name for recipe in _recipes(directory).values()})
 
 
 def grown(jobs: list[Job], table: Iterable[Recipe], directory: Path) -> list[Job]:
@@ -118,7 +117,7 @@ def grown(jobs: list[Job], table: Iterable[Recipe], directory: Path) -> list[Job
     for planned in table:
         found = [job for job in jobs if replace(job.recipe, name=planned.name, seed=0) == planned]
         for path, recipe in there.items():
-            if recipe.name not in (planned.name, f"{planned.name}-{recipe.model}"):
+            if recipe.name not in (planned.name, f"{planned.name}-{recipe.model.name}"):
                 continue  # what a row leaves open, another may have set: fb-strong does not say whether it shuffles
             job = Job(replace(planned, name=recipe.name, seed=recipe.seed), path)
             if path == _place(directory, recipe, recipe.seed) and not job.differing():
@@ -172,11 +171,11 @@ def refuse_others(jobs: list[Job], data_dir: str | None = None) -> None:
 
     for job in jobs:
         job.refuse_other()
-    sets = {(job.recipe.data, job.recipe.pixels) for job in jobs}
+    sets = {(job.recipe.data.name, job.recipe.data.pixels) for job in jobs}
     digests = {(data, pixels): load(data, home(data_dir), pixels).sha256() for data, pixels in sets}
     for job in jobs:
         if (job.path / "config.json").exists():
-            job.directory.refuse_other_data(digests[job.recipe.data, job.recipe.pixels])
+            job.directory.refuse_other_data(digests[job.recipe.data.name, job.recipe.data.pixels])
 
 
 def costs(
@@ -202,7 +201,7 @@ def costs(
     found: dict[Recipe, float] = {}
     measured: dict[Recipe, Measured] = {}
     for recipe in recipes:
-        refuse_numbers(recipe, settings)
+        Config(recipe, settings).check()
         kind = alike(recipe)
         if kind not in measured:
             measured[kind] = measure(build(Config(recipe, settings)))
@@ -218,9 +217,9 @@ def estimate(jobs: list[Job], costs: dict[Recipe, float], at_once: int) -> float
 
 def passes_left(jobs: list[Job]) -> float:
     """Passes until all jobs have ended, as far as their records tell."""
-    return sum(job.recipe.steps * job.passes * _share_left(job) for job in jobs if not job.finished)
+    return sum(job.recipe.schedule.steps * job.passes * _share_left(job) for job in jobs if not job.finished)
 
 
 def _share_left(job: Job) -> float:
     done = job.directory.rows()[-1]["step"] + 1 if job.directory.rows() else 0
-    return 1 - done / job.recipe.steps
+    return 1 - done / job.recipe.schedule.steps

@@ -1,0 +1,49 @@
+"""Checks of single flags, for the parts of a recipe and for the settings of a run."""
+
+from __future__ import annotations
+
+
+def at_least(flag: str, value: float | None, low: float) -> None:
+    """Refuses a number that is below `low` or not finite; None passes.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if value is not None and not low <= value < float("inf"):
+        raise ValueError(f"--{flag} must be a finite number of at least {low}, not {value}")
+
+
+def positive(flag: str, value: float | None) -> None:
+    """Refuses a number that is not positive or not finite; None passes.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if value is not None and not 0 < value < float("inf"):
+        raise ValueError(f"--{flag} must be a positive number, not {value}")
+
+
+def below_one(flag: str, value: float) -> None:
+    """Refuses a number outside `[0, 1)`.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"--{flag} must be a number of at least 0 and below 1, not {value}")
+
+
+def without_effect(flag: str, value: object, default: object, needed: str) -> None:
+    """Refuses a value other than the default where another flag is missing.
+
+    Args:
+        flag: that was given.
+        value: of the flag.
+        default: of the flag.
+        needed: the flag without which it does nothing.
+
+    Raises:
+        ValueError: naming both flags.
+    """
+    if value != default:
+        raise ValueError(f"--{flag} {value} does nothing without {needed}")

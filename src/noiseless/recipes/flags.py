@@ -1,0 +1,85 @@
+"""Recipes by flags: a flag's name, which is unique over all parts, stands for a field of one part.
+
+A field has its own name as its flag. Only `name` and `options` occur in several parts: they are `--data`, `--model`,
+`--optimizer`, `--schedule`, and `--model-options`, `--optimizer-options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, get_type_hints
+
+from noiseless.errors import UnknownNameError
+from noiseless.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Where the value of a flag stands."""
+
+    part: str | None
+    """of the recipe; None: the recipe itself"""
+    field: str
+    owner: type
+    """the dataclass with that field"""
+    type: Any
+    """of the field"""
+
+
+def _flags() -> dict[str, Flag]:
+    flags: dict[str, Flag] = {}
+    for name, kind in get_type_hints(Recipe).items():
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            flags[name] = Flag(None, name, Recipe, kind)
+            continue
+        for field, type_ in get_type_hints(kind).items():
+            flag = {"name": name, "options": f"{name}_options"}.get(field, field)
+            assert flag not in flags, flag
+            flags[flag] = Flag(name, field, kind, type_)
+    return flags
+
+
+FLAGS: Mapping[str, Flag] = _flags()
+"""by name, with underscores, in the order of the fields"""
+
+
+def flag_value(recipe: Recipe, flag: str) -> Any:
+    """The value that a recipe has for a flag."""
+    part = FLAGS[flag].part
+    return getattr(getattr(recipe, part) if part else recipe, FLAGS[flag].field)
+
+
+def flag_values(recipe: Recipe) -> dict[str, Any]:
+    """All flags of a recipe with their values, in the order of its fields."""
+    return {flag: flag_value(recipe, flag) for flag in FLAGS}
+
+
+def with_flags(recipe: Recipe, **values: Any) -> Recipe:
+    """A copy of a recipe with other values for some flags: `with_flags(recipe, lr=0.1, block=32, model="resnet18")`.
+
+    Args:
+        recipe: any.
+        **values: by flag, with underscores.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UnknownNameError: for a flag that is unknown, with the nearest names.
+    """
+    changes: dict[str, Any] = {}
+    by_part: dict[str, dict[str, Any]] = {}
+    for flag, value in values.items():
+        if flag not in FLAGS:
+            raise UnknownNameError("flag", flag, FLAGS)
+        part = FLAGS[flag].part
+        (by_part.setdefault(part, {}) if part else changes)[FLAGS[flag].field] = value
+    changed_parts = {part: replace(getattr(recipe, part), **new) for part, new in by_part.items()}
+    return replace(recipe, **changes, **changed_parts)
+
+
+def differing(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The flags in which two recipes differ: flag -> (value of the first, value of the second)."""
+    pairs = {flag: (flag_value(first, flag), flag_value(second, flag)) for flag in FLAGS}
+    return {flag: pair for flag, pair in pairs.items() if pair[0] != pair[1]}
