@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noiseless.files.columns import COLUMNS
 from noiseless.files.directory import Row
 from noiseless.report.figures import OVER, Axis, Curves, Level, Section, Series, View, number, scale
 from noiseless.report.seeds import curve
@@ -32,26 +33,31 @@ class Quantity:
     """from a row; None: the value under the key"""
 
 
-PANELS = {
+ACCURACY = {
     "test-accuracy": Quantity(
         "test_accuracy", "Test accuracy", "test accuracy, %", of=lambda row: _percent(row["test_accuracy"], 0)
     ),
     "test-error": Quantity(
         "test_accuracy", "Test error", "test error, %", True, lambda row: _percent(row["test_accuracy"], 100)
     ),
-    "train-loss": Quantity("train_loss", "Training loss, without penalty", "training loss", True),
-    "test-loss": Quantity("test_loss", "Test loss", "test loss", True),
-    "gradient-norm": Quantity("gradient_norm", "Gradient norm, before clipping", "gradient norm, L2", True),
-    "penalty": Quantity("penalty", "Penalty", "penalty", True),
-    "lr": Quantity("lr", "Learning rate", "learning rate"),
-    "parameter-norm": Quantity("parameter_norm", "Parameter norm", "parameter norm, L2"),
 }
+"""by the figure's id"""
+
+
+def _panels() -> dict[str, Quantity]:
+    """Figure's id -> what it shows: accuracy and error, then the columns that have a figure."""
+    figures = {
+        key.replace("_", "-"): Quantity(key, column.title, column.axis, column.log)
+        for key, column in COLUMNS.items()
+        if column.title is not None
+    }
+    return ACCURACY | figures
 
 
 def section(summaries: Sequence[Summary]) -> Section:
     """The curves of recipes; a panel for which no run has a value is left out."""
     figures = []
-    for name, quantity in PANELS.items():
+    for name, quantity in _panels().items():
         levels = clips(summaries) if name == "gradient-norm" else []
         figures += panel(name, quantity, summaries, levels=levels, zeros=name != "penalty")
     return Section("curves", "Curves", TEXT, figures)

@@ -11,38 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from noiseless.files.columns import COLUMNS
 from noiseless.files.reading import Followed, Row
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS, duration, logarithmic, number, sparkline
-
-CURVES = (
-    ("train_loss", "training loss"),
-    ("test_accuracy", "test accuracy"),
-    ("gradient_norm", "gradient norm"),
-    ("sharpness", "sharpness"),
-    ("noise_scale", "noise scale"),
-    ("penalty", "penalty"),
-    ("lr", "learning rate"),
-)
-"""what is drawn, the most telling first: a low terminal has not all of them"""
-
-COLUMNS = (
-    ("step", "step", 6),
-    ("train_loss", "loss", 8),
-    ("train_accuracy", "train %", 7),
-    ("test_accuracy", "test %", 7),
-    ("gradient_norm", "gradient", 9),
-    ("seconds", "seconds", 8),
-    ("penalty", "penalty", 9),
-    ("lr", "lr", 9),
-    ("sharpness", "sharpness", 9),
-    ("noise_scale", "noise", 9),
-    ("parameter_norm", "|theta|", 9),
-    ("passes", "passes", 8),
-)
-"""of the table: key, heading and width, the most telling first: a narrow terminal has not all of them"""
-ORDER = ("step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm", "penalty",
-         "sharpness", "noise_scale", "test_accuracy", "seconds")  # fmt: skip
-"""in which columns stand"""
 
 HEAD = 3
 WIDE = 80
@@ -136,10 +107,11 @@ def _head(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
 def _curves(run: Followed, width: int, ascii_only: bool) -> list[RenderableType]:
     """A line for each curve of which there is something: name, last value, range where there is room, sparkline."""
     drawn: list[tuple[str, str, Sequence[float | None]]] = []
-    for key, label in CURVES:
+    for key, column in sorted(COLUMNS.items(), key=lambda item: item[1].label_rank):
         values = [row[key] for row in run.rows if key in row]
-        if any(values):  # not where there are nothing but gaps, or a penalty that the run does not have
-            drawn.append((f"{label:<14}{number(values[-1]):>9}  ", _range(run, key, values), values))
+        # not where there are nothing but gaps, or a penalty that the run does not have
+        if column.label is not None and any(values):
+            drawn.append((f"{column.label:<14}{number(values[-1]):>9}  ", _range(run, key, values), values))
     wide = max((len(beside) for _, beside, _ in drawn), default=0) + 2 if width >= WIDE else 0
     levels = ASCII_BLOCKS if ascii_only else BLOCKS
     lines: list[RenderableType] = []
@@ -159,20 +131,21 @@ def _range(run: Followed, key: str, values: Sequence[float | None]) -> str:
 
 def _table(rows: Sequence[Row], width: int) -> Table:
     """The rows with as many columns as there is room for."""
-    chosen, left = [], width
-    for key, heading, wide in COLUMNS:
-        if left < wide + 1:
+    chosen, left = set(), width
+    for key, column in sorted(COLUMNS.items(), key=lambda item: item[1].rank):
+        if left < column.width + 1:
             break
-        found = [row[key] for row in rows if row.get(key) is not None]
-        if found and (key != "penalty" or any(found)):
-            chosen.append((key, heading, wide))
-            left -= wide + 1
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if column.heading is not None and values and (key != "penalty" or any(values)):
+            chosen.add(key)
+            left -= column.width + 1
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    chosen.sort(key=lambda column: ORDER.index(column[0]))
-    for _, heading, wide in chosen:
-        table.add_column(heading, justify="right", width=wide, no_wrap=True, overflow="crop")
+    keys = [key for key in COLUMNS if key in chosen]
+    for key in keys:
+        heading, wide = COLUMNS[key].heading, COLUMNS[key].width
+        table.add_column(heading or "", justify="right", width=wide, no_wrap=True, overflow="crop")
     for row in rows:
-        table.add_row(*(_cell(key, row) for key, _, _ in chosen))
+        table.add_row(*(_cell(key, row) for key in keys))
     return table
 
 

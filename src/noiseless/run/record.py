@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from noiseless.files.answers import finite
@@ -45,7 +46,61 @@ class Record:
             self._file.flush()
 
 
-def make_row(experiment: Experiment, step: int, passes: float, lr: float, updates: list[Step], seconds: float) -> Row:
+@dataclass(frozen=True)
+class DoneStep:
+    """A step that has been done, with what its columns are computed from."""
+
+    experiment: Experiment
+    """after the step"""
+    step: int
+    """its number"""
+    passes: float
+    """spent since the run began"""
+    lr: float
+    """of the step"""
+    updates: Sequence[Step]
+    """what its updates did, at least one"""
+    seconds: float
+    """that it took"""
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those from which its updates started."""
+        return [update.evaluation for update in self.updates]
+
+    def mean(self, value: Callable[[Evaluation], float]) -> float:
+        """The mean of a value over the updates, by count."""
+        evaluations = self.evaluations
+        return sum(value(e) * e.count for e in evaluations) / sum(e.count for e in evaluations)
+
+
+def _train_accuracy(done: DoneStep) -> float | None:
+    hits = [e.hits for e in done.evaluations if e.hits is not None]
+    return sum(hits) / sum(e.count for e in done.evaluations) if hits else None
+
+
+def _gradient_norm(done: DoneStep) -> float:
+    norms = [square_norms(e.gradient).sqrt().item() for e in done.evaluations]
+    return sum(norms) / len(norms)
+
+
+COMPUTED: dict[str, Callable[[DoneStep], float | None]] = {
+    "step": lambda done: done.step,
+    "passes": lambda done: round(done.passes, 9),
+    "lr": lambda done: done.lr,
+    "train_loss": lambda done: done.mean(lambda e: e.loss),
+    "train_accuracy": _train_accuracy,
+    "gradient_norm": _gradient_norm,
+    "block_gradient_norm": lambda done: math.sqrt(_mean_square_norm(done.evaluations)),
+    "parameter_norm": lambda done: square_norms(done.experiment.space.theta).sqrt().item(),
+    "penalty": lambda done: done.mean(lambda e: e.penalty),
+    "clipped": lambda done: sum(update.clipped for update in done.updates) / len(done.updates),
+    "seconds": lambda done: round(done.seconds, 6),
+}
+"""the columns that every row has; see `files/columns.py` for how they are shown"""
+
+
+def make_row(done: DoneStep) -> Row:
     """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count).
 
     `block_gradient_norm` is `sqrt((1 / N) sum_b n_b ||g_b||**2)` over the blocks of all updates, with g_b the gradient
@@ -55,49 +110,28 @@ def make_row(experiment: Experiment, step: int, passes: float, lr: float, update
     optimizer's direction, and `search_failures` how often no trial was low enough, so that nothing moved.
 
     Args:
-        experiment: after the step.
-        step: its number.
-        passes: spent since the run began.
-        lr: of the step.
-        updates: what its updates did, at least one.
-        seconds: that it took.
+        done: the step.
 
     Returns:
         Numbers by name.
     """
-    found = [taken.evaluation for taken in updates]
-    examples = sum(e.count for e in found)
-    norms = [square_norms(e.gradient).sqrt().item() for e in found]
-    hits = [e.hits for e in found if e.hits is not None]
-    return {
-        "step": step,
-        "passes": round(passes, 9),
-        "lr": lr,
-        "train_loss": sum(e.loss * e.count for e in found) / examples,
-        "train_accuracy": sum(hits) / examples if hits else None,
-        "gradient_norm": sum(norms) / len(norms),
-        "block_gradient_norm": math.sqrt(_mean_square_norm(found)),
-        "parameter_norm": square_norms(experiment.space.theta).sqrt().item(),
-        "penalty": sum(e.penalty * e.count for e in found) / examples,
-        "clipped": sum(taken.clipped for taken in updates) / len(updates),
-        "seconds": round(seconds, 6),
-    } | _searches(updates)
+    return {name: of(done) for name, of in COMPUTED.items()} | _searches(done.updates)
 
 
-def _searches(updates: list[Step]) -> Row:
+def _searches(updates: Sequence[Step]) -> Row:
     """What the line searches of a step came to; nothing where there was none."""
-    found = [taken.search for taken in updates if taken.search is not None]
-    if not found:
+    searches = [update.search for update in updates if update.search is not None]
+    if not searches:
         return {}
     return {
-        "search_size": sum(each.size for each in found) / len(found),
-        "search_trials": sum(each.trials for each in found),
-        "search_fallbacks": sum(each.fallback or each.restarted for each in found),
-        "search_failures": sum(each.failed for each in found),
+        "search_size": sum(search.size for search in searches) / len(searches),
+        "search_trials": sum(search.trials for search in searches),
+        "search_fallbacks": sum(search.fallback or search.restarted for search in searches),
+        "search_failures": sum(search.failed for search in searches),
     }
 
 
-def _mean_square_norm(found: Sequence[Evaluation]) -> float:
+def _mean_square_norm(evaluations: Sequence[Evaluation]) -> float:
     """The mean of `||g_b||**2` over the blocks of several sweeps, by count; its bits depend on no order."""
-    total = sum(exact_total(e.block_counts * e.block_square_norms) for e in found)
-    return total / sum(e.count for e in found)
+    total = sum(exact_total(e.block_counts * e.block_square_norms) for e in evaluations)
+    return total / sum(e.count for e in evaluations)

@@ -23,7 +23,7 @@ from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.evaluate import Score, score
 from noiseless.run.periodic import Questions
-from noiseless.run.record import Record, make_row
+from noiseless.run.record import DoneStep, Record, make_row
 
 
 class Diverged(Exception):
@@ -110,7 +110,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                     _save(experiment, directory, step, carried)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
             carried.passes += sum(taken.passes for taken in updates)
-            row = make_row(experiment, step, carried.passes, lr, updates, time.perf_counter() - began)
+            row = make_row(DoneStep(experiment, step, carried.passes, lr, updates, time.perf_counter() - began))
             if not math.isfinite(row["parameter_norm"]):
                 raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, rate, directory.path))
             if carried.average:
