@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from noiseless.cli import _commands
+from noiseless.cli import COMMANDS
 from noiseless.commands.arguments import parse_config, take_count
 from noiseless.recipes.ladder import LADDER
 
@@ -65,7 +65,7 @@ def test_the_commands_that_train_are_understood() -> None:
 def test_commands_in_blocks_exist(page: Path) -> None:
     blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), re.DOTALL))
     names = set(re.findall(r"(?:^|[;/ ])noiseless ([a-z]+)", blocks, re.MULTILINE))
-    assert names <= set(_commands()), names
+    assert names <= set(COMMANDS), names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -27,73 +28,107 @@ class Command:
     help: str
 
 
-def _commands() -> dict[str, Command]:
-    from noiseless import commands as do
+def _from(module: str, name: str) -> Callable[[list[str]], int]:
+    """A function of a module of `commands/`, which is imported when it is called."""
 
-    return {
-        "train": Command(
-            do.train, "train [RECIPE] [--FLAG VALUE ...]", "train one model; the default is fb-regularized on digits"
-        ),
-        "plan": Command(
-            do.plan, "plan [RECIPE] [--FLAG VALUE ...]", "what train would take: passes, memory, bytes sent, time"
-        ),
-        "reproduce": Command(
-            do.reproduce,
-            "reproduce [--table T] [--quick]",
-            "run a table of the paper: each row, several seeds",
-        ),
-        "race": Command(
-            do.race, "race [--FLAG VALUE ...]", "what accuracy costs: optimizers side by side, with budgets of passes"
-        ),
-        "resume": Command(do.resume, "resume RUN", "go on with a run from its newest checkpoint, to the same bits"),
-        "evaluate": Command(do.evaluate, "evaluate RUN", "loss and accuracy of a run's model on the test images"),
-        "watch": Command(do.watch, "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"),
-        "report": Command(do.report, "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"),
-        "compare": Command(
-            do.compare,
-            "compare RUN... --against RUN...",
-            "differences in accuracy between recipes, with errors over seeds and test images",
-        ),
-        "sharpness": Command(
-            do.sharpness,
-            "sharpness RUN[@STEP]",
-            "the Hessian's largest eigenvalues over the whole training set, its density and trace",
-        ),
-        "recipes": Command(do.recipes, "recipes", "the ladder: what each recipe replaces in its predecessor"),
-        "data": Command(
-            do.data, "data list|fetch|info|pack [NAME]", "data sets: what there is, what is here, download, pack"
-        ),
-        "models": Command(do.models, "models [NAME ...]", "the models, and how many parameters they have"),
-        "verify": Command(
-            do.verify,
-            "verify RUN [--no-precision]",
-            "whether a run's gradient has the same bits in any order, for any workers",
-        ),
-        "noise": Command(
-            do.noise, "noise RUN[@STEP] [--FLAG VALUE ...]", "how noisy block gradients are: noise scale, alignment"
-        ),
-        "weights": Command(
-            do.weights, "weights RUN[@STEP]", "norm, distance from the start and update of each parameter tensor"
-        ),
-        "landscape": Command(
-            do.landscape,
-            "landscape RUN[@STEP] [OTHER]",
-            "loss, accuracy and penalised loss on a line or in a plane around a state",
-        ),
-        "flatness": Command(
-            do.flatness, "flatness RUN[@STEP]", "mean rise of the loss along random directions, with its error"
-        ),
-        "digest": Command(do.digest, "digest RUN", "SHA-256 over a run's final parameters and buffers"),
-        "bench": Command(
-            do.bench, "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop"
-        ),
-        "import": Command(
-            do.import_checkpoint,
-            "import FILE [RECIPE] [--FLAG VALUE ...]",
-            "make a run of a published checkpoint",
-        ),
-        "export": Command(do.export, "export RUN DIRECTORY", "a run's model with a card, for from_pretrained and hubs"),
-    }
+    def run(arguments: list[str]) -> int:
+        code: int = getattr(importlib.import_module(f"noiseless.commands.{module}"), name)(arguments)
+        return code
+
+    return run
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        _from("training", "train"),
+        "train [RECIPE] [--FLAG VALUE ...]",
+        "train one model; the default is fb-regularized on digits",
+    ),
+    "plan": Command(
+        _from("plan", "plan"),
+        "plan [RECIPE] [--FLAG VALUE ...]",
+        "what train would take: passes, memory, bytes sent, time",
+    ),
+    "reproduce": Command(
+        _from("ladder", "reproduce"),
+        "reproduce [--table T] [--quick]",
+        "run a table of the paper: each row, several seeds",
+    ),
+    "race": Command(
+        _from("race", "race"),
+        "race [--FLAG VALUE ...]",
+        "what accuracy costs: optimizers side by side, with budgets of passes",
+    ),
+    "resume": Command(
+        _from("training", "resume"), "resume RUN", "go on with a run from its newest checkpoint, to the same bits"
+    ),
+    "evaluate": Command(
+        _from("runs", "evaluate"), "evaluate RUN", "loss and accuracy of a run's model on the test images"
+    ),
+    "watch": Command(
+        _from("watch", "watch"), "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"
+    ),
+    "report": Command(
+        _from("runs", "report"), "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"
+    ),
+    "compare": Command(
+        _from("compare", "compare"),
+        "compare RUN... --against RUN...",
+        "differences in accuracy between recipes, with errors over seeds and test images",
+    ),
+    "sharpness": Command(
+        _from("sharpness", "sharpness"),
+        "sharpness RUN[@STEP]",
+        "the Hessian's largest eigenvalues over the whole training set, its density and trace",
+    ),
+    "recipes": Command(
+        _from("ladder", "recipes"), "recipes", "the ladder: what each recipe replaces in its predecessor"
+    ),
+    "data": Command(
+        _from("data", "data"),
+        "data list|fetch|info|pack [NAME]",
+        "data sets: what there is, what is here, download, pack",
+    ),
+    "models": Command(_from("models", "models"), "models [NAME ...]", "the models, and how many parameters they have"),
+    "verify": Command(
+        _from("runs", "verify"),
+        "verify RUN [--no-precision]",
+        "whether a run's gradient has the same bits in any order, for any workers",
+    ),
+    "noise": Command(
+        _from("noise", "noise"),
+        "noise RUN[@STEP] [--FLAG VALUE ...]",
+        "how noisy block gradients are: noise scale, alignment",
+    ),
+    "weights": Command(
+        _from("noise", "weights"),
+        "weights RUN[@STEP]",
+        "norm, distance from the start and update of each parameter tensor",
+    ),
+    "landscape": Command(
+        _from("landscape", "landscape"),
+        "landscape RUN[@STEP] [OTHER]",
+        "loss, accuracy and penalised loss on a line or in a plane around a state",
+    ),
+    "flatness": Command(
+        _from("landscape", "flatness"),
+        "flatness RUN[@STEP]",
+        "mean rise of the loss along random directions, with its error",
+    ),
+    "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 over a run's final parameters and buffers"),
+    "bench": Command(
+        _from("bench", "bench"), "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop"
+    ),
+    "import": Command(
+        _from("interop", "import_checkpoint"),
+        "import FILE [RECIPE] [--FLAG VALUE ...]",
+        "make a run of a published checkpoint",
+    ),
+    "export": Command(
+        _from("interop", "export"), "export RUN DIRECTORY", "a run's model with a card, for from_pretrained and hubs"
+    ),
+}
+"""by the name that is typed"""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -129,26 +164,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    commands = _commands()
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help", "help"):
-        _help(commands)
+        _help()
         return 0
     if name == "--version":
         print(f"noiseless {__version__}")  # noqa: T201
         return 0
-    if name not in commands:
-        raise UnknownNameError("command", name, commands)
-    return commands[name].run(rest)
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    return COMMANDS[name].run(rest)
 
 
-def _help(commands: dict[str, Command]) -> None:
+def _help() -> None:
     console = Console(highlight=False, markup=False)
     console.print("noiseless: train neural networks without gradient noise\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
-    for command in commands.values():
+    for command in COMMANDS.values():
         table.add_row(command.usage, command.help)
     console.print(table)
     console.print("\nnoiseless COMMAND --help explains each flag.\nStart with: noiseless reproduce --quick")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from noiseless.report import curvature, curves, landscapes, layers, noise
 from noiseless.report.figures import Section
 from noiseless.report.summary import Summary
 
-ROOMS = (curves, curvature, noise, landscapes, layers)
+SECTIONS: list[Callable[[Sequence[Summary]], Section]] = [
+    curves.section, curvature.section, noise.section, landscapes.section, layers.section,
+]  # fmt: skip
+"""in the order of the page"""
 
 
 def sections(summaries: Sequence[Summary]) -> list[Section]:
@@ -20,5 +23,5 @@ def sections(summaries: Sequence[Summary]) -> list[Section]:
     Returns:
         Them, in the order of the page. The ids of all figures differ.
     """
-    made = [room.section(summaries) for room in ROOMS]
-    return [section for section in made if section.figures or section.table]
+    sections = [section(summaries) for section in SECTIONS]
+    return [section for section in sections if section.figures or section.table]

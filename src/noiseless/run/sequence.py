@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from noiseless import keyed
 from noiseless.data import Images, ImageSet, Policy, make_policy
-from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up
+from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up, risk_of
 from noiseless.objective.losses import PerExampleLoss, classification_loss
 from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
@@ -109,8 +110,35 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     return Switch(stochastic, full, objective.switch) if objective.regime == "switch" else stochastic
 
 
+def _penalised(recipe: Recipe, objective: Objective, lr: float) -> Objective:
+    chosen = recipe.objective
+    if not (chosen.penalty or chosen.full_penalty):
+        return objective
+    published = recipe.compat == "published"
+    halved = published and chosen.penalty_method == "central"  # eps is the distance of its two probes
+    return GradientPenalty(
+        risk_of(objective), chosen.penalty, lr=lr, full_strength=chosen.full_penalty, method=chosen.penalty_method,
+        eps=chosen.penalty_eps / (2 if halved else 1), published=published,
+    )  # fmt: skip
+
+
+def _block_clipped(recipe: Recipe, objective: Objective, lr: float) -> Objective:
+    if recipe.transforms.block_clip is None:
+        return objective
+    assert isinstance(objective, Blockwise)
+    return BlockClip(objective, recipe.transforms.block_clip)
+
+
+def _sharpness_aware(recipe: Recipe, objective: Objective, lr: float) -> Objective:
+    return SharpnessAware(objective, recipe.objective.sam) if recipe.objective.sam else objective
+
+
+WRAPPERS: list[Callable[[Recipe, Objective, float], Objective]] = [_penalised, _block_clipped, _sharpness_aware]
+"""(recipe, objective, learning rate) -> the objective with what the recipe puts around it, in this order"""
+
+
 def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
-    """What an update of a recipe minimises: a risk with the recipe's penalty, block clip and SAM around it.
+    """What an update of a recipe minimises: a risk with all that `WRAPPERS` put around it.
 
     Args:
         recipe: resolved or not.
@@ -120,18 +148,10 @@ def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
     Returns:
         The objective.
     """
-    chosen = recipe.objective
-    objective: Blockwise = risk
-    if chosen.penalty or chosen.full_penalty:
-        published = recipe.compat == "published"
-        halved = published and chosen.penalty_method == "central"  # eps is the distance of its two probes
-        objective = GradientPenalty(
-            risk, chosen.penalty, lr=lr, full_strength=chosen.full_penalty, method=chosen.penalty_method,
-            eps=chosen.penalty_eps / (2 if halved else 1), published=published,
-        )  # fmt: skip
-    if recipe.transforms.block_clip is not None:
-        objective = BlockClip(objective, recipe.transforms.block_clip)
-    return SharpnessAware(objective, chosen.sam) if chosen.sam else objective
+    objective: Objective = risk
+    for wrapper in WRAPPERS:
+        objective = wrapper(recipe, objective, lr)
+    return objective
 
 
 def _policy(recipe: Recipe, channels: int) -> Policy | None:
