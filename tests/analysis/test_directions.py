@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from noiseless import keyed, parameter_space
-from noiseless.analysis import difference, normalise, principal, random_direction
+from noiseless.analysis import difference, normalise, principal_directions, random_direction
 from noiseless.errors import UnknownNameError
 
 HOW = ("filter", "layer", "weight", "none")
@@ -166,7 +166,7 @@ def test_principal_directions_are_singular_vectors(count, length, k):
     states = _states(count, length)
     rows = np.stack([state.numpy().astype(np.float64) for state in states])
     left, s, right = np.linalg.svd(rows[:-1] - rows[-1], full_matrices=False)
-    found = principal(states, k)
+    found = principal_directions(states, k)
     for n in range(k):
         vector = right[n]
         sign = np.sign(vector[np.abs(vector).argmax()])
@@ -180,7 +180,8 @@ def test_principal_directions_are_singular_vectors(count, length, k):
 def test_the_sign_does_not_depend_on_the_trajectorys_mirror_image():
     states = _states(6, 20)
     mirrored = [-state for state in states]
-    torch.testing.assert_close(principal(states, 2).directions, principal(mirrored, 2).directions, rtol=1e-10, atol=0)
+    one, other = (principal_directions(trajectory, 2).directions for trajectory in (states, mirrored))
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=0)
 
 
 def test_what_has_no_directions_is_refused():
@@ -215,4 +216,4 @@ def test_what_has_no_directions_is_refused():
 )
 def test_states_without_principal_directions_are_refused(states, count, message):
     with pytest.raises(ValueError, match=message):
-        principal(states, count)
+        principal_directions(states, count)

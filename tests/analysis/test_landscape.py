@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from noiseless import EmpiricalRisk, GradientPenalty, cross_entropy, squared_error
-from noiseless.analysis import Surface, grid, random_direction
+from noiseless.analysis import LossSurface, loss_landscape, random_direction
 from noiseless.analysis.landscape import spread
 from noiseless.errors import UnknownNameError
 
@@ -34,7 +34,7 @@ def test_a_quadratic_has_the_surface_that_gradient_and_hessian_give():
     h11, h12, h22 = (float(risk.hvp(a[None])[0] @ b) for a, b in ((d1, d1), (d1, d2), (d2, d2)))
     g1, g2 = float(here.gradient @ d1), float(here.gradient @ d2)
     x, y = spread(-1.0, 1.0, 5), spread(-2.0, 0.5, 4)
-    found = grid(Surface(risk, directions), x, y)
+    found = loss_landscape(risk, directions, x, y)
     assert found.loss.shape == (5, 4)
     for i, a in enumerate(x):
         for j, b in enumerate(y):
@@ -52,8 +52,8 @@ def test_each_point_is_that_of_a_net_built_there(batch_norm):
     penalty = GradientPenalty(risk, 0.5, lr=0.4)
     directions = _directions(risk, 1, seed=4)
     points = spread(-0.8, 0.8, 5)
-    plain = grid(Surface(risk, directions, batch_norm), points)
-    found = grid(Surface(penalty, directions, batch_norm), points)
+    plain = loss_landscape(risk, directions, points, batch_norm=batch_norm)
+    found = loss_landscape(penalty, directions, points, batch_norm=batch_norm)
     start = oracles.theta(module)
     for k, a in enumerate(points):
         there = copy.deepcopy(module)
@@ -81,7 +81,7 @@ def test_parameters_buffers_and_modes_are_as_they_were(batch_norm, dtype):
     modes, before = [m.training for m in module.modules()], problems.state(module)
     x, y = problems.points()
     risk = EmpiricalRisk(module, cross_entropy, (x.to(dtype), y), block=3)
-    grid(Surface(risk, _directions(risk, 1), batch_norm), spread(-1, 1, 3))
+    loss_landscape(risk, _directions(risk, 1), spread(-1, 1, 3), batch_norm=batch_norm)
     assert problems.same_bits(before, problems.state(module))
     assert [m.training for m in module.modules()] == modes
 
@@ -100,7 +100,7 @@ def test_the_parameters_are_put_back_where_the_model_fails():
     module = Fails().eval()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3)
     before = problems.state(module)
-    surface = Surface(risk, torch.ones(1, len(risk.space)))
+    surface = LossSurface(risk, torch.ones(1, len(risk.space)))
     with pytest.raises(ArithmeticError):
         surface.at(1000.0)
     assert problems.same_bits(before, problems.state(module))
@@ -114,7 +114,7 @@ def test_float32_parameters_reach_the_other_state_exactly():
     risk = EmpiricalRisk(module, cross_entropy, (x.float(), y))
     start, other = risk.space.theta.clone(), problems.fill(problems.perceptron(), seed=9).float()
     end = oracles.theta(other)
-    surface = Surface(risk, (end.double() - start.double())[None])
+    surface = LossSurface(risk, (end.double() - start.double())[None])
     risk.space.theta.copy_(end)
     expected = risk.measure().loss
     risk.space.theta.copy_(start)
@@ -134,12 +134,12 @@ def test_what_is_not_finite_is_a_gap_and_the_others_are_not():
 
     risk = EmpiricalRisk(Root(), cross_entropy, problems.points(), block=3)
     penalty = GradientPenalty(risk, 0.5, lr=0.4)
-    found = grid(Surface(penalty, torch.ones(1, 3)), [-2.0, -1.0, 0.0, 1.0])
+    found = loss_landscape(penalty, torch.ones(1, 3), [-2.0, -1.0, 0.0, 1.0])
     assert found.loss.isnan().tolist() == [True, False, False, False]
     assert found.accuracy.isnan().tolist() == [True, False, False, False]
     # at w = 0 the root has an infinite slope: the loss is finite, its gradient is not
     assert found.penalised.isnan().tolist() == [True, True, False, False]
-    point = Surface(risk, torch.ones(1, 3)).at(-2.0)
+    point = LossSurface(risk, torch.ones(1, 3)).at(-2.0)
     assert (point.loss, point.accuracy) == (None, None)
 
 
@@ -163,11 +163,11 @@ def test_spread_has_its_ends_and_the_middle_exactly():
 )
 def test_directions_that_span_no_landscape_are_refused(directions, message):
     with pytest.raises(ValueError, match=message):
-        Surface(quadratic(), directions)
+        LossSurface(quadratic(), directions)
 
 
 def test_points_that_make_no_grid_are_refused():
-    surface = Surface(quadratic(), torch.ones(1, 8))
+    surface = LossSurface(quadratic(), torch.ones(1, 8))
     for axis, message in (
         ([0.0], "at least 2 points along each axis, not 1"),
         ([0.0, math.inf], "must be finite and rise"),
@@ -175,15 +175,15 @@ def test_points_that_make_no_grid_are_refused():
         ([1.0, 0.0], "must be finite and rise"),
     ):
         with pytest.raises(ValueError, match=message):
-            grid(surface, axis)
+            loss_landscape(quadratic(), torch.ones(1, 8), axis)
     with pytest.raises(ValueError, match="at least 2 points"):
         spread(-1, 1, 1)
     with pytest.raises(ValueError, match="must be finite and rise"):
         spread(1, 1, 5)
-    with pytest.raises(ValueError, match="has 1 directions, and 2 axes"):
-        grid(surface, [0.0, 1.0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="landscape has 1 directions, and 2 axes"):
+        loss_landscape(quadratic(), torch.ones(1, 8), [0.0, 1.0], [0.0, 1.0])
     for coordinates in ((), (0.0, 1.0), (math.nan,)):
         with pytest.raises(ValueError, match="has 1 finite numbers"):
             surface.at(*coordinates)
     with pytest.raises(UnknownNameError, match="unknown batch-norm mode 'train'"):
-        Surface(quadratic(), torch.ones(1, 8), "train").at(0.0)  # type: ignore[arg-type]
+        LossSurface(quadratic(), torch.ones(1, 8), "train").at(0.0)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from problems import COUNT, convolution, normed, perceptron, pictures, points
 from torch import nn
 
 from noiseless import keyed
-from noiseless.analysis import check_blocks, gradient_noise, noise_of, noise_passes
+from noiseless.analysis import check_blocks, gradient_noise, gradient_noise_scale, noise_passes
 from noiseless.objective import EmpiricalRisk, Execution, cross_entropy
 from noiseless.objective.workers import Alone
 
@@ -62,8 +62,8 @@ def test_all_numbers_are_those_of_a_loop_over_blocks(make, data, block, norm_blo
     np.testing.assert_allclose(found.block_norms.numpy(), np.linalg.norm(gradients, axis=1), **close)
     # element by element, then summed: the variance with weights n_b and n - 1 degrees of freedom
     elements = (counts[:, None] * (gradients - mean) ** 2).sum(0) / (len(counts) - 1)
-    assert found.whole.covariance_trace == pytest.approx(elements.sum(), rel=1e-11)
-    assert found.whole.signal == pytest.approx(mean @ mean - elements.sum() / COUNT, rel=1e-10, abs=1e-12)
+    assert found.total.covariance_trace == pytest.approx(elements.sum(), rel=1e-11)
+    assert found.total.signal == pytest.approx(mean @ mean - elements.sum() / COUNT, rel=1e-10, abs=1e-12)
     pairs = [_cosine(a, b) for a, b in itertools.combinations(gradients, 2)]
     assert found.alignment == pytest.approx(np.mean(pairs), rel=1e-10, abs=1e-12)
     for k, reference in enumerate(references):
@@ -88,12 +88,12 @@ def test_with_equal_blocks_they_are_the_two_batch_estimators():
     gradients, _ = _naive(module, tensors, 3)
     small, big = (gradients**2).sum(1).mean(), (gradients.mean(0) ** 2).sum()
     signal, trace = (12 * big - 3 * small) / (12 - 3), (small - big) / (1 / 3 - 1 / 12)
-    whole = gradient_noise(EmpiricalRisk(module, cross_entropy, tensors, block=3)).whole
-    assert whole.covariance_trace == pytest.approx(trace, rel=1e-10)
-    assert whole.signal == pytest.approx(signal, rel=1e-10)
+    total = gradient_noise(EmpiricalRisk(module, cross_entropy, tensors, block=3)).total
+    assert total.covariance_trace == pytest.approx(trace, rel=1e-10)
+    assert total.signal == pytest.approx(signal, rel=1e-10)
     if signal > 0:
-        assert whole.noise_scale == pytest.approx(trace / signal, rel=1e-9)
-        assert whole.signal_to_noise(5) == pytest.approx(signal / (trace / 5), rel=1e-9)
+        assert total.noise_scale == pytest.approx(trace / signal, rel=1e-9)
+        assert total.signal_to_noise(5) == pytest.approx(signal / (trace / 5), rel=1e-9)
 
 
 class Given(nn.Module):
@@ -132,8 +132,8 @@ def test_estimates_are_unbiased_where_the_covariance_is_known():
         drawn = keyed.normal(seed, "regression", 0, torch.arange(count * (width + 1))).reshape(count, -1)
         data = (drawn[:, :width], 0.5 * drawn[:, width:])
         risk = EmpiricalRisk(layer, lambda output, y: (output - y).square().squeeze(1), data, block=4)
-        whole = gradient_noise(risk).whole
-        found.append((whole.covariance_trace, whole.signal))
+        total = gradient_noise(risk).total
+        found.append((total.covariance_trace, total.signal))
     values = np.array(found)
     errors = values.std(0, ddof=1) / math.sqrt(sets)
     assert np.all(np.abs(values.mean(0) - (trace, 4 * square)) < 3.5 * errors)
@@ -148,8 +148,8 @@ def test_the_noise_of_a_block_drawn_without_replacement_is_that_of_all_subsets(s
     mean = rows.mean(0)
     subsets = [rows[list(chosen)].mean(0) for chosen in itertools.combinations(range(6), size)]
     expected = math.sqrt(np.mean([((g - mean) ** 2).sum() for g in subsets]))
-    whole = gradient_noise(_given(rows, 1)).whole
-    assert whole.noise_norm(size) == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    total = gradient_noise(_given(rows, 1)).total
+    assert total.noise_norm(size) == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 def test_a_small_spread_about_a_large_gradient_is_not_lost():
@@ -157,7 +157,7 @@ def test_a_small_spread_about_a_large_gradient_is_not_lost():
     small = np.random.default_rng(2).integers(-9, 10, (8, 4)) * 1e-3
     found = gradient_noise(_given(1e8 + small, 2))
     blocks = small.reshape(4, 2, 4).mean(1)
-    assert found.whole.covariance_trace == pytest.approx(2 * blocks.var(0, ddof=1).sum(), rel=1e-3)
+    assert found.total.covariance_trace == pytest.approx(2 * blocks.var(0, ddof=1).sum(), rel=1e-3)
     assert found.alignment == pytest.approx(1)
 
 
@@ -178,7 +178,7 @@ def _bits(found):
     scalars = [
         found.alignment,
         found.passes,
-        *(n for m in [found.whole, *found.layers.values()] for n in vars(m).values()),
+        *(n for m in [found.total, *found.layers.values()] for n in vars(m).values()),
     ]
     return [t.numpy().tobytes() for t in numbers] + [float(number).hex() for number in scalars]
 
@@ -209,23 +209,23 @@ def test_the_order_of_blocks_changes_rounding_alone(blocks):
     one, other = (gradient_noise(_given(each, 2)) for each in (rows, moved))
     assert other.block_norms.numpy() == pytest.approx(one.block_norms.numpy()[list(blocks)], rel=1e-12)
     for name in ("covariance_trace", "square", "signal", "noise_scale"):
-        assert getattr(other.whole, name) == pytest.approx(getattr(one.whole, name), rel=1e-10)
+        assert getattr(other.total, name) == pytest.approx(getattr(one.total, name), rel=1e-10)
     assert other.alignment == pytest.approx(one.alignment, rel=1e-10)
 
 
 def test_a_gradient_below_its_own_noise_has_no_noise_scale():
     found = gradient_noise(_given([[1.0], [-1.0], [1.1], [-1.0]], 1))  # mean 0.025, S = 1.4
-    assert found.whole.signal < 0
-    assert found.whole.noise_scale is None
-    assert found.whole.signal_to_noise(8) is None
-    assert "cannot be told from zero" in found.whole.reason
-    assert found.whole.noise_norm(2) > 0
+    assert found.total.signal < 0
+    assert found.total.noise_scale is None
+    assert found.total.signal_to_noise(8) is None
+    assert "cannot be told from zero" in found.total.reason
+    assert found.total.noise_norm(2) > 0
 
 
 def test_zero_gradients_have_no_direction_and_no_scale():
     found = gradient_noise(_given([[0.0, 0.0]] * 4, 1), [torch.tensor([1.0, 0.0])])
-    assert (found.whole.noise_scale, found.alignment) == (None, None)
-    assert found.whole.reason == "the full gradient is zero"
+    assert (found.total.noise_scale, found.alignment) == (None, None)
+    assert found.total.reason == "the full gradient is zero"
     assert found.cosines.isnan().all()
     # one of three blocks without a gradient: the pair that is left has the cosine 0.6 of (3, 4) and (1, 0)
     found = gradient_noise(_given([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]], 1))
@@ -234,9 +234,9 @@ def test_zero_gradients_have_no_direction_and_no_scale():
 
 def test_without_any_spread_the_signal_has_no_bound():
     found = gradient_noise(_given([[3.0, 4.0]] * 5, 2))  # a short last block, too
-    assert found.whole.covariance_trace == 0
-    assert found.whole.noise_scale == 0
-    assert found.whole.signal_to_noise(1) == math.inf
+    assert found.total.covariance_trace == 0
+    assert found.total.noise_scale == 0
+    assert found.total.signal_to_noise(1) == math.inf
     assert found.alignment == pytest.approx(1)
 
 
@@ -247,14 +247,11 @@ def test_nothing_of_the_module_is_moved():
     assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
 
 
-def test_a_row_has_two_numbers_at_the_risks_own_block():
+def test_the_noise_scale_is_that_of_the_measurement():
     rows = np.random.default_rng(5).standard_normal((8, 3)) + 1
     risk = _given(rows, 2)
-    whole = gradient_noise(risk).whole
-    assert noise_of(risk) == {
-        "noise_scale": whole.noise_scale,
-        "signal_to_noise": whole.signal / whole.covariance_trace * 2,
-    }
+    total = gradient_noise(risk).total
+    assert gradient_noise_scale(risk) == total.noise_scale == total.covariance_trace / total.signal
 
 
 def test_a_set_of_copies_costs_as_many_passes():

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 
 from noiseless import models
-from noiseless.analysis import Hessian, as_linear_operator, ends, trace
+from noiseless.analysis import Hessian, as_linear_operator, top_eigenvalues, trace
 from noiseless.objective import EmpiricalRisk, cross_entropy
 
 with warnings.catch_warnings():
@@ -41,7 +41,7 @@ def images(count, size, channels=1, classes=4):
 def test_a_small_net_has_the_same_spectrum():
     module, (x, y) = smooth(), images(24, 8)
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=8)
-    found = ends(Hessian(risk), 3, 1, tolerance=1e-8)
+    found = top_eigenvalues(Hessian(risk), 3, 1, tolerance=1e-8)
     _, other = theirs(module, x, y, 8)
     top = eigsh(other, 3, which="LA", return_eigenvectors=False)[::-1]
     low = eigsh(other, 1, which="SA", return_eigenvectors=False)
@@ -68,7 +68,7 @@ def test_resnet18_on_a_subset():
     x, y = images(32, 32, channels=3, classes=10)
     x = x.float()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=16)
-    found = ends(Hessian(risk), 2, tolerance=1e-3)
+    found = top_eigenvalues(Hessian(risk), 2, tolerance=1e-3)
     assert found.converged
     ours = eigsh(as_linear_operator(risk), 2, which="LA", tol=1e-3, return_eigenvectors=False)[::-1]
     _, other = theirs(module, x, y, 16)

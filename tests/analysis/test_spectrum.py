@@ -14,7 +14,7 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call, grad, jacrev
 
-from noiseless.analysis import Hessian, as_linear_operator, density, ends, trace
+from noiseless.analysis import Hessian, as_linear_operator, density, top_eigenvalues, trace
 from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
 
 
@@ -71,7 +71,7 @@ def dense_hessian(module, x, y):
 def test_ends_of_a_known_spectrum(largest, smallest):
     values = torch.cat((torch.linspace(-2, 1, 90), torch.tensor([3.0, 5.0, 9.0, -4.0, -3.5])))
     known = matrix(values)
-    found = ends(known, largest, smallest, tolerance=1e-7, most=400)
+    found = top_eigenvalues(known, largest, smallest, tolerance=1e-7, most=400)
     rising = values.double().sort().values
     assert found.converged
     torch.testing.assert_close(found.largest.values, rising.flip(0)[:largest], rtol=0, atol=1e-9)
@@ -90,7 +90,7 @@ def test_ends_of_random_matrices(seed, size, largest, smallest):
     drawn = torch.randn(size, size, dtype=torch.float64, generator=generator(seed))
     known = Matrix(drawn + drawn.T)
     largest, smallest = min(largest, size), min(smallest, size - min(largest, size))
-    found = ends(known, largest, smallest, tolerance=1e-8, most=2000, seed=seed)
+    found = top_eigenvalues(known, largest, smallest, tolerance=1e-8, most=2000, seed=seed)
     exact = torch.linalg.eigvalsh(known.dense)
     assert found.converged
     torch.testing.assert_close(found.largest.values, exact.flip(0)[:largest], rtol=1e-7, atol=1e-7)
@@ -98,19 +98,19 @@ def test_ends_of_random_matrices(seed, size, largest, smallest):
 
 
 def test_all_eigenvalues_of_a_small_matrix():
-    found = ends(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
+    found = top_eigenvalues(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
     torch.testing.assert_close(found.largest.values, torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
 
 
 def test_an_eigenvalue_that_is_there_twice_is_found_from_two_starts():
     known = matrix([4.0, 4.0, 1.0, 0.5, 0.1])
     start = torch.randn(2, 5, dtype=torch.float64, generator=generator(1))
-    found = ends(known, 2, start=start, tolerance=1e-9)
+    found = top_eigenvalues(known, 2, start=start, tolerance=1e-9)
     torch.testing.assert_close(found.largest.values, torch.tensor([4.0, 4.0], dtype=torch.float64))
 
 
 def test_the_zero_matrix():
-    found = ends(matrix([0.0] * 6), 2)
+    found = top_eigenvalues(matrix([0.0] * 6), 2)
     assert found.converged
     assert found.largest.values.tolist() == pytest.approx([0, 0], abs=1e-12)
 
@@ -119,8 +119,8 @@ def test_one_vector_a_step_from_one_start():
     """From one start the residuals are collinear, so several eigenvalues cost no more products than Lanczos does."""
     values = torch.cat((torch.linspace(0, 1, 200), torch.tensor([2.0, 3.0, 4.0])))
     one, three = matrix(values), matrix(values)
-    alone = ends(one, 1, tolerance=1e-4)
-    together = ends(three, 3, tolerance=1e-4)
+    alone = top_eigenvalues(one, 1, tolerance=1e-4)
+    together = top_eigenvalues(three, 3, tolerance=1e-4)
     assert alone.converged
     assert together.converged
     assert together.products < 2 * alone.products
@@ -129,9 +129,9 @@ def test_one_vector_a_step_from_one_start():
 def test_a_warm_start_saves_products():
     values = torch.cat((torch.linspace(0, 1, 200), torch.tensor([2.0, 3.0, 4.0])))
     known = matrix(values)
-    cold = ends(known, 2, tolerance=1e-4)
+    cold = top_eigenvalues(known, 2, tolerance=1e-4)
     noise = torch.randn(2, len(values), dtype=torch.float64, generator=generator(3))
-    warm = ends(known, 2, tolerance=1e-4, start=cold.largest.vectors + 1e-3 * noise / noise.norm())
+    warm = top_eigenvalues(known, 2, tolerance=1e-4, start=cold.largest.vectors + 1e-3 * noise / noise.norm())
     assert warm.products < cold.products / 2
     torch.testing.assert_close(warm.largest.values, cold.largest.values, rtol=1e-6, atol=0)
 
@@ -139,7 +139,7 @@ def test_a_warm_start_saves_products():
 def test_restarts_keep_memory_small():
     """Far more products than the basis has room for."""
     values = torch.cat((torch.linspace(0, 1, 400), torch.tensor([1.005])))
-    found = ends(matrix(values), 1, tolerance=1e-6, most=2000)
+    found = top_eigenvalues(matrix(values), 1, tolerance=1e-6, most=2000)
     assert found.converged
     assert found.products > 40
     assert found.largest.values.item() == pytest.approx(1.005, abs=1e-7)
@@ -147,7 +147,7 @@ def test_restarts_keep_memory_small():
 
 def test_too_few_products_say_so():
     known = matrix(torch.linspace(0, 1, 100))
-    found = ends(known, 1, tolerance=1e-9, most=4)
+    found = top_eigenvalues(known, 1, tolerance=1e-9, most=4)
     assert not found.converged
     assert found.products == known.products == 4
     assert abs(found.largest.values.item() - 1.0) <= found.largest.residuals.item()  # an eigenvalue is that near
@@ -155,7 +155,7 @@ def test_too_few_products_say_so():
 
 def test_single_precision_reaches_its_tolerance():
     values = torch.cat((torch.linspace(-1, 1, 300), torch.tensor([20.0, 40.0])))
-    found = ends(matrix(values, dtype=torch.float32), 2, tolerance=1e-5)
+    found = top_eigenvalues(matrix(values, dtype=torch.float32), 2, tolerance=1e-5)
     assert found.converged
     assert found.largest.values.tolist() == pytest.approx([40, 20], rel=1e-5)
 
@@ -166,7 +166,7 @@ def test_the_hessian_of_a_small_net(make):
     x, y = examples()
     risk = EmpiricalRisk(module, cross_entropy, (x, y))  # one block: batch norm sees what torch.func sees
     exact = torch.linalg.eigvalsh(dense_hessian(module.train(), x, y))
-    found = ends(Hessian(risk), 3, 2, tolerance=1e-9)
+    found = top_eigenvalues(Hessian(risk), 3, 2, tolerance=1e-9)
     torch.testing.assert_close(found.largest.values, exact.flip(0)[:3], rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(found.smallest.values, exact[:2], rtol=1e-8, atol=1e-10)
     assert found.passes == sum_of_passes(found.products)
@@ -194,7 +194,7 @@ def test_the_penalised_objective_has_a_spectrum_of_its_own():
     linear = as_linear_operator(objective)
     dense = torch.from_numpy(linear.matmat(np.eye(len(objective.space))))
     torch.testing.assert_close(dense, dense.T)
-    found = ends(Hessian(objective), 1, tolerance=1e-9)
+    found = top_eigenvalues(Hessian(objective), 1, tolerance=1e-9)
     torch.testing.assert_close(found.largest.values[0], torch.linalg.eigvalsh(dense)[-1])
     assert found.passes == pytest.approx(9 * found.products)
 
@@ -259,11 +259,11 @@ def test_trace_is_within_its_error():
 @pytest.mark.parametrize(
     ("call", "names"),
     [
-        (lambda a: ends(a, 0), ("between 1 and 6", "0 largest")),
-        (lambda a: ends(a, 5, 4), ("between 1 and 6", "5 largest", "4 smallest")),
-        (lambda a: ends(a, 1, tolerance=0), ("tolerance", "not 0")),
-        (lambda a: ends(a, 3, most=2), ("3 eigenvalues", "2 are too few")),
-        (lambda a: ends(a, 1, start=torch.ones(1, 5, dtype=torch.float64)), ("[k, 6]", "[1, 5]")),
+        (lambda a: top_eigenvalues(a, 0), ("between 1 and 6", "0 largest")),
+        (lambda a: top_eigenvalues(a, 5, 4), ("between 1 and 6", "5 largest", "4 smallest")),
+        (lambda a: top_eigenvalues(a, 1, tolerance=0), ("tolerance", "not 0")),
+        (lambda a: top_eigenvalues(a, 3, most=2), ("3 eigenvalues", "2 are too few")),
+        (lambda a: top_eigenvalues(a, 1, start=torch.ones(1, 5, dtype=torch.float64)), ("[k, 6]", "[1, 5]")),
         (lambda a: density(a, probes=0), ("at least 1 probe", "0")),
         (lambda a: trace(a, products=5), ("at least 6", "5")),
     ],
@@ -275,7 +275,7 @@ def test_numbers_that_make_no_sense(call, names):
         assert name in str(told.value)
 
 
-@pytest.mark.parametrize("call", [ends, density, trace])
+@pytest.mark.parametrize("call", [top_eigenvalues, density, trace])
 def test_products_that_are_not_finite(call):
     known = matrix([1.0, 2, 3, 4, 5, 6])
     known.dense[2, 2] = math.nan
@@ -287,6 +287,6 @@ def test_nothing_moves():
     module = fill(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)))
     risk = EmpiricalRisk(module, cross_entropy, examples(), block=4)
     before = {name: t.clone() for name, t in module.state_dict().items()}
-    ends(Hessian(risk), 1)
+    top_eigenvalues(Hessian(risk), 1)
     for name, t in module.state_dict().items():
         assert torch.equal(t, before[name]), name

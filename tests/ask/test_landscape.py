@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_runs import call, copy, files, run, small_recipe, start_program, words
 
-from noiseless.analysis import Surface, random_direction
+from noiseless.analysis import LossSurface, random_direction
 from noiseless.ask.asking import Place, ask
 from noiseless.ask.axes import Wanted, make
 from noiseless.files import answers, checkpoint
@@ -88,7 +88,7 @@ def test_eigenvectors_of_the_hessian_are_axes(mine):
 
 
 def surface_at(asked, axes, *coordinates):
-    return Surface(asked.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
+    return LossSurface(asked.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
 
 
 def test_without_the_penalty_forwards_give_the_same_losses(mine):

@@ -71,9 +71,9 @@ def test_the_answer_has_the_numbers_of_the_analysis(kept):
     assert answer.kind == "noise"
     assert answer.name == "step-2"
     assert (found["step"], found["block"], found["blocks"], found["norm_block"]) == (2, 16, 3, 16)
-    assert found["noise_scale"] == plain.whole.noise_scale
+    assert found["noise_scale"] == plain.total.noise_scale
     assert found["block_norms"] == plain.block_norms.tolist()
-    assert found["signal_to_noise"] == plain.whole.signal_to_noise(16)
+    assert found["signal_to_noise"] == plain.total.signal_to_noise(16)
     assert [each["block"] for each in found["by_block"]] == [3, 40]
     assert found["layers"].keys() == dict(asked.experiment.model.named_parameters()).keys()
     assert found["passes"] == pytest.approx(2 + 16 / 48)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from noiseless.analysis import edge
+from noiseless.analysis import stability_threshold
 from noiseless.errors import UnknownNameError
 from noiseless.optim import (
     OPTIMIZERS,
@@ -116,7 +116,7 @@ def test_an_entry_from_outside_is_all_that_an_optimizer_needs(monkeypatch):
     x = nn.Parameter(torch.ones(2))
     optimizer = make_optimizer("signed", [x], lr=0.5, weight_decay=0.1)
     assert isinstance(optimizer, Signed)
-    assert edge(optimizer) == 6.0
+    assert stability_threshold(optimizer) == 6.0
     assert entry_of(optimizer) is entry
     with pytest.raises(ValueError, match=r"test_registry\.Signed takes no momentum; it takes lr, weight_decay"):
         make_optimizer("Signed", [x], momentum=0.9)

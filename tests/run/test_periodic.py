@@ -6,7 +6,7 @@ import jobs
 import pytest
 from small_runs import copy, go_on, record, refused, run, small_recipe
 
-from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of
+from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
 from noiseless.ask.asking import Place, ask
 from noiseless.files import answers
 
@@ -33,19 +33,21 @@ def test_due_steps_and_the_last(asked):
 def test_the_numbers_are_those_of_the_state_after_the_step(asked):
     row = asked.rows()[3]
     later = ask(Place.read(f"{asked.path}@4"))
-    found = ends(Hessian(later.risk), 2)
+    found = top_eigenvalues(Hessian(later.risk), 2)
     assert row["eigenvalues"] == pytest.approx(found.largest.values.tolist(), rel=2e-3)
     assert row["sharpness"] == row["eigenvalues"][0]
     assert len(row["eigenvalue_residuals"]) == 2
     for group in later.experiment.optimizer.param_groups:
         group["lr"] = row["lr"]
-    assert row["stability"] == edge(later.experiment.optimizer)
+    assert row["stability"] == stability_threshold(later.experiment.optimizer)
 
 
 def test_noise_and_layers_are_those_of_the_state_after_the_step(asked):
     row = asked.rows()[4]
     later = ask(Place.read(str(asked.path)))
-    assert {k: row[k] for k in ("noise_scale", "signal_to_noise")} == noise_of(later.risk)
+    noise = gradient_noise(later.risk)
+    assert row["noise_scale"] == noise.total.noise_scale
+    assert row["signal_to_noise"] == noise.total.signal_to_noise(noise.block)
     start, before = (ask(Place.read(f"{asked.path}@{step}")).experiment.space.theta.clone() for step in (0, 4))
     gradient = ask(Place.read(f"{asked.path}@4")).objective.evaluate().gradient
     assert row["layers"] == layers_of(later.experiment.space, start, before, gradient)

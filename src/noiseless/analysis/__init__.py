@@ -1,39 +1,47 @@
-"""Questions to an objective: what a state of the parameters is like. Whatever is moved to be asked is put back."""
+"""Functions of an objective at the present parameters. What they move, parameters or modes, is put back."""
 
 from noiseless.analysis.density import Density, Trace, density, trace
-from noiseless.analysis.directions import Normalised, Principal, difference, normalise, principal, random_direction
-from noiseless.analysis.edge import edge, preconditioned
+from noiseless.analysis.directions import (
+    Normalised,
+    PrincipalDirections,
+    difference,
+    normalise,
+    principal_directions,
+    random_direction,
+)
 from noiseless.analysis.flatness import Flatness, average_flatness
-from noiseless.analysis.landscape import BatchNorm, Grid, Point, Surface, grid
+from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
+from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.analysis.noise import (
     GradientNoise,
     Moments,
     check_blocks,
     check_finite,
     gradient_noise,
-    noise_of,
+    gradient_noise_scale,
     noise_passes,
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
-from noiseless.analysis.spectrum import Eigenpairs, Ends, ends
+from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
+from noiseless.analysis.stability import preconditioned, stability_threshold
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
     "BatchNorm",
     "Density",
     "Eigenpairs",
-    "Ends",
     "Flatness",
     "GradientNoise",
-    "Grid",
     "Hessian",
+    "LandscapePoint",
+    "LossLandscape",
+    "LossSurface",
     "Moments",
     "Normalised",
     "Operator",
-    "Point",
     "Preconditioned",
-    "Principal",
-    "Surface",
+    "PrincipalDirections",
+    "TopEigenvalues",
     "Trace",
     "Weights",
     "as_linear_operator",
@@ -42,17 +50,18 @@ __all__ = [
     "check_finite",
     "density",
     "difference",
-    "edge",
-    "ends",
     "gradient_noise",
-    "grid",
+    "gradient_noise_scale",
     "layers_of",
-    "noise_of",
+    "loss_landscape",
+    "module_mode",
     "noise_passes",
     "normalise",
     "preconditioned",
-    "principal",
+    "principal_directions",
     "random_direction",
+    "stability_threshold",
+    "top_eigenvalues",
     "trace",
     "weights",
 ]

@@ -1,4 +1,4 @@
-"""The whole spectrum at a glance: its density by stochastic Lanczos quadrature, and the trace by Hutch++."""
+"""The density of a spectrum by stochastic Lanczos quadrature, and the trace of an operator by Hutch++."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noiseless.analysis.krylov import Subspace, applied, dots
 from noiseless.analysis.operator import Operator, random_vectors
 
 TOGETHER = 4
-"""vectors of one product in Hutch++: each takes memory for its exact sum"""
+"""number of vectors in one product of Hutch++; every one takes memory for its exact sum"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Density:
         return kernel @ self.weights.flatten() / len(self.nodes)
 
     def grid(self, points: int = 400, share: float = 0.01) -> tuple[Tensor, float]:
-        """A grid that holds the whole spectrum, and a width of that share of its range."""
+        """A grid over the range of the spectrum, and as width this share of the range."""
         low, high = float(self.nodes.min()), float(self.nodes.max())
         width = share * max(high - low, abs(high), abs(low), torch.finfo(torch.float64).tiny)
         return torch.linspace(low - 5 * width, high + 5 * width, points, dtype=torch.float64), width

@@ -52,9 +52,9 @@ def normalise(direction: Tensor, space: ParameterSpace, normalised: Normalised) 
 
     - `"filter"`: each row d_i of a tensor with two or more dimensions (the weights into one output unit: its first
       dimension) becomes `d_i ||theta_i|| / ||d_i||`; tensors with fewer, biases and the parameters of norms, become 0.
-    - `"layer"`: each parameter tensor likewise, as a whole.
+    - `"layer"`: each parameter tensor likewise.
     - `"weight"`: each element becomes `d_j |theta_j|`.
-    - `"none"`: the whole vector becomes `d ||theta|| / ||d||`.
+    - `"none"`: all of d becomes `d ||theta|| / ||d||`.
 
     A part that is 0 in d stays 0. (Li et al., arXiv 1712.09913, section 4, have the first.)
 
@@ -108,14 +108,14 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
         raise ValueError(
             f"the two states are {list(start.shape)} and {list(end.shape)}: they are not of one parameter space"
         )
-    found = end.double() - start.double()
-    if not found.any():
+    direction = end.double() - start.double()
+    if not direction.any():
         raise ValueError("the two states are equal: there is no direction between them")
-    return found
+    return direction
 
 
 @dataclass(frozen=True)
-class Principal:
+class PrincipalDirections:
     """The directions along which the states of a trajectory differ most from its last."""
 
     directions: Tensor
@@ -126,12 +126,12 @@ class Principal:
     """share of each in the sum of squared distances from the last state, falling, float64 `[K]`"""
 
 
-def principal(states: Sequence[Tensor], count: int) -> Principal:
+def principal_directions(states: Sequence[Tensor], count: int) -> PrincipalDirections:
     """Principal components of a trajectory (Li et al., arXiv 1712.09913, section 7.2).
 
     With the rows `D_t = theta_t - theta_T`, t = 0 ... T-1, they are the right singular vectors of D, and a component's
     share is `s_k**2 / sum_j s_j**2`. No mean is taken off: the plane goes through the last state, and no other plane
-    through it is nearer to the states. They are found from the Gram matrix `D D^T [T, T]` in float64, so a component
+    through it is nearer to the states. They are computed from the Gram matrix `D D^T [T, T]` in float64, so a component
     whose share is below some 1e-10 is rounding.
 
     Args:
@@ -151,12 +151,13 @@ def principal(states: Sequence[Tensor], count: int) -> Principal:
     length, last = len(states[0]), len(states) - 1
     places = [slice(start, start + SLICE) for start in range(0, length, SLICE)]
     gram = torch.zeros(last, last, dtype=torch.float64, device=states[0].device)
-    for place in places:  # the differences as a whole would be larger than the states
+    for place in places:  # all differences at once would be larger than the states
         part = _differences(states, place)
         gram += part @ part.T
     if not gram.isfinite().all():
         raise ValueError("a state of the trajectory holds NaN or infinity: it has no principal directions")
-    values, vectors = (each.flip(-1) for each in torch.linalg.eigh(gram))
+    rising, by_rising = torch.linalg.eigh(gram)
+    values, vectors = rising.flip(-1), by_rising.flip(-1)
     spanned = int((values > last * torch.finfo(torch.float64).eps * values[0]).sum())
     if spanned < count:
         raise ValueError(
@@ -167,7 +168,7 @@ def principal(states: Sequence[Tensor], count: int) -> Principal:
     directions = torch.cat([weights @ _differences(states, place) for place in places], 1)
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
     coordinates = vectors[:, :count] * values[:count].sqrt() * signs.T
-    return Principal(
+    return PrincipalDirections(
         directions * signs,
         torch.cat([coordinates, torch.zeros_like(coordinates[:1])]),
         values[:count] / values.clamp(min=0).sum(),
@@ -193,8 +194,8 @@ def _scaled(d: Tensor, w: Tensor, kept: int) -> Tensor:
     """A direction with the norms of w over all but the first `kept` dimensions; 0 stays 0."""
     dims = list(range(kept, d.ndim))
     # over no dimension at all, torch would take the norm over each
-    own, wanted = (x.square().sum(dims, keepdim=True).sqrt() if dims else x.abs() for x in (d, w))
-    return d * torch.where(own > 0, wanted / own, 0.0)
+    length, target = (x.square().sum(dims, keepdim=True).sqrt() if dims else x.abs() for x in (d, w))
+    return d * torch.where(length > 0, target / length, 0.0)
 
 
 def _differences(states: Sequence[Tensor], place: slice) -> Tensor:

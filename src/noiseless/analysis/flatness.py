@@ -8,25 +8,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from noiseless.analysis.directions import Normalised, random_direction
-from noiseless.analysis.landscape import BatchNorm, Surface, normed_by
+from noiseless.analysis.landscape import LossSurface
+from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective import Objective
 
 LEAST = 4
-"""directions from which a standard error is taken seriously"""
+"""smallest number of directions for which the standard error is used"""
 
 
 @dataclass(frozen=True)
 class Flatness:
-    """What was found."""
+    """The mean rise of an objective along random directions, with its standard error."""
 
     mean: float | None
-    """of the increases; None where one of them is not finite"""
+    """mean of the increases; None where one of them is not finite"""
     standard_error: float | None
-    """of the mean; None where it is not known"""
+    """standard error of the mean; None where it is not known"""
     increases: list[float | None]
-    """along each direction, None where it is not finite"""
+    """increase along each direction, None where it is not finite"""
     stopped: Literal["converged", "bound", "not finite"]
-    """why no further direction was asked"""
+    """why no further direction was evaluated"""
     passes: float
 
 
@@ -36,7 +37,7 @@ def average_flatness(
     normalised: Normalised = "filter",
     *,
     seed: int = 0,
-    batch_norm: BatchNorm = "block",
+    batch_norm: BatchNorm | None = None,
     tolerance: float = 0.1,
     most: int = 100,
     on_direction: Callable[[float | None], None] = lambda increase: None,
@@ -47,20 +48,20 @@ def average_flatness(
 
         mean = (1 / n) sum_i x_i,    standard error = sqrt(sum_i (x_i - mean)**2 / (n (n - 1))).
 
-    Directions are asked in turn until `standard error <= tolerance |mean|`, with n >= 4, or until n = most; it ends at
-    once where a value is not finite. For a quadratic with Hessian H at its minimum and `"none"`, where
+    Directions are evaluated in turn until `standard error <= tolerance |mean|`, with n >= 4, until n = most, or until a
+    value is not finite. For a quadratic with Hessian H at its minimum and `"none"`, where
     `||u_i|| = ||theta||`, the expectation is `radius**2 ||theta||**2 tr(H) / (2 P)`. Stopping by the data's own error
     biases mean and error slightly; a fixed number of directions (tolerance 0) does not.
 
     Args:
-        objective: L is its value; pass the risk to leave a penalty out. A risk is asked by forwards alone.
+        objective: L is its value; pass the risk to leave a penalty out. A risk takes forwards alone.
         radius: length of the step, in directions.
         normalised: see `directions.normalise`.
         seed: of the directions.
-        batch_norm: see `landscape.BatchNorm`.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
         tolerance: relative to the mean; 0: all `most` directions.
         most: bound on the directions.
-        on_direction: told of each increase.
+        on_direction: called with each increase.
 
     Returns:
         Mean, error and each increase.
@@ -74,15 +75,15 @@ def average_flatness(
         raise ValueError(f"the tolerance of flatness must be a finite number of at least 0, not {tolerance}")
     if most < LEAST:
         raise ValueError(f"flatness needs a bound of at least {LEAST} directions, not {most}")
-    with normed_by(objective.space.module, batch_norm):
+    with module_mode(objective.space.module, batch_norm):
         here = objective.measure()
     if not math.isfinite(here.value):
-        raise ValueError(f"the loss is {here.value} at the point itself: there is no flatness to be asked for")
+        raise ValueError(f"the loss is {here.value} at the point itself: there is no flatness to measure")
     increases: list[float] = []
     passes = [here.passes]
     for number in range(most):
         direction = random_direction(objective.space, seed, number, normalised)
-        point = Surface(objective, direction[None], batch_norm).at(radius)
+        point = LossSurface(objective, direction[None], batch_norm).at(radius)
         passes.append(point.passes)
         value = point.loss if here.penalty is None else point.penalised
         on_direction(None if value is None else value - here.value)

@@ -1,6 +1,6 @@
 """A subspace in which a symmetric operator is known: Rayleigh-Ritz on an orthonormal basis that grows.
 
-Expanded by its residuals from one vector it is a Krylov space, and what it does is Lanczos' method with full
+Expanded by its residuals from one vector it is a Krylov space, and the method is Lanczos' with full
 reorthogonalisation; from several vectors, the block form of it. Restarted with its Ritz vectors it is the thick-restart
 Lanczos method (Wu and Simon, SIAM J. Matrix Anal. Appl. 2000, doi 10.1137/S0895479898334605).
 """
@@ -46,8 +46,8 @@ class Subspace:
     @property
     def small(self) -> Tensor:
         """`V A V^T`, symmetric, float64 `[m, m]` on the CPU."""
-        found = self._small[: self.size, : self.size]
-        return (found + found.T) / 2
+        small = self._small[: self.size, : self.size]
+        return (small + small.T) / 2
 
     def expand(self, candidates: Tensor, new: float | None = None) -> int:
         """Adds what is new in some vectors, with one product for all of them.

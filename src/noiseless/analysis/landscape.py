@@ -1,60 +1,30 @@
 """The landscape around a point: loss, accuracy and penalised loss on a line or in a plane of the parameter space.
 
-Each value is one sweep over the full data set, exact as those of a training step. The parameters are put back after
-each, batch norm's buffers are never written, and a value that is not finite is a gap.
+A point is one sweep over the full data set, exact as in a training step. The parameters are put back after it, batch
+norm's buffers are never written, and a value that is not finite is a gap.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noiseless.analysis.directions import check_direction
-from noiseless.errors import UnknownNameError
+from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective import Objective
 
-BatchNorm = Literal["block", "running"]
-"""`"block"`: statistics of each norm block, as training has them; `"running"`: the module in `eval()`, with the running
-statistics that it holds, whatever the point that is asked"""
 PARALLEL = 1 - 1e-9
-"""cosine of two directions from which on they span no plane"""
-
-
-@contextmanager
-def normed_by(module: nn.Module, batch_norm: BatchNorm) -> Iterator[None]:
-    """Within it, the module is in the mode that belongs to a batch-norm mode; afterwards each part is as it was.
-
-    Args:
-        module: the model.
-        batch_norm: see `BatchNorm`.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        UnknownNameError: for another mode.
-    """
-    if batch_norm not in get_args(BatchNorm):
-        raise UnknownNameError("batch-norm mode", batch_norm, get_args(BatchNorm))
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(batch_norm == "block")
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+"""smallest cosine of two directions that count as parallel: they span no plane"""
 
 
 @dataclass(frozen=True)
-class Point:
-    """What the objective is at one point of a landscape; None where it is not finite: a gap."""
+class LandscapePoint:
+    """Values of an objective at one point of a landscape; None where one is not finite: a gap."""
 
     loss: float | None
     accuracy: float | None
@@ -62,24 +32,25 @@ class Point:
     penalised: float | None
     """loss + penalty; None as well where the objective has no penalty"""
     passes: float
-    """what it cost"""
+    """cost of the point"""
 
 
 @dataclass(frozen=True)
-class Surface:
+class LossSurface:
     """The objective on the line `theta + a d_1`, or in the plane `theta + a d_1 + b d_2`.
 
-    theta are the parameters at the time of each question. A point is computed in float64 and rounded to their dtype.
+    theta are the parameters at the time of each evaluation. A point is computed in float64 and rounded to their dtype.
 
     Raises:
         ValueError: for another number of directions, one of another length, not finite or 0, or two that are parallel.
     """
 
     objective: Objective
-    """of a risk, loss and accuracy are asked by forwards alone; a penalty takes gradients"""
+    """a risk takes forwards alone, a penalty takes gradients"""
     directions: Tensor
     """`[1, P]` or `[2, P]`"""
-    batch_norm: BatchNorm = "block"
+    batch_norm: BatchNorm | None = None
+    """the module's mode, see `modes.BatchNorm`; None: the mode in which it stands"""
 
     def __post_init__(self) -> None:
         if self.directions.ndim != 2 or not 1 <= len(self.directions) <= 2:
@@ -93,7 +64,7 @@ class Surface:
         if len(unit) == 2 and abs(float(unit[0] @ unit[1])) > PARALLEL:
             raise ValueError("the two directions are parallel: they span no plane; look at one of them")
 
-    def at(self, *coordinates: float) -> Point:
+    def at(self, *coordinates: float) -> LandscapePoint:
         """The objective at a point; the parameters are put back, also where it cannot be computed.
 
         Args:
@@ -114,20 +85,20 @@ class Surface:
             moved.add_(direction.to(moved), alpha=coordinate)
         try:
             theta.copy_(moved)
-            with normed_by(self.objective.space.module, self.batch_norm):
-                found = self.objective.measure()
+            with module_mode(self.objective.space.module, self.batch_norm):
+                measured = self.objective.measure()
         finally:
             self.objective.space.theta.copy_(kept)
-        loss = _finite(found.loss)
-        # of scores that are not finite, the largest says nothing
-        accuracy = None if loss is None or found.hits is None else found.hits / found.count
-        penalised = None if found.penalty is None else _finite(found.value)
-        return Point(loss, accuracy, penalised, found.passes)
+        loss = _finite(measured.loss)
+        # the largest of scores that are not finite is no prediction
+        accuracy = None if loss is None or measured.hits is None else measured.hits / measured.count
+        penalised = None if measured.penalty is None else _finite(measured.value)
+        return LandscapePoint(loss, accuracy, penalised, measured.passes)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A landscape on a grid, float64 `[n]` or `[n, m]`; NaN at a gap."""
+class LossLandscape:
+    """Values of an objective on a grid along one or two directions, float64 `[n]` or `[n, m]`; NaN at a gap."""
 
     loss: Tensor
     accuracy: Tensor
@@ -135,22 +106,31 @@ class Grid:
     passes: float
 
 
-def grid(surface: Surface, *axes: Sequence[float], on_point: Callable[[Point], None] = lambda point: None) -> Grid:
-    """A surface on the grid of all combinations of coordinates.
+def loss_landscape(
+    objective: Objective,
+    directions: Tensor,
+    *axes: Sequence[float],
+    batch_norm: BatchNorm | None = None,
+    on_point: Callable[[LandscapePoint], None] = lambda point: None,
+) -> LossLandscape:
+    """Loss, accuracy and penalised loss around the module's parameters, at all combinations of coordinates.
 
     Args:
-        surface: what is asked.
+        objective: a risk takes forwards alone, a penalty takes gradients.
+        directions: `[1, P]` or `[2, P]`.
         axes: the coordinates along each direction, rising.
-        on_point: told of each point, the last coordinate first.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
+        on_point: called with each point; the last coordinate changes first.
 
     Returns:
-        The grid.
+        The values.
 
     Raises:
-        ValueError: for another number of axes, or one that is no axis of a grid.
+        ValueError: for another number of axes, one that is no axis of a grid, or directions that span no landscape.
     """
-    if len(axes) != len(surface.directions):
-        raise ValueError(f"the surface has {len(surface.directions)} directions, and {len(axes)} axes are given")
+    surface = LossSurface(objective, directions, batch_norm)
+    if len(axes) != len(directions):
+        raise ValueError(f"the landscape has {len(directions)} directions, and {len(axes)} axes are given")
     for axis in axes:
         check_axis(axis)
     points = []
@@ -161,7 +141,7 @@ def grid(surface: Surface, *axes: Sequence[float], on_point: Callable[[Point], N
     values = [[p.loss for p in points], [p.accuracy for p in points], [p.penalised for p in points]]
     filled = [[math.nan if v is None else v for v in column] for column in values]
     loss, accuracy, penalised = torch.tensor(filled, dtype=torch.float64).reshape(3, *shape)
-    return Grid(loss, accuracy, penalised, math.fsum(p.passes for p in points))
+    return LossLandscape(loss, accuracy, penalised, math.fsum(p.passes for p in points))
 
 
 def spread(low: float, high: float, count: int) -> list[float]:

@@ -1,6 +1,6 @@
 """Gradient noise: how far block gradients are from their mean, and what noise a block of any size would have had.
 
-Asked of the empirical risk, in one sweep over its blocks. McCandlish et al., arXiv 1812.06162, appendix A.
+Measured in one sweep over the blocks of an empirical risk. McCandlish et al., arXiv 1812.06162, appendix A.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.base import square_norms
 from noiseless.objective.blocks import Batch
@@ -91,12 +92,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """What one sweep has found of the block gradients g_b, before penalty and clip."""
+    """Norms, spread and alignment of the block gradients g_b, before penalty and clip."""
 
-    whole: Moments
-    """of all parameters"""
+    total: Moments
+    """of all parameters together"""
     layers: dict[str, Moments]
-    """of each parameter tensor, by its name"""
+    """moments of each parameter tensor, by its name"""
     block: int
     """B, examples a block"""
     counts: Tensor
@@ -112,10 +113,12 @@ class GradientNoise:
     full_cosines: Tensor
     """of the full gradient with each reference, float64 `[references]`; NaN where either is zero"""
     passes: float
-    """what it cost, in gradient evaluations over the whole data set"""
+    """cost, in gradient evaluations over the full data set"""
 
 
-def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> GradientNoise:
+def gradient_noise(
+    risk: EmpiricalRisk, references: Sequence[Tensor] = (), *, batch_norm: BatchNorm | None = None
+) -> GradientNoise:
     """Norms, spread and alignment of a risk's block gradients, from one sweep.
 
     With n blocks of n_b examples, N in all, g_b the gradient of block b's mean loss and `g = (1 / N) sum_b n_b g_b`:
@@ -137,8 +140,9 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
     The alignment is `(||sum_b u_b||^2 - n) / (n (n - 1))` with `u_b = g_b / ||g_b||`: short blocks count as the others.
 
     Args:
-        risk: whose module stands at the state that is asked; it may be a `replace`d one with another block.
+        risk: at its module's present parameters; it may be a `replace`d one with another block.
         references: vectors `[P]` (the full gradient, a momentum) with which cosines are taken.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
 
     Returns:
         The noise; it costs one pass, and a block more for the shift.
@@ -155,8 +159,8 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
         if not vector.isfinite().all():
             raise ValueError(f"reference {number} holds NaN or infinity: it has no direction")
     directions = [vector.detach().to(space.device, torch.float64) for vector in references]
-    shift = risk.block_gradient(0).double()
-
+    with module_mode(space.module, batch_norm):
+        shift = risk.block_gradient(0).double()
     theta = space.theta.detach()
 
     def report(batch: Batch) -> Report:
@@ -174,7 +178,8 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
         )
 
     rows = {"square": 1, "spread": len(space.sizes), "dot": len(directions)}
-    summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
+    with module_mode(space.module, batch_norm):
+        summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
     gradient, units = summed.vectors["gradient"].div_(risk.blocks.count), summed.vectors["units"]
     squares, spreads, dots = (summed.scalars[name] for name in rows)
     check_finite(squares[0])
@@ -193,7 +198,7 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
     lengths = torch.tensor([float(square_norms(vector).sqrt()) for vector in directions], dtype=torch.float64)
     along = torch.tensor([float((vector * gradient).sum()) for vector in directions], dtype=torch.float64)
     return GradientNoise(
-        whole=Moments(float(full) ** 2, math.fsum(traces), count),
+        total=Moments(float(full) ** 2, math.fsum(traces), count),
         layers=layers,
         block=risk.blocks.size,
         counts=counts,
@@ -207,22 +212,21 @@ def gradient_noise(risk: EmpiricalRisk, references: Sequence[Tensor] = ()) -> Gr
 
 
 def noise_passes(risk: EmpiricalRisk) -> float:
-    """What `gradient_noise` of a risk costs, in passes: its sweep, and its first block once more."""
+    """Cost of `gradient_noise` in passes: its sweep, and its first block once more."""
     return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.whole or risk.blocks.count)
 
 
-def noise_of(risk: EmpiricalRisk) -> dict[str, float | None]:
-    """The noise of a risk's own blocks in two numbers, for a row of a run's record.
+def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = None) -> float | None:
+    """The simple noise scale `tr(Sigma) / |G|^2` of a risk, in examples (arXiv 1812.06162); see `gradient_noise`.
 
     Args:
         risk: with two blocks or more, see `check_blocks`.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
 
     Returns:
-        `noise_scale`, in examples, and `signal_to_noise`, at the risk's block; None where the gradient cannot be told
-        from zero.
+        The scale; None where the gradient cannot be told from zero.
     """
-    found = gradient_noise(risk)
-    return {"noise_scale": found.whole.noise_scale, "signal_to_noise": found.whole.signal_to_noise(found.block)}
+    return gradient_noise(risk, batch_norm=batch_norm).total.noise_scale
 
 
 def check_blocks(risk: EmpiricalRisk) -> None:
@@ -251,5 +255,5 @@ def check_finite(squares: Tensor) -> None:
     if wrong:
         raise ValueError(
             f"the gradients of {len(wrong)} of {len(squares)} blocks are not finite, the first of block {wrong[0]}:"
-            " there is no noise to be measured; ask an earlier state"
+            " there is no noise to be measured; choose an earlier state"
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
+from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective.base import Objective
 from noiseless.objective.space import ParameterSpace
 
@@ -30,7 +31,7 @@ class Operator(Protocol):
         ...
 
     def passes(self, vectors: int) -> float:
-        """What one product with that many vectors costs."""
+        """Cost of one product with that many vectors, in passes."""
         ...
 
 
@@ -39,6 +40,8 @@ class Hessian:
     """The Hessian H of an objective's value at the module's present parameters, exact over all blocks."""
 
     objective: Objective
+    batch_norm: BatchNorm | None = None
+    """the module's mode during a product, see `modes.BatchNorm`; None: the mode in which it stands"""
 
     @property
     def space(self) -> ParameterSpace:
@@ -47,10 +50,11 @@ class Hessian:
 
     def product(self, V: Tensor) -> Tensor:
         """`H V`, from one sweep."""
-        return self.objective.hvp(V)
+        with module_mode(self.space.module, self.batch_norm):
+            return self.objective.hvp(V)
 
     def passes(self, vectors: int) -> float:
-        """What `Objective.hvp` costs."""
+        """Cost of `Objective.hvp`, in passes."""
         return self.objective.hvp_passes(vectors)
 
 
@@ -79,7 +83,7 @@ class Preconditioned:
         return self.root * (self.operator.product(scaled) + self.shift * scaled)
 
     def passes(self, vectors: int) -> float:
-        """What a product of the operator costs."""
+        """Cost of a product of the operator, in passes."""
         return self.operator.passes(vectors)
 
 
@@ -87,25 +91,25 @@ def as_linear_operator(operator: Operator | Objective) -> LinearOperator:
     """An operator, or an objective's Hessian, for the solvers of `scipy.sparse.linalg`.
 
     Args:
-        operator: what is asked, at the parameters that the module has when a product is taken.
+        operator: A; of an objective its Hessian, at the parameters that the module has when a product is taken.
 
     Returns:
         The operator on numpy vectors `[P]` and matrices `[P, K]`, of the parameters' dtype.
     """
     from scipy.sparse.linalg import LinearOperator  # which a run need not wait for
 
-    asked: Operator = Hessian(operator) if isinstance(operator, Objective) else operator
-    like = asked.space.theta.detach()
+    matrix: Operator = Hessian(operator) if isinstance(operator, Objective) else operator
+    like = matrix.space.theta.detach()
 
     def matmat(X: np.ndarray) -> np.ndarray:
         V = torch.from_numpy(np.array(X.T, order="C", copy=True)).to(like)
-        return asked.product(V).cpu().numpy().T
+        return matrix.product(V).cpu().numpy().T
 
     def matvec(x: np.ndarray) -> np.ndarray:
         return matmat(x.reshape(-1, 1))[:, 0]
 
     return LinearOperator(
-        (len(asked.space),) * 2, matvec=matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat,
+        (len(matrix.space),) * 2, matvec=matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat,
         dtype=torch.empty(0, dtype=like.dtype).numpy().dtype,
     )  # fmt: skip
 

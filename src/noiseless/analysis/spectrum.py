@@ -1,4 +1,4 @@
-"""The ends of a symmetric operator's spectrum: sharpness, the largest eigenvalue of the Hessian, and its neighbours."""
+"""The largest and smallest eigenvalues of a symmetric operator. The Hessian's largest one is the sharpness."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from noiseless.analysis.krylov import Subspace, dots
 from noiseless.analysis.operator import Operator, random_vectors
 
 TOLERANCE = 1e-3
-"""of a residual, in units of the largest Ritz value's magnitude: eigenvalues are then good to about its square"""
+"""largest residual, in units of the largest Ritz value's magnitude: eigenvalues are then good to about its square"""
 MOST = 200
-"""products that are spent at most"""
+"""largest number of products"""
 NEW = 0.1
-"""share of a residual that the others do not say: from one start all are collinear, up to rounding"""
+"""share of a residual's length that must stand out of the others' span: from one start all are collinear"""
 
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Ritz pairs at one end of a spectrum, the outermost first."""
+    """Approximate eigenpairs (Ritz pairs) at one end of a spectrum, the outermost first."""
 
     values: Tensor
     """float64 `[k]`"""
@@ -31,22 +31,22 @@ class Eigenpairs:
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Both ends of a spectrum, as far as they were asked for."""
+class TopEigenvalues:
+    """The largest and smallest eigenvalues of an operator, with their vectors and residuals."""
 
     largest: Eigenpairs
     """by value, falling"""
     smallest: Eigenpairs
     """by value, rising"""
     products: int
-    """vectors that were multiplied"""
+    """number of vectors that were multiplied"""
     passes: float
-    """what they cost"""
+    """cost of these products"""
     converged: bool
     """whether every residual is within the tolerance"""
 
 
-def ends(
+def top_eigenvalues(
     operator: Operator,
     largest: int = 1,
     smallest: int = 0,
@@ -55,7 +55,7 @@ def ends(
     most: int = MOST,
     start: Tensor | None = None,
     seed: int = 0,
-) -> Ends:
+) -> TopEigenvalues:
     """The largest and smallest eigenvalues, by thick-restart Lanczos with full reorthogonalisation.
 
     The subspace begins with `start`, or one random vector, and grows by the residuals of the wanted Ritz pairs that are
@@ -63,12 +63,12 @@ def ends(
     eigenvalue that is there several times is found once.
 
     Args:
-        operator: what is asked, `[P, P]`.
-        largest: how many at the upper end, by value.
-        smallest: how many at the lower end.
+        operator: A, `[P, P]`.
+        largest: number of eigenvalues at the upper end, by value.
+        smallest: number of eigenvalues at the lower end.
         tolerance: of residuals, in units of the largest Ritz value's magnitude.
-        most: products to be spent.
-        start: vectors to begin with `[k, P]`, such as those of a state nearby; None: one at random.
+        most: largest number of products.
+        start: vectors to begin with `[k, P]`, such as the eigenvectors of a state nearby; None: one at random.
         seed: keys the random one.
 
     Returns:
@@ -81,7 +81,7 @@ def ends(
     wanted = largest + smallest
     if largest < 0 or smallest < 0 or not 1 <= wanted <= size:
         raise ValueError(
-            f"between 1 and {size} eigenvalues can be asked for, not {largest} largest, {smallest} smallest"
+            f"between 1 and {size} eigenvalues can be computed, not {largest} largest, {smallest} smallest"
         )
     if not 0 < tolerance < 1:
         raise ValueError(f"the tolerance is a share of the largest eigenvalue, between 0 and 1, not {tolerance}")
@@ -117,11 +117,11 @@ def ends(
             space.restart(coefficients[:, _kept(space.size, largest, smallest)])
     pairs = [_pairs(space, values, coefficients, chosen[part], norms[part]) for part in _parts(len(chosen), largest)]
     done = enough and not bool(open_ones.any())
-    return Ends(pairs[0], pairs[1], space.products, space.passes, done)
+    return TopEigenvalues(pairs[0], pairs[1], space.products, space.passes, done)
 
 
 def room(wanted: int) -> int:
-    """Vectors of the basis from which that many are sought: what memory goes by."""
+    """Number of basis vectors in the search for that many eigenvalues; memory is proportional to it."""
     return max(20, 4 * wanted)
 
 
@@ -132,7 +132,7 @@ def _outermost(size: int, largest: int, smallest: int) -> Tensor:
 
 
 def _kept(size: int, largest: int, smallest: int) -> Tensor:
-    """Those that a restart keeps: the wanted ones, and as many beside them, which hasten what follows."""
+    """Positions that a restart keeps: the wanted ones, and as many beside them, for faster convergence."""
     return _outermost(size, 2 * largest, 2 * smallest)
 
 

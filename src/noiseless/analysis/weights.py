@@ -13,7 +13,7 @@ from noiseless.objective.base import square_norms
 
 @dataclass(frozen=True)
 class Weights:
-    """L2 norms at a state theta: of one parameter tensor, or of the whole vector."""
+    """L2 norms at a state theta: of one parameter tensor, or of all parameters together."""
 
     norm: float
     """`||theta||`"""
@@ -47,19 +47,19 @@ def weights(
     gradient: Tensor | None = None,
     update: Tensor | None = None,
 ) -> tuple[Weights, dict[str, Weights]]:
-    """Norm, distance from the start, gradient norm and update norm, of the whole and of each parameter tensor.
+    """Norm, distance from the start, gradient norm and update norm, of all parameters and of each tensor.
 
     Differences and squares are taken in float64.
 
     Args:
         space: of the parameters.
-        theta: the state that is asked, `[P]`; None: where the module stands.
+        theta: the state, `[P]`; None: the module's present parameters.
         start: the state from which distances count, `[P]`.
         gradient: g, `[P]`.
         update: u, what a step adds to theta, `[P]`.
 
     Returns:
-        The whole vector's numbers, and those of each parameter's name.
+        The numbers of all parameters together, and those of each tensor by its name.
 
     Raises:
         ValueError: if a vector is not `[P]`.
@@ -98,14 +98,14 @@ def layers_of(
     """
     update = space.theta.detach().double() - before.to(space.device).double()
     _, layers = weights(space, start=start, gradient=gradient, update=update)
-    return {name: each.as_row() for name, each in layers.items()}
+    return {name: layer.as_row() for name, layer in layers.items()}
 
 
 def _squares(space: ParameterSpace, vector: Tensor, other: Tensor | None = None) -> dict[str, float]:
     """For each parameter's name the squared norm of its part, of `vector` or of `vector - other`."""
-    found = {}
+    squares = {}
     parts = vector.detach().split(space.sizes)
     others = [None] * len(parts) if other is None else other.detach().to(vector.device).split(space.sizes)
     for name, part, less in zip(space.names, parts, others, strict=True):
-        found[name] = float(square_norms(part if less is None else part.double() - less.double()))
-    return found
+        squares[name] = float(square_norms(part if less is None else part.double() - less.double()))
+    return squares

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from noiseless.analysis import Normalised, difference, normalise, principal, random_direction
+from noiseless.analysis import Normalised, difference, normalise, principal_directions, random_direction
 from noiseless.analysis.landscape import spread
 from noiseless.ask.asking import Asked, Place, ask, find, steps_kept
 from noiseless.ask.sharpness import eigenvectors
@@ -196,7 +196,7 @@ def _principal(asked: Asked, wanted: Wanted) -> tuple[_Makers, Trajectory]:
         state = checkpoint.at(directory.checkpoints, step)
         assert state is not None
         states.append(_vector(asked, state["model"], f"{directory.path}@{step}"))
-    found = principal([*states, asked.experiment.space.theta.detach()], wanted.dimensions)
+    found = principal_directions([*states, asked.experiment.space.theta.detach()], wanted.dimensions)
     margin, makers = 0.25 if wanted.reach is None else wanted.reach, []
     for number, (vector, share) in enumerate(zip(found.directions, found.explained.tolist(), strict=True)):
         low, high = found.coordinates[:, number].min().item(), found.coordinates[:, number].max().item()

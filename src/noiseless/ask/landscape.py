@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from noiseless.analysis import BatchNorm, Point, Surface
+from noiseless.analysis import BatchNorm, LandscapePoint, LossSurface
 from noiseless.ask.asking import Asked, Place, ask
 from noiseless.ask.axes import Axis, Trajectory, Wanted, make
 from noiseless.files import answers
@@ -39,7 +39,7 @@ class Survey:
     asked: Asked
     axes: list[Axis]
     trajectory: Trajectory | None
-    surface: Surface
+    surface: LossSurface
     file: PointFile
     name: str
 
@@ -87,7 +87,7 @@ def prepare(
     axes, trajectory = make(asked, wanted)
     penalty = asked.penalised if penalised else None
     objective: Objective = penalty or asked.risk
-    surface = Surface(objective, torch.stack([axis.vector for axis in axes]), batch_norm)
+    surface = LossSurface(objective, torch.stack([axis.vector for axis in axes]), batch_norm)
     header: dict[str, Any] = {
         "step": asked.step,
         "state": digest(asked.experiment.model.state_dict()),
@@ -106,7 +106,7 @@ def carry_out(
     survey: Survey,
     workers: Workers,
     on_start: Callable[[int, int], None] = lambda done, total: None,
-    on_point: Callable[[Point, float], None] = lambda point, seconds: None,
+    on_point: Callable[[LandscapePoint, float], None] = lambda point, seconds: None,
 ) -> tuple[Answer, Path]:
     """Asks for the points that are not known yet, and writes the answer; also of a part, where it is stopped.
 

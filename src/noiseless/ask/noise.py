@@ -38,7 +38,7 @@ class Cut:
         return "-".join(parts + ["running"] * (self.batch_norm == "running") + ["shuffled"] * self.shuffle)
 
     def risk(self, asked: Asked) -> EmpiricalRisk:
-        """The run's risk, cut so; where that is asked for, its batch-norm layers are put in evaluation mode.
+        """The run's risk, cut so; the model is put in the mode that `batch_norm` names.
 
         Args:
             asked: the run at a state.
@@ -51,10 +51,7 @@ class Cut:
                 only one.
         """
         recipe, risk = asked.experiment.config.recipe, asked.risk
-        if self.batch_norm == "running":
-            for layer in asked.experiment.model.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.eval()
+        asked.experiment.model.train(self.batch_norm == "block")
         block = risk.blocks.size if self.block is None else self.block
         check_size("--block", block, risk.blocks.count)
         norm_block = min(risk.norm.norm_block, block) if normed(asked.experiment) else block
@@ -101,7 +98,7 @@ def noise(asked: Asked, cut: Cut, sizes: Sequence[int] = ()) -> Answer:
     check_finite(evaluation.block_square_norms)
     momentum = momentum_of(asked)
     found = gradient_noise(risk, [evaluation.gradient, *([] if momentum is None else [momentum])])
-    whole, block, examples = found.whole, found.block, risk.blocks.count
+    whole, block, examples = found.total, found.block, risk.blocks.count
     usual = {8**k for k in range(20) if 8**k < examples} | {block, examples}
     return Answer(
         "noise",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.analysis import Hessian, Operator, density, edge, ends, preconditioned, trace
+from noiseless.analysis import Hessian, Operator, density, preconditioned, stability_threshold, top_eigenvalues, trace
 from noiseless.analysis.spectrum import room
 from noiseless.ask.asking import Asked, Place, ask
 from noiseless.ask.question import Question
@@ -40,7 +40,7 @@ def operator(asked: Asked, question: Question) -> Operator:
     """The matrix that a question is about.
 
     Args:
-        asked: the state; its model is put into the mode that the question wants.
+        asked: the state.
         question: about it.
 
     Returns:
@@ -49,13 +49,12 @@ def operator(asked: Asked, question: Question) -> Operator:
     Raises:
         ValueError: if the optimizer has no preconditioner there, or the objective no Hessian.
     """
-    asked.experiment.model.train(question.batch_norm == "block")
     objective: Objective = (asked.penalised or asked.risk) if question.of == "objective" else asked.risk
     if isinstance(objective, GradientPenalty) and objective.full_strength:
         raise ValueError(
             "the penalty on the full gradient has no Hessian here, as it couples all blocks: ask for --of loss"
         )
-    hessian = Hessian(objective)
+    hessian = Hessian(objective, question.batch_norm)
     if not question.preconditioned:
         return hessian
     optimizer = asked.experiment.optimizer
@@ -74,15 +73,15 @@ def cost(asked: Asked, question: Question) -> Cost:
     Returns:
         The estimate.
     """
-    objective = _hessian(operator(asked, question)).objective
-    risk = risk_of(objective)
+    hessian = _hessian(operator(asked, question))
+    objective, risk = hessian.objective, risk_of(hessian.objective)
     first = replace(risk.selection.head(risk.blocks.size), whole=risk.blocks.count)
-    part = objective.over(replace(risk, data=first, block=len(first)))
+    part = Hessian(objective.over(replace(risk, data=first, block=len(first))), hessian.batch_norm)
     space, before = risk.space, _high_water()
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
-    part.hvp(vector)
+    part.product(vector)
     began = time.perf_counter()
-    part.hvp(vector)
+    part.product(vector)
     seconds = (time.perf_counter() - began) * len(risk.blocks) / risk.execution.workers.count
     wanted = question.largest + question.smallest
     held = max(2 * room(wanted) if wanted else 0, 2 * question.steps if question.density else 0)
@@ -135,7 +134,7 @@ def sharpness(
     found |= {"density": None, "trace": None, "largest": [], "smallest": []}
     vectors = None
     if question.largest + question.smallest:
-        got = ends(
+        got = top_eigenvalues(
             asks, question.largest, question.smallest, tolerance=question.tolerance, most=question.most,
             start=start, seed=question.seed,
         )  # fmt: skip
@@ -156,7 +155,7 @@ def sharpness(
     lr = asked.experiment.schedule(asked.seen)
     for group in asked.experiment.optimizer.param_groups:
         group["lr"] = lr
-    found |= {"lr": lr, "stability": edge(asked.experiment.optimizer)}
+    found |= {"lr": lr, "stability": stability_threshold(asked.experiment.optimizer)}
     found["seconds"] = round(time.perf_counter() - began, 3)
     return Answer("sharpness", _name(asked, question), found), vectors
 
@@ -193,7 +192,7 @@ def with_earlier(directory: RunDirectory, answer: Answer) -> Answer:
 
 def eigenvectors(asked: Asked, count: int) -> Tensor:
     """The eigenvectors of the loss' largest Hessian eigenvalues, `[count, P]`, for directions of a landscape."""
-    return ends(Hessian(asked.risk), count).largest.vectors
+    return top_eigenvalues(Hessian(asked.risk), count).largest.vectors
 
 
 def _name(asked: Asked, question: Question) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from noiseless.analysis import Point
+from noiseless.analysis import LandscapePoint
 from noiseless.lock import HeldError, locked
 
 Index = tuple[int, ...]
@@ -33,7 +33,7 @@ class PointFile:
     def __init__(self, path: Path, header: dict[str, Any]):
         self.path = path
         self.header = json.loads(json.dumps(header))
-        self.points: dict[Index, Point] = {}
+        self.points: dict[Index, LandscapePoint] = {}
         self._file: BinaryIO | None = None
 
     @contextmanager
@@ -65,7 +65,7 @@ class PointFile:
             finally:
                 self._file = None
 
-    def add(self, index: Index, point: Point) -> None:
+    def add(self, index: Index, point: LandscapePoint) -> None:
         """Writes a point that has been found.
 
         Args:
@@ -105,7 +105,7 @@ class PointFile:
         if number == 0:
             self._compare(value["asked"])
             return
-        self.points[tuple(value["at"])] = Point(
+        self.points[tuple(value["at"])] = LandscapePoint(
             value["loss"], value["accuracy"], value["penalised"], float(value["passes"])
         )
 

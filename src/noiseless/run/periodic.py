@@ -10,7 +10,15 @@ import time
 
 from torch import Tensor
 
-from noiseless.analysis import Hessian, edge, ends, layers_of, noise_of, noise_passes, preconditioned
+from noiseless.analysis import (
+    Hessian,
+    gradient_noise,
+    layers_of,
+    noise_passes,
+    preconditioned,
+    stability_threshold,
+    top_eigenvalues,
+)
 from noiseless.files.checkpoint import State
 from noiseless.files.directory import Row
 from noiseless.objective import EmpiricalRisk
@@ -68,16 +76,18 @@ class Questions:
         if due(settings.layers_every):
             assert self._start is not None
             assert self._before is not None
-            made, gradient = self._experiment, updates[-1].evaluation.gradient
-            row["layers"] = layers_of(made.space, self._start, self._before, gradient)
+            space, gradient = self._experiment.space, updates[-1].evaluation.gradient
+            row["layers"] = layers_of(space, self._start, self._before, gradient)
         passes = 0.0
         if due(settings.noise_every):
             risk = self._risk(step)
-            row |= noise_of(risk)
+            noise = gradient_noise(risk)
+            signal_to_noise = noise.total.signal_to_noise(noise.block)
+            row |= {"noise_scale": noise.total.noise_scale, "signal_to_noise": signal_to_noise}
             passes += noise_passes(risk)
         if due(settings.sharpness_every):
-            found, spent = self._sharpness(step)
-            row |= found
+            columns, spent = self._sharpness(step)
+            row |= columns
             passes += spent
         row |= {"asked_passes": passes} if passes else {}
         return row | {"asked_seconds": round(time.perf_counter() - began, 6)} if row else {}
@@ -88,20 +98,20 @@ class Questions:
 
     def _sharpness(self, step: int) -> tuple[Row, float]:
         """Columns of the spectrum, and the passes that they cost."""
-        made = self._experiment
-        count = min(made.config.settings.sharpness_count, len(made.space))
-        hessian, seed = Hessian(self._risk(step)), made.config.recipe.seed
-        found = ends(hessian, count, start=self._vectors.get("plain"), seed=seed)
-        self._vectors["plain"] = found.largest.vectors
+        experiment = self._experiment
+        count = min(experiment.config.settings.sharpness_count, len(experiment.space))
+        hessian, seed = Hessian(self._risk(step)), experiment.config.recipe.seed
+        top = top_eigenvalues(hessian, count, start=self._vectors.get("plain"), seed=seed)
+        self._vectors["plain"] = top.largest.vectors
         row: Row = {
-            "sharpness": float(found.largest.values[0]),
-            "eigenvalues": found.largest.values.tolist(),
-            "eigenvalue_residuals": found.largest.residuals.tolist(),
-            "stability": edge(made.optimizer),
+            "sharpness": float(top.largest.values[0]),
+            "eigenvalues": top.largest.values.tolist(),
+            "eigenvalue_residuals": top.largest.residuals.tolist(),
+            "stability": stability_threshold(experiment.optimizer),
         }
-        if entry_of(made.optimizer).diagonal is None:
-            return row, found.passes
-        scaled = preconditioned(hessian, made.optimizer, made.space)
-        other = ends(scaled, 1, start=self._vectors.get("preconditioned"), seed=seed)
-        self._vectors["preconditioned"] = other.largest.vectors
-        return row | {"preconditioned_sharpness": float(other.largest.values[0])}, found.passes + other.passes
+        if entry_of(experiment.optimizer).diagonal is None:
+            return row, top.passes
+        scaled = preconditioned(hessian, experiment.optimizer, experiment.space)
+        top_scaled = top_eigenvalues(scaled, 1, start=self._vectors.get("preconditioned"), seed=seed)
+        self._vectors["preconditioned"] = top_scaled.largest.vectors
+        return row | {"preconditioned_sharpness": float(top_scaled.largest.values[0])}, top.passes + top_scaled.passes

@@ -9,8 +9,8 @@ from noiseless.objective.space import ParameterSpace
 from noiseless.optim import entry_of, optimizer_entry, optimizer_names
 
 
-def edge(optimizer: torch.optim.Optimizer) -> float | None:
-    """The largest Hessian eigenvalue at which an optimizer's steps do not grow on a quadratic.
+def stability_threshold(optimizer: torch.optim.Optimizer) -> float | None:
+    """The largest Hessian eigenvalue at which an optimizer's steps do not grow on a quadratic: the edge of stability.
 
     With learning rate lr, momentum m, dampening d and weight decay w, for `torch.optim.SGD`
 
@@ -22,13 +22,13 @@ def edge(optimizer: torch.optim.Optimizer) -> float | None:
         (1 + b1) (2 - w lr) / ((1 - b1) lr).
 
     (Cohen et al., ICLR 2021, arXiv 2103.00065; 2022, arXiv 2207.14484.) What scales or clips the gradient beside the
-    optimizer is not in it: with a gradient clipped to a share c, the edge is at `1 / c` of that.
+    optimizer is not in it: with a gradient clipped to a share c, the threshold is `1 / c` of that.
 
     Args:
         optimizer: with the learning rate of the step.
 
     Returns:
-        The edge; None where it is not known, or groups of parameters differ in it.
+        The threshold; None where it is not known, or groups of parameters differ in it.
     """
     threshold = entry_of(optimizer).threshold
     if threshold is None or any(group["lr"] <= 0 for group in optimizer.param_groups):
