@@ -26,7 +26,7 @@ class Limits:
 
     cpu: float = 3600.0
     """processor seconds of one process"""
-    wall: float = 900.0
+    wall: float = 1800.0
     """seconds"""
     memory: int = 8 * GIGABYTE
     """bytes"""
@@ -61,7 +61,7 @@ class _Watch:
             self.failed = name
 
 
-def _in_process(copy: Path, tests: list[str], limits: Limits, answer: Connection) -> None:
+def _in_process(copy: Path, tests: list[str], limits: Limits, slow: bool, answer: Connection) -> None:
     import pytest
 
     os.setsid()
@@ -77,18 +77,28 @@ def _in_process(copy: Path, tests: list[str], limits: Limits, answer: Connection
     assert spec is not None
     assert str(spec.origin).startswith(str(copy)), spec.origin
     watch = _Watch()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not soak"]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-m",
+        "not soak" if slow else "not slow and not soak",
+    ]
     code = pytest.main([*options, "--hypothesis-seed=0", *tests], plugins=[watch])
     answer.send((int(code), watch.failed, time.process_time(), watch.seconds))
 
 
-def run_tests(copy: Path, tests: list[str], limits: Limits) -> Outcome:
+def run_tests(copy: Path, tests: list[str], limits: Limits, slow: bool = False) -> Outcome:
     """Runs tests until the first one fails.
 
     Args:
         copy: directory that holds the package `noiseless`.
         tests: files or directories, relative to the repository's root, in the order in which they are run.
         limits: of the run.
+        slow: whether tests that are marked slow are run.
 
     Returns:
         What became of it.
@@ -97,7 +107,7 @@ def run_tests(copy: Path, tests: list[str], limits: Limits) -> Outcome:
         RuntimeError: if pytest ran no test.
     """
     receive, send = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_in_process, args=(copy, tests, limits, send))
+    process = CONTEXT.Process(target=_in_process, args=(copy, tests, limits, slow, send))
     process.start()
     send.close()
     answer: tuple[int, str | None, float, dict[str, float]] | None = None

@@ -9,11 +9,12 @@ cosmic-ray's mutations is drawn. Left out are annotations, mutations that do not
 operations on bits and the reverse, and identity in place of equality and the reverse: nearly all of them are noticed at
 once or change nothing. Each mutant is written into a copy of the source, and meets the tests of its room, those of the
 file with its name first, until the first one fails. Tests that are marked slow (compiled code, jobs of several workers)
-or soak are not run: a mutant that only they would notice counts as a survivor.
+are run for the two files that they are about alone, and soak tests never: a mutant that only they would notice counts
+as a survivor.
 
 A mutant is killed by a test that fails, by a crash, or at its limits: three times the processor seconds of the room's
-tests and twenty more, fifteen minutes on the clock, 8 GiB of memory. The work so far is in build/mutants.jsonl, the
-result in benchmarks/results/mutants.json.
+tests and twenty more, half an hour on the clock, 8 GiB of memory. The work so far is in build/mutants.jsonl, the result
+in benchmarks/results/mutants.json.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ ROOMS = {
     "keyed.py": "tests/test_keyed.py",
 }
 """the tests that each room's mutants meet"""
+SLOW = {"objective/compiled.py": (), "objective/workers.py": ("tests/run/test_workers.py",)}
+"""files whose mutants meet slow tests, too, and those of these files first"""
 RESULT = ROOT / "benchmarks" / "results" / "mutants.json"
 STATE = ROOT / "build" / "mutants.jsonl"
 
@@ -63,7 +66,7 @@ def tests_of(file: str, seconds: dict[str, float]) -> list[str]:
     def order(path: Path) -> tuple[bool, bool, float]:
         return not path.stem.startswith(f"test_{stem}"), stem not in path.read_text(), seconds.get(path.name, 0.0)
 
-    return [str(path.relative_to(ROOT)) for path in sorted(paths, key=order)]
+    return [*SLOW.get(file, ()), *(str(path.relative_to(ROOT)) for path in sorted(paths, key=order))]
 
 
 def digest(*texts: str) -> str:
@@ -113,10 +116,11 @@ def tested(mutant: Mutant, copy: Path, base: dict[str, Any]) -> Outcome:
     """Runs the room's tests on a mutant in a copy of the source, which is the source again afterwards."""
     target = copy / "noiseless" / mutant.file
     original = target.read_text()
-    limits = Limits(cpu=3 * base["cpu"] + 20)
+    slow = mutant.file in SLOW
+    limits = Limits(cpu=3 * base["cpu"] + (600 if slow else 20))
     try:
         _write(target, mutant.code)
-        return run_tests(copy, tests_of(mutant.file, base["seconds"]), limits)
+        return run_tests(copy, tests_of(mutant.file, base["seconds"]), limits, slow)
     finally:
         _write(target, original)
 
