@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torchvision", "numpy", "scipy.optimize", "hypothesis", "pytest", "rich"])
+CONTEXT.set_forkserver_preload(["torch", "torchvision", "numpy", "scipy.optimize"])  # not what pytest rewrites
 GIGABYTE = 2**30
 
 

@@ -177,7 +177,8 @@ def main() -> None:
             copies.put(Path(scratch) / str(number))
             shutil.copytree(SOURCE, Path(scratch) / str(number) / "noiseless")
         used = {mutant.file.split("/")[0] for mutant in mutants}
-        bases = {room: baseline(room, state, Path(scratch) / "0") for room in ROOMS if room in used}
+        rooms = [room for room in ROOMS if room in used]
+        bases = dict(zip(rooms, pool.map(lambda room: baseline(room, state, Path(scratch) / "0"), rooms), strict=True))
         survived: set[str] = set()
 
         def test(number: int, mutant: Mutant) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the README shows is run: its regression example, and the names it imports."""
+"""What the README shows is run: its examples, commands, flags, targets of make and links."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import call
 
 from noiseless.commands.arguments import parse_config, take_count
 from noiseless.recipes.config import check
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TEXTS = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -47,17 +50,59 @@ def test_the_five_lines_run() -> None:
     assert not torch.equal(before, model[1].weight)
 
 
+def commands() -> list[list[str]]:
+    """The words of every command line in a block of shell of README and docs, without the program's name."""
+    found = []
+    for text in TEXTS.values():
+        for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.DOTALL):
+            for line in re.split(r"\n|;", re.sub(r"\\\n", " ", block)):
+                words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+                if words and Path(words[0]).name == "noiseless":
+                    found.append(words[1:])
+    return found
+
+
 def test_the_commands_that_train_are_understood() -> None:
-    docs = [README, *(path.read_text() for path in (Path(__file__).parents[1] / "docs").glob("*.md"))]
-    lines = [found for text in docs for found in re.findall(r"^(?:\$ )?noiseless train (.*)$", text, re.MULTILINE)]
+    lines = [words[1:] for words in commands() if words[0] == "train"]
     assert len(lines) >= 8
     for line in lines:
-        arguments = [word for word in shlex.split(line, comments=True) if word not in ("--help", "--again")]
+        arguments = [word for word in line if word not in ("--help", "--again")]
         _, arguments = take_count(arguments, "--workers")
         parsed = parse_config(arguments, "train", "", data="digits")
         check(parsed.config.recipe, parsed.config.settings)
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+def test_every_command_and_flag_is_one_of_the_program() -> None:
+    flags: dict[tuple[str, ...], set[str]] = {}
+    for command, *words in commands():
+        part = (command, words[0]) if command == "data" else (command,)  # its parts have flags of their own
+        if part not in flags:
+            answer = call(*part, "--help")
+            assert answer.code == 0, part
+            flags[part] = {*re.findall(r"--[a-z][a-z0-9-]*", answer.out), "--help"}
+        for word in words:
+            assert not word.startswith("--") or word.split("=")[0] in flags[part], (part, word)
+
+
+def test_every_target_of_make_is_one() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for text in TEXTS.values() for name in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)}
+    assert {"demo", "test"} <= named <= targets
+
+
+def heading(line: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", line.strip().lower()).replace(" ", "-")
+
+
+def test_every_link_leads_somewhere() -> None:
+    for path, text in TEXTS.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"https?://", target):
+                assert re.fullmatch(r"https?://[\w.-]+\.[a-z]+(/\S*)?", target), (path, target)
+                continue
+            name, _, anchor = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            assert file.exists(), (path, target)
+            if anchor:
+                assert anchor in map(heading, re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)), (path, target)
