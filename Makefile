@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint install soak bench
+.PHONY: help demo test lint install soak bench mutants
 .DEFAULT_GOAL := help
 
 help:
@@ -40,3 +40,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/exact_sum.py
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/ladder.py --seeds 3
+
+# Which changes of one operator or number do the tests notice? Some hours, at low priority; goes on where it was stopped.
+mutants: $(VENV)/.installed
+	$(BIN)/python benchmarks/mutants.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,9 @@ import torch
 
 os.environ.pop("COLUMNS", None)
 import noiseless.commands.console  # noqa: F401  made without a width of its own, so that tests can set one
+
+# the processes of ladders and races begin as copies of one that has imported what they need
+multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", "noiseless.run.train", "noiseless.study"])
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell that starts this in the background has it ignored, and so would all programs that the tests interrupt

@@ -62,7 +62,7 @@ def test_here_a_run_is_measured_and_nothing_is_written(data, tmp_path, monkeypat
     for part in ("passes a step", "memory of a worker", "time to finish", "from a short measurement on this machine"):
         assert part in words(answer.out)
     found = json.loads(call("plan", "fb-clipped", *flags, "--json").out)
-    assert 0 < found["seconds"]["step"] < 10
+    assert found["seconds"]["step"] > 0
     assert found["time"] > found["steps"] * found["seconds"]["step"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from small_runs import arrays, call, npz, refused, start_program, words
 
 from noiseless.files.directory import RunDirectory
+from noiseless.study import contenders
 from noiseless.study.contenders import CONTENDERS, SIZES
 from noiseless.study.earlier import AXES
 from noiseless.study.race import TUNING_SEED
@@ -207,7 +208,7 @@ def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
 
 def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     path = tmp_path / "race"
-    arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1)
+    arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = start_program(*arguments)
     limit = time.monotonic() + 60
     while program.poll() is None and not list(path.rglob("model.safetensors")):  # until its first tuning run has ended
@@ -224,11 +225,10 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     assert (path / "sgd-12" / "seed1" / "model.safetensors").exists()
 
 
-def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path):
+def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(contenders, "FACTOR", 2.0**20)  # rates of 1e-7, 0.1 and 1e5
     path = tmp_path / "race"
-    answer = call(
-        *command(data, path, "--contenders", "aggregated,sgd", "--budgets", 2, "--seeds", 1, "--rates", 40, "--jobs", 2)
-    )  # rates up to 0.1 * 2**20
+    answer = call(*command(data, path, "--contenders", "aggregated,sgd", "--budgets", 2, "--seeds", 1, "--rates", 3))
     assert answer.code == 0, answer.err
     (chosen,) = json.loads((path / "choices.json").read_text())
     lost = [trial for trial in chosen["trials"] if trial["validation_accuracy"] is None]

@@ -1,4 +1,4 @@
-"""What the README shows is run or looked up: examples, commands, links, figures."""
+"""What the README shows is run: its examples, commands, flags, targets of make and links."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import call
 
-from noiseless.cli import COMMANDS
 from noiseless.commands.arguments import parse_config, take_count
 from noiseless.recipes.ladder import LADDER
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -50,55 +50,78 @@ def test_the_five_lines_run() -> None:
     assert not torch.equal(before, model[1].weight)
 
 
+def commands() -> list[list[str]]:
+    """The words of every command line in a block of shell of README and docs, without the program's name."""
+    found = []
+    for text in TEXTS.values():
+        for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.DOTALL):
+            for line in re.split(r"\n|;", re.sub(r"\\\n", " ", block)):
+                words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+                if words and Path(words[0]).name == "noiseless":
+                    found.append(words[1:])
+    return found
+
+
 def test_the_commands_that_train_are_understood() -> None:
-    docs = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
-    lines = [found for text in docs for found in re.findall(r"^(?:\$ )?noiseless train (.*)$", text, re.MULTILINE)]
+    lines = [words[1:] for words in commands() if words[0] == "train"]
     assert len(lines) >= 8
     for line in lines:
-        arguments = [word for word in shlex.split(line, comments=True) if word not in ("--help", "--again")]
+        arguments = [word for word in line if word not in ("--help", "--again")]
         _, arguments = take_count(arguments, "--workers")
         parsed = parse_config(arguments, "train", "", data="digits")
         parsed.config.check()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_in_blocks_exist(page: Path) -> None:
-    blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), re.DOTALL))
-    names = set(re.findall(r"(?:^|[;/ ])noiseless ([a-z]+)", blocks, re.MULTILINE))
-    assert names <= set(COMMANDS), names
+def test_every_command_and_flag_is_one_of_the_program() -> None:
+    flags: dict[tuple[str, ...], set[str]] = {}
+    for command, *words in commands():
+        part = (command, words[0]) if command == "data" else (command,)  # its parts have flags of their own
+        if part not in flags:
+            answer = call(*part, "--help")
+            assert answer.code == 0, part
+            flags[part] = {*re.findall(r"--[a-z][a-z0-9-]*", answer.out), "--help"}
+        for word in words:
+            assert not word.startswith("--") or word.split("=")[0] in flags[part], (part, word)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
-    """Every relative link; in the pages of this repository, its heading too."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if re.match(r"[a-z]+:", link):
-            continue
-        path, _, heading = link.partition("#")
-        target = page.parent / path if path else page
-        assert target.exists(), link
-        assert not heading or heading in _headings(target.read_text()), link
+def test_every_target_of_make_is_one() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for text in TEXTS.values() for name in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)}
+    assert {"demo", "test"} <= named <= targets
+
+
+def heading(line: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", line.strip().lower()).replace(" ", "-")
+
+
+def test_every_link_leads_somewhere() -> None:
+    for path, text in TEXTS.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"https?://", target):
+                assert re.fullmatch(r"https?://[\w.-]+\.[a-z]+(/\S*)?", target), (path, target)
+                continue
+            name, _, anchor = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            assert file.exists(), (path, target)
+            if anchor:
+                assert anchor in map(heading, re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)), (path, target)
 
 
 def test_the_readme_names_every_page_has_a_picture_and_is_short() -> None:
     links = re.findall(r"\]\((docs/[a-z]+\.md)\)", README)
-    assert {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"} == set(links)
+    assert {f"docs/{path.name}" for path in TEXTS if path.parent.name == "docs"} == set(links)
     assert re.search(r"!\[[^\]]+\]\(docs/\S+\.png\)", README)
     assert len(README.splitlines()) <= 150
 
 
 def test_the_readmes_ladder_is_that_of_its_page() -> None:
-    table, page = (_between(text, "digits") for text in (README, (ROOT / "docs/ladder.md").read_text()))
+    table, page = (between(text, "digits") for text in (README, (ROOT / "docs/ladder.md").read_text()))
     assert table == page
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == list(LADDER)
 
 
-def _between(text: str, mark: str) -> str:
-    (found,) = re.findall(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text, re.DOTALL)
-    return str(found)
-
-
-def _headings(text: str) -> set[str]:
-    """Anchors of a page, as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
-    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+def between(text: str, mark: str) -> str:
+    """What stands between two marks of a page."""
+    (part,) = re.findall(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text, re.DOTALL)
+    return str(part)

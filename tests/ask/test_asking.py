@@ -133,7 +133,7 @@ def test_from_the_command_line(kept, tmp_path):
     assert f"{answer.found['largest'][0]:.6g}" in found.out
     assert answer.found["converged"]
     assert answer.found["density"]["grid"]
-    assert answer.found["trace"]["error"] >= 0
+    assert answer.found["trace"]["error"] > 0
     assert "edge of stability" in found.out
     call("sharpness", other.path, "--every-checkpoint", "--tolerance", 0.01)
     found = answers.read(other, "sharpness")

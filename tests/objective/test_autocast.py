@@ -102,6 +102,7 @@ def test_hessian_products_are_those_of_float32_up_to_bfloat16():
     assert distance(found, expected) < 4 * ROUNDED  # a forward and three backwards
 
 
+@pytest.mark.slow
 def test_compiled_code_rounds_to_bfloat16_too():
     compiler = Compiler()
     found = risk_of(compiler=compiler, chunk=2).evaluate()

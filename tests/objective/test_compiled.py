@@ -15,6 +15,8 @@ from noiseless.objective import TensorExamples
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone
 
+pytestmark = pytest.mark.slow
+
 COUNT, BLOCK = 22, 4  # five whole blocks, and one of 2
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 """The hundred roundings (1e-16 and 6e-8) of one path through the model, times ten. The penalty divides differences of

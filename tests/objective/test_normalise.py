@@ -199,6 +199,7 @@ def test_a_channels_last_sweep_is_as_accurate_as_contiguous_pytorch(shift):
     assert gradient <= 2 * plain
 
 
+@pytest.mark.slow
 def test_a_compiled_sweep_is_as_accurate():
     compiled = []
     (plain_loss, plain), (loss, gradient) = errors(3.0, Compiler(compiled.append))

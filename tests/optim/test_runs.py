@@ -112,6 +112,7 @@ def test_what_does_not_fit_together_is_refused(flags, names, data, tmp_path):
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_two_workers_come_to_the_same_bits(data, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_script, "recipe", None)  # put back afterwards
     places = [tmp_path / "alone", tmp_path / "together"]

@@ -14,7 +14,7 @@ import pytest
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 
-TRAIN = ["fb-strong", "--steps", "4", "--chunk", "2", "--threads", "1", "--snapshot-seconds", "0.1"]
+TRAIN = ["fb-strong", "--images", "256", "--steps", "4", "--chunk", "2", "--threads", "1", "--snapshot-seconds", "0.1"]
 TRAIN += ["--checkpoint-seconds", "0.5"]
 
 

@@ -23,7 +23,7 @@ def alone(tmp_path_factory):
     return _run(tmp_path_factory.mktemp("jobs") / "alone", 1, *RECIPES)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, 5])  # jobs of three are in test_kills.py and ask/test_verify.py
 def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, count):
     found = _run(tmp_path / "job", count, *RECIPES)
     for name in RECIPES:

@@ -71,7 +71,7 @@ def resume(arguments: list[str]) -> int:
     """Goes on with a run."""
     given = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
-    asked = tyro.cli(Resume, args=arguments, prog="noiseless resume")
+    asked = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
     from noiseless.files.directory import RunDirectory
     from noiseless.run import session, team, tracking
 

@@ -1,0 +1,131 @@
+"""The check of a config: every number has a range, and an error names the flag, the value and what it must be."""
+
+import math
+import re
+
+import pytest
+from configs import check_values, numbers
+
+# flags by range; a value of its end is allowed, unless the range is open
+FROM_ONE = (
+    "steps", "block", "max_up", "parts", "threads", "chunk", "evaluate_every", "keep", "keep_every", "sharpness_every",
+    "sharpness_count", "noise_every", "layers_every", "check_every",
+)  # fmt: skip
+FROM_ZERO = (
+    "warmup", "padding", "copies", "switch", "stop_perfect", "seed", "penalty", "full_penalty", "additive_noise",
+    "multiplicative_noise", "norm_bias", "norm_target", "sam", "momentum", "weight_decay", "checkpoint_seconds",
+    "snapshot_seconds",
+)  # fmt: skip
+POSITIVE = (
+    "lr", "norm_block", "horizon", "block_clip", "clip", "agc", "trust", "penalty_eps", "decay", "pixels", "images",
+)  # fmt: skip
+BELOW_ONE = ("validation", "label_smoothing", "ema")
+OTHERS = ("flip", "mean", "std")
+"""with tests of their own; std is checked where the number of channels is known"""
+
+NEEDED = {
+    "norm_target": {"norm_bias": 1.0},
+    "trust": {"layer_rate": "lars"},
+    "decay": {"schedule": "exponential"},
+}
+"""what must be on for a flag to do anything"""
+
+
+def refused(*names, **values):
+    """Asserts that the check refuses these values with a message that holds all names."""
+    with pytest.raises(ValueError, match=r"\S") as error:
+        check_values(**values)
+    for name in names:
+        assert str(name) in str(error.value)
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def test_every_number_has_a_range():
+    assert numbers() | {"mean", "std"} == {*FROM_ONE, *FROM_ZERO, *POSITIVE, *BELOW_ONE, *OTHERS}
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("name", FROM_ONE)
+def test_a_number_from_one_on(name, value):
+    refused(f"{flag(name)} must be a finite number of at least 1, not {value}", **{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, -1e-300, math.nan, math.inf])
+@pytest.mark.parametrize("name", FROM_ZERO)
+def test_a_number_from_zero_on(name, value):
+    refused(f"{flag(name)} must be a finite number of at least 0, not {value}", **{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("name", POSITIVE)
+def test_a_positive_number(name, value):
+    refused(f"{flag(name)} must be a positive number, not {value}", **{name: value})
+
+
+@pytest.mark.parametrize("value", [-1e-300, 1, math.nan, math.inf])
+@pytest.mark.parametrize("name", BELOW_ONE)
+def test_a_number_from_zero_to_one(name, value):
+    refused(f"{flag(name)} must be a number of at least 0 and below 1, not {value}", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [(FROM_ONE, 1), (FROM_ZERO, 0), (POSITIVE, 1), (BELOW_ONE, 0), (BELOW_ONE, math.nextafter(1, 0)), (("flip",), 1)],
+)
+def test_the_ends_of_a_range_are_allowed(names, value):
+    for name in names:
+        check_values(**{name: value}, **NEEDED.get(name, {}))
+
+
+@pytest.mark.parametrize("value", [2, -0.5, math.nan])
+def test_a_probability(value):
+    refused(f"--flip must be a probability between 0 and 1, not {value}", flip=value)
+
+
+def test_the_largest_seed_has_64_bits():
+    check_values(seed=2**64 - 1)
+    refused("--seed", 2**64, "below 2**64", seed=2**64)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_means_are_finite(value):
+    refused(f"--mean must be finite, not 0.5 {value}", mean=(0.5, value))
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"switch": 2}, ("--switch", "--regime switch")),
+        ({"regime": "switch"}, ("--switch", "--regime switch")),
+        ({"regime": "switch", "switch": 3, "steps": 3}, ("--switch 3", "--steps 3")),
+        ({"trust": 0.5}, ("--trust 0.5", "--layer-rate")),
+        ({"norm_target": 3.0}, ("--norm-target 3", "--norm-bias")),
+        ({"norm_bias_type": "l1"}, ("--norm-bias-type l1", "--norm-bias")),
+        ({"clip_type": "max"}, ("--clip-type max", "--clip")),
+        ({"decay": 0.5}, ("--decay 0.5", "--schedule exponential")),
+        ({"replacement": True}, ("--replacement", "stochastic")),
+        ({"parts": 2, "regime": "stochastic"}, ("--parts 2", "--regime full-batch without --drop-last")),
+        ({"parts": 2, "drop_last": True}, ("--parts 2", "--regime full-batch without --drop-last")),
+        ({"parts": 2, "regime": "switch", "switch": 1}, ("--parts 2", "--regime full-batch without --drop-last")),
+        ({"parts": 2, "additive_noise": 1e-3}, ("--additive-noise", "--parts 1")),
+        ({"parts": 2, "multiplicative_noise": 1e-3}, ("--multiplicative-noise", "--parts 1")),
+        ({"rate_by": "update", "layer_rate": "larc"}, ("--layer-rate larc", "--rate-by step")),
+        ({"policy_options": "num_ops=2"}, ("--policy-options 'num_ops=2'", "--policy")),
+        ({"first_clean": True}, ("--first-clean", "--copies N")),
+        ({"max_up": 2, "copies": 2}, ("--max-up", "--copies", "one of them")),
+        ({"max_up": 2, "padding": 0, "flip": 0.0}, ("--max-up", "--padding", "--policy")),
+        ({"max_up": 3}, ("--block 128", "divisible by --max-up 3")),
+    ],
+)
+def test_values_that_do_not_go_together(values, names):
+    refused(*names, **values)
+
+
+def test_a_message_is_one_line():
+    for name in (*FROM_ONE, *FROM_ZERO, *POSITIVE, *BELOW_ONE):
+        with pytest.raises(ValueError, match=flag(name)) as error:
+            check_values(**{name: -1})
+        assert re.fullmatch(r"[^\n]+", str(error.value))

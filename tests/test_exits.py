@@ -1,0 +1,71 @@
+"""Exit codes: one command for each, and what a worker of a job that the program has started tells its starter."""
+
+import pytest
+from small_runs import call, copy
+
+from noiseless import exits
+from noiseless.ask import verify
+from noiseless.commands import training
+from noiseless.objective.workers import WorkerLostError
+
+
+def test_a_command_that_is_done(practice):
+    assert call("digest", practice.path).code == 0
+
+
+def test_a_mistake(practice):
+    assert call("digest", practice.path / "nowhere").code == exits.USER_ERROR == 2
+
+
+def test_a_loss_that_is_not_finite(data, tmp_path):
+    flags = ("--model", "linear", "--block", 16, "--steps", 3, "--threads", 1, "--lr", 1e30, "--warmup", 0)
+    answer = call("train", "fb", "--data", data, *flags, "--run-dir", tmp_path / "run")
+    assert answer.code == exits.DIVERGED == 3
+
+
+def test_a_worker_that_is_lost(practice, tmp_path, monkeypatch):
+    def lost(session, trackers):
+        raise WorkerLostError("worker 1 is gone")
+
+    monkeypatch.setattr(training, "_run", lost)
+    directory = copy(practice, tmp_path / "run")
+    directory.model.unlink()
+    answer = call("resume", directory.path)
+    assert (answer.code, answer.err) == (exits.WORKER_LOST, "error: worker 1 is gone\n")
+    assert exits.WORKER_LOST == 4
+
+
+@pytest.mark.parametrize(("digests", "code"), [(("a", "a", "a"), 0), (("a", "a", "b"), exits.DIFFERENT)])
+def test_bits_that_differ(practice, monkeypatch, digests, code):
+    findings = [verify.Finding(f"way {number}", digest) for number, digest in enumerate(digests)]
+    monkeypatch.setattr(verify, "verify", lambda directory: (findings, []))
+    answer = call("verify", practice.path, "--no-precision")
+    assert answer.code == code
+    assert answer.out.count("DIFFERENT") == digests.count("b")
+    assert exits.DIFFERENT == 5
+
+
+def test_an_interrupt(practice, monkeypatch):
+    def interrupted(directory):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "verify", interrupted)
+    answer = call("verify", practice.path)
+    assert (answer.code, answer.err) == (exits.INTERRUPTED, "interrupted\n")
+    assert exits.INTERRUPTED == 130
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rank", "code", "written"),
+    [(False, None, 3, None), (False, "0", 3, None), (True, None, 3, None), (True, "0", 0, "3"), (True, "1", 0, None)],
+)
+def test_workers_of_a_job_that_the_program_started_leave_the_code_in_a_file(
+    monkeypatch, tmp_path, outcome, rank, code, written
+):
+    file = tmp_path / "outcome"
+    for name, value in (("RANK", rank), (exits.OUTCOME, str(file) if outcome else None)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert exits.told(3) == code
+    assert (file.read_text() if file.exists() else None) == written
