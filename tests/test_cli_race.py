@@ -100,11 +100,14 @@ def test_the_choice_is_the_best_of_what_was_tried_and_the_race_runs_with_it(race
         final = RunDirectory(path / f"{each['contender']}-{each['passes']}" / "seed0").config().recipe
         # two rates: the choice is one of both ends
         assert each["at_edge"]["lr"] == (
-            "largest" if final.lr == CONTENDERS[each["contender"]].recipe.optimizer.lr * 2 else "smallest"
+            "largest" if final.optimizer.lr == CONTENDERS[each["contender"]].recipe.optimizer.lr * 2 else "smallest"
         )
-        assert (each["at_edge"].get("block") == "largest") == (final.block == max(SIZES["small"]))
+        assert (each["at_edge"].get("block") == "largest") == (final.objective.block == max(SIZES["small"]))
         assert ("weight_decay" in each["at_edge"]) <= (each["contender"] == "sgd")  # the paper's rows keep their decay
-        assert each["chosen"] == f"lr {final.lr:g} decay {final.weight_decay:g} block {final.block}"
+        assert (
+            each["chosen"]
+            == f"lr {final.optimizer.lr:g} decay {final.optimizer.weight_decay:g} block {final.objective.block}"
+        )
 
 
 def test_the_table_holds_mean_spread_and_n_of_the_runs(race):
@@ -151,7 +154,10 @@ def test_settings_chosen_at_one_budget_serve_all(data, tmp_path):
     assert [each.name for each in (path / "tuning").iterdir()] == ["sgd-2"]
     (chosen,) = json.loads((path / "choices.json").read_text())
     three = RunDirectory(path / "sgd-3" / "seed0").config().recipe
-    assert (three.steps, chosen["chosen"]) == (3, f"lr {three.lr:g} decay {three.weight_decay:g} block {three.block}")
+    assert (three.schedule.steps, chosen["chosen"]) == (
+        3,
+        f"lr {three.optimizer.lr:g} decay {three.optimizer.weight_decay:g} block {three.objective.block}",
+    )
 
 
 def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, tmp_path):

@@ -157,7 +157,7 @@ def test_a_place_with_runs_of_another_recipe_is_refused_and_left_alone(ladder, d
     before = files(path)
     other = npz(tmp_path / "other.npz")
     refused(*command(other, path), names=(path / "sgd-seed0", "another data", "--run-dir"))
-    refused(*command(data, path, "--form", "paper"), names=("another steps", "block"))
+    refused(*command(data, path, "--form", "paper"), names=("with another", "steps", "block"))
     assert files(path) == before
 
 

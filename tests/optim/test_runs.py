@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 
 import jobs
 import pytest
@@ -14,6 +13,7 @@ from small_runs import call, go_on, npz, record, refused, run, small_recipe
 
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import with_flags
 
 PLAIN = {"name": "fb", "schedule": "constant", "warmup": 0, "augment": "none", "steps": 4, "horizon": 4}
 KINDS = {
@@ -65,7 +65,7 @@ def test_trials_are_passes_and_the_checkpoint_keeps_the_search(kind, data, tmp_p
 
 
 def test_values_under_armijo_never_rise(data, tmp_path):
-    directory = run(tmp_path / "run", replace(recipe_of("armijo", data), weight_decay=0.0))
+    directory = run(tmp_path / "run", with_flags(recipe_of("armijo", data), weight_decay=0.0))
     losses = [row["train_loss"] for row in directory.rows()]
     assert all(after < before for before, after in itertools.pairwise(losses))
 

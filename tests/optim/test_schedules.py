@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noiseless.optim import schedules
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.updates import make_schedule
 
@@ -110,7 +111,9 @@ def test_exponential_as_published_begins_a_step_later():
 
 @pytest.mark.parametrize(("compat", "lr"), [("none", 0.2), ("published", 0.4)])
 def test_a_recipe_chooses_by_its_compat(compat, lr):
-    recipe = Recipe(lr=0.4, warmup=3, schedule="exponential", decay=0.5, steps=9, horizon=9, compat=compat)
+    recipe = with_flags(
+        Recipe(), lr=0.4, warmup=3, schedule="exponential", decay=0.5, steps=9, horizon=9, compat=compat
+    )
     assert make_schedule(recipe)(4) == pytest.approx(lr)
     stepped = make_schedule(dataclasses.replace(recipe, schedule="multi-step"))
     # 3/8 of 9 is 3.4; as published floor(9 / 2.667) = 3 is met at t - 3 - 1

@@ -34,18 +34,18 @@ class Column:
 COLUMNS: dict[str, Column] = {
     "step": Column("step", 6, 0),
     "passes": Column("passes", 8, 11),
+    "lr": Column("lr", 9, 7, "learning rate", 6, "Learning rate", "learning rate"),
     "train_loss": Column("loss", 8, 1, "training loss", 0, "Training loss, without penalty", "training loss", log=True),
     "train_accuracy": Column("train %", 7, 2),
-    "test_loss": Column(title="Test loss", axis="test loss", log=True),
     "gradient_norm": Column(
         "gradient", 9, 4, "gradient norm", 2, "Gradient norm, before clipping", "gradient norm, L2", log=True
     ),
-    "penalty": Column("penalty", 9, 6, "penalty", 5, "Penalty", "penalty", log=True),
-    "lr": Column("lr", 9, 7, "learning rate", 6, "Learning rate", "learning rate"),
     "parameter_norm": Column("|theta|", 9, 10, title="Parameter norm", axis="parameter norm, L2"),
+    "penalty": Column("penalty", 9, 6, "penalty", 5, "Penalty", "penalty", log=True),
     "sharpness": Column("sharpness", 9, 8, "sharpness", 3),
     "noise_scale": Column("noise", 9, 9, "noise scale", 4),
+    "test_loss": Column(title="Test loss", axis="test loss", log=True),
     "test_accuracy": Column("test %", 7, 3, "test accuracy", 1),
     "seconds": Column("seconds", 8, 5),
 }
-"""by key, in the order in which they stand in a table and on the page"""
+"""by key, in the order in which they stand in a terminal's table"""

@@ -48,7 +48,7 @@ def _panels() -> dict[str, Quantity]:
     """Figure's id -> what it shows: accuracy and error, then the columns that have a figure."""
     figures = {
         key.replace("_", "-"): Quantity(key, column.title, column.axis, column.log)
-        for key, column in COLUMNS.items()
+        for key, column in sorted(COLUMNS.items(), key=lambda item: item[1].label_rank)
         if column.title is not None
     }
     return ACCURACY | figures
