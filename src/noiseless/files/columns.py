@@ -44,7 +44,7 @@ COLUMNS: dict[str, Column] = {
     "penalty": Column("penalty", 9, 6, "penalty", 5, "Penalty", "penalty", log=True),
     "sharpness": Column("sharpness", 9, 8, "sharpness", 3),
     "noise_scale": Column("noise", 9, 9, "noise scale", 4),
-    "test_loss": Column(title="Test loss", axis="test loss", log=True),
+    "test_loss": Column(label_rank=1, title="Test loss", axis="test loss", log=True),
     "test_accuracy": Column("test %", 7, 3, "test accuracy", 1),
     "seconds": Column("seconds", 8, 5),
 }
