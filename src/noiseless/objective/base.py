@@ -153,10 +153,23 @@ class Objective(ABC):
 class Wrapper(Objective):
     """An objective with the value of another, whose direction it changes."""
 
+    evaluations: int = 1
+    """evaluations of the other objective in one of this"""
+
     @property
     @abstractmethod
     def wrapped(self) -> Objective:
         """The other objective."""
+
+    @property
+    def passes(self) -> float:
+        """Those of the wrapped objective, for each of its evaluations."""
+        return self.evaluations * self.wrapped.passes
+
+    @property
+    def sweeps(self) -> int:
+        """Those of the wrapped objective, for each of its evaluations."""
+        return self.evaluations * self.wrapped.sweeps
 
     def measure(self) -> Measurement:
         """The wrapped objective's value."""

@@ -47,16 +47,6 @@ class BlockClip(Wrapper, Blockwise):
         """False: see above."""
         return False
 
-    @property
-    def passes(self) -> float:
-        """Those of the wrapped objective."""
-        return self.objective.passes
-
-    @property
-    def sweeps(self) -> int:
-        """Those of the wrapped objective."""
-        return self.objective.sweeps
-
     def by_block(self) -> ByBlock:
         """The wrapped objective's contributions, clipped."""
         inner = self.objective.by_block()

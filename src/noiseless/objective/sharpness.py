@@ -23,6 +23,7 @@ class SharpnessAware(Wrapper):
     """F"""
     rho: float
     """length of the step ahead, in the norm of theta's space"""
+    evaluations = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.rho < float("inf"):
@@ -39,16 +40,6 @@ class SharpnessAware(Wrapper):
     def over(self, risk: Objective) -> Objective:
         """The same, with another risk in F."""
         return replace(self, objective=self.objective.over(risk))
-
-    @property
-    def passes(self) -> float:
-        """Twice those of F."""
-        return 2 * self.objective.passes
-
-    @property
-    def sweeps(self) -> int:
-        """Twice those of F."""
-        return 2 * self.objective.sweeps
 
     @property
     def exact(self) -> bool:

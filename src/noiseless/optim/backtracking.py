@@ -18,10 +18,8 @@ from noiseless.optim.linesearch import (
 
 
 @dataclass(frozen=True)
-class ArmijoSearch:
-    """Backtracking by Armijo's rule: the first `a = first * shrink**k` with `phi(a) <= phi(0) + c1 a phi'(0)`.
-
-    (Armijo, Pacific J. Math. 16, 1966; Nocedal and Wright 2006, algorithm 3.1.)
+class Backtracking:
+    """Smaller and smaller sizes: what the searches of this file have in common.
 
     Raises:
         ValueError: for a number out of its range.
@@ -34,13 +32,45 @@ class ArmijoSearch:
     """factor from one trial to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
     trials: int = 20
     """largest number of evaluations of a search; at least 1 (default 20: sizes down to 2e-6)"""
-    remember: bool = False
-    """whether the first trial is twice the last accepted size, at most 1; otherwise it is 1 (default False)"""
 
     def __post_init__(self) -> None:
         check_fraction("c1", self.c1)
         check_fraction("shrink", self.shrink)
         check_count("trials", self.trials)
+
+    def backtrack(self, line: Line, reference: float, first: float) -> LinePoint:
+        """The first of `first * shrink**k` with `phi(a) <= reference + c1 a phi'(0)`.
+
+        Args:
+            line: what is searched.
+            reference: what values are compared with, at least phi(0).
+            first: the first size.
+
+        Returns:
+            The accepted point; `line.start` where no trial is low enough.
+        """
+        for k in range(self.trials):
+            point = line.evaluate(first * self.shrink**k)
+            if point.finite and point.value <= reference + self.c1 * point.size * line.start.slope:
+                return point
+        return line.start
+
+
+@dataclass(frozen=True)
+class ArmijoSearch(Backtracking):
+    """Backtracking by Armijo's rule: the first `a = first * shrink**k` with `phi(a) <= phi(0) + c1 a phi'(0)`.
+
+    (Armijo, Pacific J. Math. 16, 1966; Nocedal and Wright 2006, algorithm 3.1.)
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    remember: bool = False
+    """whether the first trial is twice the last accepted size, at most 1; otherwise it is 1 (default False)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_switch("remember", self.remember)
 
     def init(self) -> SearchState:
@@ -58,12 +88,12 @@ class ArmijoSearch:
             The first point that is low enough; `line.start` where no trial is.
         """
         first = first_size(self.remember, state)
-        point = backtrack(line, line.start.value, first, self.c1, self.shrink, self.trials)
+        point = self.backtrack(line, line.start.value, first)
         return SearchStep(point, {"size": last_size(point, state)})
 
 
 @dataclass(frozen=True)
-class NonMonotoneSearch:
+class NonMonotoneSearch(Backtracking):
     """Backtracking against the largest of the last M values: `phi(a) <= max(values) + c1 a phi'(0)`.
 
     (Grippo, Lampariello and Lucidi, SIAM J. Numer. Anal. 23, 1986, doi 10.1137/0723046.) `phi(0)` is one of the M, so
@@ -73,22 +103,13 @@ class NonMonotoneSearch:
         ValueError: for a number out of its range.
     """
 
-    c1: float = 1e-4
-    """sufficient decrease, as a share of the decrease that the slope at 0 predicts; between 0 and 1 (default 1e-4, as
-    in Nocedal and Wright 2006, section 3.1)"""
-    shrink: float = 0.5
-    """factor from one trial to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
-    trials: int = 20
-    """largest number of evaluations of a search; at least 1 (default 20: sizes down to 2e-6)"""
     remember: bool = False
     """whether the first trial is twice the last accepted size, at most 1; otherwise it is 1 (default False)"""
     memory: int = 10
     """M, number of values; at least 1 (default 10, as in Birgin, Martinez and Raydan, SIAM J. Optim. 10, 2000)"""
 
     def __post_init__(self) -> None:
-        check_fraction("c1", self.c1)
-        check_fraction("shrink", self.shrink)
-        check_count("trials", self.trials)
+        super().__post_init__()
         check_switch("remember", self.remember)
         check_count("memory", self.memory)
 
@@ -108,12 +129,12 @@ class NonMonotoneSearch:
         """
         values = last_values(line, state, self.memory)
         first = first_size(self.remember, state)
-        point = backtrack(line, max(values), first, self.c1, self.shrink, self.trials)
+        point = self.backtrack(line, max(values), first)
         return SearchStep(point, {"values": values, "size": last_size(point, state)})
 
 
 @dataclass(frozen=True)
-class RestartingSearch:
+class RestartingSearch(Backtracking):
     """The optimizer's step as it is, while its value is at most the largest of the last M values; else a restart.
 
     A restart clears the optimizer's memory and steps along the negative gradient, by Armijo's rule from lr on. It is
@@ -123,20 +144,11 @@ class RestartingSearch:
         ValueError: for a number out of its range.
     """
 
-    c1: float = 1e-4
-    """sufficient decrease of a restart, as a share of what the slope at 0 predicts; between 0 and 1 (default 1e-4, as
-    in Nocedal and Wright 2006, section 3.1)"""
-    shrink: float = 0.5
-    """factor from one trial of a restart to the next; between 0 and 1 (default 0.5, as in Armijo 1966)"""
-    trials: int = 20
-    """largest number of evaluations of a restart; at least 1 (default 20: sizes down to 2e-6)"""
     memory: int = 10
     """M, number of values; at least 1 (default 10, as in Birgin, Martinez and Raydan, SIAM J. Optim. 10, 2000)"""
 
     def __post_init__(self) -> None:
-        check_fraction("c1", self.c1)
-        check_fraction("shrink", self.shrink)
-        check_count("trials", self.trials)
+        super().__post_init__()
         check_count("memory", self.memory)
 
     def init(self) -> SearchState:
@@ -155,33 +167,12 @@ class RestartingSearch:
         """
         values = last_values(line, state, self.memory)
         if line.steepest:
-            point = backtrack(line, line.start.value, 1.0, self.c1, self.shrink, self.trials)
+            point = self.backtrack(line, line.start.value, 1.0)
             return SearchStep(point, {"values": values})
         point = line.evaluate(1.0)
         if point.finite and point.value <= max(values):
             return SearchStep(point, {"values": values})
         return SearchStep(line.start, state, restart=True)  # the search along the gradient enters the value
-
-
-def backtrack(line: Line, reference: float, first: float, c1: float, shrink: float, trials: int) -> LinePoint:
-    """The first of `first * shrink**k` with `phi(a) <= reference + c1 a phi'(0)`.
-
-    Args:
-        line: what is searched.
-        reference: what values are compared with, at least phi(0).
-        first: the first size.
-        c1: sufficient decrease.
-        shrink: factor from one trial to the next.
-        trials: largest number of evaluations.
-
-    Returns:
-        The accepted point; `line.start` where no trial is low enough.
-    """
-    for k in range(trials):
-        point = line.evaluate(first * shrink**k)
-        if point.finite and point.value <= reference + c1 * point.size * line.start.slope:
-            return point
-    return line.start
 
 
 def last_values(line: Line, state: SearchState, memory: int) -> list[float]:
