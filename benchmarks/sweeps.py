@@ -25,8 +25,7 @@ import ceiling
 import numpy as np
 import torch
 
-from noiseless.cost import plainloop
-from noiseless.cost.bench import STRENGTH, Make, Side, Sweep, objective_of, ours, plain, wait
+from noiseless.cost.bench import Make, Side, Sweep, objective_over, ours, plain, plain_sweeps, wait
 from noiseless.objective import GradientPenalty
 from noiseless.objective.gradients import BlockGradients, BlockLoss
 from noiseless.optim import take_step
@@ -97,21 +96,9 @@ def tuned(config: Config, images: int) -> Sweep:
     """The plain loop's sweeps with channels-last model and images, in a process that keeps its memory."""
     keep_memory()
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
-    model, recipe = experiment.model.train().to(memory_format=torch.channels_last), experiment.config.recipe
+    model = experiment.model.train().to(memory_format=torch.channels_last)
     x, y = experiment.train.take(torch.arange(images))
-    x = x.contiguous(memory_format=torch.channels_last)
-    blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
-
-    def sweep(penalised: bool) -> float:
-        began = time.perf_counter()
-        if penalised:
-            plainloop.penalised(model, blocks, recipe.optimizer.lr / 4 * STRENGTH, recipe.objective.penalty_eps)
-        else:
-            plainloop.risk(model, blocks)
-        wait()
-        return time.perf_counter() - began
-
-    return sweep
+    return plain_sweeps(model, x.contiguous(memory_format=torch.channels_last), y, experiment.config.recipe)
 
 
 BASELINES: tuple[Make, ...] = (plain, tuned)
@@ -174,7 +161,7 @@ def framed(config: Config, images: int) -> Sweep:
         group["lr"] = STILL
 
     def step(penalised: bool) -> float:
-        objective = objective_of(experiment, images, penalised)
+        objective = objective_over(experiment, images, penalised)
         risk = objective.risk if isinstance(objective, GradientPenalty) else objective
         risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
         began = time.perf_counter()

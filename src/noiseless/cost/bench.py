@@ -15,10 +15,12 @@ from multiprocessing.connection import Connection
 from typing import Self
 
 import torch
+from torch import Tensor, nn
 
 from noiseless.cost import plainloop
 from noiseless.objective import EmpiricalRisk, GradientPenalty
 from noiseless.recipes.config import Config
+from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Experiment, build
 from noiseless.run.speed import keep_memory
 
@@ -131,7 +133,7 @@ def ours(config: Config, images: int) -> Sweep:
     experiment.model.train()
 
     def sweep(penalised: bool) -> float:
-        objective = objective_of(experiment, images, penalised)
+        objective = objective_over(experiment, images, penalised)
         began = time.perf_counter()
         objective.evaluate()
         wait()
@@ -140,7 +142,7 @@ def ours(config: Config, images: int) -> Sweep:
     return sweep
 
 
-def objective_of(experiment: Experiment, images: int, penalised: bool) -> EmpiricalRisk | GradientPenalty:
+def objective_over(experiment: Experiment, images: int, penalised: bool) -> EmpiricalRisk | GradientPenalty:
     """The risk over the first training images in the order of step 0, or its penalised form."""
     risk = experiment.regime.risk_at(0)
     risk = risk.at(risk.selection.head(images))
@@ -150,8 +152,22 @@ def objective_of(experiment: Experiment, images: int, penalised: bool) -> Empiri
 def plain(config: Config, images: int) -> Sweep:
     """The plain loop's sweeps, uncompiled and without autocast, with its blocks ready in memory."""
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
-    model, recipe = experiment.model.train(), experiment.config.recipe
     x, y = experiment.train.take(torch.arange(images))
+    return plain_sweeps(experiment.model.train(), x, y, experiment.config.recipe)
+
+
+def plain_sweeps(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Sweep:
+    """The sweeps of a plain loop.
+
+    Args:
+        model: in training mode.
+        x: images `[n, C, H, W]`.
+        y: labels `[n]`.
+        recipe: gives the block, and rate and probe of the penalty.
+
+    Returns:
+        penalised or not -> the seconds of a sweep.
+    """
     blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
 
     def sweep(penalised: bool) -> float:
