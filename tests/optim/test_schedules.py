@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 
@@ -115,10 +114,10 @@ def test_a_recipe_chooses_by_its_compat(compat, lr):
         Recipe(), lr=0.4, warmup=3, schedule="exponential", decay=0.5, steps=9, horizon=9, compat=compat
     )
     assert make_schedule(recipe)(4) == pytest.approx(lr)
-    stepped = make_schedule(dataclasses.replace(recipe, schedule="multi-step"))
+    stepped = make_schedule(with_flags(recipe, schedule="multi-step"))
     # 3/8 of 9 is 3.4; as published floor(9 / 2.667) = 3 is met at t - 3 - 1
     assert stepped(4) == pytest.approx(0.04 if compat == "none" else 0.4)
-    assert make_schedule(dataclasses.replace(recipe, schedule="cosine"))(4) == 0.4  # the same in both
+    assert make_schedule(with_flags(recipe, schedule="cosine"))(4) == 0.4  # the same in both
 
 
 def test_constant_is_constant():
