@@ -11,7 +11,7 @@ from small_runs import arrays, call
 from torch import Tensor
 
 from noiseless import cli
-from noiseless.ask.asking import Place, ask
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.data import catalogue
 from noiseless.data.images import ImageSet
 from noiseless.files import answers, columns
@@ -98,8 +98,8 @@ class Ridge(Blockwise):
 
 def angle(arguments: list[str]) -> int:
     """A question: the cosine of gradient and parameters, printed and kept."""
-    place = Place.read(arguments[0])
-    state = ask(place)
+    place = StateAddress.read(arguments[0])
+    state = load_state(place)
     gradient, theta = state.risk.evaluate().gradient, state.risk.space.theta
     value = torch.nn.functional.cosine_similarity(gradient, theta, dim=0).item()
     answers.write(place.directory, Answer("angle", f"step-{state.step}", {"step": state.step, "cosine": value}))
@@ -137,7 +137,9 @@ def test_each_is_added_from_outside(tmp_path):
     assert answer.code == 0, answer.err
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     # the optimizer: each element moves by lr
-    start, end = (ask(Place.read(f"{run}@{step}")).experiment.space.theta.detach().clone() for step in (0, 3))
+    start, end = (
+        load_state(StateAddress.read(f"{run}@{step}")).experiment.space.theta.detach().clone() for step in (0, 3)
+    )
     moved = (end - start).abs()
     assert moved.max().item() == pytest.approx(0.003, rel=1e-3)
     # the penalty: its value is in the record, as (s / 2) ||theta||**2 before the step
@@ -159,7 +161,7 @@ def test_each_is_added_from_outside(tmp_path):
 def test_what_wraps_a_risk_tells_its_cost_and_answers_analyses(tmp_path):
     run = tmp_path / "run"
     assert call(*TRAIN, "--data", "stripes", "--run-dir", run).code == 0
-    objective = ask(Place.read(str(run))).objective
+    objective = load_state(StateAddress.read(str(run))).objective
     assert isinstance(objective, Ridge)
     risk = risk_of(objective)
     assert isinstance(risk, EmpiricalRisk)

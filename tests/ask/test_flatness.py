@@ -10,7 +10,7 @@ import pytest
 from small_runs import call, copy, files, refused, run, small_recipe
 
 from noiseless.analysis import average_flatness
-from noiseless.ask.asking import Place, ask
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers
 
 
@@ -31,7 +31,7 @@ def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
     assert answer.code == 0, answer
     assert {name: content for name, content in files(mine.path).items() if "analysis" not in name} == before
     expected = average_flatness(
-        ask(Place(mine, 1)).risk, 0.3, "layer", seed=2, batch_norm=batch_norm, tolerance=0.3, most=20
+        load_state(StateAddress(mine, 1)).risk, 0.3, "layer", seed=2, batch_norm=batch_norm, tolerance=0.3, most=20
     )
     (kept_answer,) = answers.read(mine, "flatness")
     found = kept_answer.found

@@ -14,8 +14,8 @@ import torch
 from small_runs import call, copy, files, run, small_recipe, start_program, words
 
 from noiseless.analysis import LossSurface, random_direction
-from noiseless.ask.asking import Place, ask
-from noiseless.ask.axes import Wanted, make
+from noiseless.ask.axes import AxesOptions, build_axes
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers, checkpoint
 from noiseless.objective import SharpnessAware
 from noiseless.run.build import rebuild
@@ -76,19 +76,19 @@ def test_eigenvectors_of_the_hessian_are_axes(mine):
         ("eigen", 0, "none"), ("eigen", 1, "none"),
     ]  # fmt: skip
     _, sharpness = _look(mine, mine.path, "--largest", 2, kind="sharpness")
-    asked = ask(Place.read(str(mine.path)))
-    axes, _ = make(asked, Wanted("eigen", dimensions=2, counts=(2, 3), reach=0.01))
+    state = load_state(StateAddress.read(str(mine.path)))
+    axes, _ = build_axes(state, AxesOptions("eigen", dimensions=2, counts=(2, 3), reach=0.01))
     for axis, value in zip(axes, sharpness["largest"], strict=True):
-        product = asked.risk.hvp(axis.vector[None].float())[0].double()
-        assert float(axis.vector.norm()) == pytest.approx(float(asked.experiment.space.theta.detach().norm()))
+        product = state.risk.hvp(axis.vector[None].float())[0].double()
+        assert float(axis.vector.norm()) == pytest.approx(float(state.experiment.space.theta.detach().norm()))
         assert float((product - value * axis.vector).norm()) < 2e-3 * sharpness["largest"][0] * float(
             axis.vector.norm()
         )
-    assert found["loss"] == [[surface_at(asked, axes, a, b) for b in axes[1].points] for a in axes[0].points]
+    assert found["loss"] == [[surface_at(state, axes, a, b) for b in axes[1].points] for a in axes[0].points]
 
 
-def surface_at(asked, axes, *coordinates):
-    return LossSurface(asked.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
+def surface_at(state, axes, *coordinates):
+    return LossSurface(state.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
 
 
 def test_without_the_penalty_forwards_give_the_same_losses(mine):
@@ -153,10 +153,10 @@ def test_principal_directions_hold_the_trajectory(mine):
         assert axis["points"][-1] == pytest.approx(max(across) + extent / 4)
         assert axis["normalised"] is None
     # nearly all of the way is in the plane: the loss at a state's place in it is nearly the state's
-    asked = ask(Place(mine, 4))
+    state = load_state(StateAddress(mine, 4))
     far = trajectory["at"][0]
     theta = _there(mine, 0, lambda theta: theta).space.theta.double()
-    moved = (theta - asked.experiment.space.theta.double()).norm().item()
+    moved = (theta - state.experiment.space.theta.double()).norm().item()
     assert sum(a * a for a in far) <= moved**2 * (1 + 1e-9)
 
 
@@ -231,7 +231,7 @@ def test_two_workers_one_of_them_killed_find_the_same_bits(mine, tmp_path):
     arguments[1] = str(other.path)
     assert call(*arguments).code == 0
     assert files(mine.path / "analysis") == files(other.path / "analysis")
-    assert job.log.read_text().count("landscape: ") == 1  # one of them speaks
+    assert job.log.read_text().count("kept: ") == 1  # one of them speaks
 
 
 def test_a_surface_that_is_not_finite_has_gaps(mine):
@@ -246,16 +246,16 @@ def test_a_surface_that_is_not_finite_has_gaps(mine):
 
 def test_the_penalty_of_a_step_is_that_of_its_objective(data, tmp_path):
     for name, changes in (("sam", {"penalty": 0.5, "sam": 0.05}), ("full", {"penalty": 0.5, "full_penalty": 0.3})):
-        asked = ask(Place(run(tmp_path / name, small_recipe(data, "fb", **changes)), None))
-        objective = asked.objective
+        state = load_state(StateAddress(run(tmp_path / name, small_recipe(data, "fb", **changes)), None))
+        objective = state.objective
         inner = objective.objective if isinstance(objective, SharpnessAware) else objective
-        assert asked.penalised.measure().value == inner.evaluate().value
+        assert state.penalised.measure().value == inner.evaluate().value
     # of stochastic updates, each penalised for itself, the mean
     recipe = small_recipe(data, "sgd", penalty=0.5, full_penalty=0.3)
-    asked = ask(Place(run(tmp_path / "sgd", recipe), None))
-    objectives = list(replace(asked.experiment.regime, shuffle=False).objectives(asked.seen))
+    state = load_state(StateAddress(run(tmp_path / "sgd", recipe), None))
+    objectives = list(replace(state.experiment.regime, shuffle=False).objectives(state.objective_step))
     values = [(each.evaluate().value, each.risk.blocks.count) for each in objectives]
     expected = sum(value * count for value, count in values) / sum(count for _, count in values)
-    assert asked.penalised.measure().value == pytest.approx(expected, rel=1e-6)  # float32 gradients
-    plain = ask(Place(run(tmp_path / "plain", small_recipe(data, "fb")), None))
+    assert state.penalised.measure().value == pytest.approx(expected, rel=1e-6)  # float32 gradients
+    plain = load_state(StateAddress(run(tmp_path / "plain", small_recipe(data, "fb")), None))
     assert plain.penalised is None

@@ -12,7 +12,9 @@ from small_runs import files, run, small_recipe
 
 from noiseless.analysis import gradient_noise
 from noiseless.ask import noise
-from noiseless.ask.asking import Place, ask
+from noiseless.ask.options import NoiseOptions
+from noiseless.ask.state import StateAddress, load_state
+from noiseless.ask.weights import weights
 from noiseless.recipes.flags import with_flags
 
 
@@ -24,7 +26,7 @@ def kept(data, tmp_path_factory):
 
 
 def _at(directory, step=None):
-    return ask(Place(directory, step))
+    return load_state(StateAddress(directory, step))
 
 
 def _theta(directory, step):
@@ -35,13 +37,13 @@ def _theta(directory, step):
 
 def test_the_momentum_is_put_together_by_parameter(kept):
     # the optimizer numbers its parameters by group: matrices first, then what has fewer dimensions
-    asked = _at(kept, 2)
-    state = load_file(kept.checkpoints / "step-00000002.safetensors")
-    named = [(name, p) for name, p in asked.experiment.model.named_parameters()]
+    state = _at(kept, 2)
+    saved = load_file(kept.checkpoints / "step-00000002.safetensors")
+    named = [(name, p) for name, p in state.experiment.model.named_parameters()]
     numbered = [name for name, p in named if p.ndim >= 2] + [name for name, p in named if p.ndim < 2]
     assert numbered != [name for name, _ in named]
-    expected = [state[f"/optimizer/state/{numbered.index(name)}/momentum_buffer"].flatten() for name, _ in named]
-    assert torch.equal(noise.momentum_of(asked), torch.cat(expected))
+    expected = [saved[f"/optimizer/state/{numbered.index(name)}/momentum_buffer"].flatten() for name, _ in named]
+    assert torch.equal(noise.momentum_of(state), torch.cat(expected))
 
 
 @pytest.mark.parametrize(
@@ -50,24 +52,24 @@ def test_the_momentum_is_put_together_by_parameter(kept):
 def test_other_optimizers_have_their_own_mean_or_none(optimizer, there, data, tmp_path):
     changes = {"momentum": None} if optimizer in ("RMSprop", "DampedLBFGS") else {}
     recipe = small_recipe(data, "fb", optimizer=optimizer, lr=1e-3, weight_decay=0.0, steps=2, **changes)
-    asked = _at(run(tmp_path / "run", recipe))
-    found = noise.momentum_of(asked)
+    state = _at(run(tmp_path / "run", recipe))
+    found = noise.momentum_of(state)
     assert (found is not None) == there
     if there:
-        assert found.shape == asked.experiment.space.theta.shape
+        assert found.shape == state.experiment.space.theta.shape
         assert found.any()
 
 
 def test_at_the_start_there_is_no_momentum(kept):
-    answer = noise.noise(_at(kept, 0), noise.Cut())
+    answer = noise.noise(_at(kept, 0), NoiseOptions())
     assert (answer.found["momentum_cosine"], answer.found["momentum_cosines"]) == (None, None)
 
 
 def test_the_answer_has_the_numbers_of_the_analysis(kept):
-    answer = noise.noise(_at(kept, 2), noise.Cut(), sizes=(3, 40))
+    answer = noise.noise(_at(kept, 2), NoiseOptions(sizes=(3, 40)))
     found = answer.found
-    asked = _at(kept, 2)
-    plain = gradient_noise(asked.risk)
+    state = _at(kept, 2)
+    plain = gradient_noise(state.risk)
     assert answer.kind == "noise"
     assert answer.name == "step-2"
     assert (found["step"], found["block"], found["blocks"], found["norm_block"]) == (2, 16, 3, 16)
@@ -75,10 +77,10 @@ def test_the_answer_has_the_numbers_of_the_analysis(kept):
     assert found["block_norms"] == plain.block_norms.tolist()
     assert found["signal_to_noise"] == plain.total.signal_to_noise(16)
     assert [each["block"] for each in found["by_block"]] == [3, 40]
-    assert found["layers"].keys() == dict(asked.experiment.model.named_parameters()).keys()
+    assert found["layers"].keys() == dict(state.experiment.model.named_parameters()).keys()
     assert found["passes"] == pytest.approx(2 + 16 / 48)
-    gradient = asked.risk.evaluate().gradient.double()
-    momentum = noise.momentum_of(asked).double()
+    gradient = state.risk.evaluate().gradient.double()
+    momentum = noise.momentum_of(state).double()
     cosine = gradient @ momentum / (gradient.norm() * momentum.norm())
     assert found["momentum_cosine"] == pytest.approx(float(cosine), rel=1e-6)
     # the gradient itself is the mean of the blocks', so their cosines with it are those of their parts along it
@@ -88,46 +90,49 @@ def test_the_answer_has_the_numbers_of_the_analysis(kept):
 
 
 def test_blocks_can_be_cut_anew(kept):
-    asked = _at(kept)
-    assert noise.Cut(8).risk(asked).norm.norm_block == 8  # below the run's 16
+    state = _at(kept)
+    assert noise.cut(state, NoiseOptions(8)).norm.norm_block == 8  # below the run's 16
     with pytest.raises(ValueError, match=r"--block 24 must be a multiple of the 16 .*running"):
-        noise.Cut(24).risk(asked)
-    risk = noise.Cut(24, "running").risk(asked)
-    assert not any(m.training for m in asked.experiment.model.modules() if "BatchNorm" in type(m).__name__)
-    assert len(gradient_noise(risk).counts) == 2
+        noise.cut(state, NoiseOptions(24))
+    risk = noise.cut(state, NoiseOptions(24, batch_norm="running"))
+    assert state.experiment.model.training
+    assert len(gradient_noise(risk, batch_norm="running").counts) == 2
     with pytest.raises(ValueError, match="one block of 48"):
-        noise.Cut(48).risk(_at(kept))
+        noise.cut(_at(kept), NoiseOptions(48))
     with pytest.raises(ValueError, match="block 49 is larger than the 48"):
-        noise.Cut(49, "running").risk(_at(kept))
+        noise.cut(_at(kept), NoiseOptions(49, batch_norm="running"))
 
 
 def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(kept):
+    def gradient(size, batch_norm):
+        risk = noise.cut(_at(kept), NoiseOptions(size, batch_norm=batch_norm))
+        return gradient_noise(risk, batch_norm=batch_norm).gradient
+
     # examples are independent then: the same mean for any blocks, up to float32
-    found = [gradient_noise(noise.Cut(size, "running").risk(_at(kept))).gradient for size in (4, 16)]
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
-    others = [gradient_noise(noise.Cut(size).risk(_at(kept))).gradient for size in (4, 16)]
+    torch.testing.assert_close(gradient(4, "running"), gradient(16, "running"), rtol=1e-4, atol=1e-6)
+    others = [gradient(size, "block") for size in (4, 16)]
     assert (others[0] - others[1]).norm() > 1e-2 * others[1].norm()
 
 
 def test_a_shuffle_is_a_keyed_order_that_keeps_draws_together(data, tmp_path):
     recipe = small_recipe(data, "fb", max_up=2, augment="crop-flip", padding=1, block=8)
-    asked = _at(run(tmp_path / "run", recipe))
-    orders = [noise.Cut(shuffle=True).risk(asked).selection.order for _ in range(2)]
+    state = _at(run(tmp_path / "run", recipe))
+    orders = [noise.cut(state, NoiseOptions(shuffle=True)).selection.order for _ in range(2)]
     assert torch.equal(*orders)
     assert sorted(orders[0].tolist()) == list(range(96))
-    assert orders[0].tolist() != asked.risk.selection.order.tolist()
+    assert orders[0].tolist() != state.risk.selection.order.tolist()
     pairs = orders[0].reshape(-1, 2)
     assert torch.equal(pairs[:, 0] + 48, pairs[:, 1])
     with pytest.raises(ValueError, match="--block 7 must be a multiple of --max-up 2"):
-        noise.Cut(7, "running").risk(asked)
+        noise.cut(state, NoiseOptions(7, batch_norm="running"))
 
 
 def test_the_next_update_is_what_the_run_did(kept):
-    asked = _at(kept, 1)
-    before = asked.experiment.space.theta.clone()
-    answer = noise.layers(asked)
+    state = _at(kept, 1)
+    before = state.experiment.space.theta.clone()
+    answer = weights(state)
     found = answer.found
-    assert torch.equal(asked.experiment.space.theta, before)
+    assert torch.equal(state.experiment.space.theta, before)
     here, there, start = (_theta(kept, step) for step in (1, 2, 0))
     assert found["reasons"] == []
     assert found["whole"]["update_norm"] == pytest.approx(float((there - here).norm()), rel=1e-12)
@@ -144,7 +149,7 @@ def test_the_next_update_is_what_the_run_did(kept):
 
 
 def test_the_start_is_at_no_distance_and_has_a_first_update(kept):
-    found = noise.layers(_at(kept, 0)).found
+    found = weights(_at(kept, 0)).found
     assert found["whole"]["distance"] == 0
     assert found["whole"]["update_norm"] == pytest.approx(float((_theta(kept, 1) - _theta(kept, 0)).norm()), rel=1e-12)
 
@@ -153,7 +158,7 @@ def test_without_the_optimizers_state_there_is_no_update_but_the_rest(data, tmp_
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped"))
     for path in directory.checkpoints.iterdir():
         path.unlink()
-    found = noise.layers(_at(directory)).found
+    found = weights(_at(directory)).found
     assert found["whole"]["update_norm"] is None
     assert found["whole"]["distance"] > 0
     assert "no checkpoint of step 3 holds the optimizer's state" in found["reasons"][0]
@@ -163,21 +168,21 @@ def test_without_its_start_a_run_has_no_distance(data, tmp_path):
     first = run(tmp_path / "first", small_recipe(data, "fb-clipped"))
     directory = run(tmp_path / "run", with_flags(small_recipe(data, "fb-clipped"), init=str(first.model)))
     (directory.checkpoints / "step-00000000.json").unlink(missing_ok=True)
-    found = noise.layers(_at(directory)).found
+    found = weights(_at(directory)).found
     assert found["whole"]["distance"] is None
     assert "no distance" in found["reasons"][0]
     assert found["whole"]["update_norm"] > 0
 
 
 def test_a_stochastic_run_is_asked_over_all_examples(data, tmp_path):
-    asked = _at(run(tmp_path / "run", small_recipe(data, "sgd")))
-    assert noise.noise(asked, noise.Cut()).found["examples"] == 48
-    found = noise.layers(asked).found
+    state = _at(run(tmp_path / "run", small_recipe(data, "sgd")))
+    assert noise.noise(state, NoiseOptions()).found["examples"] == 48
+    found = weights(state).found
     assert found["passes"] == pytest.approx(1 + 16 / 48)  # its next update is of one block
 
 
 def test_nothing_of_the_run_is_changed(kept):
     before = files(kept.path)
-    noise.noise(_at(kept, 1), noise.Cut())
-    noise.layers(_at(kept, 1))
+    noise.noise(_at(kept, 1), NoiseOptions())
+    weights(_at(kept, 1))
     assert files(kept.path) == before

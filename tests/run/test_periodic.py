@@ -7,7 +7,7 @@ import pytest
 from small_runs import copy, go_on, record, refused, run, small_recipe
 
 from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
-from noiseless.ask.asking import Place, ask
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers
 
 ASKED = {
@@ -32,7 +32,7 @@ def test_due_steps_and_the_last(asked):
 
 def test_the_numbers_are_those_of_the_state_after_the_step(asked):
     row = asked.rows()[3]
-    later = ask(Place.read(f"{asked.path}@4"))
+    later = load_state(StateAddress.read(f"{asked.path}@4"))
     found = top_eigenvalues(Hessian(later.risk), 2)
     assert row["eigenvalues"] == pytest.approx(found.largest.values.tolist(), rel=2e-3)
     assert row["sharpness"] == row["eigenvalues"][0]
@@ -44,13 +44,14 @@ def test_the_numbers_are_those_of_the_state_after_the_step(asked):
 
 def test_noise_and_layers_are_those_of_the_state_after_the_step(asked):
     row = asked.rows()[4]
-    later = ask(Place.read(str(asked.path)))
+    later = load_state(StateAddress.read(str(asked.path)))
     noise = gradient_noise(later.risk)
     assert row["noise_scale"] == noise.total.noise_scale
     assert row["signal_to_noise"] == noise.total.signal_to_noise(noise.block)
-    start, before = (ask(Place.read(f"{asked.path}@{step}")).experiment.space.theta.clone() for step in (0, 4))
-    gradient = ask(Place.read(f"{asked.path}@4")).objective.evaluate().gradient
-    assert row["layers"] == layers_of(later.experiment.space, start, before, gradient)
+    start, before = (load_state(StateAddress(asked, step)) for step in (0, 4))
+    thetas = [state.experiment.space.theta.clone() for state in (start, before)]
+    gradient = before.objective.evaluate().gradient
+    assert row["layers"] == layers_of(later.experiment.space, *thetas, gradient)
 
 
 def test_asking_changes_no_bit(asked, data, tmp_path):

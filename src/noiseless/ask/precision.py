@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from noiseless.ask.verify import Noise, gradient, noise
+from noiseless.ask.verify import RoundingDifference, gradient, rounding_difference
 from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config
@@ -16,7 +16,7 @@ from noiseless.recipes.flags import with_flags
 
 @dataclass(frozen=True)
 class _Arithmetic:
-    """In what a gradient is computed."""
+    """The number formats in which a gradient is computed."""
 
     dtype: Literal["float32", "float64"]
     autocast: Literal["none", "bfloat16"] = "none"
@@ -35,11 +35,11 @@ EXACT = _Arithmetic("float64")
 OTHERS = (_Arithmetic("float32"), _Arithmetic("float32", "bfloat16"))
 
 
-def against_float64(directory: RunDirectory) -> list[Noise]:
+def against_float64(directory: RunDirectory) -> list[RoundingDifference]:
     """How far the gradient at a run's newest state is from the one with model, data and all arithmetic in float64.
 
-    The state is the same: its float32 numbers are float64 numbers, too. Images are normalised and augmented in the
-    arithmetic that is asked; a penalty's probes have the same length. Only one model is in memory at a time.
+    The state is the same: its float32 numbers are float64 numbers, too. Images are normalised and augmented in that
+    arithmetic, too; a penalty's probes have the same length. Only one model is in memory at a time.
 
     Args:
         directory: of the run.
@@ -49,11 +49,13 @@ def against_float64(directory: RunDirectory) -> list[Noise]:
     """
     config = directory.config()
     compiled: Literal["on", "off"] = "on" if config.settings.compile == "on" else "off"
-    own = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
-    ways = [own, *(way for way in OTHERS if way != own)]
+    of_run = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
+    ways = [of_run, *(way for way in OTHERS if way != of_run)]
     reference = _computed(directory, EXACT)
     return [
-        noise(f"as the run does: {way}" if way == own else str(way), _computed(directory, way), reference)
+        rounding_difference(
+            f"as the run does: {way}" if way == of_run else str(way), _computed(directory, way), reference
+        )
         for way in ways
         if way != EXACT
     ]

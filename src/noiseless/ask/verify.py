@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
-from noiseless.ask.asking import Place, ask
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 from noiseless.objective import Evaluation, risk_of
@@ -28,8 +28,8 @@ SHARES = (2, 3)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One way to compute the gradient."""
+class GradientDigest:
+    """The digest of a gradient that was computed in one of several ways."""
 
     way: str
     digest: str
@@ -37,8 +37,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How far a vector is from a reference: a plain float32 sum of block gradients from the one in order."""
+class RoundingDifference:
+    """The difference of a vector from a reference by rounding, as of plain float32 sums in two orders."""
 
     way: str
     largest: float
@@ -47,7 +47,7 @@ class Noise:
     """L2 norm of the difference over that of the reference"""
 
 
-def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
+def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[RoundingDifference]]:
     """Computes the gradient at a run's newest state in several ways.
 
     Twice in the order of the blocks, in a permuted order, and in jobs of 1, 2 and 3 workers; in chunks of at most an
@@ -57,37 +57,35 @@ def verify(directory: RunDirectory) -> tuple[list[Finding], list[Noise]]:
         directory: of the run.
 
     Returns:
-        The digests, which should be equal, and the noise of plain float32 sums, which is what they lack.
+        The digests, which should be equal, and the differences between plain float32 sums.
     """
     in_order, repeated, permuted = _Watching(False), _Watching(False), _Watching(True)
-    first, again, other = (gradient(directory, workers) for workers in (in_order, repeated, permuted))
-    findings = [Finding("in order", _digest(first)), Finding("again", _digest(again))]
-    findings.append(Finding("blocks in another order", _digest(other)))
+    ways = {"in order": in_order, "again": repeated, "blocks in another order": permuted}
+    digests = [GradientDigest(way, _digest(gradient(directory, workers))) for way, workers in ways.items()]
     with TemporaryDirectory(prefix="noiseless-") as place:
         for count in WORKERS:
-            told = Path(place) / str(count)
-            team.launch(count, ["verify", str(directory.path), "--part", str(told)], restarts=0)
-            digest = json.loads(told.read_text()) if told.exists() else "the job failed"
-            findings.append(Finding(f"{count} worker{'s' if count > 1 else ''}", digest))
+            path = Path(place) / str(count)
+            team.launch(count, ["verify", str(directory.path), "--part", str(path)], restarts=0)
+            digest = json.loads(path.read_text()) if path.exists() else "the job failed"
+            digests.append(GradientDigest(f"{count} worker{'s' if count > 1 else ''}", digest))
     plain = in_order.sums[1]
-    noises = [noise("again, in the same order", repeated.sums[1], plain)]
-    noises += [noise("blocks in another order", permuted.sums[1], plain)]
-    noises += [noise(f"{count} workers", in_order.sums[count], plain) for count in SHARES]
-    return findings, noises
+    differences = [rounding_difference("again, in the same order", repeated.sums[1], plain)]
+    differences += [rounding_difference("blocks in another order", permuted.sums[1], plain)]
+    differences += [rounding_difference(f"{count} workers", in_order.sums[count], plain) for count in SHARES]
+    return digests, differences
 
 
-def part(directory: RunDirectory, told: Path) -> None:
-    """As one worker of a job: computes the gradient with the others; the first tells its digest."""
-    workers = team.join(lambda: False)
-    found = gradient(directory, workers)
+def write_digest(directory: RunDirectory, path: Path, workers: Workers) -> None:
+    """Computes the gradient as one of a job's workers; the first of them writes its digest into a file."""
+    evaluation = gradient(directory, workers)
     if workers.rank == 0:
-        told.write_text(json.dumps(_digest(found)))
+        path.write_text(json.dumps(_digest(evaluation)))
 
 
 def gradient(
     directory: RunDirectory, workers: Workers, change: Callable[[Config], Config] = lambda config: config
 ) -> Evaluation:
-    """What the objective of a run's newest state answers.
+    """The evaluation of a run's objective at its newest state.
 
     Args:
         directory: of the run.
@@ -95,29 +93,31 @@ def gradient(
         change: makes the config with which it is computed from the run's.
 
     Returns:
-        The evaluation, of the objective of the step that would come next (see `Asked.objective`).
+        The evaluation, of the objective of the step that would come next (see `RunState.objective`).
     """
-    asked = ask(Place(directory, None), workers, change)
-    workers.begin(asked.seen)
-    objective = asked.objective
+    state = load_state(StateAddress(directory, None), workers, change)
+    workers.begin(state.objective_step)
+    objective = state.objective
     risk = risk_of(objective)
     small = min(risk.execution.chunk, max(1, len(risk.blocks) // 8))
     return objective.over(replace(risk, execution=replace(risk.execution, chunk=small))).evaluate()
 
 
-def _digest(found: Evaluation) -> str:
-    scalars = torch.tensor([found.loss, found.penalty, float(found.hits or 0)], dtype=torch.float64)
-    return checkpoint.digest({"gradient": found.gradient, "statistics": found.statistics, "scalars": scalars})
+def _digest(evaluation: Evaluation) -> str:
+    scalars = torch.tensor([evaluation.loss, evaluation.penalty, float(evaluation.hits or 0)], dtype=torch.float64)
+    return checkpoint.digest({"gradient": evaluation.gradient, "statistics": evaluation.statistics, "scalars": scalars})
 
 
-def noise(way: str, found: Tensor, reference: Tensor) -> Noise:
-    """How far a vector is from the one that it should be, `[P]` each; differences are taken in float64."""
-    difference = found.double() - reference.double()
-    return Noise(way, difference.abs().max().item(), (difference.norm() / reference.double().norm()).item())
+def rounding_difference(way: str, vector: Tensor, reference: Tensor) -> RoundingDifference:
+    """The difference of a vector from a reference, both `[P]`, in float64."""
+    difference = vector.double() - reference.double()
+    return RoundingDifference(
+        way, difference.abs().max().item(), (difference.norm() / reference.double().norm()).item()
+    )
 
 
 class _Watching(Alone):
-    """One process that also sums the block gradients plainly, in float32: in its order, and dealt out to workers.
+    """One process that also sums the block gradients in plain float32: in its order, and dealt out to workers.
 
     Args:
         permuted: computes the chunks in a permuted order.
@@ -164,5 +164,5 @@ class _Watched(ExactSum):
             self._seen += 1
 
     def plain(self) -> dict[int, Tensor]:
-        """Number of workers -> the sum of the sums of each."""
+        """Number of workers -> the sum of their sums."""
         return {count: torch.stack(shares).cumsum(0)[-1] for count, shares in self._plain.items()}

@@ -11,12 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from noiseless.commands.arguments import one_run, take
+from noiseless.commands.asking import in_job
 from noiseless.commands.console import console
 from noiseless.errors import message
 from noiseless.exits import DIFFERENT
 
 if TYPE_CHECKING:
-    from noiseless.ask.verify import Noise
+    from noiseless.ask.verify import RoundingDifference
+    from noiseless.files.directory import RunDirectory
+    from noiseless.objective.workers import Workers
     from noiseless.run.evaluate import Score
 
 
@@ -40,9 +43,9 @@ def evaluate(arguments: list[str]) -> int:
         file = directory.average if average else directory.model
         fill(experiment.model, directory.state(average), file if ended else directory.checkpoints)
         for part, images in (("train", experiment.train), ("test", experiment.test)):
-            found = score(experiment.model, replace(images, augment="none", policy=None), recipe.evaluation.test_flips)
-            console.print(f"{part:5}  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}  ({len(images)} images)")
-        tested.append(found)  # on the test images; the first is what the record's test columns are of
+            result = score(experiment.model, replace(images, augment="none", policy=None), recipe.evaluation.test_flips)
+            console.print(f"{part:5}  loss {result.loss:.6f}  accuracy {result.accuracy:.4%}  ({len(images)} images)")
+        tested.append(result)  # on the test images; the first is what the record's test columns are of
     if ended:
         _keep_predictions(directory.path, tested[0])
     else:
@@ -85,25 +88,25 @@ class Report:
 
 def report(arguments: list[str]) -> int:
     """Writes the report of runs."""
-    asked = tyro.cli(Report, args=arguments, prog="noiseless report")
-    if not asked.runs:
+    flags = tyro.cli(Report, args=arguments, prog="noiseless report")
+    if not flags.runs:
         raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
 
     from noiseless.files.directory import RunDirectory
     from noiseless.report import page, summary
 
-    runs = summary.read(RunDirectory.open(Path(run)) for run in asked.runs)
+    runs = summary.read(RunDirectory.open(Path(run)) for run in flags.runs)
     summaries = summary.by_recipe(runs)
     console.print(summary.table(summaries, "runs"))
-    path = Path(asked.output) if asked.output else runs[0].directory.path / "report.html"
+    path = Path(flags.output) if flags.output else runs[0].directory.path / "report.html"
     page.write(path, runs, "Noiseless: report")
     console.print(f"report: {path}")
-    if asked.figures is not None:
+    if flags.figures is not None:
         from noiseless.report import contents, drawing  # matplotlib, which the page does not need
 
         figures = [figure for section in contents.sections(summaries) for figure in section.figures]
-        drawing.write(Path(asked.figures), figures, asked.over)
-        console.print(f"figures: {len(figures)} in {asked.figures}, each as {', '.join(drawing.FORMATS)}")
+        drawing.write(Path(flags.figures), figures, flags.over)
+        console.print(f"figures: {len(figures)} in {flags.figures}, each as {', '.join(drawing.FORMATS)}")
     return 0
 
 
@@ -121,37 +124,47 @@ def digest(arguments: list[str]) -> int:
 
 def verify(arguments: list[str]) -> int:
     """Compares the bits of a run's gradient, computed in several orders, with several workers, in other precisions."""
-    part, arguments = take(arguments, "--part")  # in a job that verify has started: where its first worker tells
+    part, arguments = take(arguments, "--part")  # in a job that verify has started: the file of its digest
     precision = "--no-precision" not in arguments  # float64 may take many times as long
     directory = one_run([argument for argument in arguments if argument != "--no-precision"], "verify")
 
     from noiseless.ask import verify as verification
 
     if part is not None:
-        verification.part(directory, Path(part))
-        return 0
-    findings, noises = verification.verify(directory)
-    equal = len({finding.digest for finding in findings}) == 1
+        return _verify_part(directory, Path(part))
+    digests, differences = verification.verify(directory)
+    equal = len({way.digest for way in digests}) == 1
     table = Table(title="the gradient of the newest state, computed in several ways")
     for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
         table.add_column(heading)
-    for finding in findings:
-        table.add_row(finding.way, finding.digest, "equal" if finding.digest == findings[0].digest else "DIFFERENT")
+    for way in digests:
+        table.add_row(way.way, way.digest, "equal" if way.digest == digests[0].digest else "DIFFERENT")
     console.print(table)
-    console.print(_noises("what plain float32 sums of the same block gradients differ by", "summed", noises))
+    console.print(_differences("what plain float32 sums of the same block gradients differ by", "summed", differences))
     if precision:
         from noiseless.ask.precision import against_float64
 
-        found = against_float64(directory)
-        console.print(_noises("what the gradient differs by from the one in float64 throughout", "computed", found))
+        title = "what the gradient differs by from the one in float64 throughout"
+        console.print(_differences(title, "computed", against_float64(directory)))
     console.print("all equal" if equal else "not equal")
     return 0 if equal else DIFFERENT
 
 
-def _noises(title: str, heading: str, noises: list[Noise]) -> Table:
-    made = Table(title=title)
+def _verify_part(directory: RunDirectory, path: Path) -> int:
+    """As one worker of a job that verify has started: computes the gradient with the others."""
+    from noiseless.ask.verify import write_digest
+
+    def work(workers: Workers) -> int:
+        write_digest(directory, path, workers)
+        return 0
+
+    return in_job(work, ["verify", str(directory.path)], "start again with")
+
+
+def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:
+    table = Table(title=title)
     for name in (heading, "largest difference", "relative, in L2"):
-        made.add_column(name)
-    for noise in noises:
-        made.add_row(noise.way, f"{noise.largest:.2e}", f"{noise.relative:.2e}")
-    return made
+        table.add_column(name)
+    for difference in differences:
+        table.add_row(difference.way, f"{difference.largest:.2e}", f"{difference.relative:.2e}")
+    return table

@@ -1,4 +1,4 @@
-"""The points of a landscape as they are found: a header that says what was asked, then one line of JSON for each point.
+"""The file of a landscape's points: a header that says which landscape it is, then one line of JSON for each point.
 
 A line is written out as soon as its point is known, so whoever is killed loses the point under way and nothing else. A
 last line that was cut off is not counted, and overwritten when the file is gone on with.
@@ -24,7 +24,7 @@ class PointFile:
 
     Args:
         path: of the file.
-        header: what is asked, plain JSON values; a file with another one is refused.
+        header: which landscape it is, plain JSON values; a file with another one is refused.
 
     Attributes:
         points: those that are known.
@@ -55,18 +55,18 @@ class PointFile:
                 ) from None
             file = stack.enter_context(self.path.open("a+b"))
             file.seek(0)
-            whole = self._read(file.read())
-            file.truncate(whole)
+            length = self._read(file.read())
+            file.truncate(length)
             self._file = file
             try:
-                if not whole:
+                if not length:
                     self._write({"asked": self.header})
                 yield
             finally:
                 self._file = None
 
     def add(self, index: Index, point: LandscapePoint) -> None:
-        """Writes a point that has been found.
+        """Writes a point that has been computed.
 
         Args:
             index: its place.
@@ -114,10 +114,10 @@ class PointFile:
             return
         mine, theirs = _leaves(self.header), _leaves(other)
         names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
-        found = [f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here" for name in names[:3]]
+        shown = [f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here" for name in names[:3]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ValueError(
-            f"{self.path} holds another landscape ({'; '.join(found)}{more}): choose another --name, or remove the file"
+            f"{self.path} holds another landscape ({'; '.join(shown)}{more}): choose another --name, or remove the file"
         )
 
 
@@ -125,10 +125,10 @@ def _leaves(value: Any, name: str = "") -> dict[str, str]:
     """Dotted names of a header's values, each as text."""
     if isinstance(value, dict):
         items = value.items()
-    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
-        items = ((str(k), each) for k, each in enumerate(value))  # type: ignore[assignment]
+    elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        items = ((str(k), part) for k, part in enumerate(value))  # type: ignore[assignment]
     elif isinstance(value, list):
         return {name: f"{len(value)} from {value[0]} to {value[-1]}" if value else "empty"}
     else:
         return {name: str(value)}
-    return {leaf: text for k, each in items for leaf, text in _leaves(each, f"{name}.{k}" if name else k).items()}
+    return {leaf: text for k, part in items for leaf, text in _leaves(part, f"{name}.{k}" if name else k).items()}

@@ -9,7 +9,6 @@ from typing import Any
 from noiseless.errors import UnknownNameError
 from noiseless.files.directory import Row
 from noiseless.optim import optimizer_entry
-from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import (
     LOOKS,
@@ -25,6 +24,7 @@ from noiseless.report.figures import (
     scale,
     slug,
 )
+from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, distinct, looks, series_over
 from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
 
@@ -40,9 +40,9 @@ HEADINGS = ("state", "of", "batch norm", "largest", "smallest", "edge", "trace",
 
 def section(summaries: Sequence[Summary]) -> Section:
     """All that the runs know of their curvature."""
-    ones = asked(summaries, "sharpness")
-    plain = [one for one in ones if _hessian(one) == "loss"]
-    scaled = [one for one in ones if _hessian(one).startswith("preconditioned")]
+    answers = answers_of(summaries, "sharpness")
+    plain = [answer for answer in answers if _hessian(answer) == "loss"]
+    scaled = [answer for answer in answers if _hessian(answer).startswith("preconditioned")]
     preconditioned = {
         look
         for look, summary in enumerate(summaries)
@@ -56,15 +56,15 @@ def section(summaries: Sequence[Summary]) -> Section:
             summaries, scaled, set(range(len(summaries))) - preconditioned,
         ),
         *(figure for look, summary in enumerate(summaries) for figure in _eigenvalues(look, summary)),
-        *_density([one for one in ones if one.found.get("density")]),
+        *_density([answer for answer in answers if answer.values.get("density")]),
     ]  # fmt: skip
-    return Section("sharpness", "Sharpness", TEXT, figures, _table(ones))
+    return Section("sharpness", "Sharpness", TEXT, figures, _table(answers))
 
 
-def _hessian(one: Asked) -> str:
+def _hessian(answer: RunAnswer) -> str:
     """Which Hessian an answer is about: `loss`, `objective`, or one of them after `preconditioned`."""
-    with whole(one) as found:
-        return f"{'preconditioned ' if found['preconditioned'] else ''}{found['of']}"
+    with checked_values(answer) as content:
+        return f"{'preconditioned ' if content['preconditioned'] else ''}{content['of']}"
 
 
 def _preconditions(optimizer: str) -> bool:
@@ -76,28 +76,28 @@ def _preconditions(optimizer: str) -> bool:
 
 
 def _sharpness(
-    name: str, title: str, key: str, summaries: Sequence[Summary], ones: Sequence[Asked], elsewhere: set[int]
+    name: str, title: str, key: str, summaries: Sequence[Summary], answers: Sequence[RunAnswer], elsewhere: set[int]
 ) -> list[Curves]:
     """Sharpness with its threshold, which for some recipes is one of another Hessian."""
 
     def more(summary: Summary, look: int, over: str) -> list[Series]:
-        own = [one for one in ones if one.look == look]
-        x, y = at(own, over, lambda found: found["largest"][0])
-        seen = own or any(key in row for run in summary.runs for row in run.rows)
+        of_recipe = [answer for answer in answers if answer.look == look]
+        x, y = series_over(of_recipe, over, lambda content: content["largest"][0])
+        shown = of_recipe or any(key in row for run in summary.runs for row in run.rows)
         return [
             *([Series(f"{summary.name}, asked", x, y, look, "points")] if x else []),
-            *(_threshold(summary, look, over, own) if seen and look not in elsewhere else []),
+            *(_threshold(summary, look, over, of_recipe) if shown and look not in elsewhere else []),
         ]
 
     return panel(name, Quantity(key, title, "largest eigenvalue", True), summaries, more)
 
 
-def _threshold(summary: Summary, look: int, over: str, ones: Sequence[Asked]) -> list[Series]:
+def _threshold(summary: Summary, look: int, over: str, answers: Sequence[RunAnswer]) -> list[Series]:
     """The edge of stability, of the rows or else of the answers; where the learning rate is 0 there is none."""
     seeds = [column(run, over, "stability") for run in summary.counted]
     seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
-    found = joined(summary.name, look, seeds, "threshold")[:1]
-    x, y = (found[0].x, found[0].y) if found else at(ones, over, lambda found: found["stability"])
+    of_rows = joined(summary.name, look, seeds, "threshold")[:1]
+    x, y = (of_rows[0].x, of_rows[0].y) if of_rows else series_over(answers, over, lambda content: content["stability"])
     pairs = sorted({(float(a), b) for a, b in zip(x, y, strict=True) if b is not None})  # seeds have one edge
     if not pairs:
         return []
@@ -113,8 +113,8 @@ def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
     for over in OVER:
         series = []
         for k in range(count):
-            found = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
-            series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in found]
+            curves = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
+            series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in curves]
         views[over] = View(Axis(over), series)
     values = [y for view in views.values() for each in view.series for y in each.y]
     if count < 2 or not any(value is not None for value in values):
@@ -129,14 +129,14 @@ def _eigenvalue(k: int, row: Row) -> Any:
     return _item(row["eigenvalues"], k)
 
 
-def _density(ones: Sequence[Asked]) -> list[Curves]:
+def _density(answers: Sequence[RunAnswer]) -> list[Curves]:
     """Spectral densities by stochastic Lanczos quadrature."""
     series = []
-    names = distinct([one.name for one in ones], [one.answer.name for one in ones])
-    chosen, legend = looks(ones)
-    for one, name, look in zip(ones, names, chosen, strict=True):
-        with whole(one) as found:
-            grid, density = numbers(found["density"]["grid"]), numbers(found["density"]["density"])
+    names = distinct([answer.name for answer in answers], [answer.answer.name for answer in answers])
+    chosen, legend = looks(answers)
+    for answer, name, look in zip(answers, names, chosen, strict=True):
+        with checked_values(answer) as content:
+            grid, density = numbers(content["density"]["grid"]), numbers(content["density"]["density"])
         pairs = [(x, y) for x, y in zip(grid, density, strict=True) if x is not None]
         series.append(Series(name, [x for x, _ in pairs], [y for _, y in pairs], look, "line"))
     largest = max((y for each in series for y in each.y if y is not None), default=0.0)
@@ -148,22 +148,22 @@ def _density(ones: Sequence[Asked]) -> list[Curves]:
     return [Curves("spectral-density", "Spectral density of the Hessian", axis, view, legend=legend, note=note)]
 
 
-def _table(ones: Sequence[Asked]) -> Table | None:
+def _table(answers: Sequence[RunAnswer]) -> Table | None:
     rows = []
-    for one in ones:
-        with whole(one) as found:
-            trace = found["trace"]
+    for answer in answers:
+        with checked_values(answer) as content:
+            trace = content["trace"]
             rows.append((
-                one.name,
-                _hessian(one),
-                str(found["batch_norm"]),
-                shown(_item(found["largest"], 0)),
-                shown(_item(found["smallest"], 0)),
-                shown(found["stability"]),
+                answer.name,
+                _hessian(answer),
+                str(content["batch_norm"]),
+                shown(_item(content["largest"], 0)),
+                shown(_item(content["smallest"], 0)),
+                shown(content["stability"]),
                 f"{shown(trace['value'])} ± {shown(trace['error'])}" if trace else "-",
-                shown(found["passes"]),
-                shown(found["seconds"]),
-                "" if found["converged"] else "not converged",
+                shown(content["passes"]),
+                shown(content["seconds"]),
+                "" if content["converged"] else "not converged",
             ))  # fmt: skip
     return Table(HEADINGS, rows) if rows else None
 

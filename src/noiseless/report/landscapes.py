@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from noiseless.report.asked import Asked, asked, looks, whole
 from noiseless.report.curvature import shown
 from noiseless.report.figures import AnyFigure, Axis, Curves, Grid, Section, Table, View, number, numbers, scale
+from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, looks
 from noiseless.report.seeds import joined
 from noiseless.report.summary import Summary
 
@@ -24,21 +24,21 @@ FLATNESS = ("state", "radius", "normalised", "directions", "mean increase", "sta
 
 def section(summaries: Sequence[Summary]) -> Section:
     """All landscapes of the runs, and what their flatness comes to."""
-    ones = asked(summaries, "landscape")
-    axes = [len(one.found.get("axes") or ()) for one in ones]
-    one_axis = [one for one, count in zip(ones, axes, strict=True) if count == 1]
-    two_axes = [one for one, count in zip(ones, axes, strict=True) if count == 2]
-    figures = [*_lines(one_axis), *(grid for number, one in enumerate(two_axes) for grid in _grids(number, one))]
-    return Section("landscapes", "Landscapes", TEXT, figures, _flatness(asked(summaries, "flatness")))
+    answers = answers_of(summaries, "landscape")
+    axes = [len(answer.values.get("axes") or ()) for answer in answers]
+    lines = [answer for answer, count in zip(answers, axes, strict=True) if count == 1]
+    planes = [answer for answer, count in zip(answers, axes, strict=True) if count == 2]
+    figures = [*_lines(lines), *(grid for number, answer in enumerate(planes) for grid in _grids(number, answer))]
+    return Section("landscapes", "Landscapes", TEXT, figures, _flatness(answers_of(summaries, "flatness")))
 
 
-def _lines(ones: Sequence[Asked]) -> list[AnyFigure]:
+def _lines(answers: Sequence[RunAnswer]) -> list[AnyFigure]:
     """Curves of all runs along directions of one kind, in one figure for each quantity."""
-    kinds: dict[tuple[str, str, str], list[Asked]] = {}
-    for one in ones:
-        with whole(one) as found:
-            (axis,) = found["axes"]
-            kinds.setdefault((str(axis["label"]), str(axis["kind"]), str(axis.get("normalised"))), []).append(one)
+    kinds: dict[tuple[str, str, str], list[RunAnswer]] = {}
+    for answer in answers:
+        with checked_values(answer) as content:
+            (axis,) = content["axes"]
+            kinds.setdefault((str(axis["label"]), str(axis["kind"]), str(axis.get("normalised"))), []).append(answer)
     figures: list[AnyFigure] = []
     for order, ((label, _, _), alike) in enumerate(kinds.items(), 1):
         for key, title, value in SHOWN:
@@ -46,23 +46,23 @@ def _lines(ones: Sequence[Asked]) -> list[AnyFigure]:
     return figures
 
 
-def _line(name: str, title: str, value: str, key: str, label: str, ones: Sequence[Asked]) -> list[Curves]:
+def _line(name: str, title: str, value: str, key: str, label: str, answers: Sequence[RunAnswer]) -> list[Curves]:
     """One quantity along one kind of direction; the seeds of a recipe at one step are a mean with a band."""
-    groups: dict[tuple[int, int, str], list[Asked]] = {}
-    for one in ones:
-        own = ", ".join(map(str, (one.found["axes"][0].get("seed"), one.found.get("batch_norm"))))
-        groups.setdefault((one.look, one.step, own), []).append(one)
+    groups: dict[tuple[int, int, str], list[RunAnswer]] = {}
+    for answer in answers:
+        kind = ", ".join(map(str, (answer.values["axes"][0].get("seed"), answer.values.get("batch_norm"))))
+        groups.setdefault((answer.look, answer.step, kind), []).append(answer)
     chosen, legend = looks([alike[0] for alike in groups.values()])
     names = [f"{alike[0].summary.name} @{step}" for (_, step, _), alike in groups.items()]
-    owns = [f"direction and batch norm: {own}" for _, _, own in groups]
+    kinds = [f"direction and batch norm: {kind}" for _, _, kind in groups]
     series = []
     for k, alike in enumerate(groups.values()):
-        called = f"{names[k]}, {owns[k]}" if names.count(names[k]) > 1 else names[k]
+        called = f"{names[k]}, {kinds[k]}" if names.count(names[k]) > 1 else names[k]
         seeds = []
-        for one in alike:
-            with whole(one) as found:
-                values = found.get(key)
-                points = found["axes"][0]["points"]
+        for answer in alike:
+            with checked_values(answer) as content:
+                values = content.get(key)
+                points = content["axes"][0]["points"]
                 pairs = zip(numbers(points), numbers(values), strict=True) if values is not None else ()
                 seeds.append(dict(sorted(_known(pairs), key=lambda pair: pair[0])))
         series += joined(called, chosen[k], seeds)
@@ -71,7 +71,7 @@ def _line(name: str, title: str, value: str, key: str, label: str, ones: Sequenc
         return []
     axis = Axis(value, _scale(key, values))
     view = {"direction": View(Axis(label), series)}
-    return [Curves(name, title, axis, view, legend=legend, note=_unfinished(ones))]
+    return [Curves(name, title, axis, view, legend=legend, note=_unfinished(answers))]
 
 
 def _scale(key: str, values: Sequence[float | None]) -> Literal["linear", "log"]:
@@ -84,16 +84,16 @@ def _known(pairs: Any) -> list[tuple[float, float | None]]:
     return [(x, y) for x, y in pairs if x is not None]
 
 
-def _grids(order: int, one: Asked) -> list[Grid]:
+def _grids(order: int, answer: RunAnswer) -> list[Grid]:
     """One landscape over two directions: a figure for each quantity."""
     figures = []
-    with whole(one) as found:
-        first, second = found["axes"]
+    with checked_values(answer) as content:
+        first, second = content["axes"]
         xs, ys = ([float(p) for p in axis["points"]] for axis in (first, second))
         for key, title, value in SHOWN:
-            if found.get(key) is None:
+            if content.get(key) is None:
                 continue
-            z = [[number(found[key][i][j]) for i in range(len(xs))] for j in range(len(ys))]
+            z = [[number(content[key][i][j]) for i in range(len(xs))] for j in range(len(ys))]
             known = [v for row in z for v in row]
             log = _scale(key, known)
             lacking = sum(v is None for v in known)
@@ -101,33 +101,33 @@ def _grids(order: int, one: Asked) -> list[Grid]:
             if min(len(xs), len(ys)) < 2:
                 note += "One of its directions has a single point: that is no surface. "
             figures.append(Grid(
-                f"landscape-2d-{order + 1}-{key}", f"{title}: {one.name}", Axis(str(first["label"])),
+                f"landscape-2d-{order + 1}-{key}", f"{title}: {answer.name}", Axis(str(first["label"])),
                 Axis(str(second["label"])), Axis(value, log), xs, ys, z, surface=min(len(xs), len(ys)) > 1, wide=True,
-                note=note + _unfinished([one]),
+                note=note + _unfinished([answer]),
             ))  # fmt: skip
     return figures
 
 
-def _unfinished(ones: Sequence[Asked]) -> str:
+def _unfinished(answers: Sequence[RunAnswer]) -> str:
     """Says which landscapes were stopped before all points were asked, and how batch norm was."""
     told = [
-        f"{one.name} is unfinished: {one.found['done']} of {one.found['total']} points."
-        for one in ones
-        if one.found.get("done", 0) < one.found.get("total", 0)
+        f"{answer.name} is unfinished: {answer.values['done']} of {answer.values['total']} points."
+        for answer in answers
+        if answer.values.get("done", 0) < answer.values.get("total", 0)
     ]
-    norms = sorted({str(one.found["batch_norm"]) for one in ones if one.found.get("batch_norm")})
+    norms = sorted({str(answer.values["batch_norm"]) for answer in answers if answer.values.get("batch_norm")})
     if norms:
         told.append(f"Batch norm's statistics: {' or '.join(norms)}.")
     return " ".join(told)
 
 
-def _flatness(ones: Sequence[Asked]) -> Table | None:
+def _flatness(answers: Sequence[RunAnswer]) -> Table | None:
     rows = []
-    for one in ones:
-        with whole(one) as found:
+    for answer in answers:
+        with checked_values(answer) as content:
             rows.append((
-                one.name, shown(found["radius"]), str(found["normalised"]), str(found["directions"]),
-                shown(found["mean_increase"]), shown(found.get("standard_error")), str(found.get("stopped", "-")),
-                shown(found.get("passes")),
+                answer.name, shown(content["radius"]), str(content["normalised"]), str(content["directions"]),
+                shown(content["mean_increase"]), shown(content.get("standard_error")), str(content.get("stopped", "-")),
+                shown(content.get("passes")),
             ))  # fmt: skip
     return Table(FLATNESS, rows) if rows else None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from noiseless.files.directory import Row
-from noiseless.report.asked import asked, at, whole
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import AnyFigure, Axis, Curves, Grid, Section, Series, View, number, scale, slug
+from noiseless.report.run_answers import answers_of, checked_values, series_over
 from noiseless.report.seeds import Points, joined
 from noiseless.report.summary import Run, Summary
 
@@ -33,10 +33,11 @@ def section(summaries: Sequence[Summary]) -> Section:
 
 def _distance(summaries: Sequence[Summary]) -> list[Curves]:
     """The distance of all parameters together from where they began."""
-    ones = [one for one in asked(summaries, "layers") if one.found.get("layers")]
+    answers = [answer for answer in answers_of(summaries, "layers") if answer.values.get("layers")]
 
     def more(summary: Summary, look: int, over: str) -> list[Series]:
-        x, y = at([one for one in ones if one.look == look], over, lambda found: _together(found["layers"]))
+        of_recipe = [answer for answer in answers if answer.look == look]
+        x, y = series_over(of_recipe, over, lambda content: _together(content["layers"]))
         return [Series(f"{summary.name}, asked", x, y, look, "points")] if x else []
 
     quantity = Quantity("layers", "Distance from the start", "distance, L2", of=lambda row: _together(row["layers"]))
@@ -45,9 +46,9 @@ def _distance(summaries: Sequence[Summary]) -> list[Curves]:
 
 def _together(layers: Layers) -> float | None:
     """`sqrt(sum_l d_l**2)`; None where a layer's distance is not known."""
-    found = [number(values.get("distance")) for values in layers.values()]
-    known = [value for value in found if value is not None]
-    return math.hypot(*known) if known and len(known) == len(found) else None
+    distances = [number(values.get("distance")) for values in layers.values()]
+    known = [value for value in distances if value is not None]
+    return math.hypot(*known) if known and len(known) == len(distances) else None
 
 
 def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]:
@@ -70,12 +71,12 @@ def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]
 def _last(look: int, summary: Summary, run: Run) -> Layers:
     """The layers of a run's last state that was asked, in its rows or later."""
     rows = [row for row in run.rows if row.get("layers")]
-    found: tuple[int, Layers] = (rows[-1]["step"] + 1, rows[-1]["layers"]) if rows else (-1, {})
-    for one in asked([summary], "layers"):
-        if one.run is run and one.step > found[0]:
-            with whole(one) as values:
-                found = one.step, values["layers"]
-    return found[1]
+    last: tuple[int, Layers] = (rows[-1]["step"] + 1, rows[-1]["layers"]) if rows else (-1, {})
+    for answer in answers_of([summary], "layers"):
+        if answer.run is run and answer.step > last[0]:
+            with checked_values(answer) as values:
+                last = answer.step, values["layers"]
+    return last[1]
 
 
 def _map(key: str, title: str, look: int, summary: Summary) -> list[Grid]:

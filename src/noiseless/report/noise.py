@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from noiseless.report.asked import Asked, asked, at, distinct, looks, whole
 from noiseless.report.curvature import shown
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import Axis, Curves, Section, Series, Table, View, number, scale
+from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, distinct, looks, series_over
 from noiseless.report.seeds import Points, joined
 from noiseless.report.summary import Summary
 
@@ -28,27 +28,30 @@ PANELS = (
 
 def section(summaries: Sequence[Summary]) -> Section:
     """All that the runs know of their gradients' noise."""
-    ones = asked(summaries, "noise")
+    answers = answers_of(summaries, "noise")
     figures = []
     for name, quantity in PANELS:
 
         def more(summary: Summary, look: int, over: str, key: str = quantity.key) -> list[Series]:
-            x, y = at([one for one in ones if one.look == look], over, lambda found: found[key])
+            of_recipe = [answer for answer in answers if answer.look == look]
+            x, y = series_over(of_recipe, over, lambda content: content[key])
             return [Series(f"{summary.name}, asked", x, y, look, "points")] if x else []
 
         figures += panel(name, quantity, summaries, more)
-    return Section("noise", "Gradient noise", TEXT, [*figures, *_by_block(ones), *_by_layer(ones)], _table(ones))
+    return Section(
+        "noise", "Gradient noise", TEXT, [*figures, *_by_block(answers), *_by_layer(answers)], _table(answers)
+    )
 
 
-def _by_block(ones: Sequence[Asked]) -> list[Curves]:
+def _by_block(answers: Sequence[RunAnswer]) -> list[Curves]:
     """Signal to noise over the block's size."""
 
-    def points(one: Asked) -> Points:
-        with whole(one) as found:
-            found_at = {number(each["block"]): number(each["signal_to_noise"]) for each in found["by_block"]}
-        return dict(sorted((size, ratio) for size, ratio in found_at.items() if size is not None))
+    def points(answer: RunAnswer) -> Points:
+        with checked_values(answer) as content:
+            by_block = {number(row["block"]): number(row["signal_to_noise"]) for row in content["by_block"]}
+        return dict(sorted((size, ratio) for size, ratio in by_block.items() if size is not None))
 
-    series, legend = _alike([one for one in ones if one.found.get("by_block")], points, "line")
+    series, legend = _alike([answer for answer in answers if answer.values.get("by_block")], points, "line")
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
         return []
@@ -58,14 +61,14 @@ def _by_block(ones: Sequence[Asked]) -> list[Curves]:
     return [Curves("signal-to-noise-by-block", "Signal to noise by block size", y, view, legend=legend)]
 
 
-def _by_layer(ones: Sequence[Asked]) -> list[Curves]:
+def _by_layer(answers: Sequence[RunAnswer]) -> list[Curves]:
     """Signal to noise of each parameter, at the last state that was asked of each run."""
 
-    def points(one: Asked) -> Points:
-        with whole(one) as found:
-            return {name: number(values["signal_to_noise"]) for name, values in found["layers"].items()}
+    def points(answer: RunAnswer) -> Points:
+        with checked_values(answer) as content:
+            return {name: number(values["signal_to_noise"]) for name, values in content["layers"].items()}
 
-    last = {id(one.run): one for one in ones if one.found.get("layers")}  # answers come by rising step
+    last = {id(answer.run): answer for answer in answers if answer.values.get("layers")}  # answers come by rising step
     series, legend = _alike(list(last.values()), points, "points")
     values = [y for each in series for y in each.y]
     if all(value is None for value in values):
@@ -76,25 +79,26 @@ def _by_layer(ones: Sequence[Asked]) -> list[Curves]:
 
 
 def _alike(
-    ones: Sequence[Asked], points: Callable[[Asked], Points], kind: Literal["line", "points"]
+    answers: Sequence[RunAnswer], points: Callable[[RunAnswer], Points], kind: Literal["line", "points"]
 ) -> tuple[list[Series], bool]:
     """Answers of a recipe's seeds to one question at one step, as a mean with its range; whether they need a legend."""
-    groups: dict[tuple[int, int, str], list[Asked]] = {}
-    for one in ones:
-        groups.setdefault((one.look, one.step, one.answer.name), []).append(one)
+    groups: dict[tuple[int, int, str], list[RunAnswer]] = {}
+    for answer in answers:
+        groups.setdefault((answer.look, answer.step, answer.answer.name), []).append(answer)
     chosen, legend = looks([alike[0] for alike in groups.values()])
     names = [f"{alike[0].summary.name} @{step}" for (_, step, _), alike in groups.items()]
     names = distinct(names, [name for _, _, name in groups])
     series: list[Series] = []
     for name, look, alike in zip(names, chosen, groups.values(), strict=True):
-        series += joined(name, look, [points(one) for one in alike], kind)
+        series += joined(name, look, [points(answer) for answer in alike], kind)
     return series, legend
 
 
-def _table(ones: Sequence[Asked]) -> Table | None:
+def _table(answers: Sequence[RunAnswer]) -> Table | None:
     rows = []
-    for one in ones:
+    for answer in answers:
         keys = ("gradient_norm", "noise_scale", "signal_to_noise", "alignment", "momentum_cosine", "passes")
-        with whole(one) as found:
-            rows.append((one.name, str(found["block"]), str(found["blocks"]), *(shown(found.get(key)) for key in keys)))
+        with checked_values(answer) as content:
+            numbers = (shown(content.get(key)) for key in keys)
+            rows.append((answer.name, str(content["block"]), str(content["blocks"]), *numbers))
     return Table(HEADINGS, rows) if rows else None

@@ -4,9 +4,11 @@ import pytest
 import torch
 from small_runs import IMAGES, call, copy, files, refused, run, small_recipe
 
-from noiseless.ask.asking import Place, ask, steps_kept
+from noiseless.ask.state import StateAddress, load_state, steps_kept
 from noiseless.files import answers, checkpoint
 from noiseless.files.answers import Answer
+from noiseless.objective.workers import Alone
+from noiseless.run import team
 from noiseless.run.regimes import FullBatch
 
 
@@ -23,39 +25,39 @@ def test_checkpoints_are_kept_for_good(kept):
 
 @pytest.mark.parametrize("step", [0, 2, 4, 5])
 def test_a_state_is_its_checkpoints(kept, step):
-    asked = ask(Place.read(f"{kept.path}@{step}"))
-    assert asked.step == step
-    state = checkpoint.at(kept.checkpoints, step)
-    for name, tensor in asked.experiment.model.state_dict().items():
-        assert torch.equal(tensor, state["model"][name]), name
-    assert asked.seen == min(step, 4)
+    state = load_state(StateAddress.read(f"{kept.path}@{step}"))
+    assert state.step == step
+    saved = checkpoint.at(kept.checkpoints, step)
+    for name, tensor in state.experiment.model.state_dict().items():
+        assert torch.equal(tensor, saved["model"][name]), name
+    assert state.objective_step == min(step, 4)
 
 
 def test_the_objective_is_that_of_the_next_step(kept):
     """Asked for its loss, a state answers what the run recorded when it took that step."""
-    asked = ask(Place.read(f"{kept.path}@2"))
+    state = load_state(StateAddress.read(f"{kept.path}@2"))
     row = kept.rows()[2]
-    found = asked.objective.evaluate()
+    found = state.objective.evaluate()
     assert found.loss == row["train_loss"]
     assert found.penalty == row["penalty"]
-    assert asked.risk.evaluate().loss == row["train_loss"]
+    assert state.risk.evaluate().loss == row["train_loss"]
 
 
 def test_of_a_step_with_parts_all_are_asked_in_one(data, tmp_path):
     recipe = small_recipe(data, "fb", parts=3, block=8, penalty=0.25, full_penalty=0.5, steps=2, warmup=0)
-    asked = ask(Place.read(str(run(tmp_path / "run", recipe).path)))
-    assert asked.objective.risk.blocks.count == IMAGES
+    state = load_state(StateAddress.read(str(run(tmp_path / "run", recipe).path)))
+    assert state.objective.risk.blocks.count == IMAGES
     # the full gradient's penalty is not the blocks'
-    assert (asked.penalised.strength, asked.penalised.full_strength) == (0.25, 0.5)
-    first = next(iter(asked.experiment.regime.objectives(asked.seen)))
+    assert (state.penalised.strength, state.penalised.full_strength) == (0.25, 0.5)
+    first = next(iter(state.experiment.regime.objectives(state.objective_step)))
     assert first.risk.blocks.count == IMAGES // 3
 
 
 def test_nothing_is_written(kept):
     before = files(kept.path)
-    asked = ask(Place.read(str(kept.path)))
-    assert asked.step == 5
-    asked.risk.evaluate()
+    state = load_state(StateAddress.read(str(kept.path)))
+    assert state.step == 5
+    state.risk.evaluate()
     assert files(kept.path) == before
 
 
@@ -63,28 +65,28 @@ def test_the_end_needs_no_checkpoint(kept, tmp_path):
     other = copy(kept, tmp_path / "bare")
     for path in other.checkpoints.glob("step-*"):
         path.unlink()
-    asked = ask(Place.read(str(other.path)))
-    assert asked.step == 5
-    assert asked.optimizer is None
-    assert ask(Place.read(f"{other.path}@0")).step == 0  # drawn from the seed
+    state = load_state(StateAddress.read(str(other.path)))
+    assert state.step == 5
+    assert state.optimizer_state is None
+    assert load_state(StateAddress.read(f"{other.path}@0")).step == 0  # drawn from the seed
     with pytest.raises(ValueError, match=r"no state of step 3: it has those of 5; .*--keep-every"):
-        ask(Place.read(f"{other.path}@3"))
+        load_state(StateAddress.read(f"{other.path}@3"))
 
 
 def test_a_run_that_has_not_ended(data, tmp_path):
     directory = run(tmp_path / "stopped", small_recipe(data, steps=4), stop_after=1)
-    assert ask(Place.read(str(directory.path))).step == 2
+    assert load_state(StateAddress.read(str(directory.path))).step == 2
 
 
 def test_places(kept):
     path = kept.checkpoints / "step-00000002.safetensors"
-    assert Place.read(str(path)).step == 2
-    assert Place.read(str(path)).directory.path == kept.path
-    assert str(Place.read(f"{kept.path}@4")) == f"{kept.path}@4"
+    assert StateAddress.read(str(path)).step == 2
+    assert StateAddress.read(str(path)).directory.path == kept.path
+    assert str(StateAddress.read(f"{kept.path}@4")) == f"{kept.path}@4"
     with pytest.raises(ValueError, match="whole number of steps"):
-        Place.read(f"{kept.path}@last")
+        StateAddress.read(f"{kept.path}@last")
     with pytest.raises(ValueError, match="does not exist"):
-        Place.read(f"{kept.path}-not")
+        StateAddress.read(f"{kept.path}-not")
 
 
 def test_a_checkpoint_of_another_model(kept, data, tmp_path):
@@ -94,17 +96,58 @@ def test_a_checkpoint_of_another_model(kept, data, tmp_path):
         source = other.checkpoints / f"step-00000001{suffix}"
         (spoilt.checkpoints / f"step-00000005{suffix}").write_bytes(source.read_bytes())
     with pytest.raises(ValueError, match="not of this model"):
-        ask(Place.read(str(spoilt.path)))
+        load_state(StateAddress.read(str(spoilt.path)))
     refused("sharpness", spoilt.path, names=("not of this model", "step-00000005"))
 
 
 def test_the_risk_of_a_stochastic_step_is_over_all_examples(data, tmp_path):
     directory = run(tmp_path / "sgd", small_recipe(data, "sgd", steps=2))
-    asked = ask(Place.read(str(directory.path)))
-    assert not isinstance(asked.experiment.regime, FullBatch)
-    found = asked.risk.evaluate()
-    assert found.count == len(asked.experiment.train) == 48
+    state = load_state(StateAddress.read(str(directory.path)))
+    assert not isinstance(state.experiment.regime, FullBatch)
+    found = state.risk.evaluate()
+    assert found.count == len(state.experiment.train) == 48
     assert found.passes == 1
+
+
+class _Two(Alone):
+    """The first worker of two, of whom the other sends the same texts, but for one of them."""
+
+    count = 2
+
+    def __init__(self, differing):
+        super().__init__()
+        self._differing = differing
+        self._exchanges = 0
+
+    def exchange(self, text):
+        self._exchanges += 1
+        other = text.replace('"python": "', '"python": "9').replace("step 2,", "step 3,")
+        return [text, other if self._exchanges == self._differing else text]
+
+
+@pytest.mark.parametrize("command", ["noise", "weights", "sharpness", "landscape", "flatness"])
+def test_every_question_refuses_workers_that_disagree(kept, command, monkeypatch):
+    before = files(kept.path)
+    for differing, names in ((1, ("workers disagree",)), (2, ("different states", f"{kept.path}@2", "worker 1"))):
+        monkeypatch.setattr(team, "join", lambda stop, number=differing: _Two(number))
+        refused(command, f"{kept.path}@2", names=names)
+    assert files(kept.path) == before
+
+
+def test_the_optimizers_state_is_compared_too(kept, tmp_path):
+    other = copy(kept, tmp_path / "other")
+    saved = checkpoint.at(kept.checkpoints, 2)
+    saved["optimizer"]["param_groups"][0]["momentum"] = 0.5
+    for path in other.checkpoints.iterdir():
+        path.unlink()
+    checkpoint.save(other.checkpoints, 2, saved, keep=1)
+    sent = []
+    for directory in (kept, other):
+        workers = _Two(None)
+        workers.exchange = lambda text: sent.append(text) or [text, text]
+        load_state(StateAddress(directory, 2), workers)
+    assert sent[0].replace(str(kept.path), str(other.path)) == sent[2]
+    assert sent[1] != sent[3]
 
 
 def test_answers_are_kept_and_read(kept, tmp_path):
@@ -154,7 +197,7 @@ def test_an_estimate_computes_nothing(kept, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--largest", 0), ("nothing is asked",)),
+        (("--largest", 0), ("nothing to compute",)),
         (("--largest", -1), ("--largest", "-1")),
         (("--trace", 3), ("--trace", "at least 6")),
         (("--tolerance", 0), ("--tolerance", "0")),

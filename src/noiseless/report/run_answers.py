@@ -15,24 +15,24 @@ from noiseless.report.summary import Run, Summary
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One answer, and whose it is."""
+class RunAnswer:
+    """An answer about a state of a run, with the run and its recipe."""
 
     look: int
-    """number of the recipe"""
+    """number of the recipe, which decides its colour and dash"""
     summary: Summary
     run: Run
     answer: Answer
 
     @property
-    def found(self) -> dict[str, Any]:
-        """What the analysis has found."""
+    def values(self) -> dict[str, Any]:
+        """The answer's values; see `checked_values` for reading those that a figure needs."""
         return self.answer.found
 
     @property
     def step(self) -> int:
         """Steps done."""
-        return int(self.found["step"])
+        return int(self.values["step"])
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Asked:
         return place_of(self.run, self.step, over)
 
 
-def asked(summaries: Sequence[Summary], kind: str) -> list[Asked]:
+def answers_of(summaries: Sequence[Summary], kind: str) -> list[RunAnswer]:
     """The answers of a kind, by recipe, run and step.
 
     Args:
@@ -53,10 +53,10 @@ def asked(summaries: Sequence[Summary], kind: str) -> list[Asked]:
         kind: of analysis.
 
     Returns:
-        Them.
+        The answers.
     """
     return [
-        Asked(look, summary, run, answer)
+        RunAnswer(look, summary, run, answer)
         for look, summary in enumerate(summaries)
         for run in summary.runs
         for answer in answers.read(run.directory, kind)
@@ -64,8 +64,8 @@ def asked(summaries: Sequence[Summary], kind: str) -> list[Asked]:
 
 
 @contextmanager
-def whole(one: Asked) -> Iterator[dict[str, Any]]:
-    """What an answer has found, as a context in which a key that is not there or holds something else is told.
+def checked_values(run_answer: RunAnswer) -> Iterator[dict[str, Any]]:
+    """The values of an answer, in a context in which a missing or wrong one becomes an error that names the file.
 
     Yields:
         The values.
@@ -74,54 +74,60 @@ def whole(one: Asked) -> Iterator[dict[str, Any]]:
         ValueError: naming the file.
     """
     try:
-        yield one.found
+        yield run_answer.values
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        path = one.run.directory.path / answers.FOLDER / f"{one.answer.kind}-{one.answer.name}.json"
-        raise ValueError(f"{path} lacks what a report needs ({error!r}): remove it, and ask again") from None
+        answer = run_answer.answer
+        path = run_answer.run.directory.path / answers.FOLDER / f"{answer.kind}-{answer.name}.json"
+        raise ValueError(f"{path} lacks what a report needs ({error!r}): remove it, and compute it again") from None
 
 
-def at(ones: Sequence[Asked], over: str, of: Callable[[dict[str, Any]], Any]) -> tuple[list[float], list[float | None]]:
-    """A value of answers over the steps or passes at which they were asked.
+def series_over(
+    run_answers: Sequence[RunAnswer], over: str, value: Callable[[dict[str, Any]], Any]
+) -> tuple[list[float], list[float | None]]:
+    """A value of answers over the steps or passes of their states.
 
     Args:
-        ones: the answers.
+        run_answers: the answers.
         over: steps or passes.
-        of: the value of what one has found.
+        value: (an answer's values) -> the value.
 
     Returns:
         Places and values, rising by place; a value that is not finite is None.
     """
     points = []
-    for one in ones:
-        where = one.place(over)
-        if where is not None:
-            with whole(one) as found:
-                points.append((where, number(of(found))))
+    for run_answer in run_answers:
+        place = run_answer.place(over)
+        if place is not None:
+            with checked_values(run_answer) as values:
+                points.append((place, number(value(values))))
     points.sort(key=lambda point: point[0])
     return [x for x, _ in points], [y for _, y in points]
 
 
-def looks(ones: Sequence[Asked]) -> tuple[list[int], bool]:
+def looks(run_answers: Sequence[RunAnswer]) -> tuple[list[int], bool]:
     """Looks for one series an answer: the recipes', or consecutive ones where a recipe has several answers.
 
     Args:
-        ones: the answers.
+        run_answers: the answers.
 
     Returns:
         The looks, and whether they need a legend of their own.
     """
-    own = [one.look for one in ones]
-    return (own, False) if len(set(own)) == len(own) else (list(range(len(ones))), True)
+    of_recipes = [run_answer.look for run_answer in run_answers]
+    if len(set(of_recipes)) == len(of_recipes):
+        return of_recipes, False
+    return list(range(len(run_answers))), True
 
 
 def distinct(names: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Names, with what tells them from another of the same name behind them.
+    """Names, with an addition to those that occur more than once.
 
     Args:
-        names: perhaps some of them alike.
-        more: what each has of its own.
+        names: of the series.
+        more: the addition to each; empty: none.
 
     Returns:
         The names.
     """
-    return [f"{name}, {own}" if names.count(name) > 1 and own else name for name, own in zip(names, more, strict=True)]
+    pairs = zip(names, more, strict=True)
+    return [f"{name}, {part}" if names.count(name) > 1 and part else name for name, part in pairs]

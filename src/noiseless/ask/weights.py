@@ -1,0 +1,83 @@
+"""The weight space of a run at one of its states: norms, distances from the start, and the next update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseless.analysis import Weights
+from noiseless.analysis import weights as measure_weights
+from noiseless.ask.state import RunState, StateAddress, load_state
+from noiseless.files import checkpoint
+from noiseless.files.answers import Answer
+from noiseless.optim import take_step
+
+
+def weights(state: RunState) -> Answer:
+    """The weight space at a state: norms, distances from the run's start, and the update of the step that comes next.
+
+    That update is the optimizer's, with its state, from the objective of the step that comes next (at the end, of the
+    last step; of several updates of a step, its first): the step is done, measured and taken back. The gradient is that
+    of the loss over all training examples.
+
+    Args:
+        state: of the run; each of its workers calls this. Its optimizer and its batch-norm buffers are not put back.
+
+    Returns:
+        The answer, of the kind `layers`. Where a number is None, `reasons` says why.
+    """
+    experiment, reasons = state.experiment, []
+    start: Tensor | None = None
+    directory = state.address.directory
+    try:
+        start = load_state(StateAddress(directory, directory.began())).experiment.space.theta
+    except ValueError as error:
+        reasons.append(f"no distance: {error}")
+    evaluation = state.risk.evaluate()
+    passes, update, lr = evaluation.passes, None, experiment.schedule(state.objective_step)
+    if state.optimizer_state is None and state.step != directory.began():
+        reasons.append(f"no update: no checkpoint of step {state.step} holds the optimizer's state")
+    else:
+        update, spent = _next_update(state, lr)
+        passes += spent
+        if update is None:
+            reasons.append("no update: the objective is not finite here")
+    total, layers = measure_weights(experiment.space, start=start, gradient=evaluation.gradient, update=update)
+    return Answer(
+        "layers",
+        f"step-{state.step}",
+        {
+            "step": state.step,
+            "lr": lr,
+            "whole": _numbers(total),
+            "layers": {name: _numbers(layer) for name, layer in layers.items()},
+            "reasons": reasons,
+            "passes": passes,
+        },
+    )
+
+
+def _numbers(measured: Weights) -> dict[str, Any]:
+    return measured.as_row() | {"update_norm": measured.update_norm}
+
+
+def _next_update(state: RunState, lr: float) -> tuple[Tensor | None, float]:
+    """What the next step of the optimizer adds to the parameters, float64 `[P]`, and its passes."""
+    experiment, theta = state.experiment, state.experiment.space.theta
+    if state.optimizer_state is not None:
+        experiment.optimizer.load_state_dict(state.optimizer_state)
+    for group in experiment.optimizer.param_groups:
+        group["lr"] = lr
+    saved = checkpoint.at(state.address.directory.checkpoints, state.step)
+    transform_state = saved["transforms"] if saved else None
+    before = theta.detach().clone()
+    objective = next(iter(experiment.regime.objectives(state.objective_step)))
+    step = take_step(experiment.optimizer, objective, experiment.transform, transform_state, state.objective_step)
+    if not step.finite:
+        return None, step.passes
+    update = theta.detach().double() - before.double()
+    with torch.no_grad():
+        theta.copy_(before)
+    return update, step.passes
