@@ -37,8 +37,8 @@ def test_a_worker_that_is_lost(practice, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("digests", "code"), [(("a", "a", "a"), 0), (("a", "a", "b"), exits.DIFFERENT)])
 def test_bits_that_differ(practice, monkeypatch, digests, code):
-    findings = [verify.Finding(f"way {number}", digest) for number, digest in enumerate(digests)]
-    monkeypatch.setattr(verify, "verify", lambda directory: (findings, []))
+    digests_of_ways = [verify.GradientDigest(f"way {number}", digest) for number, digest in enumerate(digests)]
+    monkeypatch.setattr(verify, "verify", lambda directory: (digests_of_ways, []))
     answer = call("verify", practice.path, "--no-precision")
     assert answer.code == code
     assert answer.out.count("DIFFERENT") == digests.count("b")
