@@ -143,7 +143,7 @@ def _command(data: str, ledger: Path, runs: Path, steps: int) -> list[str]:
 
 def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_again(benchmark, tmp_path):
     ledger = benchmark("ledger").Ledger(tmp_path / "ledger")
-    command = _command(npz(tmp_path / "tiny.npz"), tmp_path / "ledger", tmp_path / "runs", steps=1500)
+    command = _command(npz(tmp_path / "tiny.npz"), tmp_path / "ledger", tmp_path / "runs", steps=700)
     record = tmp_path / "runs" / "tiny-seed0" / "metrics.jsonl"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
@@ -157,7 +157,7 @@ def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_a
     assert started.returncode == 0, rest
     assert '"stopped": true' in rest
     stopped_at = len(record.read_text().splitlines())
-    assert stopped_at < 1500
+    assert stopped_at < 700
     assert list(ledger.results()) == ["tiny-trial-lr0.1-wd0.0005"]
 
     again = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -168,14 +168,14 @@ def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_a
     assert entry["digest"] == checkpoint.digest(directory.state())
     assert entry["accuracy"] == directory.rows()[-1]["test_accuracy"]
     assert len(entry["metrics"]["step"]) == 200
-    assert entry["metrics"]["step"][-1] == 1499
+    assert entry["metrics"]["step"][-1] == 699
     assert entry["recipe"] == json.loads(json.dumps(asdict(directory.config().recipe)))
     predicted = benchmark("ledger").unpacked(entry["predictions"])
     target = np.load(tmp_path / "tiny.npz")["y_test"]
     assert (predicted == target).mean() == entry["accuracy"]
     assert "predictions" not in ledger.entry("tiny-trial-lr0.1-wd0.0005")
     tested = [row["step"] for row in directory.rows() if "test_accuracy" in row]
-    assert tested == [1499]  # test images are asked once
+    assert tested == [699]  # test images are asked once
 
     nothing = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "start" not in nothing.stdout

@@ -24,7 +24,10 @@ def _config(tmp_path, **changes):
 
 def test_the_table_has_each_sweep_beside_the_plain_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "LONG", 0.05)
-    answer = call("bench", "fb", "--data", npz(tmp_path / "tiny.npz"), "--threads", 1, "--rounds", 1, "--block", 16)
+    answer = call(
+        "bench", "fb", "--data", npz(tmp_path / "tiny.npz"), "--model", "resnet8", "--threads", 1, "--rounds", 1,
+        "--block", 16,
+    )  # fmt: skip
     assert answer.code == 0, answer.err
     (images,) = re.findall(r"(\d+) images a sweep", answer.out)
     for sweep in ("risk", "penalised"):

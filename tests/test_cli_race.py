@@ -30,9 +30,9 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "race", "--data", data, "--form", "small", "--contenders", ",".join((*TUNED, "aggregated")),
-        "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS, "--rates", RATES, "--tuning-seeds", 1,
-        "--run-dir", path, *more,
+        "race", "--data", data, "--form", "small", "--model", "resnet8",
+        "--contenders", ",".join((*TUNED, "aggregated")), "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS,
+        "--rates", RATES, "--tuning-seeds", 1, "--run-dir", path, *more,
     )  # fmt: skip
 
 

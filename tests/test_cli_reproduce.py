@@ -194,10 +194,10 @@ def test_the_plan_is_each_row_with_each_seed(tmp_path):
 
 def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     path = tmp_path / "runs"
-    rows = ("--rows", "fb-strong", "--seeds", 1, "--jobs", 1, "--run-dir", path)
-    asked = ("reproduce", "--form", "small", "--data", data, *rows)
+    rows = ("--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
+    asked = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
     program = start_program(*asked)
-    directory, limit = RunDirectory(path / "fb-strong-seed0"), time.monotonic() + 60
+    directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
     while not directory.rows():
         assert program.poll() is None, program.communicate()
         assert time.monotonic() < limit
@@ -218,7 +218,7 @@ def test_a_ladder_whose_parent_is_killed_ends_by_itself_and_goes_on(data, tmp_pa
     """Nothing can tell the processes to stop: left alone, they would hold their runs, and then wait for ever."""
     path = tmp_path / "runs"
     rows = ("--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
-    asked = ("reproduce", "--form", "small", "--data", data, *rows)
+    asked = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
     program = start_program(*asked)
     directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
     while len(directory.rows()) < 3:

@@ -20,13 +20,15 @@ STEPS = 3
 
 
 def recipe(name):
+    """A row of the ladder on 256 images in 16 blocks."""
+    small = {"steps": STEPS, "images": 256, "block": 16}
     if name == "parts":
-        return with_flags(ladder.row("aggregated"), name=name, steps=STEPS, parts=2)
+        return with_flags(ladder.row("aggregated"), name=name, parts=2, **small)
     if name != "lbfgs":
-        return with_flags(ladder.row(name), steps=STEPS, warmup=0)
-    made = with_flags(ladder.row("fb"), steps=STEPS, optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None)
+        return with_flags(ladder.row(name), warmup=0, **small)
+    row = with_flags(ladder.row("fb"), optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None, **small)
     options = "max_iter=2,line_search_fn=strong_wolfe"
-    return with_flags(made, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
+    return with_flags(row, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
 
 
 def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):

@@ -4,7 +4,7 @@ import sys
 
 import jobs
 import pytest
-from small_runs import copy, go_on, record, refused, run, small_recipe
+from small_runs import call, copy, go_on, record, refused, run, small_recipe
 
 from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
 from noiseless.ask.state import StateAddress, load_state
@@ -59,7 +59,7 @@ def test_asking_changes_no_bit(asked, data, tmp_path):
     assert record(silent)[0] == record(asked)[0]
 
 
-@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+@pytest.mark.parametrize("stop", [1, 2])
 def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
     recipe = small_recipe(data, "fb-regularized", steps=5)
     directory = run(
@@ -94,10 +94,11 @@ def test_wrong_settings(data):
 
 def test_workers_find_the_same_bits(asked, data, tmp_path):
     directory = copy(asked, tmp_path / "shared")
-    for place, count in ((asked, 1), (directory, 2)):
-        command = [sys.executable, "-m", "noiseless", "sharpness", f"{place.path}@4", "--density", "--probes", "1"]
-        job = jobs.Job([*command, "--smallest", "1", "--trace", "6", "--workers", str(count)], tmp_path / f"log{count}")
-        assert job.wait() == 0, job.log.read_text()[-3000:]
+    flags = ("--density", "--probes", "1", "--smallest", "1", "--trace", "6")
+    assert call("sharpness", f"{asked.path}@4", *flags).code == 0
+    command = [sys.executable, "-m", "noiseless", "sharpness", f"{directory.path}@4", *flags, "--workers", "2"]
+    job = jobs.Job(command, tmp_path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
     one, two = (answers.read(place, "sharpness")[0].found for place in (asked, directory))
     assert len(asked.rows()) > 0
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def import_beside() -> None:
     """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
-    multiprocessing.set_forkserver_preload(["noiseless.study.processes", "noiseless.run.build", "noiseless.run.train"])
+    modules = ["noiseless.study.processes", "noiseless.run.build", "noiseless.run.train"]
+    modules.append("torch._dynamo")  # which an optimizer imports when it is made
+    multiprocessing.set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 
 
