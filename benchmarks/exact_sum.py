@@ -32,7 +32,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"block gradient": [], "exact sum": [], "plain float64 sum": []}
     for round_ in range(asked.rounds + 1):
         marks = [time.perf_counter()]
-        with risk.block_loss.asked():
+        with risk.block_loss.in_sweep():
             gradient = risk.block_loss.differentiate(theta, batch, record=True).gradient
         marks.append(time.perf_counter())
         exact.add(gradient, batch.counts)

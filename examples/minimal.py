@@ -1,6 +1,6 @@
 """Full-batch training without gradient noise, on one page: the row "fb-regularized" of the paper's ladder.
 
-Plain PyTorch, without the library's objective, optimizer step and loop; a test holds its numbers against theirs.
+Plain PyTorch, without the library's objective, optimizer step and loop; a test compares its numbers with theirs.
 Run it: .venv/bin/python examples/minimal.py   (about a minute; prints loss, gradient norm and test accuracy)
 """
 
@@ -12,35 +12,35 @@ from torch import Tensor, nn
 
 from noiseless import data, models
 
-STEPS, WARMUP, HORIZON = 100, 13, 133  # a 30th of the paper's
+STEPS, WARMUP, HORIZON = 100, 13, 133  # a thirtieth of the paper's
 LR, CLIP, PENALTY, EPS = 0.8, 0.25, 0.5, 1e-2
-BLOCK = 32  # the paper has 128, of 50,000 images
+BLOCK = 32  # images; the paper has blocks of 128, of 50,000 images
 
 
 def schedule(t: int) -> float:
-    """Linear warm-up, then a cosine that the run leaves at about a quarter of the peak."""
+    """Learning rate of step t: linear warm-up, then a cosine, of which the run ends at about a quarter of the peak."""
     return LR * t / WARMUP if t <= WARMUP else LR * (1 + math.cos(math.pi * (t - WARMUP - 1) / HORIZON)) / 2
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[Tensor]]:
-    """Loss of one block, and its gradient."""
+    """Mean loss of one block, and its gradient."""
     loss = F.cross_entropy(model(x), y)
     return loss.item(), list(torch.autograd.grad(loss, list(model.parameters())))
 
 
 def penalised(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> tuple[float, list[Tensor]]:
-    """Loss of one block, and g + (lr / 4) s H g with H g by a forward difference of length EPS along g."""
+    """Mean loss of one block, and g + (lr / 4) s H g with s = PENALTY; H g by a forward difference of length EPS."""
     parameters = list(model.parameters())
     loss, g = gradient(model, x, y)
     h = EPS / (PENALTY * norm(g))
-    at = [p.detach().clone() for p in parameters]
+    theta = [p.detach().clone() for p in parameters]
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     with torch.no_grad():
         for p, part in zip(parameters, g, strict=True):
             p.add_(h * PENALTY * part)
     _, ahead = gradient(model, x, y)
-    with torch.no_grad():  # the probe leaves no trace
-        for p, start in zip(parameters, at, strict=True):
+    with torch.no_grad():  # undo the probe
+        for p, start in zip(parameters, theta, strict=True):
             p.copy_(start)
         for name, b in model.named_buffers():
             b.copy_(buffers[name])
@@ -53,7 +53,7 @@ def norm(parts: list[Tensor]) -> float:
 
 
 def run(steps: int = STEPS, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[tuple[float, float, float]]:
-    """Trains, and gives (loss, gradient norm before clipping, parameter norm after the step) of each step."""
+    """Trains; returns (loss, gradient norm before clipping, parameter norm after the step) for each step."""
     digits = data.load("digits")
     images = data.Images(digits.x_train, digits.y_train, *digits.statistics(), dtype)
     model = models.build("resnet8", channels=1, classes=10, seed=seed).to(dtype).train()

@@ -67,5 +67,5 @@ def test_workers_of_a_job_that_the_program_started_leave_the_code_in_a_file(
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert exits.told(3) == code
+    assert exits.exit_status(3) == code
     assert (file.read_text() if file.exists() else None) == written

@@ -1,7 +1,7 @@
 """Noiseless: train neural networks without gradient noise.
 
-Each gradient is the exact mean over all training examples. Which runs minimise one deterministic function, and which
-a keyed sequence of functions (fresh augmentation, blocks cut anew), is in docs/design.md.
+Each gradient is the exact mean over all training examples. Some runs minimise one deterministic function; others (with
+fresh augmentation, or blocks cut anew at each step) minimise a keyed sequence of functions. docs/design.md lists which.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from noiseless.optim import chain, clip_norm, take_step
 
-_HOMES = {
+_MODULES = {
     "noiseless.objective": (
         "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection", "SharpnessAware",
         "cross_entropy", "parameter_space", "squared_error",
@@ -56,8 +56,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Names are looked up at first use, so that `noiseless --help` need not wait for torch.
-    for home, names in _HOMES.items():
+    # Modules are imported at first use, so that `noiseless --help` does not wait for torch.
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(importlib.import_module(home), name)
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'noiseless' has no attribute {name!r}")

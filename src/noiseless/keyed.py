@@ -29,7 +29,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
         key: two 32-bit words.
 
     Returns:
-        Four 32-bit words a counter, int64 `[..., 4]`.
+        Four random 32-bit words for each counter, int64 `[..., 4]`.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -72,45 +72,45 @@ def words(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
 
 
 def uniform(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
-    """One number for each index, uniform on the open interval (0, 1) with 52 bits: float64 like `index`."""
+    """One number for each index, uniform on the open interval (0, 1) with 52 bits: float64, shaped like `index`."""
     return _fraction(*words(seed, stream, step, index)[..., :2].unbind(-1))
 
 
 def normal(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
-    """One standard normal number for each index (Box and Muller, 1958): float64 like `index`."""
+    """One standard normal number for each index (Box and Muller, 1958): float64, shaped like `index`."""
     w0, w1, w2, w3 = words(seed, stream, step, index).unbind(-1)
     return (-2 * _fraction(w0, w1).log()).sqrt() * (2 * torch.pi * _fraction(w2, w3)).cos()
 
 
 def integers(seed: int, stream: str, step: int, index: Tensor, high: int) -> Tensor:
-    """One integer for each index, uniform on 0 ... high - 1 up to a bias below high / 2**32: int64 like `index`."""
+    """One integer for each index, uniform on 0 ... high - 1 up to a bias below high / 2**32: int64, like `index`."""
     return (words(seed, stream, step, index)[..., 0] * high) >> 32
 
 
 def permutation(seed: int, stream: str, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """A random order of 0 ... count - 1: int64 `[count]`."""
-    # in parts: a word of millions of examples takes some 30 int64 tensors of their number on its way
+    # in parts, because the words of n examples take some 30 int64 tensors of length n while they are computed
     parts = torch.arange(count, device=device).split(_PART)
     return torch.argsort(torch.cat([torch_seeds(seed, stream, step, part) for part in parts]), stable=True)
 
 
 def torch_seeds(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
-    """A seed for torch's own generators for each index: 63 bits, int64 like `index`."""
-    drawn = words(seed, stream, step, index)
-    return (drawn[..., 0] << 31) | (drawn[..., 1] >> 1)
+    """One seed for torch's own generators for each index: 63 bits, int64, shaped like `index`."""
+    random_words = words(seed, stream, step, index)
+    return (random_words[..., 0] << 31) | (random_words[..., 1] >> 1)
 
 
 @contextmanager
 def torch_generators(seed: int, stream: str, step: int, index: int, device: torch.device) -> Iterator[None]:
-    """Runs a piece of code that draws from torch's own generators (dropout, `nn.init`) with keyed seeds.
+    """Context manager that seeds torch's own generators, which dropout and `nn.init` use.
 
-    The generators are set from (seed, stream, step, index) and put back afterwards, so the piece draws the same
-    numbers whenever and wherever it runs, and what surrounds it does not notice.
+    The generators are seeded from (seed, stream, step, index) and restored at the end. So the code in the `with` block
+    draws the same numbers whenever and wherever it runs, and the code around it is not affected.
 
     Yields:
-        Nothing; the code in the `with` block draws keyed numbers.
+        Nothing.
     """
-    key = int(torch_seeds(seed, stream, step, torch.tensor(index, device="cpu")))  # also where models are built on meta
+    key = int(torch_seeds(seed, stream, step, torch.tensor(index, device="cpu")))  # also if the default device is meta
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.default_generator.manual_seed(key)
@@ -121,5 +121,5 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
 
 
 def _fraction(high: Tensor, low: Tensor) -> Tensor:
-    # 52 bits and a half: the sum is exact in float64, never 0 and never 1
+    # an integer of 52 bits plus 0.5 is exact in float64, so the result is never 0 and never 1
     return ((high << 20 | low >> 12).double() + 0.5) * 2.0**-52

@@ -1,4 +1,4 @@
-"""Locks between processes, by `filelock` (flock): a lock ends with its process, however that ends."""
+"""Locks between processes, by `filelock` (flock): a lock is released when its process ends, even by a crash."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class HeldError(Exception):
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Holds the lock of a file.
+    """Context manager that holds the lock of a file.
 
     Args:
-        path: lock file; it and its directory are created where they are missing, and never removed.
+        path: lock file; it and its directory are created if they are missing, and never removed.
         on_wait: called before waiting for another process; None: do not wait.
 
     Yields:

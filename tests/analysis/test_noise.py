@@ -256,7 +256,7 @@ def test_the_noise_scale_is_that_of_the_measurement():
 
 def test_a_set_of_copies_costs_as_many_passes():
     risk = _given(np.eye(8), 2)
-    assert noise_passes(risk.at(replace(risk.selection, whole=4))) == (8 + 2) / 4
+    assert noise_passes(risk.at(replace(risk.selection, examples_per_pass=4))) == (8 + 2) / 4
 
 
 def test_one_block_has_no_variance():

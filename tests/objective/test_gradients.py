@@ -46,7 +46,7 @@ def test_draws_are_keyed_by_block():
     risk = EmpiricalRisk(problems.dropped(), cross_entropy, (x.repeat(2, 1), y.repeat(2)), block=3)
     same = risk.evaluate().block_square_norms
     assert same[0] != same[1]
-    part = risk.at(dataclasses.replace(risk.selection, order=torch.arange(3, 6), first=1, whole=6))
+    part = risk.at(dataclasses.replace(risk.selection, order=torch.arange(3, 6), first=1, examples_per_pass=6))
     assert part.evaluate().block_square_norms[0] == same[1]
 
 
@@ -132,7 +132,7 @@ def test_a_module_that_vmap_cannot_take_is_told_what_to_do():
 
     module = Branching(3, 3).double()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
-    with pytest.raises(ValueError, match=r"does not run under torch.func.vmap, set chunk to 1"):
+    with pytest.raises(ValueError, match=r"does not run under torch.func.vmap: set chunk to 1"):
         risk.evaluate()
     found = dataclasses.replace(risk, execution=Execution()).evaluate()
     naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)

@@ -41,7 +41,7 @@ def _problem(make, images, draws):
 def test_the_mean_is_over_images_of_the_largest_loss_of_their_draws(make, draws, block, chunk):
     module, data = _problem(make, COUNT, draws)
     naive = oracles.block_loop(oracles.ghosted(module, block), _naive(draws), data, block)
-    selection = replace(Selection.of(data), whole=COUNT)
+    selection = replace(Selection.of(data), examples_per_pass=COUNT)
     loss, execution = max_up(cross_entropy, draws), Execution(chunk=chunk)
     found = EmpiricalRisk(module, loss, selection, block=block, execution=execution).evaluate()
     assert found.loss == pytest.approx(naive.loss, rel=1e-11)

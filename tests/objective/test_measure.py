@@ -76,12 +76,14 @@ def test_autocast_regression_and_max_up():
         1 / 3,
     )
     largest = max_up(cross_entropy, 2)
-    twice = dataclasses.replace(Selection.of(problems.points(12)), whole=6)
+    twice = dataclasses.replace(Selection.of(problems.points(12)), examples_per_pass=6)
     _same(EmpiricalRisk(problems.perceptron(), largest, twice, block=4), 2 / 3)
 
 
 def test_a_part_of_the_data_costs_a_part_of_a_pass():
-    selection = dataclasses.replace(Selection.of(problems.points()), order=torch.tensor([3, 1]), whole=11, first=4)
+    selection = dataclasses.replace(
+        Selection.of(problems.points()), order=torch.tensor([3, 1]), examples_per_pass=11, first=4
+    )
     _same(EmpiricalRisk(problems.perceptron(), cross_entropy, selection, block=1), 2 / 33)
 
 

@@ -202,7 +202,7 @@ def test_the_order_cuts_the_blocks():
 
 def test_a_part_of_the_data_costs_a_part_of_a_pass():
     risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block=7)
-    found = risk.at(dataclasses.replace(risk.selection, order=torch.tensor([3, 1]), whole=COUNT)).evaluate()
+    found = risk.at(dataclasses.replace(risk.selection, order=torch.tensor([3, 1]), examples_per_pass=COUNT)).evaluate()
     assert (found.count, found.passes) == (2, 2 / COUNT)
 
 

@@ -326,7 +326,7 @@ def test_searches_need_an_exact_objective():
 @pytest.mark.parametrize(("name", "told"), [("AdamW", "AdamW's weight decay"), ("Muon", "Muon's weight decay")])
 def test_a_decay_that_is_no_part_of_a_value_is_refused(name, told):
     parameters = list(problems.perceptron().parameters())
-    with pytest.raises(ValueError, match=rf"{told} \(0.1\) is no part of one: set its weight decay to 0"):
+    with pytest.raises(ValueError, match=rf"{told} \(0.1\) is not part of them: set its weight decay to 0"):
         Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.1), ArmijoSearch())
     Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.0), ArmijoSearch())
     with pytest.raises(ValueError, match="NAdam's weight decay"):

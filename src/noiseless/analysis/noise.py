@@ -213,7 +213,7 @@ def gradient_noise(
 
 def noise_passes(risk: EmpiricalRisk) -> float:
     """Cost of `gradient_noise` in passes: its sweep, and its first block once more."""
-    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.whole or risk.blocks.count)
+    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.examples_per_pass or risk.blocks.count)
 
 
 def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = None) -> float | None:

@@ -92,7 +92,7 @@ def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
     operator(state, options)  # what cannot be computed is refused here
     hessian = _hessian(state, options)
     objective, risk = hessian.objective, risk_of(hessian.objective)
-    first = replace(risk.selection.head(risk.blocks.size), whole=risk.blocks.count)
+    first = replace(risk.selection.head(risk.blocks.size), examples_per_pass=risk.blocks.count)
     part = Hessian(objective.over(replace(risk, data=first, block=len(first))), hessian.batch_norm)
     space, before = risk.space, _high_water()
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)

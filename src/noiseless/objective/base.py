@@ -1,4 +1,4 @@
-"""What every objective answers: value, gradient and Hessian products, from sweeps over the blocks."""
+"""The interface of objectives: value, gradient and Hessian products, computed in sweeps over the blocks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from noiseless.objective.space import ParameterSpace
 
 SLICE = 2**17
-"""elements of a vector whose float64 copy stays in the cache"""
+"""elements that are converted to float64 at once, few enough to stay in the cache"""
 FORWARD = 1 / 3
-"""passes of a sweep without backwards: a backward takes two products where its forward takes one"""
+"""cost of a sweep of forwards alone, in passes: a backward takes two products where its forward takes one"""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one sweep over the blocks returns. All sums are taken in float64."""
+    """The result of one sweep over the blocks. All sums are computed in float64."""
 
     loss: float
     """mean loss over the examples, without any penalty"""
     gradient: Tensor
-    """the gradient (or, where the objective is not exact, the direction that stands for it), `[P]`"""
+    """gradient of the value, or the direction used in its place where the objective is not exact, `[P]`"""
     penalty: float
     """what the penalty adds to the loss; 0 without one"""
     hits: int | None
@@ -32,25 +32,25 @@ class Evaluation:
     block_square_norms: Tensor
     """squared L2 norm of each block's loss gradient (before penalty and clip), float64 `[blocks]`"""
     block_counts: Tensor
-    """examples in each block, float64 `[blocks]`"""
+    """number of examples in each block, float64 `[blocks]`"""
     count: int
-    """examples in the sweep"""
+    """number of examples in the sweep"""
     passes: float
-    """what the sweep cost, in gradient evaluations over the whole data set"""
+    """cost, in gradient evaluations over the whole data set"""
     statistics: Tensor
-    """weighted sum of the batch-norm statistics, float64 `[S]`; `Objective.accept` takes it"""
+    """weighted sum of the batch-norm statistics, float64 `[S]`, for `Objective.accept`"""
     norm_blocks: int
-    """norm blocks whose statistics are in that sum"""
+    """number of norm blocks whose statistics are in that sum"""
 
     @property
     def value(self) -> float:
-        """What is minimised: loss + penalty."""
+        """The minimised value: loss + penalty."""
         return self.loss + self.penalty
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a sweep returns that asks for the value alone. All sums are taken in float64."""
+    """The value of an objective without its gradient. All sums are computed in float64."""
 
     loss: float
     """mean loss over the examples, without any penalty"""
@@ -59,18 +59,18 @@ class Measurement:
     hits: int | None
     """examples classified correctly; None where this is no classification"""
     count: int
-    """examples in the sweep"""
+    """number of examples in the sweep"""
     passes: float
-    """what the sweep cost, in gradient evaluations over the whole data set"""
+    """cost, in gradient evaluations over the whole data set"""
 
     @property
     def value(self) -> float:
-        """What is minimised: loss + penalty."""
+        """The minimised value: loss + penalty."""
         return self.loss + (self.penalty or 0.0)
 
 
 class Objective(ABC):
-    """One deterministic function of the parameters, which everything else asks.
+    """A deterministic function of the parameters, with its value, gradient and Hessian products.
 
     Attributes:
         space: its parameter space.
@@ -81,16 +81,16 @@ class Objective(ABC):
     @property
     @abstractmethod
     def wrapped(self) -> Objective | None:
-        """The objective that this one changes; None for one that stands by itself, an `EmpiricalRisk`."""
+        """The objective that this one wraps; None for an `EmpiricalRisk`."""
 
     @abstractmethod
     def over(self, risk: Objective) -> Objective:
-        """A copy in which the innermost objective is `risk`: what wraps it is kept."""
+        """A copy with the same wrappers around another innermost objective, `risk`."""
 
     @property
     @abstractmethod
     def exact(self) -> bool:
-        """Whether the gradient is the gradient of the value, up to rounding. A line search needs that."""
+        """Whether `Evaluation.gradient` is the gradient of the value, up to rounding; a line search needs that."""
 
     @property
     @abstractmethod
@@ -100,14 +100,14 @@ class Objective(ABC):
     @property
     @abstractmethod
     def sweeps(self) -> int:
-        """Sweeps of one `evaluate`, each with an exact sum of its own."""
+        """Number of sweeps of one `evaluate`; each has its own exact sum."""
 
     @abstractmethod
     def evaluate(self) -> Evaluation:
-        """One sweep at the module's present parameters. It changes nothing, batch-norm buffers included."""
+        """Value and gradient at the module's current parameters. Changes nothing, not even batch-norm buffers."""
 
     def measure(self) -> Measurement:
-        """The value at the module's present parameters, without its gradient where that is cheaper."""
+        """The value at the module's current parameters, without the gradient where that is cheaper."""
         evaluation = self.evaluate()
         return Measurement(evaluation.loss, evaluation.penalty, evaluation.hits, evaluation.count, evaluation.passes)
 
@@ -124,9 +124,9 @@ class Objective(ABC):
 
     @abstractmethod
     def hvp_passes(self, vectors: int) -> float:
-        """What `hvp` of that many vectors costs, in gradient evaluations over the whole data set.
+        """Cost of `hvp` for that many vectors, in gradient evaluations over the whole data set.
 
-        A reverse derivative costs about twice what it differentiates.
+        A reverse-mode derivative costs about twice the function that it differentiates.
 
         Args:
             vectors: K.
@@ -142,33 +142,33 @@ class Objective(ABC):
     def closure(self) -> Callable[[], Tensor]:
         """A closure for `torch.optim.Optimizer.step`: it evaluates, sets the parameters' `.grad`, returns the value."""
 
-        def ask() -> Tensor:
+        def closure() -> Tensor:
             evaluation = self.evaluate()
             self.space.set_gradient(evaluation.gradient)
             return torch.tensor(evaluation.value, dtype=torch.float64)
 
-        return ask
+        return closure
 
 
 class Wrapper(Objective):
-    """An objective with the value of another, whose direction it changes."""
+    """An objective that has the value of the objective that it wraps, and another direction."""
 
     evaluations: int = 1
-    """evaluations of the other objective in one of this"""
+    """evaluations of the wrapped objective in one evaluation of this one"""
 
     @property
     @abstractmethod
     def wrapped(self) -> Objective:
-        """The other objective."""
+        """The objective whose direction is changed."""
 
     @property
     def passes(self) -> float:
-        """Those of the wrapped objective, for each of its evaluations."""
+        """Passes of all evaluations of the wrapped objective."""
         return self.evaluations * self.wrapped.passes
 
     @property
     def sweeps(self) -> int:
-        """Those of the wrapped objective, for each of its evaluations."""
+        """Number of sweeps of all evaluations of the wrapped objective."""
         return self.evaluations * self.wrapped.sweeps
 
     def measure(self) -> Measurement:
@@ -187,7 +187,7 @@ class Wrapper(Objective):
         return self.wrapped.hvp(V)
 
     def hvp_passes(self, vectors: int) -> float:
-        """What the wrapped objective's products cost."""
+        """Cost of the wrapped objective's products, in passes."""
         return self.wrapped.hvp_passes(vectors)
 
     def accept(self, evaluation: Evaluation) -> None:

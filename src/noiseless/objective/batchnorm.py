@@ -1,8 +1,8 @@
 """Batch normalisation inside a sweep: statistics on norm blocks, and buffers that only an accepted sweep writes.
 
 While a sweep runs, the model's batch-norm layers normalise each norm block by itself and report its mean and variance
-instead of writing their buffers. So probes leave no trace, and the running statistics become a weighted sum over norm
-blocks that does not depend on when and where each was computed.
+instead of writing their buffers. So probes do not change the buffers, and the running statistics become a weighted sum
+over norm blocks that does not depend on when and where each was computed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ Statistics = Literal["average", "ema"]
 
 
 class BlockNorm:
-    """The batch-norm layers of a model, as a sweep sees them.
+    """The batch-norm layers of a model, which work on norm blocks during a sweep.
 
-    A subclass with a forward of its own, such as timm's batch norm with activation, is run as it is, with norm blocks
-    in the place of its one call of `torch.nn.functional.batch_norm`; without such a call, the sweep is refused.
+    A subclass that overrides `forward`, such as timm's batch norm with activation, keeps its forward; only its call of
+    `torch.nn.functional.batch_norm` is replaced. It must make exactly one such call in a forward, else the sweep raises
+    an error.
 
     Args:
-        module: the model; it may have no batch norm at all.
+        module: the model, with or without batch norm.
         norm_block: examples that are normalised together (ghost batch norm where it is below the block).
-        statistics: `"average"`: the running mean and variance become the mean over all norm blocks of a sweep, by
-            count; `"ema"`: torch's exponential average, norm block by norm block in their order.
+        statistics: `"average"`: the running mean and variance become the mean over all norm blocks of a sweep, weighted
+            by count; `"ema"`: torch's exponential average over the norm blocks in their order.
 
     Raises:
-        ValueError: for a layer whose semantics a sweep cannot keep, or an average that is not defined.
-
+        ValueError: for a layer that a sweep cannot compute (`SyncBatchNorm`), an unknown `statistics`, or `"ema"` with
+            a layer whose momentum is None.
     """
 
     def __init__(self, module: nn.Module, norm_block: int, statistics: Statistics):
@@ -55,14 +56,16 @@ class BlockNorm:
         self._tracked = {name: layer for name, layer in self._layers.items() if _tracks(layer)}
         self._lengths = [_length(layer) for layer in self._tracked.values()]
         self.length = sum(self._lengths)
-        """S: numbers that a norm block reports"""
+        """S: how many numbers a norm block reports"""
         self._recorded: dict[str, list[Tensor]] | None = None
         self.any_order = False
         """whether forwards must be differentiable more than twice, which torch's fused batch norm is not"""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Within it, the layers in training mode normalise norm blocks and leave their buffers alone.
+        """Context manager in which the layers normalise norm blocks and do not write their buffers.
+
+        This holds for layers in training mode and for those without running statistics; the others are unchanged.
 
         Yields:
             Nothing.
@@ -77,18 +80,19 @@ class BlockNorm:
                 del layer.forward
 
     def start(self) -> None:
-        """Begins to record: what the next forward of one block reports is kept for `collect`."""
+        """Starts to record the statistics of the next forward, that of one block, for `collect`."""
         self._recorded = {}
 
     def collect(self, like: Tensor) -> Tensor:
-        """Ends recording.
+        """Ends recording and returns the statistics of the block.
 
         Args:
-            like: the losses of the block, `[n]`; gives count, dtype and device.
+            like: losses of the block, `[n]`; they give count, dtype and device.
 
         Returns:
-            What each norm block of the block reports, `[G, S]`: for each layer that tracks, in the module's order, its
-            means, its unbiased variances, and 1; zeros for a layer that was not called, the mean for one called often.
+            One row for each norm block, `[G, S]`: for each layer with running statistics, in the module's order, its
+            means, its unbiased variances, and 1. A layer that was not called has zeros, one that was called several
+            times the mean over its calls.
         """
         recorded, self._recorded = self._recorded or {}, None
         groups = self.groups(len(like))
@@ -103,11 +107,11 @@ class BlockNorm:
         return torch.cat(parts, 1)
 
     def groups(self, examples: int) -> int:
-        """Norm blocks in a block of so many examples; the last may be short."""
+        """Number of norm blocks in a block of that many examples; the last one may be short."""
         return -(-examples // self.norm_block)
 
     def count(self, blocks: Blocks) -> int:
-        """Norm blocks in all blocks of a partition."""
+        """Number of norm blocks in all blocks of a partition."""
         full, rest = divmod(blocks.count, blocks.size)
         return full * self.groups(blocks.size) + self.groups(rest)
 
@@ -115,16 +119,16 @@ class BlockNorm:
         """The weights with which norm blocks enter the running statistics.
 
         Args:
-            first: norm blocks before these in the sweep.
-            blocks: how many blocks, which report one after the other.
-            examples: in each of them.
-            visits: how often each norm block reports, all of a block's again at each visit.
-            total: norm blocks in the sweep.
+            first: number of reports before these in the sweep; a norm block gives one at each visit.
+            blocks: number of blocks, which report one after the other.
+            examples: number of examples in each of them.
+            visits: how often a block is visited; at each visit all its norm blocks report in their order.
+            total: number of reports in the sweep.
 
         Returns:
-            float64 `[blocks * visits * groups(examples), S]`: a count in `"average"` (`write` divides by their sum),
-            `m (1 - m)**later` in `"ema"`, where m is the layer's momentum and `later` the number of norm blocks that
-            follow.
+            float64 `[blocks * visits * groups(examples), S]`: in `"average"` the number of examples (`write` divides by
+            the sum of weights); in `"ema"` `m (1 - m)**later`, where m is the layer's momentum and `later` the number
+            of reports that follow.
         """
         groups = self.groups(examples)
         if self.statistics == "average":
@@ -136,15 +140,16 @@ class BlockNorm:
         momentum = momenta.repeat_interleave(torch.tensor(self._lengths, dtype=torch.int64))  # empty without layers
         return momentum * (1 - momentum) ** later[:, None]
 
-    def write(self, summed: Tensor, norm_blocks: int, kept: float = 0.0) -> None:
+    def write(self, summed: Tensor, norm_blocks: int, old_share: float = 0.0) -> None:
         """Writes the running statistics of an accepted sweep into the layers' buffers.
 
-        A layer's third part is the sum of its weights: 0 where it was not called, and its buffers stay.
+        A layer that was not called keeps its buffers; the last number of its part, the sum of its weights, is then 0.
 
         Args:
             summed: the weighted sum of the norm blocks' reports, float64 `[S]`.
-            norm_blocks: norm blocks in the sweep.
-            kept: share of an `"average"` that is what the buffers hold: that of earlier sweeps over other examples.
+            norm_blocks: number of norm blocks in the sweep.
+            old_share: weight of the buffers' old values in an `"average"`; they are of earlier sweeps over other
+                examples.
         """
         for layer, report in zip(self._tracked.values(), summed.split(self._lengths), strict=True):
             mean, variance, weight = report.split((layer.num_features, layer.num_features, 1))
@@ -155,12 +160,14 @@ class BlockNorm:
                 if self.statistics == "ema":
                     buffer.copy_(buffer.double() * (1 - weight) + part)
                 else:
-                    buffer.copy_(buffer.double() * kept + part / weight * (1 - kept) if kept else part / weight)
+                    buffer.copy_(
+                        buffer.double() * old_share + part / weight * (1 - old_share) if old_share else part / weight
+                    )
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(norm_blocks)
 
     def _forward(self, name: str, layer: _BatchNorm) -> Callable[..., Tensor]:
-        """What the layer's forward is replaced by; one of its own is run with another batch norm inside."""
+        """The replacement of a layer's forward; an overridden forward is run with another batch norm inside."""
         if type(layer).forward is not _BatchNorm.forward:
             return self._own_forward(name, layer)
 
@@ -199,14 +206,14 @@ class BlockNorm:
     def _batch_norm(
         self, name: str, layer: _BatchNorm, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
-        """Each norm block of x `[n, C, ...]` normalised by itself, its statistics recorded where that is asked for."""
+        """Normalises each norm block of x `[n, C, ...]` by itself; records its statistics between start and collect."""
         full_blocks, rest = divmod(len(x), self.norm_block)
         if x[:1, :1].numel() * (rest or self.norm_block) < 2:
             raise ValueError(
-                f"the last norm block has one value a channel in batch norm {name!r}, which has no variance:"
+                f"the last norm block has one value a channel in batch norm {name!r}, so its variance is not defined:"
                 " choose a block, norm block and number of parts that do not leave one example over"
             )
-        # a slice of all would be undone by a copy in the backward
+        # without a rest x is not sliced, because the backward of a slice copies
         cut = [(x, full_blocks)] if not rest else [(x[: full_blocks * self.norm_block], full_blocks), (x[-rest:], 1)]
         outputs = [self._normalise(part, groups, weight, bias, eps) for part, groups in cut if groups]
         if self._recorded is not None and _tracks(layer):
@@ -217,7 +224,7 @@ class BlockNorm:
     def _normalise(
         self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor]:
-        """Batch norm of each of `groups` equal parts, x `[n, C, ...]`, and means and variances, `[groups, 2 C]`."""
+        """Batch norm of `groups` equal parts of x `[n, C, ...]`; means and unbiased variances, `[groups, 2 C]`."""
         norm_blocks = x.reshape(groups, len(x) // groups, *x.shape[1:])
         normalise = plain.batch_norm if self.any_order else NormBlocks.apply
         normalised, first, rest, variance = normalise(norm_blocks, weight, bias, eps)
@@ -226,7 +233,7 @@ class BlockNorm:
 
 
 class _BatchNormBy(TorchFunctionMode):
-    """Within it, `torch.nn.functional.batch_norm` is another function, with the same arguments; calls are counted."""
+    """Context manager that replaces `torch.nn.functional.batch_norm` by another function and counts its calls."""
 
     def __init__(self, batch_norm: Callable[..., Tensor]):
         super().__init__()
@@ -236,7 +243,7 @@ class _BatchNormBy(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Calls what was called, or its replacement."""
+        """Calls the function, or its replacement."""
         if func is F.batch_norm:
             self.calls += 1
             func = self.batch_norm
@@ -245,10 +252,10 @@ class _BatchNormBy(TorchFunctionMode):
 
 @contextmanager
 def _scratch_buffers(layer: nn.Module) -> Iterator[Callable[[], bool]]:
-    """Within it, a layer's forward writes into copies of its buffers.
+    """Context manager in which a layer's forward writes into copies of its buffers.
 
     Yields:
-        Whether more than the count of calls has been written.
+        A function that tells whether a buffer other than `num_batches_tracked` has been written.
     """
     buffers = dict(layer._buffers)
     copies = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
@@ -268,12 +275,12 @@ def _scratch_buffers(layer: nn.Module) -> Iterator[Callable[[], bool]]:
 def _differs(name: str, layer: nn.Module) -> ValueError:
     return ValueError(
         f"{name} is a {type(layer).__name__}, whose forward differs from torch's BatchNorm: its statistics"
-        " cannot be taken on blocks; use torch.nn.BatchNorm1d/2d/3d"
+        " cannot be computed for each norm block; use torch.nn.BatchNorm1d/2d/3d"
     )
 
 
 def _length(layer: _BatchNorm) -> int:
-    """Numbers that a layer reports: means, variances, and 1."""
+    """How many numbers a layer reports: means, variances, and 1."""
     return 2 * layer.num_features + 1
 
 

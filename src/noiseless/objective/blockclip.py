@@ -1,4 +1,4 @@
-"""A clip of each block's gradient: an objective around another. Step 4 of a training step, after the penalty."""
+"""A clip of each block's gradient: an objective that wraps another. Step 5 of a training step, after the penalty."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from noiseless.objective.risk import Blockwise
 class BlockClip(Wrapper, Blockwise):
     """The direction `(1 / N) sum_b n_b g_b min(1, norm / ||g_b||)`, with the value of the wrapped objective.
 
-    g_b is what block b contributes to the wrapped objective, its penalty included. The direction is not the gradient of
-    the value, so the objective is not exact; Hessian products are those of the value.
+    g_b is the gradient of block b in the wrapped objective, penalty included, and n_b its number of examples. The
+    direction is not the gradient of the value, so the objective is not exact; Hessian products are those of the value.
 
     Raises:
         ValueError: if the norm is not positive.
@@ -39,12 +39,12 @@ class BlockClip(Wrapper, Blockwise):
         return self.objective
 
     def over(self, risk: Objective) -> Objective:
-        """The same clip, around another risk."""
+        """A copy of this clip around another risk."""
         return replace(self, objective=self.objective.over(risk))  # type: ignore[arg-type]
 
     @property
     def exact(self) -> bool:
-        """False: see above."""
+        """False: the direction is not the gradient of the value."""
         return False
 
     def by_block(self) -> ByBlock:

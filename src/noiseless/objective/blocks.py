@@ -1,6 +1,6 @@
 """The partition of the data into blocks: the unit on which batch normalisation and the penalty are defined.
 
-The partition is part of the objective's identity. It depends on the number of examples and the block's size, never on
+The partition is part of the objective's definition. It depends on the number of examples and the block's size, never on
 workers, memory or speed. No example is dropped: the last block may be short, and is weighted by its count.
 """
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 @runtime_checkable
 class Examples(Protocol):
-    """A data set of which any examples can be asked for, as a pure function of their numbers."""
+    """A data set whose examples are a pure function of their numbers."""
 
     def __len__(self) -> int: ...
 
     def take(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The examples of these numbers.
+        """Returns the examples with these numbers.
 
         Args:
             index: example numbers, int64 of any shape `[...]`.
@@ -33,7 +33,11 @@ class Examples(Protocol):
 
 
 class TensorExamples:
-    """Plain tensors as examples: `(input, ..., target)`, all of one length."""
+    """Plain tensors as examples: `(input, ..., target)`, all of one length.
+
+    Raises:
+        ValueError: for fewer than two tensors, unequal lengths, empty or non-finite data.
+    """
 
     def __init__(self, tensors: Sequence[Tensor]):
         listed = isinstance(tensors, (tuple, list)) and all(isinstance(t, Tensor) for t in tensors)
@@ -59,13 +63,13 @@ class TensorExamples:
         return len(self.tensors[0])
 
     def take(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The examples of these numbers, `[*index.shape, ...]` each."""
+        """The examples with these numbers: tensors `[*index.shape, ...]`."""
         return tuple(t[index.to(t.device)] for t in self.tensors)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Blocks of one size that are computed at once."""
+    """Blocks of equal size that are computed at once."""
 
     first: int
     """number of the first block"""
@@ -75,7 +79,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one chunk: K blocks of n."""
+    """The examples of one chunk: K blocks of n examples."""
 
     first: int
     """number of the first block"""
@@ -84,23 +88,23 @@ class Batch:
     target: Tensor
     """`[K, n, ...]`"""
     seed: int = 0
-    """with `step` and a block's number it keys the random numbers that the module draws"""
+    """seed of the random numbers that the module draws; they are keyed by (seed, step, block number)"""
     step: int = 0
-    """see `seed`"""
+    """step of these random numbers"""
     regular: bool = True
-    """whether it has the shape of most chunks of its sweep: code is compiled for these alone"""
+    """whether it has the shape of most chunks of its sweep; code is compiled only for those"""
 
     def __len__(self) -> int:
         return len(self.target)
 
     def block(self, k: int) -> Batch:
-        """The one block k."""
+        """A batch of block k alone."""
         inputs, target = tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1]
         return replace(self, first=self.first + k, inputs=inputs, target=target)
 
     @property
     def counts(self) -> Tensor:
-        """Examples in each block, float64 `[K]`."""
+        """Number of examples in each block, float64 `[K]`."""
         return torch.full((len(self),), self.target.shape[1], dtype=torch.float64, device=self.target.device)
 
 
@@ -111,19 +115,19 @@ class Blocks:
     count: int
     """number of examples"""
     size: int
-    """examples a block"""
+    """number of examples in a block"""
     order: Tensor | None = None
-    """example numbers in the order of visit, int64 `[count]`; None: as they stand"""
+    """example numbers in the order in which they are cut into blocks, int64 `[count]`; None: 0 ... count - 1"""
 
     def __len__(self) -> int:
         return -(-self.count // self.size)
 
     def sizes(self) -> list[int]:
-        """Examples in each block."""
+        """Number of examples in each block."""
         return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
 
     def chunks(self, chunk: int) -> list[Chunk]:
-        """The blocks in their order, up to `chunk` of them at once; a short last block comes alone.
+        """The blocks in their order, up to `chunk` of them in each chunk; a short last block is a chunk by itself.
 
         Returns:
             Chunks that together hold each example once.
@@ -152,10 +156,10 @@ def check_size(name: str, size: int, most: int, of: str = "examples") -> None:
 
 
 def check_norm_block(norm_block: int, block: int) -> None:
-    """Raises unless a size of norm blocks divides that of blocks.
+    """Raises unless the size of norm blocks divides that of blocks.
 
     Raises:
-        ValueError: naming both.
+        ValueError: naming both sizes.
     """
     check_size("norm_block", norm_block, block, "examples of a block")
     if block % norm_block:

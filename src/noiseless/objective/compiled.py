@@ -1,9 +1,9 @@
-"""Compiled code for what costs time: a chunk's forward and backward.
+"""Compiled code for the forward and backward of a chunk, where a sweep spends its time.
 
-A function is traced once into one graph of tensor operations, forward and backward together, for one shape of its
-arguments, and made into machine code by torch's inductor, which fuses what stands between convolutions. The code is
-a pure function of graph, shapes, thread count and processor: the same on each worker and after each restart, and so
-are its bits. They are not those of uncompiled code, which rounds in other places.
+For each shape of its arguments, a function is traced once into one graph of tensor operations, forward and backward
+together. torch's inductor compiles the graph and fuses the operations between convolutions. The code is a pure function
+of graph, shapes, thread count and processor, so each worker and each restart gets the same bits. They are not those of
+uncompiled code, which rounds in other places.
 """
 
 from __future__ import annotations
@@ -25,77 +25,81 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-_PLACE = "TORCHINDUCTOR_CACHE_DIR"
-_EXACT = 40
-"""pixels of a window's side up to which nearest upsampling, whose places are float32 products, is exact"""
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_LARGEST_EXACT = 40
+"""largest side of a window, in pixels, for which nearest upsampling is exact; it computes positions in float32"""
 
 Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Compiler:
-    """Compiles functions at their first call, and keeps them.
+    """Compiles functions at their first call and keeps the code.
 
     Args:
-        tell: gets a line where something cannot be compiled, and is computed without.
+        on_message: called with a line of text when something cannot be compiled and is computed uncompiled.
 
     Attributes:
-        tell: see above.
+        on_message: as above; it may be replaced at any time.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda text: None):
-        self.tell = tell
-        self._kept: dict[Hashable, Function | None] = {}
+    def __init__(self, on_message: Callable[[str], None] = lambda text: None):
+        self.on_message = on_message
+        self._cache: dict[Hashable, Function | None] = {}
 
     def call(self, key: Hashable, function: Function, *arguments: Tensor) -> tuple[Tensor, ...] | None:
         """Calls the compiled form of a function.
 
         Args:
             key: what the function depends on besides its arguments.
-            function: of tensors alone, without side effects; gives a tuple of tensors.
+            function: takes tensors only, has no side effects, and returns a tuple of tensors.
             arguments: contiguous tensors.
 
         Returns:
-            What the function returns, up to rounding; None where it cannot be compiled, as with random numbers, which
-            would not be keyed.
+            What the function returns, up to rounding; None if it cannot be compiled, for example because it draws
+            random numbers, which would not be keyed.
 
         Raises:
-            ValueError: without a C++ compiler that works: to compute without would change the bits of a run that has
+            ValueError: if there is no working C++ compiler; uncompiled code would change the bits of a run that has
                 begun.
         """
-        place = (key, torch.get_num_threads(), *((a.shape, a.dtype, a.device) for a in arguments))
-        if place not in self._kept:
-            self._kept[place] = self._compiled(function, arguments)
-        code = self._kept[place]
+        cache_key = (key, torch.get_num_threads(), *((a.shape, a.dtype, a.device) for a in arguments))
+        if cache_key not in self._cache:
+            self._cache[cache_key] = self._compiled(function, arguments)
+        code = self._cache[cache_key]
         with torch.no_grad():
             return None if code is None else tuple(code(*arguments))
 
     def _compiled(self, function: Function, arguments: tuple[Tensor, ...]) -> Function | None:
-        lacking = missing() if arguments[0].device.type == "cpu" else None
-        if lacking:
-            raise _refusal(f"{lacking}. Install g++")
+        reason = missing() if arguments[0].device.type == "cpu" else None
+        if reason:
+            raise _refusal(f"{reason}. Install g++")
         with _quiet(), _shielded():
-            self._keep_code()
+            self._set_cache_directory()
             try:
-                return self._made(function, arguments)
-            except Exception as error:  # a compiler that does not work, a full disk: torch wraps it in its own
+                return self._traced(function, arguments)
+            except Exception as error:  # a broken compiler or a full disk; torch wraps the cause in its own error
                 raise _refusal(
-                    f"compiling it fails ({_first_line(error)}). See to g++, and to {os.environ[_PLACE]}, where"
-                    " compiled code is kept and may be removed"
+                    f"compiling it fails ({_first_line(error)}). Check g++, and the directory of compiled code,"
+                    f" {os.environ[_CACHE_VARIABLE]}, which may be removed"
                 ) from error
 
-    def _made(self, function: Function, arguments: tuple[Tensor, ...]) -> Function | None:
-        """Traced and compiled; None, and told, where that cannot be."""
+    def _traced(self, function: Function, arguments: tuple[Tensor, ...]) -> Function | None:
+        """The function, traced and compiled; None, after a message, if it cannot be traced or draws random numbers."""
         try:
             graph = make_fx(function, _DECOMPOSED, tracing_mode="fake")(*arguments)
         except Exception as error:  # whatever a model's own Python raises when its tensors have no values
-            if "randomness" not in str(error):  # which vmap refuses by itself
-                self.tell(f"the model cannot be traced into one graph, so it is not compiled ({_first_line(error)})")
+            if "randomness" not in str(error):  # vmap itself refuses random numbers
+                self.on_message(
+                    f"the model cannot be traced into one graph, so it is not compiled ({_first_line(error)})"
+                )
                 return None
             graph = None
         if graph is None or _draws(graph):
-            self.tell("the model draws random numbers (dropout), which compiled code would not key: it is not compiled")
+            self.on_message(
+                "the model draws random numbers (dropout), which compiled code would not key, so it is not compiled"
+            )
             return None
-        # a convolution's gradient may come in another layout than it was traced with, of which there is no view
+        # a convolution's gradient may have another memory layout than when it was traced, which no view can reshape
         for node in graph.graph.nodes:
             if node.target is torch.ops.aten.view.default:
                 node.target = torch.ops.aten.reshape.default
@@ -104,29 +108,31 @@ class Compiler:
             graph, list(arguments), dynamic_shapes="from_example_inputs", donate_graph_module=True
         )
 
-    def _keep_code(self) -> None:
-        """Names the directory of compiled code to torch: the one that the user has named, or one of the user's own."""
+    def _set_cache_directory(self) -> None:
+        """Sets torch's directory of compiled code: that of the environment variable, or one in the user's home."""
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-        named = os.environ.get(_PLACE)
-        # torch's default, which it names by itself once it is loaded, is in /tmp, where others may put code before us
-        given = named is not None and named != default_cache_dir()
-        place = Path(named) if named is not None and given else _kept_code()
+        named = os.environ.get(_CACHE_VARIABLE)
+        # torch sets its default when it is loaded; that is in /tmp, where other users may have put code before
+        set_by_user = named is not None and named != default_cache_dir()
+        directory = Path(named) if named is not None and set_by_user else _default_directory()
         try:
-            place.mkdir(0o700, parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=place).close()
+            directory.mkdir(0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
         except OSError as error:
-            self.tell(f"compiled code cannot be kept in {place} ({error.strerror}): each process makes its own")
-            place = Path(tempfile.mkdtemp(prefix="noiseless-"))
-            atexit.register(shutil.rmtree, place, ignore_errors=True)
-        os.environ[_PLACE] = str(place)
+            self.on_message(
+                f"compiled code cannot be kept in {directory} ({error.strerror}), so each process compiles its own"
+            )
+            directory = Path(tempfile.mkdtemp(prefix="noiseless-"))
+            atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        os.environ[_CACHE_VARIABLE] = str(directory)
 
 
 def missing() -> str | None:
-    """What this machine lacks for compiling.
+    """What is missing on this machine for compiling.
 
     Returns:
-        A few words, or None where nothing is missing.
+        The start of a sentence, or None if nothing is missing.
     """
     named = os.environ.get("CXX")
     if named:
@@ -134,8 +140,8 @@ def missing() -> str | None:
     return None if any(shutil.which(name) for name in ("g++", "clang++", "c++")) else "no C++ compiler is found"
 
 
-def _kept_code() -> Path:
-    """Where compiled code is kept: with the user, as code, unlike runs, is not to be taken from others."""
+def _default_directory() -> Path:
+    """Directory of compiled code in the user's own cache, because code, unlike runs, must not come from others."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "noiseless" / "compiled"
 
@@ -149,7 +155,7 @@ def _draws(graph: GraphModule) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it torch does not log that there is no GPU, of which it takes note where its compilers are loaded."""
+    """Context manager in which torch does not log that there is no GPU, as it does when it loads its compilers."""
     logger = logging.getLogger("torch.utils.cpp_extension")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -161,13 +167,13 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _shielded() -> Iterator[None]:
-    """Within it Ctrl-C, which a terminal sends to g++ as well, does not reach it.
+    """Context manager that keeps Ctrl-C, which a terminal sends to child processes as well, from g++.
 
-    It would end half-way, and torch's trials of what the processor can do would find less. This process takes the
-    signal, in another thread, and its handler runs once g++ is done.
+    An interrupted g++ would make torch's tests of the processor find fewer features. Another thread of this process
+    receives the signal, and its handler runs once g++ is done.
     """
     done = threading.Event()
-    threading.Thread(target=done.wait, daemon=True).start()  # it has the mask from before
+    threading.Thread(target=done.wait, daemon=True).start()  # started first, so it does not block the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
     try:
         yield
@@ -178,8 +184,8 @@ def _shielded() -> Iterator[None]:
 
 def _refusal(why: str) -> ValueError:
     return ValueError(
-        f"this is to be computed by compiled code, but {why}; or start a new run with --compile off, which gives other"
-        " last bits"
+        f"this is to be computed by compiled code, but {why}; or start a new run with --compile off, whose last bits"
+        " differ"
     )
 
 
@@ -189,7 +195,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _avg_pool2d(x: Tensor, kernel: list[int], stride: list[int] | None = None, *rest: Any) -> Tensor:
-    """Pooling of windows that tile the image, as a mean over reshaped axes, which fuses with its neighbours."""
+    """Average pooling with windows that tile the image: a mean over reshaped axes, which inductor can fuse."""
     if not _tiles(x, kernel, stride, rest):
         return NotImplemented
     n, c, h, w = x.shape
@@ -198,14 +204,14 @@ def _avg_pool2d(x: Tensor, kernel: list[int], stride: list[int] | None = None, *
 
 
 def _avg_pool2d_backward(gradient: Tensor, x: Tensor, kernel: list[int], stride: list[int], *rest: Any) -> Tensor:
-    if not _tiles(x, kernel, stride, rest) or max(kernel) > _EXACT:
+    if not _tiles(x, kernel, stride, rest) or max(kernel) > _LARGEST_EXACT:
         return NotImplemented
     a, b = kernel if len(kernel) == 2 else kernel * 2
     return torch.ops.aten.upsample_nearest2d.default(gradient / (a * b), list(x.shape[2:]))
 
 
 def _tiles(x: Tensor, kernel: list[int], stride: list[int] | None, rest: tuple[Any, ...]) -> bool:
-    """Whether pooling windows neither overlap, nor leave or add pixels."""
+    """Whether pooling windows tile the image: no overlap, no pixel left out, no padding, no other divisor."""
     padding = rest[0] if rest else [0]
     sizes = kernel if len(kernel) == 2 else kernel * 2
     plain = not any(padding) and (len(rest) < 4 or rest[3] is None)

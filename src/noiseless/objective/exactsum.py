@@ -20,8 +20,9 @@ sum rounded to nearest (up to a relative 2**-105). In all
 
     |result - sum x| <= n 2**-53 max|x|,
 
-with the maximum over the tensor: a term that lost anything is so small that what |sum x| <= n max|x| has to spare,
-times 2**-53, exceeds its loss. A sequential float64 sum has no better bound. At most 2**21 terms an element.
+with the maximum over the tensor. The final rounding loses at most 2**-53 |sum x| <= 2**-53 n max|x|. A term that loses
+anything is below 2**-10 max|x|, so it makes |sum x| smaller than n max|x|, and 2**-53 times this difference exceeds its
+loss of at most 2**-64 max|x|. A sequential float64 sum has no better bound. An element takes at most 2**21 terms.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from torch import Tensor
 WIDTH = 32
 """bits of a bin"""
 MOST_TERMS = 2**21
-"""of magnitude up to 2**31 each: bins stay at most 2**52, exact in float64"""
+"""terms of a sum; each adds at most 2**31 to a bin, so bins stay at most 2**52, exact in float64"""
 LOWEST = -(1074 // WIDTH + 1)
 """bin index below every float64: where a sum starts"""
 
@@ -43,12 +44,12 @@ LOWEST = -(1074 // WIDTH + 1)
 class ExactSum:
     """A weighted sum of vectors, `sum_k w_k x_k`, with the same bits for any order and grouping of its terms.
 
-    Products `w_k x_k` are taken in float64 (exact for float32 terms and whole weights below 2**29). Infinities and NaN
-    give what their sum is: infinity, or NaN where there is a NaN or both infinities.
+    Products `w_k x_k` are computed in float64 (exact for float32 terms and whole weights below 2**29). With infinities
+    or NaN among the terms, an element is their sum: infinity, or NaN if there is a NaN or both infinities.
 
     Args:
-        length: of the vectors.
-        device: of the bins; terms must be there.
+        length: length of the vectors.
+        device: device of the bins and of the terms.
     """
 
     def __init__(self, length: int, device: torch.device | str = "cpu"):
@@ -62,7 +63,7 @@ class ExactSum:
 
         Args:
             terms: `[K, length]`, float32 or float64.
-            weights: float64, `[K]`, or `[K, length]` for a weight an element.
+            weights: float64, `[K]`, or `[K, length]` for one weight per element.
 
         Raises:
             ValueError: beyond 2**21 terms.
@@ -92,12 +93,12 @@ class ExactSum:
             self._special = other._special if self._special is None else self._special + other._special
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as named tensors, for a file."""
+        """The state of the sum as named tensors, for a file."""
         tensors = {"bins": self._bins, "place": torch.tensor([self._top, self._terms])}
         return tensors if self._special is None else tensors | {"special": self._special}
 
     def filled(self, tensors: dict[str, Tensor]) -> ExactSum | None:
-        """The sum that `tensors` has described, on this one's device; None where it is of another length."""
+        """The sum that these tensors, as returned by `tensors`, hold, on this sum's device; None for another length."""
         bins, place = tensors.get("bins"), tensors.get("place")
         if bins is None or place is None or bins.shape != self._bins.shape:
             return None
@@ -111,7 +112,7 @@ class ExactSum:
         """The sum so far, float64 `[length]`."""
         result = torch.empty_like(self._bins[0])
         size = _slice()
-        for start in range(0, len(result), size):  # temporaries of the whole length would be as large as the sum
+        for start in range(0, len(result), size):  # temporaries of full length would be as large as the sum
             part = slice(start, start + size)
             result[part] = self._rounded(part)
         return result
@@ -126,7 +127,7 @@ class ExactSum:
         if self._special is not None:
             special = self._special[part]
             result = torch.where(special == 0, result, special)
-            result = torch.where(result.isnan(), torch.nan, result)  # one NaN for all
+            result = torch.where(result.isnan(), torch.nan, result)  # the same NaN for all
         return result
 
     def _raise_top(self, top: int) -> None:
@@ -157,17 +158,17 @@ class ExactSum:
 
 
 Together = Callable[[list[Tensor]], None]
-"""replaces each element of some tensors by its maximum, or its sum, over the workers"""
+"""replaces each element of the tensors by its maximum, or its sum, over the workers"""
 
 
 def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others: Sequence[Tensor] = ()) -> None:
-    """Adds to each sum what the other workers have summed, all in one exchange of small numbers and one of bins.
+    """Adds the terms of the other workers to each sum, in one exchange of small numbers and one of bins.
 
     Args:
-        sums: the same ones, in the same order, at each worker.
-        maximum: over the workers.
-        total: over the workers. Any ring or tree will do: it adds whole numbers that float64 holds.
-        others: tensors to be totalled with them.
+        sums: the same sums in the same order at each worker.
+        maximum: takes the maximum over the workers.
+        total: takes the sum over the workers, by any ring or tree, as it adds whole numbers that are exact in float64.
+        others: further tensors to be summed over the workers in the same exchange.
     """
     if not sums:
         total(list(others))
@@ -194,7 +195,7 @@ def exact_total(values: Tensor) -> float:
 
 
 def _slice() -> int:
-    """Elements worked on at once, which changes no bit: in the cache, and enough for torch to use all threads."""
+    """Elements processed at once: few enough for the cache, enough for torch to use all threads; changes no bit."""
     threads = torch.get_num_threads()
     return 2**14 if threads == 1 else 2**16 * threads
 
@@ -210,7 +211,7 @@ def _top(largest: float) -> int:
 
 
 def _factors(exponent: int) -> tuple[float, float]:
-    """Two factors of 2**exponent, the second 1 where one will do."""
+    """Two numbers whose product is 2**exponent; the second is 1 where 2**exponent is well within float64's range."""
     if abs(exponent) <= 900:
         return 2.0**exponent, 1.0
     return 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)

@@ -1,4 +1,4 @@
-"""How a sweep is computed. It changes no mathematics: speed and memory, and the last bits of a block's gradient."""
+"""How a sweep is computed: affects speed, memory and the last bits of a block's gradient, but no mathematics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Execution:
     chunk: int = 1
     """blocks computed at once; above 1 the module must run under `torch.func.vmap`"""
     compiler: Compiler | None = None
-    """makes machine code for whole chunks; None: nothing is compiled"""
+    """compiles the code that computes a chunk; None: nothing is compiled"""
 
     def __post_init__(self) -> None:
         check_size("chunk", self.chunk, 2**31, "blocks")

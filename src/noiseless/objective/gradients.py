@@ -1,8 +1,8 @@
 """Loss and gradient of single blocks: the only place that runs the model forward and backward.
 
-Steps 2 and 3 of a training step. A chunk's blocks are computed together under `torch.func.vmap`, or one after the
-other by plain autograd, each at shared parameters or at its own (as the penalty's probe needs); a whole chunk by
-compiled code, where there is a compiler.
+Step 3 of a training step. A chunk's blocks are computed together under `torch.func.vmap`, or one after the other by
+plain autograd; with a compiler, compiled code computes the whole chunk. The blocks share one parameter vector, or each
+has its own, as the penalty's probes need.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from noiseless.objective.space import ParameterSpace
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
-"""modules found to draw random numbers: keyed by block, they are computed one block at a time"""
+"""modules that draw random numbers; the numbers are keyed by block, so blocks are computed one at a time"""
 
 
 @dataclass(frozen=True)
 class BlockGradients:
-    """What the blocks of one chunk report."""
+    """Gradients, losses, hits and batch-norm statistics of the K blocks of a chunk."""
 
     gradient: Tensor
-    """of each block's mean loss, `[K, P]`"""
+    """gradient of each block's mean loss, `[K, P]`"""
     square: Tensor
     """squared L2 norm of each gradient, float64 `[K]`"""
     loss: Tensor
-    """summed over each block's examples, float64 `[K]`"""
+    """loss, summed over each block's examples, float64 `[K]`"""
     hits: Tensor
-    """float64 `[K]`; NaN where this is no classification"""
+    """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
 
@@ -52,21 +52,21 @@ class Contribution:
     """What the K blocks of a batch contribute to an objective."""
 
     direction: Tensor
-    """`[K, P]`, whose mean by count is the objective's gradient, or what stands for it"""
+    """`[K, P]`; the mean, weighted by count, is the objective's gradient or the direction used in its place"""
     penalty: Tensor
-    """what is added to each block's mean loss, float64 `[K]`"""
+    """term added to each block's mean loss, float64 `[K]`"""
     statistics: Tensor
     """batch-norm statistics of all visits, `[K, visits * G, S]`"""
     block: BlockGradients
-    """loss and gradient of the blocks, as the risk has them"""
+    """loss and gradient of the blocks in the risk, without penalty and clip"""
 
 
 ByBlock = Callable[[Tensor, Batch], Contribution]
-"""(theta `[P]`, batch) -> what its blocks contribute"""
+"""(theta `[P]`, batch) -> contribution of the batch's blocks"""
 
 
 def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
-    """`H v` from a gradient `[P]` that was made with `create_graph=True`; 0 where it does not depend on theta."""
+    """`H v` from a gradient `[P]` computed with `create_graph=True`; 0 if the gradient does not depend on theta."""
     if not gradient.requires_grad:
         return torch.zeros_like(theta)
     return torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)[0]
@@ -83,17 +83,17 @@ class BlockLoss:
     autocast: torch.dtype | None = None
     """dtype of the operations that `torch.autocast` lists, such as convolutions; None: that of the parameters"""
     compiler: Compiler | None = None
-    """None: nothing is compiled"""
+    """compiles the code that computes a chunk; None: nothing is compiled"""
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Within it, batch norm works on norm blocks, and a module that writes other buffers is refused.
+    def in_sweep(self) -> Iterator[None]:
+        """Context manager around a sweep: batch norm works on norm blocks; a module that writes buffers is refused.
 
         Yields:
             Nothing.
 
         Raises:
-            ValueError: naming the buffer that the module's forward has written.
+            ValueError: naming a buffer that the module's forward has written.
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
@@ -102,17 +102,17 @@ class BlockLoss:
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
                 raise ValueError(
-                    f"the module's forward writes its buffer {name!r}, so its loss depends on what was asked before;"
-                    " only batch norm's statistics are understood. Freeze the layer that does it, or put it in eval()"
+                    f"the module's forward writes its buffer {name!r}, so its loss depends on earlier forwards; only"
+                    " batch norm's statistics are supported. Freeze the layer that does it, or put it in eval()"
                 )
 
     def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
         Args:
-            theta: `[P]`, or `[K, P]` with the parameters of each block.
+            theta: parameters `[P]`, or `[K, P]` with one row for each block.
             batch: the K blocks.
-            record: whether batch norm's statistics are asked for.
+            record: whether to record batch-norm statistics.
 
         Returns:
             Gradients, losses, hits and statistics by block.
@@ -140,7 +140,7 @@ class BlockLoss:
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
     def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The losses of the blocks of a chunk by forwards alone, computed as in `differentiate`, never compiled.
+        """The losses of the blocks of a chunk, from forwards alone; computed as in `differentiate`, but not compiled.
 
         Args:
             theta: `[P]`.
@@ -164,19 +164,19 @@ class BlockLoss:
             return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
 
     def _takes_together(self, batch: Batch) -> bool:
-        # autocast mixes dtypes, which vmap's rule for batch norm does not take
+        # autocast mixes dtypes, which vmap's rule for batch norm does not support
         return len(batch) > 1 and self.autocast is None and self.module not in _random
 
     def _refuse_unless_random(self, error: RuntimeError) -> None:
         """Remembers that the module draws random numbers; raises where vmap fails for another reason."""
         if "randomness" not in str(error):
-            raise ValueError(f"the module does not run under torch.func.vmap, set chunk to 1 ({error})") from error
+            raise ValueError(f"the module does not run under torch.func.vmap: set chunk to 1 ({error})") from error
         _random.add(self.module)
 
     def _together(
         self, thetas: bool, names: tuple[str, ...] = (), record: bool = True
     ) -> Callable[..., tuple[Tensor, ...]]:
-        """(theta, target, *inputs, *held) -> gradients `[K, P]` and reports, of K blocks at once."""
+        """A function (theta, target, *inputs, *held) -> gradients `[K, P]` and reports of K blocks at once."""
 
         def one(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             inputs, held = _apart(rest, names)
@@ -197,9 +197,9 @@ class BlockLoss:
         return gradient, reports
 
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
-        """The same by compiled code; None where the module cannot be compiled."""
+        """`differentiate` by compiled code; None if the module cannot be compiled."""
         names, held = self._held()
-        if len(batch) == 1:  # one code for shared and own parameters
+        if len(batch) == 1:  # theta [P] and [1, P] share their code
             theta = theta.reshape(-1)
         together = self._together(theta.ndim == 2, names)
 
@@ -219,7 +219,7 @@ class BlockLoss:
         return None if parts is None else BlockGradients(*parts)
 
     def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
-        """What the module holds besides the parameters of the space: names, and the tensors as they are."""
+        """Names and tensors of the module's buffers and of those parameters that are not in the space (frozen)."""
         trained = set(self.space.names)
         state = [*self.module.named_parameters(), *self.module.named_buffers()]
         named = {name: tensor.detach() for name, tensor in state if name not in trained}
@@ -235,7 +235,7 @@ class BlockLoss:
             self.norm.any_order = False
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
-        """The gradient and reports of the one block of a batch."""
+        """Gradient and reports of a batch of one block."""
         theta = theta.reshape(-1).detach().requires_grad_()
         loss, reports = self._keyed(theta, batch, 0, record)
         return tuple(t[None] for t in (torch.autograd.grad(loss, theta)[0], *reports))
@@ -253,7 +253,7 @@ class BlockLoss:
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics); `held`: what the module has besides."""
+        """Mean loss of one block, and (summed loss, hits, statistics); `held`: frozen parameters and buffers."""
         if record:
             self.norm.start()
         state = self.space.split(theta)
@@ -269,12 +269,12 @@ class BlockLoss:
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Inputs, and by its name what the module holds otherwise, from one tuple."""
+    """Splits a tuple into inputs, and frozen parameters and buffers by name."""
     count = len(rest) - len(names)
     return rest[:count], dict(zip(names, rest[count:], strict=True))
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Images `[n, C, H, W]` with their channels side by side in memory, as convolutions on CPUs want them."""
+    """Images `[n, C, H, W]` in channels-last memory format, which convolutions on CPUs prefer."""
     images = x.ndim == 4 and x.is_floating_point() and x.device.type == "cpu"
     return x.contiguous(memory_format=torch.channels_last) if images else x

@@ -1,7 +1,7 @@
 """Losses in their per-example form, and what counts as a hit.
 
-The objective is a mean over examples, so it needs one value an example; any callable `(output, target)` that gives
-them will do, torch's with `reduction="none"` included. Step 3 of a training step.
+The objective is a mean over examples, so a loss returns one value for each example. Any callable `(output, target)`
+that does so can be used, such as torch's losses with `reduction="none"`. Step 3 of a training step.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """`(output - target)**2`, elementwise `[n, ...]`; the objective takes each example's mean over its elements."""
+    """`(output - target)**2`, elementwise `[n, ...]`; the objective averages it over each example's elements."""
     return F.mse_loss(output, target, reduction="none")
 
 
 def classification_loss(
     kind: Kind = "cross-entropy", label_smoothing: float = 0.0, others_only: bool = False
 ) -> PerExampleLoss:
-    """Cross entropy with a smoothed target, of all examples or of those that are classified wrongly.
+    """Cross entropy with label smoothing, of all examples or only of those that are classified wrongly.
 
     With K classes, p = softmax(output) and smoothing s, an example's loss is `-sum_k q_k log p_k` with the target
-    distribution (arXiv 1512.00567, as torch has it)
+    distribution (arXiv 1512.00567, as in torch)
 
-        q_k = s / K, and 1 - s more for the target,
+        q_k = s / K, plus 1 - s for the target class,
 
-    or, with `others_only`, `q_k = s / (K - 1)` for the other classes and `1 - s` for the target, which is the first
-    with s K / (K - 1) in the place of s.
+    or, with `others_only`, `q_k = s / (K - 1)` for the other classes and `1 - s` for the target class. The second form
+    is the first with s K / (K - 1) in place of s.
 
     Args:
-        kind: `"incorrect"`: an example that counts as a hit has loss 0, and so have its gradient and its part in the
-            mean over all examples. Which ones these are is not differentiated: the value jumps where one of them
-            changes sides, and the gradient is that of the value everywhere else.
+        kind: `"cross-entropy"`: the loss above. `"incorrect"`: a correctly classified example has loss 0 and gradient
+            0, and still counts in the mean over all examples. Which examples these are is not differentiated: the
+            value jumps where an example becomes correct or wrong, and elsewhere the gradient is that of the value.
         label_smoothing: s, in [0, 1).
-        others_only: spreads s over the other classes, as the published code of arXiv 2109.14119 does.
+        others_only: whether s is spread over the other classes, as in the published code of arXiv 2109.14119.
 
     Returns:
-        A loss of output `[n, K]` and target int64 `[n]` that gives `[n]`.
+        A loss that maps output `[n, K]` and target int64 `[n]` to `[n]`.
 
     Raises:
-        UnknownNameError: for a kind that there is not.
+        UnknownNameError: for an unknown kind.
         ValueError: for a smoothing out of range.
     """
     if kind not in get_args(Kind):
@@ -65,7 +65,7 @@ def classification_loss(
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
         losses = _smoothed(output, target, label_smoothing, others_only)
-        # a product, not a choice: what is not finite stays so, and the run says it
+        # a product, not torch.where: a loss that is not finite stays so, and the run reports it
         return losses * (~_is_hit(output.detach(), target)).to(losses.dtype) if kind == "incorrect" else losses
 
     return loss
@@ -85,7 +85,7 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
     """The losses of one block's examples.
 
     Args:
-        loss: gives `[n]`, or `[n, ...]` of which each example's mean is taken, as torch's `reduction="mean"` does.
+        loss: returns `[n]`, or `[n, ...]`, which is averaged for each example, as torch's `reduction="mean"` does.
         output: the model's output, `[n, ...]`.
         target: `[n, ...]`.
 
@@ -93,7 +93,7 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
         `[n]`.
 
     Raises:
-        ValueError: if the loss does not give one value an example.
+        ValueError: if the loss does not return one value for each example, or raises an error on a target.
     """
     try:
         losses = loss(output, target)
@@ -108,14 +108,14 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
 
 
 def count_hits(output: Tensor, target: Tensor) -> Tensor:
-    """How many examples are classified correctly.
+    """Number of examples that are classified correctly.
 
     Args:
-        output: class scores `[n, classes]`; any other shape is no classification.
+        output: class scores `[n, classes]`.
         target: class numbers, int64 `[n]`.
 
     Returns:
-        float64 scalar, NaN where this is no classification.
+        float64 scalar; NaN for other shapes or a floating-point target, as this is then no classification.
     """
     if output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
         return torch.full((), torch.nan, dtype=torch.float64, device=output.device)

@@ -1,7 +1,7 @@
 """Max-up: of several augmented draws of an image, the one with the largest loss counts (Gong et al., arXiv 2002.09024).
 
-A per-example loss around another: step 3 of a training step. The examples hold the draws of an image one after the
-other, and no block cuts such a group in two.
+A per-example loss that wraps another: step 3 of a training step. The draws of an image are successive examples, all in
+one block.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from noiseless.objective.losses import PerExampleLoss, per_example
 
 
 def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
-    """The loss of which the mean over all examples is the mean over images of the largest loss of an image's draws.
+    """A loss whose mean over all examples is the mean over images of the largest loss among an image's draws.
 
-    With l_1 ... l_m the losses of a group of m successive examples, its largest one becomes `m * max_j l_j`, the first
-    of them where there are several, and the others 0. The gradient is m times that of the largest; at a tie it is a
-    subgradient.
+    With l_1 ... l_m the losses of m successive examples, the largest one (at a tie the first) becomes `m * max_j l_j`,
+    and the others become 0. The gradient is m times that of the largest loss; at a tie it is a subgradient.
 
     Args:
-        loss: of each draw.
-        draws: m, successive examples that are draws of one image.
+        loss: loss of one draw.
+        draws: m, the number of successive examples that are draws of one image.
 
     Returns:
-        A loss `(output [n, ...], target [n, ...]) -> [n]`; it raises ValueError where m does not divide n.
+        A loss `(output [n, ...], target [n, ...]) -> [n]`; it raises ValueError if m does not divide n.
 
     Raises:
         ValueError: if draws is below 1.
@@ -36,11 +35,11 @@ def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
         losses = per_example(loss, output, target)
         if len(losses) % draws:
             raise ValueError(
-                f"a block of {len(losses)} examples does not hold whole groups of {draws} draws: max-up needs a block"
-                f" that {draws} divides"
+                f"a block of {len(losses)} examples cannot be cut into groups of {draws} draws: max-up needs a block"
+                f" size that is a multiple of {draws}"
             )
         groups = losses.unflatten(0, (-1, draws))
-        first = groups.detach().argmax(1, keepdim=True)  # of equal ones the first
+        first = groups.detach().argmax(1, keepdim=True)  # at a tie the first
         chosen = torch.arange(draws, device=losses.device) == first
         return torch.where(chosen, draws * groups, 0.0).flatten()
 

@@ -1,7 +1,7 @@
-"""What a sweep has summed so far: it can be merged with another worker's, or written down and taken up again.
+"""The sums of a sweep that is under way: they can be merged with another worker's, or saved and continued later.
 
-A sweep is a function of a batch that returns a `Report`: named vectors with their weights, which enter exact sums, and
-named scalars of each block, which are kept by block.
+For each batch a sweep gets a `Report`: named vectors with their weights, which are added to exact sums, and named
+scalars of each block, which are stored by block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from noiseless.objective.exactsum import ExactSum
 
 @dataclass(frozen=True)
 class Report:
-    """What the K blocks of a batch add to a sweep."""
+    """The terms that the K blocks of a batch add to the sums of a sweep."""
 
     vectors: Mapping[str, tuple[Tensor, Tensor]]
     """name -> (terms `[n, length]`, their weights float64, `[n]` or `[n, length]`)"""
@@ -27,7 +27,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Sums:
-    """What a whole sweep came to."""
+    """The result of a sweep."""
 
     vectors: Mapping[str, Tensor]
     """name -> the weighted sum of the reported vectors, float64 `[length]`, correctly rounded"""
@@ -39,33 +39,34 @@ class Sums:
 class Partial:
     """Sums over the chunks that are done.
 
-    Each block's scalars have a place of their own, so adding two partial sums of different chunks adds zeros to them.
+    Each block has its own column of scalars, which is 0 until the block is done. So the scalars of two partial sums of
+    different chunks can be added without rounding.
     """
 
     vectors: dict[str, ExactSum]
-    """by name, the weighted sums of the reported vectors"""
+    """name -> weighted sum of the reported vectors"""
     scalars: Tensor
     """float64 `[rows, blocks]` on the CPU; 0 where a block is not done"""
     done: Tensor
     """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
     rows: Mapping[str, slice]
-    """which rows of `scalars` a name has"""
+    """name -> its rows of `scalars`"""
 
     @staticmethod
     def empty(
         vectors: Mapping[str, int], scalars: Mapping[str, int], blocks: int, chunks: int, device: torch.device
     ) -> Partial:
-        """The sum of nothing.
+        """A partial sum in which no chunk is done.
 
         Args:
             vectors: name -> length of the vectors that will be reported.
-            scalars: name -> how many numbers a block reports under it.
-            blocks: of the sweep.
-            chunks: of the sweep.
+            scalars: name -> how many numbers each block reports under this name.
+            blocks: number of blocks in the sweep.
+            chunks: number of chunks in the sweep.
             device: where vectors are summed.
 
         Returns:
-            It.
+            The partial sum.
         """
         rows, end = {}, 0
         for name, count in scalars.items():
@@ -83,21 +84,21 @@ class Partial:
         return bool(self.done.all())
 
     def sums(self) -> Sums:
-        """The sums as they stand, rounded once."""
+        """The sums over the chunks that are done, each rounded once."""
         vectors = {name: summed.value() for name, summed in self.vectors.items()}
         return Sums(vectors, {name: self.scalars[rows] for name, rows in self.rows.items()})
 
     def add(self, chunk: int, first: int, report: Report) -> None:
-        """Adds a chunk.
+        """Adds the terms of a chunk.
 
         Args:
-            chunk: its number.
+            chunk: number of the chunk.
             first: number of its first block in the sweep.
-            report: of its blocks.
+            report: the terms of its blocks.
         """
         for name, (terms, weights) in report.vectors.items():
             self.vectors[name].add(terms, weights)
-        if report.scalars:  # in one piece, as a device is waited for
+        if report.scalars:  # one copy for all, because each copy waits for the device
             table = torch.cat([numbers.reshape(-1, numbers.shape[-1]) for numbers in report.scalars.values()]).cpu()
             self.scalars[:, first : first + table.shape[1]] = table
         self.done[chunk] = 1
@@ -107,7 +108,7 @@ class Partial:
         return bool((self.done & other.done).any())
 
     def merge(self, other: Partial) -> None:
-        """Adds what another has summed, over other chunks."""
+        """Adds the sums of another partial sum, over other chunks."""
         assert not self.overlaps(other)
         for name, summed in self.vectors.items():
             summed.merge(other.vectors[name])
@@ -115,17 +116,17 @@ class Partial:
         self.done += other.done
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as named tensors, for a file."""
+        """The sums as named tensors, for a file."""
         named = {"scalars": self.scalars, "done": self.done}
         for name, summed in self.vectors.items():
             named |= {f"{name}.{key}": tensor for key, tensor in summed.tensors().items()}
         return named
 
     def filled(self, tensors: dict[str, Tensor]) -> Partial | None:
-        """The partial sum that `tensors` has described, if it is one of the same shape as this one.
+        """The partial sum that these tensors, as returned by the method `tensors`, hold.
 
         Returns:
-            It, on this one's device; None where it belongs to another sweep.
+            The partial sum, on this one's device; None if it has other shapes, so that it is of another sweep.
         """
         vectors = {}
         for name, like in self.vectors.items():

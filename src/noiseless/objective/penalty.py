@@ -22,9 +22,9 @@ from noiseless.objective.risk import Blockwise, EmpiricalRisk
 Method = Literal["forward", "central", "exact"]
 
 PROBES: dict[Method, int] = {"forward": 1, "central": 2, "exact": 0}
-"""further forwards of a block, whose batch-norm statistics the published code keeps"""
+"""probes of a block: additional forwards, whose batch-norm statistics the published code keeps"""
 VALUE_CONSTANT = 1 / 8
-"""of `lr s ||g||**2` in the value; the gradient has twice that"""
+"""factor of `lr s ||g||**2` in the value; twice that is the factor of `lr s H g` in the gradient"""
 PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
 """cost in gradient evaluations; a Hessian product by double backward costs about two"""
 
@@ -33,8 +33,8 @@ PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
 class GradientPenalty(Blockwise):
     """A risk plus a penalty on gradient norms.
 
-    With g_b and H_b the gradient and Hessian of block b's mean loss, g the full gradient, and means over blocks by
-    count, the value is
+    With g_b and H_b the gradient and Hessian of block b's mean loss, g the full gradient, and means over blocks
+    weighted by count, the value is
 
         L + (lr / 8) * (strength * mean_b ||g_b||**2 + full_strength * ||g||**2)
 
@@ -43,29 +43,30 @@ class GradientPenalty(Blockwise):
         g + (lr / 4) * mean_b H_b v_b.
 
     `H_b v` is `(grad L_b(theta + h v) - g_b) / h` with `h = eps / ||v||` (`"forward"`, one more gradient a block),
-    `(grad L_b(theta + h v) - grad L_b(theta - h v)) / (2 h)` (`"central"`, two more), or taken by double backward
-    (`"exact"`). Only the last is the gradient of the value up to rounding. A full strength costs one sweep more.
+    `(grad L_b(theta + h v) - grad L_b(theta - h v)) / (2 h)` (`"central"`, two more), or computed by double backward
+    (`"exact"`). Only the last is the gradient of the value up to rounding. A `full_strength` above 0 costs one sweep
+    more.
 
     Raises:
         ValueError: for a negative or non-finite number, an eps that is not positive, an unknown method.
     """
 
     risk: EmpiricalRisk
-    """what is penalised"""
+    """the risk to which the penalty is added"""
     strength: float
-    """s of the blocks' gradients"""
+    """s, strength of the penalty on the blocks' gradients"""
     _: KW_ONLY
     lr: float
     """learning rate of the step: the penalty's scale"""
     full_strength: float = 0.0
-    """s of the full gradient"""
+    """strength of the penalty on the full gradient"""
     method: Method = "forward"
-    """how Hessian products are taken"""
+    """how Hessian products are computed"""
     eps: float = 1e-2
-    """length of the finite-difference probe, in the norm of theta's space"""
+    """length `h ||v||` of the finite-difference probe, an L2 norm in the parameter space"""
     published: bool = False
-    """as the paper's published code has it: the value is reported with twice its constant, lr / 4, and the probes
-    leave their statistics in batch norm's running averages, after those of the block"""
+    """whether to do as the paper's published code: the value is reported with twice its constant, lr / 4, and the
+    probes' statistics enter batch norm's running averages, after those of the block"""
 
     def __post_init__(self) -> None:
         for name in ("strength", "lr", "full_strength"):
@@ -81,22 +82,22 @@ class GradientPenalty(Blockwise):
 
     @property
     def wrapped(self) -> EmpiricalRisk:
-        """The risk."""
+        """The risk to which the penalty is added."""
         return self.risk
 
     def over(self, risk: Objective) -> Objective:
-        """The same penalty on another risk."""
+        """A copy of this penalty on another risk."""
         assert isinstance(risk, EmpiricalRisk)
         return replace(self, risk=risk)
 
     @property
     def passes(self) -> float:
-        """Those of the method, and one for the full gradient where it is penalised, in sweeps of the risk."""
+        """Passes of the method, plus one if the full gradient is penalised, times the risk's passes."""
         return (PASSES[self.method] + (self.full_strength > 0)) * self.risk.passes
 
     @property
     def sweeps(self) -> int:
-        """One, or two where the full gradient is penalised; a block's probes belong to its sweep."""
+        """One, or two if the full gradient is penalised; a block's probes belong to the same sweep."""
         return 1 + (self.full_strength > 0)
 
     @property
@@ -105,7 +106,7 @@ class GradientPenalty(Blockwise):
         return self.method == "exact" and self.risk.exact and not self.published
 
     def by_block(self) -> ByBlock:
-        """The blocks' gradients with the penalty's; the full gradient, where it is penalised, costs a sweep before."""
+        """The blocks' gradients plus the penalty's; a penalty on the full gradient first takes a sweep for it."""
         full = self.risk.evaluate().gradient if self.full_strength else None
 
         def contribution(theta: Tensor, batch: Batch) -> Contribution:
@@ -116,7 +117,7 @@ class GradientPenalty(Blockwise):
         return contribution
 
     def measure(self) -> Measurement:
-        """Loss and penalty from the gradients of one sweep of the risk, without probes; the bits of `evaluate`."""
+        """Loss and penalty from one sweep of the risk with gradients but without probes; the bits of `evaluate`."""
         plain: Evaluation = self.risk.evaluate()
         square = self.strength * plain.block_square_norms
         if self.full_strength:
@@ -125,11 +126,11 @@ class GradientPenalty(Blockwise):
         return Measurement(plain.loss, penalty, plain.hits, plain.count, plain.passes)
 
     def _value(self, square: Tensor) -> Tensor:
-        """What weighted squares of norms, `strength ||g_b||**2 + full_strength ||g||**2`, add to the value."""
+        """The term added to the value, for `square = strength ||g_b||**2 + full_strength ||g||**2`."""
         return VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
 
     def hvp(self, V: Tensor) -> Tensor:
-        """Hessian products of the value, exact for every method, by differentiating the block values thrice.
+        """Hessian products of the value, exact for every method, by differentiating the block losses three times.
 
         Args:
             V: vectors `[K, P]`.
@@ -138,12 +139,12 @@ class GradientPenalty(Blockwise):
             `[K, P]`.
 
         Raises:
-            ValueError: if V has another shape, or the full gradient is penalised (its Hessian couples all blocks).
+            ValueError: if V has another shape, or the full gradient is penalised (that Hessian couples all blocks).
         """
         if self.full_strength:
             raise ValueError(
-                "Hessian products are not defined here for a penalty on the full gradient: its Hessian couples all"
-                " blocks; set full_strength to 0, or ask the risk"
+                "Hessian products are not available for a penalty on the full gradient, whose Hessian couples all"
+                " blocks: set full_strength to 0, or use the products of the risk"
             )
 
         def penalised(theta: Tensor, batch: Batch, k: int) -> Tensor:
@@ -164,7 +165,7 @@ class GradientPenalty(Blockwise):
     def _corrected(
         self, theta: Tensor, batch: Batch, block: BlockGradients, full: Tensor | None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """The blocks' gradients with the penalty's, its values, float64 `[K]`, and the probes' statistics."""
+        """The blocks' gradients plus the penalty's; the penalty's values, float64 `[K]`; the probes' statistics."""
         square = self.strength * block.square
         if full is None:  # the probes go along g itself, which needs no vector v
             v, factor, length = block.gradient, self.strength, block.square.sqrt()
@@ -184,7 +185,7 @@ class GradientPenalty(Blockwise):
     def _probed(
         self, theta: Tensor, batch: Batch, g: Tensor, v: Tensor, h: Tensor, scale: float
     ) -> tuple[Tensor, list[Tensor]]:
-        """`g + scale H v` by finite differences of length h `[K, 1]`, and the statistics that the probes leave."""
+        """`g + scale H v` by finite differences with steps h `[K, 1]`, and the statistics of the probes."""
         differentiate = self.risk.block_loss.differentiate
         step = h.to(theta.dtype)
         ahead = differentiate(torch.addcmul(theta, step, v), batch, self.published)

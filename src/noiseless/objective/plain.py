@@ -1,7 +1,7 @@
-"""Normalisations in elementary operations: differentiable to any order, as torch's fused ones are not.
+"""Batch norm and layer norm in elementary operations: differentiable to any order, as torch's fused ones are not.
 
-torch's batch norm has no third derivative, and its layer norm's is wrong (torch 2.14). Hessian products of a penalised
-value need it.
+torch's batch norm has no third derivative, and that of its layer norm is wrong (torch 2.14). Hessian products of a
+penalised value need the third derivative.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 def batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `NormBlocks` gives of `[G, n, C, ...]`."""
+    """Batch norm of x `[G, n, C, ...]`, with the arguments and results of `NormBlocks.forward`."""
     dims = (1, *range(3, x.ndim))
     weight, bias = (p if p is None else p.reshape(-1, *[1] * (x.ndim - 3)) for p in (weight, bias))
     variance, mean = torch.var_mean(x.detach(), dims, correction=0)
@@ -37,12 +37,12 @@ def layer_norm(
 
 
 class PlainLayerNorm(TorchFunctionMode):
-    """Within it, `torch.nn.functional.layer_norm` is the one above."""
+    """Context manager that replaces `torch.nn.functional.layer_norm` by the `layer_norm` above."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Calls what was called, or its replacement."""
+        """Calls the function, or its replacement."""
         return (layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
 
 

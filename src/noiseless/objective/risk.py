@@ -1,6 +1,6 @@
 """The empirical risk: the mean loss over all examples, from one sweep over the blocks.
 
-Steps 2 to 6 of a training step: a function of each batch reports named vectors and scalars, which enter exact sums.
+Steps 2 to 5 of a training step: a function of each batch reports named vectors and scalars, which enter exact sums.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from noiseless.objective.space import parameter_space
 
 NONE: Mapping[str, int] = MappingProxyType({})
 SCALARS: Mapping[str, int] = MappingProxyType({"loss": 1, "hits": 1, "penalty": 1, "square": 1})
-"""numbers that an evaluation keeps of each block: sums over its examples, and the gradient's squared norm"""
+"""numbers that an evaluation stores for each block: sums over its examples, and the gradient's squared norm"""
 
 
 class Blockwise(Objective):
-    """An objective whose value and direction are means over the blocks, by count."""
+    """An objective whose value and direction are means over the blocks, weighted by count."""
 
     visits: int = 1
-    """how often an evaluation visits each norm block and keeps its statistics"""
+    """how often an evaluation records the statistics of each norm block"""
 
     @abstractmethod
     def by_block(self) -> ByBlock:
-        """The contribution of blocks at the present parameters. Sweeps that it needs are done before it returns."""
+        """A function that computes the contribution of blocks; sweeps that it needs are done before this returns."""
 
     def evaluate(self) -> Evaluation:
-        """Value and direction from one sweep, after those of `by_block`."""
+        """Value and direction from one sweep, after the sweeps of `by_block`."""
         return risk_of(self).mean(self.by_block(), self.passes, self.visits)
 
 
@@ -51,9 +51,9 @@ class EmpiricalRisk(Blockwise):
     """The mean loss of a module over a full data set.
 
     `L(theta) = (1 / N) sum_i loss(model(x_i), y_i)`, in which batch-norm layers in training mode see norm blocks. With
-    g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. The module is
-    asked in the mode, `train()` or `eval()`, in which it stands. `at` gives the same function of other examples;
-    `dataclasses.replace` another function.
+    g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. The module runs
+    in its current mode, `train()` or `eval()`. `at` gives the same function of other examples, `dataclasses.replace`
+    another function.
 
     Raises:
         ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data.
@@ -62,14 +62,14 @@ class EmpiricalRisk(Blockwise):
     module: nn.Module
     """any `torch.nn.Module`"""
     loss: PerExampleLoss
-    """any callable `(output, target)` that gives one value an example"""
+    """any callable `(output, target)` that returns one value for each example"""
     data: Sequence[Tensor] | Examples | Selection
     """tensors `(input, ..., target)`, an `Examples`, or a `Selection` of it"""
     _: KW_ONLY
     block: int | None = None
-    """examples a block; None: all in one"""
+    """examples in a block; None: one block of all examples"""
     norm_block: int | None = None
-    """examples that batch norm normalises together; divides the block; None: the block"""
+    """examples that batch norm normalises together; must divide the block size; None: the block size"""
     autocast: torch.dtype | None = None
     """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
     and sums keep theirs. None: no autocast"""
@@ -88,10 +88,10 @@ class EmpiricalRisk(Blockwise):
         self.block_loss = BlockLoss(self.module, self.loss, self.space, self.norm, self.autocast, compiler)
 
     def at(self, selection: Selection) -> EmpiricalRisk:
-        """The mean loss over other examples; parameter space and batch norm are shared with this one.
+        """The mean loss over other examples, as a risk that shares parameter space and batch norm with this one.
 
         Args:
-            selection: which examples, and how they are seen.
+            selection: the examples.
 
         Returns:
             The risk.
@@ -108,15 +108,15 @@ class EmpiricalRisk(Blockwise):
         self.selection = selection
         count = len(selection)
         size = count if self.block is None else self.block
-        check_size("block", size, max(count, selection.whole or 0))
+        check_size("block", size, max(count, selection.examples_per_pass or 0))
         self.blocks = Blocks(count, size, selection.order)
 
     @property
     def wrapped(self) -> None:
-        """None: it stands by itself."""
+        """None: a risk wraps no other objective."""
 
     def over(self, risk: Objective) -> Objective:
-        """The given risk itself."""
+        """`risk` itself, as nothing wraps this one."""
         return risk
 
     @property
@@ -126,7 +126,7 @@ class EmpiricalRisk(Blockwise):
 
     @property
     def passes(self) -> float:
-        """One pass, for the share of the data set that the selection covers."""
+        """One pass times the share of the data set that the selection covers."""
         return self.selection.share
 
     @property
@@ -135,7 +135,7 @@ class EmpiricalRisk(Blockwise):
         return 1
 
     def by_block(self) -> ByBlock:
-        """The blocks' losses and gradients as they are."""
+        """The blocks' losses and gradients, unchanged."""
 
         def contribution(theta: Tensor, batch: Batch) -> Contribution:
             block = self.block_loss.differentiate(theta, batch, record=True)
@@ -144,15 +144,15 @@ class EmpiricalRisk(Blockwise):
         return contribution
 
     def mean(self, by_block: ByBlock, passes: float, visits: int = 1) -> Evaluation:
-        """The evaluation of an objective that is made of this risk's blocks, from one sweep.
+        """Evaluates an objective that is a mean over this risk's blocks, in one sweep.
 
         Args:
-            by_block: what blocks contribute.
-            passes: what it costs, in gradient evaluations over the whole data set.
-            visits: how often each norm block's statistics are among what a block contributes.
+            by_block: computes the contribution of blocks.
+            passes: cost of the evaluation, in gradient evaluations over the whole data set.
+            visits: how often a contribution holds the statistics of each norm block.
 
         Returns:
-            Means over all blocks, by count.
+            Means over all blocks, weighted by count.
         """
         theta, norm, norm_blocks = self.space.theta.detach(), self.norm, visits * self.norm.count(self.blocks)
         a_block = visits * norm.groups(self.blocks.size)
@@ -183,7 +183,7 @@ class EmpiricalRisk(Blockwise):
         )
 
     def measure(self) -> Measurement:
-        """Loss and hits by forwards alone, a third of a pass: the bits of `evaluate`, where nothing is compiled."""
+        """Loss and hits from forwards alone, a third of a pass; the bits of `evaluate` if nothing is compiled."""
         theta = self.space.theta.detach()
 
         def report(batch: Batch) -> Report:
@@ -209,7 +209,7 @@ class EmpiricalRisk(Blockwise):
         return self.mean_product(V, self.block_loss.value)
 
     def hvp_passes(self, vectors: int) -> float:
-        """One pass for the gradient and two for each product, for the share of the data set that the sweep covers."""
+        """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
     def mean_product(self, V: Tensor, value: Callable[[Tensor, Batch, int], Tensor]) -> Tensor:
@@ -217,7 +217,7 @@ class EmpiricalRisk(Blockwise):
 
         Args:
             V: vectors `[K, P]`.
-            value: a scalar for the one block of a batch, differentiable twice in `theta [P]`.
+            value: (theta, batch, k) -> a scalar for block k of the batch, differentiable twice in `theta [P]`.
 
         Returns:
             `[K, P]`.
@@ -234,8 +234,8 @@ class EmpiricalRisk(Blockwise):
         return (summed.vectors["products"] / self.blocks.count).to(theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
-        """The gradient of block `number`'s mean loss, `[P]`; each process computes it."""
-        with self.block_loss.asked():
+        """The gradient of block `number`'s mean loss, `[P]`; each worker computes it by itself."""
+        with self.block_loss.in_sweep():
             batch = self._batch(self.blocks.chunks(1)[number])
             return self.block_loss.differentiate(self.space.theta.detach(), batch).gradient[0]
 
@@ -251,34 +251,36 @@ class EmpiricalRisk(Blockwise):
         scalars: Mapping[str, int],
         chunk: int | None = None,
     ) -> Sums:
-        """Sums over all blocks, shared among the workers, with the same bits for any of them in any order.
+        """Sums over all blocks, which the workers share; the bits depend neither on the workers nor on the order.
 
         Args:
-            report: what the blocks of a batch add.
+            report: returns the terms that the blocks of a batch add.
             vectors: name -> length of the vectors that it reports.
-            scalars: name -> how many numbers it reports of each block.
-            chunk: blocks computed at once; None: the execution's.
+            scalars: name -> how many numbers it reports for each block.
+            chunk: blocks computed at once; None: the execution's chunk.
 
         Returns:
             The sums, and the scalars by block.
         """
         chunks, workers = self.blocks.chunks(chunk or self.execution.chunk), self.execution.workers
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
-        with self.block_loss.asked():
+        with self.block_loss.in_sweep():
             for number in workers.share(partial):
                 partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
         workers.combine(partial)
         return partial.sums()
 
     def _batch(self, chunk: Chunk) -> Batch:
-        """A chunk's examples, where the parameters are."""
-        of = self.selection
+        """A chunk's examples, on the device of the parameters."""
+        selection = self.selection
         device = self.space.device
-        *inputs, target = (x.to(device) for x in of.examples.take(chunk.index))
+        *inputs, target = (x.to(device) for x in selection.examples.take(chunk.index))
         full_blocks = max(1, self.blocks.count // self.blocks.size)
         usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
         shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
-        return Batch(of.first + chunk.first, tuple(inputs), target, of.seed, of.step, shape == usual)
+        return Batch(
+            selection.first + chunk.first, tuple(inputs), target, selection.seed, selection.step, shape == usual
+        )
 
 
 def risk_of(objective: Objective) -> EmpiricalRisk:

@@ -1,4 +1,4 @@
-"""Which examples a sweep covers now, and how they are seen. Step 1 of a training step: `risk.at(selection)`."""
+"""Which examples a sweep covers, in which order and view. Step 1 of a training step: `risk.at(selection)`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from noiseless.objective.blocks import Examples, TensorExamples
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The examples of a sweep, in the order in which blocks are cut.
+    """The examples of a sweep, in the order in which they are cut into blocks.
 
     Raises:
         ValueError: if it holds no example.
     """
 
     examples: Examples
-    """the data set as it is seen now"""
+    """the data set, in the view of this step (with its augmentation)"""
     order: Tensor | None = None
-    """example numbers, int64 `[n]`; None: all, as they stand"""
-    whole: int | None = None
-    """examples that make a pass, where the sweep covers a part (or a multiple) of the data set; None: the sweep's"""
+    """example numbers, int64 `[n]`; None: all examples, in the order of the data set"""
+    examples_per_pass: int | None = None
+    """number of examples that make a pass; None: those of the sweep. Differs where the sweep covers a part, or a
+    multiple, of the data set"""
     first: int = 0
-    """number of the first block, where the sweep covers a part of the data set"""
+    """number of the sweep's first block; above 0 where the sweep covers a later part of the data set"""
     before: int = 0
-    """examples of other parts that are already in batch norm's running averages"""
+    """number of examples of other parts that are already in batch norm's running averages"""
     seed: int = 0
-    """keys the random numbers that the module draws (dropout), with `step` and the block's number"""
+    """seed of the random numbers that the module draws (dropout); they are keyed by (seed, step, block number)"""
     step: int = 0
-    """see `seed`"""
+    """step of these random numbers"""
 
     def __post_init__(self) -> None:
         if not len(self):
@@ -40,7 +41,7 @@ class Selection:
 
     @staticmethod
     def of(data: Sequence[Tensor] | Examples | Selection) -> Selection:
-        """All examples of a data set, as they stand.
+        """All examples of a data set, in its order.
 
         Args:
             data: tensors `(input, ..., target)`, an `Examples`, or a selection, which is returned as it is.
@@ -49,11 +50,11 @@ class Selection:
             The selection.
 
         Raises:
-            ValueError: for tensors that are no data set: empty, not finite, or of unequal lengths.
+            ValueError: for tensors that are empty, not finite or of unequal lengths, or fewer than two.
         """
         if isinstance(data, Selection):
             return data
-        if isinstance(data, Examples) and not hasattr(data, "__array__"):  # an array has a take, too
+        if isinstance(data, Examples) and not hasattr(data, "__array__"):  # a NumPy array has a method take, too
             return Selection(data)
         return Selection(TensorExamples(data))  # type: ignore[arg-type]
 
@@ -66,10 +67,10 @@ class Selection:
         return torch.arange(len(self.examples)) if self.order is None else self.order
 
     def head(self, count: int) -> Selection:
-        """Its first `count` examples."""
+        """The first `count` examples, as a selection."""
         return replace(self, order=self.numbers[:count])
 
     @property
     def share(self) -> float:
-        """Share of a pass that a sweep over these examples is."""
-        return len(self) / (self.whole or len(self))
+        """Number of examples in units of a pass; below 1 where they are a part of the data set."""
+        return len(self) / (self.examples_per_pass or len(self))

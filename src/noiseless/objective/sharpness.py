@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation over the full batch: an objective around another. Steps 2 to 5, asked twice."""
+"""Sharpness-aware minimisation over the full batch: an objective that wraps another. Steps 2 to 5, done twice."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from noiseless.objective.base import Evaluation, Objective, Wrapper, square_norm
 class SharpnessAware(Wrapper):
     """The direction `grad F(theta + rho g / ||g||)` with `g = grad F(theta)` (Foret et al., arXiv 2010.01412).
 
-    g is the full gradient of the wrapped objective F, its penalty included, and so is the gradient at the point ahead:
-    two evaluations. Value, hits, block norms and batch-norm statistics are those at theta. The direction is not the
-    gradient of the reported value, so the objective is not exact; Hessian products are those of the value F.
+    Both gradients are full gradients of the wrapped objective F, penalty included, so this takes two evaluations.
+    Value, hits, block norms and batch-norm statistics are those at theta. The direction is not the gradient of the
+    reported value, so the objective is not exact; Hessian products are those of the value F.
 
     Raises:
         ValueError: if rho is not positive.
@@ -22,7 +22,7 @@ class SharpnessAware(Wrapper):
     objective: Objective
     """F"""
     rho: float
-    """length of the step ahead, in the norm of theta's space"""
+    """length of the step ahead, an L2 norm in the parameter space"""
     evaluations = 2
 
     def __post_init__(self) -> None:
@@ -38,25 +38,25 @@ class SharpnessAware(Wrapper):
         return self.objective
 
     def over(self, risk: Objective) -> Objective:
-        """The same, with another risk in F."""
+        """A copy with another risk inside F."""
         return replace(self, objective=self.objective.over(risk))
 
     @property
     def exact(self) -> bool:
-        """False: see above."""
+        """False: the direction is not the gradient of the reported value."""
         return False
 
     def evaluate(self) -> Evaluation:
-        """Two evaluations; one where the gradient is 0 or not finite, which gives no direction."""
+        """Value and direction from two evaluations of F; from one if the gradient is 0 or not finite."""
         here = self.objective.evaluate()
         length = square_norms(here.gradient).sqrt().item()
         if not 0 < length < float("inf"):
             return here
         theta = self.space.theta
-        kept = theta.detach().clone()
+        start = theta.detach().clone()
         try:
             theta.add_(here.gradient, alpha=self.rho / length)
             ahead = self.objective.evaluate()
-        finally:  # also where it is told to stop: theta has no trace of it
-            self.space.theta.copy_(kept)
+        finally:  # also if the sweep is stopped: theta is restored
+            self.space.theta.copy_(start)
         return replace(here, gradient=ahead.gradient, passes=here.passes + ahead.passes)

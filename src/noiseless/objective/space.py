@@ -1,8 +1,7 @@
 """The parameter space: a module's trainable parameters as one flat vector `theta [P]` with named views.
 
-Everything that moves in, or asks about, the space (optimizers, penalties, Hessian products, landscapes) speaks of
-vectors `[P]`. Copies are avoided: each parameter's data is a view of `theta`, each parameter's `.grad` a view of one
-gradient vector.
+Optimizers, penalties, Hessian products and landscapes all work with vectors `[P]`. Copies are avoided: each parameter's
+data is a view of `theta`, each parameter's `.grad` a view of one gradient vector.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def parameter_space(module: nn.Module) -> ParameterSpace:
     """The parameter space of a module: the same one at every call, so that all objectives on it share `theta`.
 
     Returns:
-        The space kept for the module, or a new one where the set of trainable parameters has changed.
+        The module's existing space; a new one at the first call, or if the set of trainable parameters has changed.
 
     Raises:
         ValueError: if the module has no trainable parameter, or they differ in dtype or device.
@@ -60,14 +59,14 @@ class ParameterSpace:
     def theta(self) -> Tensor:
         """The parameters, `[P]`; writing into it moves the module.
 
-        Where something has replaced the parameters' data (`module.to(...)`), it is gathered anew.
+        If the parameters' data have been replaced (by `module.to(...)`), the vector is made anew.
 
         Raises:
             ValueError: if the parameters themselves have been replaced, frozen or added to.
         """
         module = self._module()
         if module is not None and not self.describes(module):
-            raise ValueError("the module's trainable parameters are others by now: make a new objective for it")
+            raise ValueError("the module's trainable parameters have been replaced: make a new objective for it")
         offset = self._theta.data_ptr()
         for p, size in zip(self._parameters, self.sizes, strict=True):
             if (size and p.data_ptr() != offset) or p.dtype != self._theta.dtype:
@@ -81,21 +80,21 @@ class ParameterSpace:
         """The module whose parameters these are.
 
         Raises:
-            ValueError: if nobody keeps it any more.
+            ValueError: if the module no longer exists.
         """
         module = self._module()
         if module is None:
-            raise ValueError("the module of this parameter space is gone: keep it as long as its objective is asked")
+            raise ValueError("the module of this parameter space no longer exists: keep it while its objective is used")
         return module
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self._parameters[0].device
 
     @property
     def parameters(self) -> tuple[torch.nn.Parameter, ...]:
-        """The module's own parameters, in the order of `names`."""
+        """The module's parameters, in the order of `names`."""
         return tuple(self._parameters)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
@@ -105,7 +104,7 @@ class ParameterSpace:
             vector: `[..., P]`; leading dimensions (several vectors at once) are kept.
 
         Returns:
-            For each parameter's name the part of the vector that belongs to it, `[..., *shape]`.
+            Parameter name -> its part of the vector, `[..., *shape]`.
 
         Raises:
             ValueError: if the last dimension is not `P`.

@@ -1,6 +1,6 @@
-"""Workers: who computes which chunk of a sweep, and how their sums become one. Step 2 and 6 of a training step.
+"""Workers: which process computes which chunk of a sweep, and how their sums are added. Steps 2 and 5 of a step.
 
-Chunks are handed out one at a time, so a slow worker holds up nothing but its own; the sum does not depend on who
+Chunks are handed out one at a time, so a slow worker delays only its own chunk. The sum does not depend on which worker
 computed what. One process works `Alone`; the processes of a torchrun job are a `Team`.
 """
 
@@ -25,30 +25,30 @@ from noiseless.objective.exactsum import reduce
 from noiseless.objective.partial import Partial
 
 BEAT_SECONDS = 0.5
-"""time between a worker's signs of life, also while it computes"""
+"""time between two heartbeats of a worker, also while it computes"""
 LOST_SECONDS = 40.0
-"""a worker that has shown none for so long is given up"""
+"""a worker without a heartbeat for this time counts as lost"""
 LEAVING_SECONDS = 4.0
-"""the same where this one was told to stop: torchrun does that when another has died"""
+"""as `LOST_SECONDS`, if this worker was told to stop, which torchrun does when another worker has died"""
 TIMEOUT_SECONDS = 60.0
-"""of a collective, which begins when all workers have come to it"""
+"""timeout of a collective, which begins when all workers have reached it"""
 
 
 class WorkerLostError(RuntimeError):
     """A worker has vanished: the others cannot finish the sweep.
 
     Attributes:
-        intact: whether this worker's own partial sum is still its own: not once the adding up has begun.
+        intact: whether this worker's partial sum still holds its terms alone; False once the adding up has begun.
     """
 
     intact = True
 
 
 class SweepStoppedError(Exception):
-    """The sweep was asked to stop before its end.
+    """The sweep was stopped before its end.
 
     Attributes:
-        moved: whether an optimizer has moved the parameters, or its own state, since its step began.
+        moved: whether an optimizer has changed the parameters, or its state, since its step began.
     """
 
     def __init__(self, partial: Partial):
@@ -60,9 +60,9 @@ class Workers(ABC):
     """The processes that share the sweeps.
 
     Attributes:
-        rank: of this process, from 0.
-        count: how many there are.
-        stop: asked before each chunk: whether this process has been told to stop.
+        rank: number of this process, from 0.
+        count: number of processes.
+        stop: called before each chunk; returns whether this process has been told to stop.
     """
 
     rank: int
@@ -71,19 +71,19 @@ class Workers(ABC):
 
     @abstractmethod
     def begin(self, step: int) -> None:
-        """Names the step whose sweeps come next."""
+        """Called with the number of a step before its sweeps."""
 
     @abstractmethod
     def share(self, partial: Partial) -> Iterator[int]:
         """The numbers of the chunks that this process is to compute, one at a time.
 
         Args:
-            partial: what this process has summed before; what is done in any worker's is not handed out.
+            partial: this process's sums so far; a chunk that is done in any worker's is not handed out.
         """
 
     @abstractmethod
     def combine(self, partial: Partial) -> None:
-        """Makes each worker's partial sum the sum of all, with the same bits.
+        """Makes each worker's partial sum the sum over all workers, with the same bits at each.
 
         Raises:
             SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
@@ -95,7 +95,7 @@ class Workers(ABC):
 
     @abstractmethod
     def exchange(self, text: str) -> list[str]:
-        """Each worker's text, by rank; also a place where all wait for all."""
+        """Each worker's text, by rank; waits for all workers."""
 
 
 class Alone(Workers):
@@ -107,10 +107,10 @@ class Alone(Workers):
         self.stop = stop
 
     def begin(self, step: int) -> None:
-        """Nothing depends on it here."""
+        """Does nothing."""
 
     def share(self, partial: Partial) -> Iterator[int]:
-        """Those that are not done.
+        """The numbers of the chunks that are not done, in their order.
 
         Yields:
             Chunk numbers.
@@ -121,7 +121,7 @@ class Alone(Workers):
             yield number
 
     def combine(self, partial: Partial) -> None:
-        """Nothing to add.
+        """Adds nothing, as there is one process.
 
         Raises:
             SweepStoppedError: if chunks are missing.
@@ -134,7 +134,7 @@ class Alone(Workers):
         return flag
 
     def exchange(self, text: str) -> list[str]:
-        """The one text."""
+        """A list of this one text."""
         return [text]
 
 
@@ -148,7 +148,7 @@ class Team(Workers):
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
         shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
-        # torchrun keeps its store when it starts workers anew, as many or fewer, with the addresses of those before
+        # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
         launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
         self._store = dist.distributed_c10d.PrefixStore(launch, shared)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -162,18 +162,18 @@ class Team(Workers):
         atexit.register(self.close)
 
     def begin(self, step: int) -> None:
-        """Nothing depends on it here."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Leaves the job; also at the end of the process, which must not find a thread at work."""
+        """Leaves the job. Also called at the end of the process, when no thread may be at work."""
         if not self._closed.is_set():
             self._closed.set()
             self._beat.join()
-            with suppress(RuntimeError):  # the others may have gone
+            with suppress(RuntimeError):  # the other workers may have left
                 dist.destroy_process_group()
 
     def share(self, partial: Partial) -> Iterator[int]:
-        """Those that no worker has done, each to the first that asks: an atomic counter in the job's store.
+        """The numbers of chunks that no worker has done; an atomic counter in the job's store hands them out.
 
         Yields:
             Chunk numbers.
@@ -185,7 +185,7 @@ class Team(Workers):
         counter = f"claimed/{self._number}"
         while True:
             if self.stop():
-                self._ask("add", counter, len(waiting))  # for all: no chunk is left
+                self._ask("add", counter, len(waiting))  # so that no chunk is left for any worker
                 return
             claimed = self._ask("add", counter, 1) - 1
             if claimed >= len(waiting):
@@ -193,7 +193,7 @@ class Team(Workers):
             yield waiting[claimed]
 
     def combine(self, partial: Partial) -> None:
-        """Sums over the workers, in any order: the bits are the same.
+        """Sums over the workers; the bits do not depend on their order.
 
         Raises:
             SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
@@ -218,22 +218,22 @@ class Team(Workers):
         return [text.decode() for text in texts]
 
     def _gather(self) -> None:
-        """Waits until all workers are here, however long a chunk takes one of them.
+        """Waits until all workers have called this, however long a chunk takes.
 
         Raises:
-            WorkerLostError: if one of them is gone.
+            WorkerLostError: if one of them is lost.
         """
         self._number += 1
         if self._ask("add", f"here/{self._number}", 1) == self.count:
             self._ask("set", f"go/{self._number}", "1")
-        came = looked = time.monotonic()
+        arrived = looked = time.monotonic()
         while not self._ask("check", [f"go/{self._number}"]):
             now = time.monotonic()
-            time.sleep(min(max(1e-4, (now - came) / 8), 0.01))  # late by an eighth of the wait at most
+            time.sleep(min(max(1e-4, (now - arrived) / 8), 0.01))  # at most an eighth of the wait too long
             if now - looked > BEAT_SECONDS:
                 self._look_for_the_lost()
                 looked = now
-        if self.rank == 0 and self._number > 2:  # all have passed it
+        if self.rank == 0 and self._number > 2:  # all workers are past it
             for key in ("here", "go", "claimed"):
                 self._ask("delete_key", f"{key}/{self._number - 2}")
 
@@ -245,8 +245,8 @@ class Team(Workers):
                 self._seen[rank] = (beat, now)
             elif now - self._seen[rank][1] > (LEAVING_SECONDS if self.stop() else LOST_SECONDS):
                 raise WorkerLostError(
-                    f"worker {rank} of {self.count} has vanished: no sign of life. What was"
-                    " snapshotted is kept; start the same command again to go on"
+                    f"worker {rank} of {self.count} has vanished: it sends no heartbeats. The last"
+                    " snapshot is kept; start the same command again to continue"
                 )
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
@@ -256,7 +256,7 @@ class Team(Workers):
             raise WorkerLostError(_STORE_GONE.format(error)) from error
 
     def _keep_beating(self) -> None:
-        with suppress(RuntimeError):  # the store has gone: whoever waits for it says so
+        with suppress(RuntimeError):  # without the store, `_ask` raises an error
             store = self._store.clone()
             beats = 0
             while not self._closed.wait(BEAT_SECONDS):
@@ -265,7 +265,7 @@ class Team(Workers):
 
 
 _TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
-_STORE_GONE = "the job's store, at its first node, does not answer ({}); start the same command again to go on"
+_STORE_GONE = "the job's store, on its first node, does not answer ({}); start the same command again to continue"
 
 
 def _total(tensors: list[Tensor]) -> None:
@@ -281,6 +281,8 @@ def _reduce(tensors: list[Tensor], operation: dist.ReduceOp.RedOpType) -> None:
         for under_way in [dist.all_reduce(tensor, operation, async_op=True) for tensor in tensors]:
             under_way.wait()
     except RuntimeError as error:
-        lost = WorkerLostError(f"a worker has vanished while sums were added up ({error})")
+        lost = WorkerLostError(
+            f"a worker has vanished while sums were added up ({error}); start the same command again to continue"
+        )
         lost.intact = False
         raise lost from error

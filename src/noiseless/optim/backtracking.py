@@ -1,4 +1,4 @@
-"""Line searches that try smaller and smaller sizes. Step 7 of a training step, where a recipe asks for one."""
+"""Backtracking line searches, which try smaller and smaller sizes. Step 7 of a training step, if the recipe has one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from noiseless.optim.linesearch import (
 
 @dataclass(frozen=True)
 class Backtracking:
-    """Smaller and smaller sizes: what the searches of this file have in common.
+    """Base of the searches of this file: settings, and the loop over smaller and smaller sizes.
 
     Raises:
         ValueError: for a number out of its range.
@@ -39,15 +39,15 @@ class Backtracking:
         check_count("trials", self.trials)
 
     def backtrack(self, line: Line, reference: float, first: float) -> LinePoint:
-        """The first of `first * shrink**k` with `phi(a) <= reference + c1 a phi'(0)`.
+        """Tries `a = first * shrink**k`, k = 0, 1, ..., until `phi(a) <= reference + c1 a phi'(0)`.
 
         Args:
-            line: what is searched.
-            reference: what values are compared with, at least phi(0).
+            line: the objective along the direction.
+            reference: the value to compare with, at least phi(0).
             first: the first size.
 
         Returns:
-            The accepted point; `line.start` where no trial is low enough.
+            The accepted point; `line.start` if no trial is low enough.
         """
         for k in range(self.trials):
             point = line.evaluate(first * self.shrink**k)
@@ -74,18 +74,18 @@ class ArmijoSearch(Backtracking):
         check_switch("remember", self.remember)
 
     def init(self) -> SearchState:
-        """The last accepted size: 1."""
+        """The state before the first step: a last accepted size of 1."""
         return {"size": 1.0}
 
     def step(self, line: Line, state: SearchState) -> SearchStep:
         """Searches along a line.
 
         Args:
-            line: of this step.
-            state: of the last step.
+            line: the objective along this step's direction.
+            state: the state after the last step.
 
         Returns:
-            The first point that is low enough; `line.start` where no trial is.
+            The first point that is low enough; `line.start` if no trial is.
         """
         first = first_size(self.remember, state)
         point = self.backtrack(line, line.start.value, first)
@@ -96,8 +96,8 @@ class ArmijoSearch(Backtracking):
 class NonMonotoneSearch(Backtracking):
     """Backtracking against the largest of the last M values: `phi(a) <= max(values) + c1 a phi'(0)`.
 
-    (Grippo, Lampariello and Lucidi, SIAM J. Numer. Anal. 23, 1986, doi 10.1137/0723046.) `phi(0)` is one of the M, so
-    with M = 1 this is `ArmijoSearch`.
+    (Grippo, Lampariello and Lucidi, SIAM J. Numer. Anal. 23, 1986, doi 10.1137/0723046.) `phi(0)` is one of the M
+    values, so with M = 1 this is `ArmijoSearch`.
 
     Raises:
         ValueError: for a number out of its range.
@@ -114,18 +114,18 @@ class NonMonotoneSearch(Backtracking):
         check_count("memory", self.memory)
 
     def init(self) -> SearchState:
-        """No values yet, and a last accepted size of 1."""
+        """The state before the first step: no values, and a last accepted size of 1."""
         return {"values": [], "size": 1.0}
 
     def step(self, line: Line, state: SearchState) -> SearchStep:
         """Searches along a line.
 
         Args:
-            line: of this step.
-            state: of the last step.
+            line: the objective along this step's direction.
+            state: the state after the last step.
 
         Returns:
-            The first point that is low enough; `line.start` where no trial is.
+            The first point that is low enough; `line.start` if no trial is.
         """
         values = last_values(line, state, self.memory)
         first = first_size(self.remember, state)
@@ -135,10 +135,10 @@ class NonMonotoneSearch(Backtracking):
 
 @dataclass(frozen=True)
 class RestartingSearch(Backtracking):
-    """The optimizer's step as it is, while its value is at most the largest of the last M values; else a restart.
+    """Takes the optimizer's full step if its value is at most the largest of the last M values; else restarts.
 
-    A restart clears the optimizer's memory and steps along the negative gradient, by Armijo's rule from lr on. It is
-    for methods with momentum, whose values may rise for some steps.
+    A restart clears the optimizer's memory and steps along the negative gradient, by Armijo's rule with lr as the first
+    trial. This search is for methods with momentum, whose values may rise for some steps.
 
     Raises:
         ValueError: for a number out of its range.
@@ -152,18 +152,18 @@ class RestartingSearch(Backtracking):
         check_count("memory", self.memory)
 
     def init(self) -> SearchState:
-        """No values yet."""
+        """The state before the first step: no values."""
         return {"values": []}
 
     def step(self, line: Line, state: SearchState) -> SearchStep:
         """Searches along a line.
 
         Args:
-            line: of this step.
-            state: of the last step.
+            line: the objective along this step's direction.
+            state: the state after the last step.
 
         Returns:
-            Size 1, or a restart; along the negative gradient, the first point that is low enough.
+            The point at size 1, or a restart; along the negative gradient, the first point that is low enough.
         """
         values = last_values(line, state, self.memory)
         if line.steepest:
@@ -172,9 +172,9 @@ class RestartingSearch(Backtracking):
         point = line.evaluate(1.0)
         if point.finite and point.value <= max(values):
             return SearchStep(point, {"values": values})
-        return SearchStep(line.start, state, restart=True)  # the search along the gradient enters the value
+        return SearchStep(line.start, state, restart=True)  # the search along the gradient adds the value
 
 
 def last_values(line: Line, state: SearchState, memory: int) -> list[float]:
-    """The values at the starts of the last steps, this one's included: at most `memory`."""
+    """The values at the starts of the last steps, including this one: at most `memory` of them."""
     return [*state["values"], line.start.value][-memory:]

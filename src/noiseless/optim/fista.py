@@ -13,21 +13,21 @@ from torch import Tensor
 class FISTA(torch.optim.Optimizer):
     """Accelerated gradient descent (Beck and Teboulle, SIAM J. Imaging Sci. 2009, doi 10.1137/080716542), smooth part.
 
-    With y the parameters, where the gradient is taken, and `t_1 = 1`:
+    With y the parameters, at which the gradient is computed, and `t_1 = 1`:
 
         x_k = y_k - lr grad f(y_k),   t_{k+1} = (1 + sqrt(1 + 4 t_k**2)) / 2,
         y_{k+1} = x_k + ((t_k - 1) / t_{k+1}) (x_k - x_{k-1}).
 
     On a convex f whose gradient has the Lipschitz constant L, `lr = 1 / L` gives `f(x_k) - min f <= 2 L
-    ||x_0 - x*||**2 / (k + 1)**2`. With `restart`, t goes back to 1 and the momentum is left out where
+    ||x_0 - x*||**2 / (k + 1)**2`. With `restart`, t is set back to 1 and the momentum is left out in each step with
     `grad f(y_k) . (x_k - x_{k-1}) > 0` (the gradient scheme of O'Donoghue and Candes, arXiv 1204.3982), which makes
     convergence linear where f is strongly convex.
 
     Args:
-        params: what it moves.
+        params: parameters to optimise.
         lr: step size.
-        restart: see above.
-        weight_decay: wd of the term `(wd / 2) ||theta||**2` that belongs to f (coupled decay).
+        restart: whether to restart as above.
+        weight_decay: wd of the term `(wd / 2) ||theta||**2`, which is part of f (coupled decay).
 
     Raises:
         ValueError: for a number out of its range.
@@ -47,10 +47,10 @@ class FISTA(torch.optim.Optimizer):
         """One step.
 
         Args:
-            closure: sets the gradients and returns the value; asked once.
+            closure: sets the gradients and returns the value; called once.
 
         Returns:
-            Its value.
+            The closure's value; None without a closure.
         """
         loss = None if closure is None else torch.enable_grad()(closure)()
         moves = []

@@ -1,7 +1,7 @@
-"""Transforms that look at one layer at a time: adaptive clipping, and learning rates of layers. Step 6 of a step.
+"""Transforms that treat each layer by itself: adaptive clipping and layer-wise learning rates. Step 6 of a step.
 
-In the chain, adaptive clipping stands before the clip of the whole gradient, layer rates at the end, behind the noise:
-norm bias -> agc -> clip -> noise -> lars or larc. A layer is a parameter tensor.
+In the chain, adaptive clipping stands before the clip of the full gradient, and layer rates at the end, after the
+noise: norm bias -> agc -> clip -> noise -> lars or larc. A layer is a parameter tensor.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from noiseless.objective import ParameterSpace
 from noiseless.optim.transforms import State, Transform
 
 SMALLEST_WEIGHTS = 1e-3
-"""AGC's: units with smaller weights are clipped as if their norm were this, so that zeros can leave zero"""
+"""weight norm of AGC: units with a smaller one are clipped as if they had this, so that weights of 0 can change"""
 EPS = 1e-8
 """added to the divisor of a layer's rate"""
 
 
 def adaptive_clip(limit: float, space: ParameterSpace) -> Transform:
-    """Adaptive gradient clipping (Brock et al., arXiv 2102.06171, eq. 3): no unit's step is large beside its weights.
+    """Adaptive gradient clipping (Brock et al., arXiv 2102.06171, eq. 3): limits each unit's gradient by its weights.
 
     For unit i of a layer with weights w_i and gradient g_i: `g_i <- g_i * limit * max(||w_i||, 1e-3) / ||g_i||` where
     `||g_i|| > limit * max(||w_i||, 1e-3)`. A unit is a row of the layer `[out, ...]`: all weights of one output; a
-    parameter of one dimension or none is one unit. The final linear layer is left as it is, as in the paper: the last
-    parameter of two or more dimensions and what belongs to the same module (its bias).
+    parameter of one dimension or none is one unit. The final linear layer is not clipped, as in the paper: the last
+    parameter of two or more dimensions and the others of its module (its bias).
 
     Args:
         limit: the largest ratio, positive.
-        space: of the parameters; it tells the layers.
+        space: parameter space, which gives the layers.
 
     Returns:
-        A transform whose state says whether it has `clipped`.
+        A transform; `clipped` in its state is whether it has clipped a unit.
 
     Raises:
         ValueError: if the limit is not positive.
@@ -62,12 +62,12 @@ def adaptive_clip(limit: float, space: ParameterSpace) -> Transform:
 def lars(trust: float, space: ParameterSpace, weight_decay: float = 0.0, decay_biases: bool = True) -> Transform:
     """Layer-wise adaptive rates (You et al., arXiv 1708.03888): the step of a layer is in proportion to its weights.
 
-    For each layer: `g <- (g + wd w) * trust * ||w|| / (||g|| + wd ||w|| + 1e-8)`. Where w or g is 0 the ratio says
-    nothing, and the factor is 1. The transform holds the weight decay, so the optimizer's own must be 0.
+    For each layer: `g <- (g + wd w) * trust * ||w|| / (||g|| + wd ||w|| + 1e-8)`. Where w or g is 0, the ratio has no
+    meaning, and the factor is 1. The transform applies the weight decay, so the optimizer's own must be 0.
 
     Args:
         trust: the coefficient, positive.
-        space: of the parameters; it tells the layers.
+        space: parameter space, which gives the layers.
         weight_decay: wd.
         decay_biases: whether parameters of fewer than two dimensions decay, too.
 
@@ -87,13 +87,13 @@ def larc(
     weight_decay: float = 0.0,
     decay_biases: bool = True,
 ) -> Transform:
-    """LARS that only lowers: a layer's rate is `min(lr, trust * ||w|| / (||g|| + wd ||w|| + 1e-8))`.
+    """LARS that only lowers rates: a layer's rate is `min(lr, trust * ||w|| / (||g|| + wd ||w|| + 1e-8))`.
 
     The optimizer multiplies by lr, so `g <- (g + wd w) * min(trust * ||w|| / (...) / lr, 1)`.
 
     Args:
         trust: the coefficient, positive.
-        space: of the parameters; it tells the layers.
+        space: parameter space, which gives the layers.
         schedule: step -> lr.
         weight_decay: wd; the optimizer's own must be 0.
         decay_biases: whether parameters of fewer than two dimensions decay, too.
@@ -132,7 +132,7 @@ def _layer_rate(
             w = weights[key]
             decay = weight_decay if decay_biases or w.ndim > 1 else 0.0
             weight, slope = (_norms(t.reshape(1, -1)).item() for t in (w, g))
-            # NaN is handed on, to be reported elsewhere
+            # NaN passes through and is reported elsewhere
             scale = factor(trust * weight / (slope + decay * weight + EPS), step) if weight and slope else 1.0
             parts.append(((g + decay * w) * scale).reshape(-1))
         return torch.cat(parts), state
@@ -146,9 +146,9 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _final_layer(space: ParameterSpace) -> set[str]:
-    """Names of the last parameter of two or more dimensions, and of those in the same module."""
+    """Names of the last parameter of two or more dimensions and of the others in its module."""
     large = [name for name, shape in zip(space.names, space.shapes, strict=True) if len(shape) > 1]
     if not large:
         return set()
-    home = large[-1].rpartition(".")[0]
-    return {name for name in space.names if name.rpartition(".")[0] == home}
+    module = large[-1].rpartition(".")[0]
+    return {name for name in space.names if name.rpartition(".")[0] == module}

@@ -1,4 +1,4 @@
-"""L-BFGS that stands negative curvature: one evaluation a step, Powell's damping. Step 7 of a training step."""
+"""L-BFGS for functions with negative curvature: Powell's damping, one evaluation a step. Step 7 of a training step."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 
 
 class DampedLBFGS(torch.optim.Optimizer):
-    """Limited-memory BFGS with damped updates: its direction is always one of descent.
+    """Limited-memory BFGS with damped updates: its direction is always a descent direction.
 
-    The direction is `d = -H g`, with H made of the last pairs `s = theta' - theta`, `y = g' - g` by the two-loop
-    recursion (Nocedal and Wright 2006, algorithm 7.4), from `H0 = (s . y / y . y) I` of the newest pair. A pair enters
+    The direction is `d = -H g`, with H built from the last pairs `s = theta' - theta`, `y = g' - g` by the two-loop
+    recursion (Nocedal and Wright 2006, algorithm 7.4), from `H0 = (s . y / y . y) I` of the newest pair. Pairs are
     damped (their procedure 18.2; Powell 1978): where `s . y < damping * s . B s`, y is replaced by
 
         phi y + (1 - phi) B s,   phi = (1 - damping) s . B s / (s . B s - s . y),
 
     so that `s . y = damping * s . B s > 0` and H stays positive definite, however f is curved. B is the inverse of
     the H that gave the last direction; since the step went along it, `s = a d`, `B s = -a g` costs nothing. The first
-    direction is -g, no longer than 1. A step of length 0 leaves the pairs as they are.
+    direction is -g, shortened to length 1 if it is longer. A step of length 0 does not change the pairs.
 
-    Unlike torch's, it evaluates once a step, and a line search goes around it. Where the objective changes from step to
-    step, y holds that change, too.
+    Unlike `torch.optim.LBFGS`, it evaluates once a step and has no line search; `Searched` adds one. Where the
+    objective changes from step to step, y contains that change, too.
 
     Args:
-        params: what it moves.
-        lr: `theta <- theta + lr d`; that of the first group holds for all.
+        params: parameters to optimise.
+        lr: `theta <- theta + lr d`; the value of the first group is used for all.
         history_size: largest number of pairs.
         damping: smallest curvature along s in units of that of B, between 0 and 1.
-        weight_decay: wd of the term `(wd / 2) ||theta||**2` that belongs to the function (coupled decay).
+        weight_decay: wd of the term `(wd / 2) ||theta||**2`, which is part of the function (coupled decay).
 
     Raises:
         ValueError: for a number out of its range.
@@ -55,10 +55,10 @@ class DampedLBFGS(torch.optim.Optimizer):
         """One step.
 
         Args:
-            closure: sets the gradients and returns the value; asked once.
+            closure: sets the gradients and returns the value; called once.
 
         Returns:
-            Its value.
+            The closure's value; None without a closure.
         """
         loss = None if closure is None else torch.enable_grad()(closure)()
         members = [(p, group) for group in self.param_groups for p in group["params"]]
@@ -83,11 +83,11 @@ class DampedLBFGS(torch.optim.Optimizer):
 
 
 def _remember(state: dict[str, Any], s: Tensor, gradient: Tensor, damping: float, most: int) -> None:
-    """Takes up the pair of the step that was made, damped."""
+    """Stores the pair of the last step, damped; keeps the last `most` pairs."""
     before, y = state["gradient"], gradient - state["gradient"]
     along = _dot(s, before)
     if not (along < 0 and state["slope"] < 0):
-        return  # it stayed where it was
+        return  # the last step had length 0
     size = along / state["slope"]
     curvature, modelled = _dot(s, y), -size * along  # s . y and s . B s
     if curvature < damping * modelled:
@@ -97,7 +97,7 @@ def _remember(state: dict[str, Any], s: Tensor, gradient: Tensor, damping: float
     length = _dot(y, y)
     rounding = torch.finfo(y.dtype).eps * (_dot(s, s) * length) ** 0.5
     if not rounding < curvature < float("inf"):
-        return  # the numbers cannot tell that it is positive
+        return  # with rounding errors the curvature may not be positive
     state["S"], state["Y"] = [*state["S"], s][-most:], [*state["Y"], y][-most:]
     state["scale"] = curvature / length
 
@@ -105,12 +105,12 @@ def _remember(state: dict[str, Any], s: Tensor, gradient: Tensor, damping: float
 def _product(state: dict[str, Any], v: Tensor) -> Tensor:
     """`H v` by the two-loop recursion."""
     pairs = [(s, y, 1 / _dot(s, y)) for s, y in zip(state["S"], state["Y"], strict=True)]
-    taken = []
+    shares = []
     for s, y, inverse in reversed(pairs):
-        taken.append(inverse * _dot(s, v))
-        v = v - taken[-1] * y
+        shares.append(inverse * _dot(s, v))
+        v = v - shares[-1] * y
     v = state["scale"] * v
-    for (s, y, inverse), share in zip(pairs, reversed(taken), strict=True):
+    for (s, y, inverse), share in zip(pairs, reversed(shares), strict=True):
         v = v + (share - inverse * _dot(y, v)) * s
     return v
 

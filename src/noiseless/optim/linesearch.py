@@ -1,7 +1,7 @@
-"""What a line search is: how far to go along a direction. Step 7 of a training step, where a recipe asks for one.
+"""The interface of a line search: how far to go along a direction. Step 7 of a training step, if the recipe has one.
 
-A search sees a function of one number, `phi(a) = F(theta + a d)` with its slope `phi'(a) = grad F(theta + a d) . d`, at
-a few sizes a. `searched.py` gives it the direction d of an optimizer. All numbers are float64.
+A search evaluates a function of one number, `phi(a) = F(theta + a d)` with slope `phi'(a) = grad F(theta + a d) . d`,
+at a few sizes a. `searched.py` gives it the direction d of an optimizer. All numbers are float64.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Line:
     """The objective along a direction."""
 
     evaluate: Callable[[float], LinePoint]
-    """size -> the point there; each call costs an evaluation"""
+    """size -> the point at that size; each call costs one evaluation"""
     start: LinePoint
     """the point at size 0; its slope is negative"""
     steepest: bool = False
-    """whether the direction is `-lr grad F`, in place of the optimizer's"""
+    """whether the direction is `-lr grad F` instead of the optimizer's"""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class SearchStep:
     point: LinePoint
     """where the parameters go; `line.start`: they stay, and the optimizer's memory is cleared"""
     state: SearchState
-    """for the next search"""
+    """state for the next search"""
     restart: bool = False
-    """the optimizer's memory is cleared, and this step is searched again along `-lr grad F`; has no effect there"""
+    """whether to clear the optimizer's memory and search again along `-lr grad F`; no effect in that second search"""
 
 
 class LineSearch(Protocol):
-    """How far a step goes. A value with its own numbers; what changes from step to step is in its state."""
+    """A rule for how far a step goes. It holds settings alone; what changes from step to step is in its state."""
 
     def init(self) -> SearchState:
         """The state before the first step."""
@@ -67,8 +67,8 @@ class LineSearch(Protocol):
         """Searches along a line.
 
         Args:
-            line: of this step.
-            state: `init`'s, or that of the last step; it is not written into.
+            line: the objective along this step's direction.
+            state: from `init`, or the state after the last step; it must not be modified.
 
         Returns:
             The accepted point and the state for the next step.
@@ -77,7 +77,7 @@ class LineSearch(Protocol):
 
 
 def check_fraction(name: str, value: object) -> None:
-    """Refuses what is not a number between 0 and 1.
+    """Raises unless a setting is a number between 0 and 1.
 
     Raises:
         ValueError: naming the field and its value.
@@ -87,7 +87,7 @@ def check_fraction(name: str, value: object) -> None:
 
 
 def check_count(name: str, value: object) -> None:
-    """Refuses what is not a whole number of at least 1.
+    """Raises unless a setting is a whole number of at least 1.
 
     Raises:
         ValueError: naming the field and its value.
@@ -97,7 +97,7 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_switch(name: str, value: object) -> None:
-    """Refuses what is neither True nor False.
+    """Raises unless a setting is True or False.
 
     Raises:
         ValueError: naming the field and its value.
@@ -107,11 +107,11 @@ def check_switch(name: str, value: object) -> None:
 
 
 def first_size(remember: bool, state: SearchState) -> float:
-    """The first size to try: 1, or with `remember` twice the last accepted size where that is less."""
+    """The first size to try: 1; with `remember` twice the last accepted size, if that is less."""
     return min(1.0, 2 * state["size"]) if remember else 1.0
 
 
 def last_size(point: LinePoint, state: SearchState) -> float:
-    """The size to remember: of this step, or of the last step that moved."""
+    """The size to remember: that of this step, or of the last step that moved if this one did not."""
     size: float = point.size or state["size"]
     return size

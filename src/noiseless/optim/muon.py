@@ -1,4 +1,4 @@
-"""Muon for every parameter: matrices and convolutions orthogonalised, the others by AdamW. Step 7."""
+"""Muon for all parameters: orthogonalised momentum for matrices and convolutions, AdamW for the others. Step 7."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from noiseless.errors import UnknownNameError
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""a, b, c of Newton-Schulz as Muon has them (kellerjordan.github.io/posts/muon)"""
+"""a, b, c of Muon's Newton-Schulz iteration (kellerjordan.github.io/posts/muon)"""
 ADJUST = {
     "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
@@ -55,26 +55,26 @@ class Muon(torch.optim.Optimizer):
 
     where u is `(1 - momentum) g + momentum m` with Nesterov, else m, and NS(u) is near the orthogonal factor `U V^T` of
     `u = U S V^T`: `ns_steps` times `X <- a X + b (X X^T) X + c (X X^T)**2 X`, from `u / ||u||`. These are
-    `torch.optim.Muon`'s formulas; unlike there, NS is computed in the parameters' precision, not in bfloat16, and not
-    only 2-D parameters are taken. Parameters of fewer dimensions go to an inner AdamW.
+    `torch.optim.Muon`'s formulas; but NS is computed in the parameters' precision, not in bfloat16, and parameters of
+    more than two dimensions are accepted. Those of fewer dimensions are optimised by an inner AdamW.
 
     Args:
-        params: what it moves; at least one has two dimensions.
+        params: parameters to optimise; at least one has two or more dimensions.
         lr: learning rate.
-        weight_decay: decoupled.
-        momentum: of matrices.
+        weight_decay: decoupled weight decay.
+        momentum: momentum of matrices.
         nesterov: whether that momentum is Nesterov's.
         ns_coefficients: a, b, c.
         eps: smallest norm by which u is divided.
-        ns_steps: Newton-Schulz steps.
+        ns_steps: number of Newton-Schulz steps.
         adjust_lr_fn: "original" (also None), `sqrt(max(1, out / rest))`; "match_rms_adamw",
             `0.2 sqrt(max(out, rest))`; or "spectral_unclamped", `sqrt(out / rest)`.
         inner_lr_ratio: learning rate of the inner AdamW in units of lr.
-        inner_betas: of the inner AdamW.
-        last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay stays.
+        inner_betas: betas of the inner AdamW.
+        last_lr_ratio: learning rate of the last matrix, a classifier's head, in units of lr; its decay is unchanged.
 
     Raises:
-        ValueError: for a value out of its range, or where there is no matrix.
+        ValueError: for a value out of its range, or if there is no matrix.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Muon(torch.optim.Optimizer):
             self._link()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave, the inner optimizer's part included."""
+        """Restores what `state_dict` returned, including the inner optimizer's part."""
         super().load_state_dict(state_dict)
         self._link()
 
@@ -127,10 +127,10 @@ class Muon(torch.optim.Optimizer):
         """One step.
 
         Args:
-            closure: sets the gradients and returns the value; asked once.
+            closure: sets the gradients and returns the value; called once.
 
         Returns:
-            Its value.
+            The closure's value; None without a closure.
         """
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
@@ -160,15 +160,15 @@ class Muon(torch.optim.Optimizer):
         p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
 
     def _link(self) -> None:
-        """The inner optimizer works on this one's groups and state, so that both are saved as one."""
+        """Gives the inner optimizer this one's groups and state, so that both are saved as one."""
         if self._inner is not None:
             self._inner.param_groups = [group for group in self.param_groups if group["inner"]]
             self._inner.state = self.state
 
 
-def _divided(given: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Groups of matrices, and groups of the other parameters."""
-    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+def _divided(params: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Groups of matrices, and groups of the other parameters, from parameters or groups of them."""
+    groups = params if params and isinstance(params[0], dict) else [{"params": params}]
     groups = [{**group, "params": list(group["params"])} for group in groups]
     parts = (
         [{**g, "params": [p for p in g["params"] if (p.ndim >= 2) == which]} for g in groups] for which in (True, False)
@@ -189,6 +189,6 @@ def _check(
     if not isinstance(steps, int) or not 1 <= steps < 100:
         raise ValueError(f"ns_steps must be a whole number between 1 and 99, not {steps}")
     if not isinstance(coefficients, (tuple, list)) or len(coefficients) != 3:
-        raise ValueError(f"ns_coefficients are three numbers, not {coefficients}")
+        raise ValueError(f"ns_coefficients must be three numbers, not {coefficients}")
     if adjust_lr_fn is not None and adjust_lr_fn not in ADJUST:
         raise UnknownNameError("adjust_lr_fn", str(adjust_lr_fn), ADJUST)

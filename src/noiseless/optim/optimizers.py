@@ -1,4 +1,4 @@
-"""Optimizers made by name, with settings that are checked before a run begins."""
+"""Makes optimizers by name and checks their settings before a run begins."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from noiseless.optim.registry import optimizer_entry
 from noiseless.optim.searched import Searched
 from noiseless.optim.searches import line_search_name
 
-TRIED = 20
-"""evaluations by which settings are tried"""
+TRIAL_EVALUATIONS = 20
+"""most evaluations in a trial of settings"""
 
 
 def optimizer_arguments(name: str) -> list[str]:
-    """The arguments that an optimizer takes beside the parameters.
+    """The arguments that an optimizer takes besides the parameters.
 
     Args:
-        name: in any case.
+        name: name of the optimizer, in upper or lower case.
 
     Returns:
-        Their names, in its order.
+        Their names, in the order of its signature.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: for an unknown optimizer, with the nearest names.
     """
     return [key for key in inspect.signature(optimizer_entry(name).kind).parameters if key != "params"]
 
@@ -44,7 +44,7 @@ def parse_options(text: str) -> dict[str, Any]:
         Values by name, in the given order.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for text of another form.
     """
     options: dict[str, Any] = {}
     try:
@@ -60,8 +60,8 @@ def parse_options(text: str) -> dict[str, Any]:
                 raise ValueError
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ValueError(
-            f"{text!r} is not NAME=VALUE,NAME=VALUE, each name once and each value a finite number, a word, True,"
-            " False, None, a quoted string or a tuple of such"
+            f"{text!r} is not of the form NAME=VALUE,NAME=VALUE with each name once and each value a finite number, a"
+            " word, True, False, None, a quoted string or a tuple of these"
         ) from None
     return options
 
@@ -69,19 +69,19 @@ def parse_options(text: str) -> dict[str, Any]:
 def make_optimizer(
     name: str, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], **settings: Any
 ) -> torch.optim.Optimizer:
-    """An optimizer by its name, in any case.
+    """Makes an optimizer by its name, after a trial of its settings.
 
     Args:
-        name: "SGD", "adamw", "LBFGS", "Muon", ...
-        parameters: what it moves, or groups of it with settings of their own.
+        name: "SGD", "adamw", "LBFGS", "Muon", ..., in upper or lower case.
+        parameters: parameters to optimise, or groups of them with their settings.
         settings: its arguments.
 
     Returns:
         The optimizer.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ValueError: for a setting that it does not take, a value that it refuses, or one that needs sparse gradients.
+        UnknownNameError: for an unknown optimizer, with the nearest names.
+        ValueError: for an unknown setting, a value that the optimizer refuses, or one that needs sparse gradients.
     """
     entry, takes = optimizer_entry(name), optimizer_arguments(name)
     kind = entry.kind
@@ -94,13 +94,13 @@ def make_optimizer(
         optimizer = kind(parameters, **settings)
         _try(kind, settings, optimizer.param_groups[0]["params"][0])
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-        raise ValueError(f"{_origin(kind)} refuses {given}: {error}") from None
+        refused = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        raise ValueError(f"{_origin(kind)} refuses {refused}: {error}") from None
     return optimizer
 
 
 def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tensor) -> None:
-    """A few steps on a small quadratic: some settings are refused, or fail, only where they are used."""
+    """Takes a few steps on a small quadratic, because some settings are refused, or fail, only in a step."""
     parameters = [torch.ones(shape, dtype=like.dtype, device=like.device) for shape in ((2, 2), (2, 2), (2, 2), (2,))]
     optimizer = kind([p.requires_grad_() for p in parameters], **settings)
     evaluations = 0
@@ -108,11 +108,11 @@ def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tens
     def closure() -> Tensor:
         nonlocal evaluations
         evaluations += 1
-        if evaluations > TRIED:
+        if evaluations > TRIAL_EVALUATIONS:
             raise _EnoughError
         value = torch.zeros(())
-        for bend, p in enumerate(parameters, 1):
-            p.grad = bend * p.detach()
+        for curvature, p in enumerate(parameters, 1):
+            p.grad = curvature * p.detach()
             value = value + (p.grad * p.detach()).sum() / 2
         return value
 
@@ -124,11 +124,11 @@ def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tens
 
 
 class _EnoughError(Exception):
-    """A trial of an optimizer that evaluates by itself, as often as it was told to, ends."""
+    """Ends the trial of an optimizer that evaluates many times in one step."""
 
 
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:
-    """The name of the line search that an optimizer does, if any: it needs an exact objective."""
+    """The name of an optimizer's line search, which needs an exact objective; None if it has none."""
     if isinstance(optimizer, Searched):
         return line_search_name(optimizer.search)
     return optimizer.param_groups[0].get("line_search_fn")

@@ -1,7 +1,7 @@
 """The registry of optimizers: any of `torch.optim` that takes dense gradients, and the few that torch lacks.
 
-An optimizer that is registered here can be named in a recipe; its entry tells the other rooms what they need to know of
-it. Those of `torch.optim` that have no entry can be named, too; the defaults of `OptimizerEntry` hold for them.
+A recipe can name any optimizer that is registered here; its entry holds what the program must know of it. A recipe can
+also name those of `torch.optim` that have no entry; the defaults of `OptimizerEntry` hold for them.
 """
 
 from __future__ import annotations
@@ -26,41 +26,42 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class OptimizerEntry:
-    """What is known of an optimizer beside its class. Its arguments are read from the signature of the class."""
+    """Properties of an optimizer class. Its arguments are not listed; they are read from the class's signature."""
 
     kind: type[Optimizer]
-    """its class"""
+    """the class"""
     coupled_decay: bool = False
-    """its weight decay is added to the gradient, so that it is part of the function; see `couples_decay`"""
+    """whether its weight decay is added to the gradient, and so is part of the function; see `couples_decay`"""
     mean_keys: tuple[str, ...] = ("momentum_buffer", "exp_avg")
-    """keys under which its state may hold a parameter's running mean of gradients; the first that is there counts"""
+    """keys under which its state may hold a parameter's running mean of gradients; the first that exists is used"""
     state_size: Callable[[Settings], float] | None = None
-    """settings -> numbers that it keeps for each parameter in the long run; None: as many as after its first step"""
+    """settings -> numbers stored for each parameter in the long run; None: as many as after the first step"""
     threshold: Callable[[Settings], float | None] | None = None
-    """settings, lr above 0 -> largest Hessian eigenvalue at which its steps on a quadratic do not grow, None where that
-    is not known; of the preconditioned Hessian where it has a `diagonal`. None: not known"""
+    """settings with lr above 0 -> largest eigenvalue of the Hessian (of the preconditioned Hessian if `diagonal` is
+    given) at which steps on a quadratic do not grow; None if not known for these settings. None: not known for any"""
     diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
-    """settings, state of a parameter after a step -> D, shaped as the parameter: it moves along `D^-1` times a mean of
-    gradients. None: it has none, or none that is known"""
+    """(settings, state of a parameter after a step) -> D, shaped like the parameter: the step goes along `D^-1` times a
+    mean of gradients. None: there is no D, or it is not known"""
     evaluates_itself: bool = False
-    """whether a step calls its closure several times, so that no line search goes around it"""
+    """whether a step may call its closure several times, so that `Searched` cannot add a line search"""
     refusal: str | None = None
-    """why it cannot be used, as the predicate of a sentence; None: it can"""
+    """why it cannot be used, as the predicate of a sentence; None: it can be used"""
 
     def couples_decay(self, settings: Settings) -> bool:
         """Whether the weight decay of a group is added to the gradient.
 
         Args:
-            settings: of the group; `decoupled_weight_decay`, as Adam takes it, overrules `coupled_decay`.
+            settings: settings of the group; `decoupled_weight_decay=True`, an option of Adam, overrules
+                `coupled_decay`.
 
         Returns:
-            Whether it is.
+            Whether it is added.
         """
         return self.coupled_decay and not settings.get("decoupled_weight_decay", False)
 
     @property
     def preconditions(self) -> bool:
-        """Whether its `threshold` is one of the preconditioned Hessian."""
+        """Whether `threshold` is an eigenvalue of the preconditioned Hessian."""
         return self.threshold is not None and self.diagonal is not None
 
 
@@ -98,7 +99,7 @@ def _rmsprop_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
 
 
 def _lbfgs_size(settings: Settings) -> float:
-    """Differences of points and of gradients; the last gradient; the last point, or torch's the last direction."""
+    """Differences of points and of gradients; the last gradient; the last point (ours) or direction (torch's)."""
     return 2.0 * settings["history_size"] + 2
 
 
@@ -119,34 +120,34 @@ _ENTRIES = (
     # ours
     OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),
     OptimizerEntry(FISTA, coupled_decay=True),
-    OptimizerEntry(Muon),  # in place of torch's, which takes matrices only
+    OptimizerEntry(Muon),  # hides torch's, which takes matrices only
 )
 
 OPTIMIZERS: dict[str, OptimizerEntry] = {entry.kind.__name__: entry for entry in _ENTRIES}
-"""name -> entry. An optimizer is added by an entry; one of `torch.optim` of the same name is then hidden"""
+"""name -> entry. To add an optimizer, add an entry; it hides an optimizer of `torch.optim` of the same name"""
 
 
 def optimizer_names() -> list[str]:
-    """The names of the registry and of `torch.optim`'s optimizers, as they are spelled."""
-    torchs = {
+    """The names of the registry's and `torch.optim`'s optimizers, in their spelling, sorted."""
+    torch_names = {
         name
         for name, member in vars(torch.optim).items()
         if inspect.isclass(member) and issubclass(member, Optimizer) and member is not Optimizer
     }
-    return sorted(torchs | OPTIMIZERS.keys())
+    return sorted(torch_names | OPTIMIZERS.keys())
 
 
 def optimizer_entry(name: str) -> OptimizerEntry:
-    """What is known of an optimizer by its name.
+    """The entry of an optimizer, by name.
 
     Args:
-        name: in any case.
+        name: name of the optimizer, in upper or lower case.
 
     Returns:
-        Its entry; the defaults for one of `torch.optim` that has none.
+        Its entry; an entry of defaults for an optimizer of `torch.optim` that has none.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: for an unknown optimizer, with the nearest names.
     """
     known = {spelled.lower(): spelled for spelled in optimizer_names()}
     if name.lower() not in known:
@@ -156,13 +157,13 @@ def optimizer_entry(name: str) -> OptimizerEntry:
 
 
 def entry_of(optimizer: Optimizer) -> OptimizerEntry:
-    """What is known of an optimizer at hand.
+    """The entry of an optimizer's class.
 
     Args:
-        optimizer: of any class.
+        optimizer: an optimizer of any class.
 
     Returns:
-        The entry of its class; the defaults where it has none.
+        The entry of its class; an entry of defaults if it has none.
     """
     kind = type(optimizer)
     return next((entry for entry in OPTIMIZERS.values() if entry.kind is kind), OptimizerEntry(kind))

@@ -1,8 +1,8 @@
 """Schedules: the learning rate as a pure function of the step, so that resume has nothing to restore.
 
 All begin with a linear warm-up from 0: step t (from 0) has `lr * t / warmup` for `t <= warmup`. (A first step at
-learning rate 0 moves nothing; the published schedule has it so.) The cosine that follows is measured from the published
-code (arXiv 2109.14119), with its one-step offset, which belongs to the warm-up: without one, it is the plain cosine.
+learning rate 0 moves nothing, as in the published code.) The cosine after it was measured from the published code
+(arXiv 2109.14119), including its offset of one step; without a warm-up there is no offset, and it is the plain cosine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 
 Schedule = Callable[[float], float]
-"""time in steps (from 0; not whole where the rate moves within a step) -> learning rate"""
+"""time in steps (from 0; a fraction if the rate changes within a step) -> learning rate"""
 
 
 def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule:
@@ -20,36 +20,36 @@ def cosine(lr: float, warmup: int, horizon: int, floor: float = 0.0) -> Schedule
     Args:
         lr: the peak.
         warmup: steps of the linear warm-up.
-        horizon: steps in which the cosine falls to the floor. A run may end before, at a rate well above it.
-        floor: the rate at the horizon, at which it stays from there on.
+        horizon: steps in which the cosine falls to the floor. A run may end earlier, at a rate well above the floor.
+        floor: the rate at the horizon and after it.
 
     Returns:
         The schedule.
     """
 
     def after(t: float) -> float:
-        share = min(max(_behind(t, warmup) / horizon, 0.0), 1.0)
+        share = min(max(_since_warmup(t, warmup) / horizon, 0.0), 1.0)
         return floor + (lr - floor) * (1 + math.cos(math.pi * share)) / 2
 
     return _warmed(lr, warmup, after)
 
 
 def multi_step(lr: float, warmup: int, steps: int, published: bool = False) -> Schedule:
-    """A tenth of the rate from each of 3/8, 5/8 and 7/8 of the run's steps on.
+    """Divides the rate by 10 at 3/8, 5/8 and 7/8 of the run's steps.
 
     Args:
         lr: the peak.
         warmup: steps of the linear warm-up.
-        steps: of the run.
-        published: as the published code counts: milestones `steps // 2.667`, `steps // 1.6` and `steps // 1.142` (in
-            floating point), compared with t - warmup - 1 after a warm-up.
+        steps: number of steps of the run.
+        published: whether to count as the published code does: milestones `steps // 2.667`, `steps // 1.6` and
+            `steps // 1.142` (in floating point), compared with t - warmup - 1 after a warm-up.
 
     Returns:
         The schedule.
     """
     if published:
         rounded = [steps // 2.667, steps // 1.6, steps // 1.142]
-        return _warmed(lr, warmup, lambda t: lr * 0.1 ** sum(_behind(t, warmup) >= m for m in rounded))
+        return _warmed(lr, warmup, lambda t: lr * 0.1 ** sum(_since_warmup(t, warmup) >= m for m in rounded))
     milestones = [steps * eighths / 8 for eighths in (3, 5, 7)]
     return _warmed(lr, warmup, lambda t: lr * 0.1 ** sum(t >= m for m in milestones))
 
@@ -60,13 +60,14 @@ def exponential(lr: float, warmup: int, decay: float, published: bool = False) -
     Args:
         lr: the peak.
         warmup: steps of the linear warm-up.
-        decay: factor a step.
-        published: as the published code counts: one step less after a warm-up, `lr * decay**(t - warmup - 1)`.
+        decay: factor per step.
+        published: whether to count as the published code does: one step less after a warm-up,
+            `lr * decay**(t - warmup - 1)`.
 
     Returns:
         The schedule.
     """
-    return _warmed(lr, warmup, lambda t: lr * decay ** (_behind(t, warmup) if published else t - warmup))
+    return _warmed(lr, warmup, lambda t: lr * decay ** (_since_warmup(t, warmup) if published else t - warmup))
 
 
 def constant(lr: float, warmup: int) -> Schedule:
@@ -78,6 +79,6 @@ def _warmed(lr: float, warmup: int, after: Schedule) -> Schedule:
     return lambda t: lr * t / warmup if t <= warmup and warmup > 0 else after(t)
 
 
-def _behind(t: float, warmup: int) -> float:
+def _since_warmup(t: float, warmup: int) -> float:
     """Steps since the warm-up, as the published code counts them."""
     return t - warmup - 1 if warmup > 0 else t

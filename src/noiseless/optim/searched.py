@@ -1,7 +1,8 @@
-"""An optimizer's direction times a line search's size. Step 7 of a training step, where a recipe asks for a search.
+"""An optimizer's direction times a line search's size. Step 7 of a training step, if the recipe has a line search.
 
-The direction is the displacement that the optimizer would make at the schedule's learning rate, so lr is the first
-trial: size 1. The optimizer keeps its memory as if it had made its own step.
+The direction is the displacement that the optimizer would make at the schedule's learning rate, so size 1 is the
+optimizer's step; a search tries it first, unless it remembers sizes. The optimizer updates its memory as if it had made
+that step.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from noiseless.optim.searches import line_search_name
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the search of one step came to."""
+    """The result of the line search of one step."""
 
     size: float
-    """how far it went, in units of the direction; 0: it stayed"""
+    """accepted size, in units of the direction; 0: the parameters stayed where they were"""
     trials: int
-    """evaluations beside the one at the start"""
+    """number of evaluations besides the one at the start"""
     fallback: bool = False
-    """whether the optimizer's direction was none of descent, and the negative gradient was taken"""
+    """whether the optimizer's direction was no descent direction, so that the negative gradient was used"""
     restarted: bool = False
-    """whether the step was taken back, and the negative gradient taken"""
+    """whether the optimizer's step was rejected and the negative gradient used"""
     failed: bool = False
     """whether no trial was low enough, so that the parameters stayed where they were"""
 
@@ -39,18 +40,20 @@ class Outcome:
 class Searched(torch.optim.Optimizer):
     """An optimizer whose steps are scaled by a line search.
 
-    With f the closure's value and wd the optimizer's coupled decay, what is compared is `F = f + (wd / 2)
-    ||theta||**2`, summed over its groups, with the gradient `grad f + wd theta`: the function that its steps minimise.
+    With f the closure's value and wd the optimizer's coupled weight decay, the search compares values of the function
+    that the optimizer's steps minimise, `F = f + (wd / 2) ||theta||**2`, with the decay term summed over its groups.
+    The gradient of F is `grad f + wd theta`.
 
-    A direction d with `grad F . d >= 0` is replaced by the negative gradient times lr; the optimizer's memory is then
-    cleared, as after a search in which no trial was low enough, which leaves the parameters where they were.
+    A direction d with `grad F . d >= 0` is replaced by `-lr grad F`, and the optimizer's memory is cleared. The memory
+    is also cleared after a search in which no trial was low enough; then the parameters stay where they were.
 
     Args:
-        base: gives the direction; newly made.
-        search: how far to go, as `StrongWolfeSearch(c2=0.5)`; any object with the two methods of `LineSearch`.
+        base: optimizer that gives the direction; it must not have made a step.
+        search: how far to go, such as `StrongWolfeSearch(c2=0.5)`; any object with the two methods of `LineSearch`.
 
     Raises:
-        ValueError: for an optimizer that evaluates by itself, or one whose decay is no part of a value.
+        ValueError: for an optimizer that evaluates by itself, or whose weight decay is decoupled, so that it is not
+            part of the value.
     """
 
     def __init__(self, base: torch.optim.Optimizer, search: LineSearch):
@@ -78,7 +81,7 @@ class Searched(torch.optim.Optimizer):
         """One step.
 
         Args:
-            closure: sets the gradients and returns the value, as often as it is asked.
+            closure: sets the gradients and returns the value; called at the start and for each trial.
 
         Returns:
             The value at the start.
@@ -88,7 +91,7 @@ class Searched(torch.optim.Optimizer):
         value = self._value(loss)
         self.last = Outcome(0.0, 0)
         if not (math.isfinite(value) and gradient.isfinite().all()):
-            return loss  # there is nothing to compare with
+            return loss  # there is no value to compare with
         self.base.step()
         direction = self._theta() - theta
         self._place(theta)
@@ -101,7 +104,7 @@ class Searched(torch.optim.Optimizer):
         return {"base": self.base.state_dict(), "search": dict(self._search_state), "counts": self.counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         self.base.load_state_dict(state_dict["base"])
         self._link()
         self._search_state, self._counts = dict(state_dict["search"]), dict(state_dict["counts"])
@@ -109,18 +112,18 @@ class Searched(torch.optim.Optimizer):
     def _search(
         self, closure: Callable[[], Tensor], theta: Tensor, gradient: Tensor, direction: Tensor, value: float
     ) -> None:
-        """Moves the parameters from theta along the direction, or the negative gradient, and records it."""
+        """Moves the parameters from theta along the direction, or the negative gradient; sets `last` and counts."""
         trials = 0
 
         def searched(direction: Tensor, steepest: bool) -> SearchStep | None:
-            """Along a direction; None where it does not go down."""
+            """The search along a direction; None if it is not a descent direction."""
 
             def evaluate(size: float) -> LinePoint:
                 nonlocal trials
                 trials += 1
                 self._place(theta + size * direction)
-                there = self._value(torch.enable_grad()(closure)())
-                return LinePoint(size, there, float(self._gradient() @ direction))
+                trial_value = self._value(torch.enable_grad()(closure)())
+                return LinePoint(size, trial_value, float(self._gradient() @ direction))
 
             start = LinePoint(0.0, value, float(gradient @ direction))
             return self.search.step(Line(evaluate, start, steepest), self._search_state) if start.slope < 0 else None
@@ -143,7 +146,7 @@ class Searched(torch.optim.Optimizer):
             self._counts[name] += happened
 
     def _forget(self) -> None:
-        """The optimizer's memory as at its start; its settings as they are."""
+        """Resets the optimizer's memory to that of its start; keeps its settings."""
         groups = self.base.state_dict()["param_groups"]
         self.base.load_state_dict({"state": copy.deepcopy(self._fresh), "param_groups": groups})
         self._link()
@@ -160,7 +163,7 @@ class Searched(torch.optim.Optimizer):
         return torch.cat([p.detach().double().flatten() for p, _ in self._members()])
 
     def _gradient(self) -> Tensor:
-        """Of F."""
+        """The gradient of F, float64 `[P]`."""
         parts = []
         for p, group in self._members():
             slope = torch.zeros_like(p, dtype=torch.float64) if p.grad is None else p.grad.double()
@@ -168,13 +171,13 @@ class Searched(torch.optim.Optimizer):
         return torch.cat(parts)
 
     def _value(self, loss: Tensor) -> float:
-        """F."""
+        """The value of F."""
         return float(loss) + sum(
             _decay(group) / 2 * float(p.double().square().sum()) for p, group in self._members() if _decay(group)
         )
 
     def _rates(self) -> Tensor:
-        """The learning rate of each element."""
+        """The learning rate of each element, float64 `[P]`."""
         return torch.cat(
             [torch.full_like(p, group["lr"], dtype=torch.float64).flatten() for p, group in self._members()]
         )
@@ -195,6 +198,6 @@ def _refuse_decoupled(base: torch.optim.Optimizer) -> None:
     for group in base.param_groups:
         if _decay(group) and not entry_of(base).couples_decay(group):
             raise ValueError(
-                f"a line search compares values, and {name}'s weight decay ({_decay(group):g}) is no part of one: set"
+                f"a line search compares values, but {name}'s weight decay ({_decay(group):g}) is not part of them: set"
                 " its weight decay to 0, or use an optimizer that adds the decay to the gradient, as SGD and Adam do"
             )

@@ -24,13 +24,13 @@ def line_search_options(name: str) -> list[str]:
     """The options of a line search.
 
     Args:
-        name: in `LINE_SEARCHES`.
+        name: a key of `LINE_SEARCHES`.
 
     Returns:
-        Their names, in its order.
+        The names of its options, in the order of its signature.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: for an unknown search, with the nearest names.
     """
     if name not in LINE_SEARCHES:
         raise UnknownNameError("line search", name, LINE_SEARCHES)
@@ -38,11 +38,11 @@ def line_search_options(name: str) -> list[str]:
 
 
 def make_line_search(name: str, **options: Any) -> LineSearch:
-    """A line search by its name.
+    """Makes a line search by its name.
 
     Args:
-        name: "armijo", "wolfe", "non-monotone", "restarting", or what else `LINE_SEARCHES` has.
-        options: its numbers; those that are not given have their defaults.
+        name: "armijo", "wolfe", "non-monotone", "restarting", or another key of `LINE_SEARCHES`.
+        options: its settings; the others have their defaults.
 
     Returns:
         The search.
@@ -58,6 +58,6 @@ def make_line_search(name: str, **options: Any) -> LineSearch:
 
 
 def line_search_name(search: LineSearch) -> str:
-    """The name of a search in the registry, or that of its class."""
+    """The name of a search in the registry; if it is not registered, the name of its class."""
     names = (name for name, kind in LINE_SEARCHES.items() if kind is type(search))
     return next(names, type(search).__name__)

@@ -1,4 +1,4 @@
-"""One step: the optimizer moves the parameters with a closure that asks the objective."""
+"""One step: the optimizer moves the parameters with a closure that evaluates the objective."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from noiseless.optim.transforms import State, Transform
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did."""
+    """The record of one optimizer step."""
 
     evaluation: Evaluation
-    """at the parameters from which the step started"""
+    """the evaluation at the parameters from which the step started"""
     transformed: State
     """the transforms' state after that evaluation"""
     passes: float
-    """spent by all evaluations of the step; L-BFGS and line searches ask more than once"""
+    """cost of all evaluations of the step, in passes; L-BFGS and line searches evaluate more than once"""
     finite: bool
-    """whether value and gradient were finite; where they were not, nothing was moved"""
+    """whether value and gradient were finite; if not, the step moved nothing"""
     search: Outcome | None = None
-    """what a line search around the optimizer came to; None without one"""
+    """result of the line search of a `Searched` optimizer; None for others"""
 
     @property
     def clipped(self) -> bool:
@@ -44,12 +44,12 @@ def take_step(
 ) -> Step:
     """Moves the parameters by one step of the optimizer.
 
-    The evaluation at the starting point is the accepted one: its batch-norm statistics go into the module's buffers,
-    those of trial points do not.
+    The evaluation at the starting point is accepted: its batch-norm statistics go into the module's buffers, those of
+    trial points do not.
 
     Args:
         optimizer: any `torch.optim.Optimizer` over the objective's parameters.
-        objective: what is minimised.
+        objective: the objective to minimise.
         transform: changes each gradient before the optimizer sees it.
         state: the transform's state; None: a new one.
         number: the step's number, which keys a transform's random numbers.
@@ -59,7 +59,7 @@ def take_step(
 
     Raises:
         ValueError: if the optimizer does a line search and the gradient is not the gradient of the value.
-        SweepStoppedError: if a worker was told to stop; its `moved` says whether anything has changed by then.
+        SweepStoppedError: if a worker was told to stop; its `moved` is whether anything has changed by then.
     """
     refuse_line_search(optimizer, objective, transform)
     space = objective.space
@@ -106,8 +106,8 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
         reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
         raise ValueError(
             f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
-            " method (without the published constant), no block clip and no sam, and one part, no clip, agc,"
-            " noise, norm bias or layer rate; or no line search"
+            " method (without the published constant), one part, no block clip, no sam, and no clip, agc,"
+            " noise, norm bias or layer rate; or use no line search"
         )
 
 

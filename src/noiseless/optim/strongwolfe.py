@@ -1,4 +1,4 @@
-"""A line search for the strong Wolfe conditions. Step 7 of a training step, where a recipe asks for one."""
+"""A line search for the strong Wolfe conditions. Step 7 of a training step, if the recipe has one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from noiseless.optim.linesearch import (
 
 @dataclass(frozen=True)
 class StrongWolfeSearch:
-    """A size with `phi(a) <= phi(0) + c1 a phi'(0)` and `|phi'(a)| <= c2 |phi'(0)|`: the strong Wolfe conditions.
+    """Finds a size with `phi(a) <= phi(0) + c1 a phi'(0)`, `|phi'(a)| <= c2 |phi'(0)|`, the strong Wolfe conditions.
 
-    Nocedal and Wright 2006, algorithms 3.5 and 3.6, as one loop: `low` is the lowest trial with enough decrease;
-    while nothing bounds the sizes above, they double; then `low` and `high` enclose a solution, and the next trial
-    is the minimum of the cubic through both (their eq. 3.59), kept a tenth of the interval away from its ends.
+    Nocedal and Wright 2006, algorithms 3.5 and 3.6, as one loop: `low` is the lowest trial with enough decrease. Sizes
+    double until a trial bounds them from above. Then `low` and `high` enclose a solution, and the next trial is the
+    minimum of the cubic through both (their eq. 3.59), kept a tenth of the interval away from its ends.
 
     Raises:
         ValueError: for a number out of its range.
@@ -34,8 +34,8 @@ class StrongWolfeSearch:
     """sufficient decrease, as a share of the decrease that the slope at 0 predicts; between 0 and 1 (default 1e-4, as
     in Nocedal and Wright 2006, section 3.1)"""
     c2: float = 0.9
-    """largest slope that may be left, as a share of that at 0; between c1 and 1 (default 0.9, as there for quasi-Newton
-    directions; 0.1 for nonlinear conjugate gradients)"""
+    """largest slope at the accepted size, as a share of that at 0; between c1 and 1 (default 0.9, as in Nocedal and
+    Wright for quasi-Newton directions; they have 0.1 for nonlinear conjugate gradients)"""
     trials: int = 20
     """largest number of evaluations of a search; at least 1 (default 20)"""
     remember: bool = False
@@ -50,19 +50,19 @@ class StrongWolfeSearch:
         check_switch("remember", self.remember)
 
     def init(self) -> SearchState:
-        """The last accepted size: 1."""
+        """The state before the first step: a last accepted size of 1."""
         return {"size": 1.0}
 
     def step(self, line: Line, state: SearchState) -> SearchStep:
         """Searches along a line.
 
         Args:
-            line: of this step.
-            state: of the last step.
+            line: the objective along this step's direction.
+            state: the state after the last step.
 
         Returns:
-            The first point that meets both conditions. After the last trial, the lowest with enough decrease;
-            `line.start` where there is none.
+            The first point that meets both conditions. If none does, the lowest trial with enough decrease;
+            `line.start` if there is none.
         """
         point = self._point(line, first_size(self.remember, state))
         return SearchStep(point, {"size": last_size(point, state)})
@@ -85,12 +85,12 @@ class StrongWolfeSearch:
                 low = point
             size = 2 * low.size if high is None else _between(low, high)
             if size in (low.size, math.inf) or (high is not None and size == high.size):
-                break  # the interval is as small as float64 can have it, or as large
+                break  # float64 has no smaller interval, or no larger one
         return low
 
 
 def _between(low: LinePoint, high: LinePoint) -> float:
-    """The next size to try between two points, which may be in either order."""
+    """The next size to try between two points, in either order."""
     width = high.size - low.size
     if not high.finite:
         return low.size + 0.1 * width
@@ -102,7 +102,7 @@ def _between(low: LinePoint, high: LinePoint) -> float:
 
 
 def _cubic_minimum(a: LinePoint, b: LinePoint) -> float:
-    """The minimum of the cubic with the values and slopes of both; NaN where it has none."""
+    """The minimum of the cubic with the values and slopes of both points; NaN if it has none."""
     width = b.size - a.size
     bend = a.slope + b.slope - 3 * (b.value - a.value) / width
     square = bend * bend - a.slope * b.slope

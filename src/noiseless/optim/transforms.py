@@ -1,7 +1,7 @@
-"""Transforms: changes of the full gradient, in an explicit ordered chain. Step 7 of a training step.
+"""Transforms: changes of the full gradient, in an explicit ordered chain. Step 6 of a training step.
 
-A transform is a value `(name, init, update)`; its numbers are plain arguments of the function that makes it. The
-paper's order is norm bias, clip, noise; weight decay is the optimizer's, after the chain.
+A transform is a value `(name, init, update)`; its settings are plain arguments of the function that makes it. The
+paper's order is norm bias, clip, noise; weight decay is applied by the optimizer, after the chain.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Transform:
     """A change of the gradient."""
 
     name: str
-    """as printed in the chain"""
+    """name, as printed in the chain"""
     init: Callable[[Tensor], State]
     """theta `[P]` -> state"""
     update: Callable[[Tensor, State, Tensor, int], tuple[Tensor, State]]
-    """(gradient `[P]`, state, theta `[P]`, step) -> (gradient `[P]`, state). It writes into none of them"""
+    """(gradient `[P]`, state, theta `[P]`, step) -> (gradient `[P]`, state). It must not modify its arguments"""
 
 
 def chain(*transforms: Transform) -> Transform:
-    """Transforms applied from left to right; the state holds theirs by position and name."""
+    """Applies transforms from left to right; its state holds their states by position and name."""
     keys = [f"{position}.{t.name}" for position, t in enumerate(transforms)]
 
     def init(theta: Tensor) -> State:
@@ -47,16 +47,16 @@ def chain(*transforms: Transform) -> Transform:
 
 
 def aggregate(counts: Sequence[int]) -> Transform:
-    """The mean over all parts of the examples, of each the newest gradient: the incremental aggregated gradient.
+    """The incremental aggregated gradient: the mean of the newest gradients of all parts of the data set.
 
-    Update t brings g_k, the gradient of the mean loss of part k = t mod K, at the present parameters. With n_k the
-    examples of part k and h_k what it brought last, the direction is `sum_k n_k h_k / sum_k n_k`, over the parts that
-    have been seen: from the K-th update on over all examples, each with a gradient at most K - 1 updates old. So it is
-    0 where the full gradient is 0 and nothing moves, and a constant rate converges (Blatt, Hero and Gauchman, SIAM
-    Journal on Optimization 18, 2007). Sums are taken in float64, in the order of the parts.
+    Update t gets g_k, the gradient of the mean loss of part k = t mod K, at the current parameters. With n_k the number
+    of examples of part k and h_k its newest gradient, the direction is `sum_k n_k h_k / sum_k n_k` over the parts seen
+    so far. From the K-th update on, these are all parts, and each gradient is at most K - 1 updates old. So the
+    direction is 0 where the full gradient is 0 and nothing moves, and a constant rate converges (Blatt, Hero and
+    Gauchman, SIAM Journal on Optimization 18, 2007). Sums are computed in float64, in the order of the parts.
 
     Args:
-        counts: n_k, examples of each part.
+        counts: n_k, number of examples of each part.
 
     Returns:
         A transform whose state holds the K gradients, `[P]` each.
@@ -65,14 +65,14 @@ def aggregate(counts: Sequence[int]) -> Transform:
         ValueError: if there is no part, or one without examples.
     """
     if not counts or min(counts) < 1:
-        raise ValueError(f"each part must have an example, and there must be one; they have {list(counts)}")
+        raise ValueError(f"each part must have an example, and there must be a part, but they have {list(counts)}")
 
     def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
         before, seen = state["gradients"], state["seen"]
         k = seen % len(counts)
         newest = (*before[:k], gradient, *before[k + 1 :])
         total = torch.zeros_like(gradient, dtype=torch.float64)
-        for count, part_gradient in zip(counts, newest, strict=False):  # in the first K updates some are yet to come
+        for count, part_gradient in zip(counts, newest, strict=False):  # in the first K - 1 updates some are missing
             total.add_(part_gradient.to(gradient.device), alpha=count)
         mean = total.div_(sum(counts[: len(newest)])).to(gradient.dtype)
         return mean, {"gradients": newest, "seen": seen + 1}
@@ -81,14 +81,14 @@ def aggregate(counts: Sequence[int]) -> Transform:
 
 
 def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
-    """Scales the gradient to a norm where it is longer: `g * limit / (||g|| + 1e-6)` if `||g|| > limit`.
+    """Shortens a gradient that is longer than a limit: `g * limit / (||g|| + 1e-6)` if `||g|| > limit`.
 
     Args:
-        limit: the norm c, positive.
-        norm: `"l2"`, the Euclidean norm of the whole gradient, or `"max"`, its largest element's size.
+        limit: largest norm, positive.
+        norm: `"l2"`, the Euclidean norm of the full gradient, or `"max"`, its largest absolute element.
 
     Returns:
-        A transform whose state says whether it has `clipped`.
+        A transform; `clipped` in its state is whether it has shortened the gradient.
 
     Raises:
         ValueError: if the limit is not positive or the norm is unknown.
@@ -127,7 +127,7 @@ def norm_bias(strength: float, target: float, norm: Literal["l1", "l2"] = "l2") 
     """Pulls the parameters' norm towards a target: adds the gradient of `(strength / 2) (||theta|| - target)**2`.
 
     Args:
-        strength: of the pull.
+        strength: factor of the pull.
         target: the norm towards which it pulls.
         norm: `"l2"`: adds `strength (||theta|| - target) theta / ||theta||`; `"l1"`: `... sign(theta)`.
 

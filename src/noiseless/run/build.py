@@ -107,7 +107,9 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
         model,
         make_loss(recipe),
         Selection(
-            replace(train, copies=max(1, recipe.data.copies, objective.max_up)), whole=len(train), seed=recipe.seed
+            replace(train, copies=max(1, recipe.data.copies, objective.max_up)),
+            examples_per_pass=len(train),
+            seed=recipe.seed,
         ),
         block=objective.block,
         norm_block=objective.norm_block,

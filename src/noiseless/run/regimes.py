@@ -80,7 +80,7 @@ class FullBatch:
         order = selection.numbers
         images = len(order) // self.draws
         part_of = keyed.permutation(self.seed, "parts", 0, images).remainder(self.parts)[order % images]
-        selection = replace(selection, whole=selection.whole or len(order))
+        selection = replace(selection, examples_per_pass=selection.examples_per_pass or len(order))
         for part in range(self.parts):
             selection = replace(selection, order=order[part_of == part])
             risk = full.at(selection)
@@ -141,7 +141,7 @@ class Stochastic:
         order = _together(drawn, images, self.draws)
         order = _whole_blocks(order, size) if self.drop_last else order
         updates = -(-len(order) // size)
-        selection = replace(self.risk.selection, examples=data, whole=images, step=step)
+        selection = replace(self.risk.selection, examples=data, examples_per_pass=images, step=step)
         for number, start in enumerate(range(0, len(order), size)):
             risk = self.risk.at(replace(selection, order=order[start : start + size], first=number))
             yield self.wrap(risk, step + number / updates if self.by_update else step)

@@ -83,7 +83,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
     experiment.model.train()
     if experiment.compiler is not None:
-        experiment.compiler.tell = progress.on_message
+        experiment.compiler.on_message = progress.on_message
     step, carried = _restore(experiment, directory, progress.on_message)
     tested: Score | None = None
     saved = time.monotonic()
