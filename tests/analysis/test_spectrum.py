@@ -246,6 +246,12 @@ def test_trace_of_low_rank_is_exact():
     assert found.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
 
 
+def test_six_products_are_enough_for_a_trace():
+    found = trace(matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), products=6)
+    assert found.products == 6
+    assert found.error > 0
+
+
 def test_trace_is_within_its_error():
     values = torch.randn(300, generator=generator(4)).double()
     off = []

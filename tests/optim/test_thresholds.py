@@ -1,0 +1,72 @@
+"""The stability threshold of each optimizer, against runs on quadratics just below and just above it."""
+
+import pytest
+import torch
+from torch import nn
+
+from noiseless.analysis import stability_threshold
+
+SGDS = [
+    {},
+    {"weight_decay": 0.3},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "dampening": 0.5},
+    {"momentum": 0.9, "nesterov": True},
+    {"momentum": 0.5, "nesterov": True, "weight_decay": 0.2},
+]
+
+
+def grown(make, curvature, steps=3000):
+    """By what |x| has grown in steps on curvature x^2 / 2, from x = 1."""
+    x = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = make([x])
+    for _ in range(steps):
+        x.grad = curvature * x.detach().clone()
+        optimizer.step()
+        if abs(float(x.detach())) > 1e6:
+            break
+    return abs(float(x.detach()))
+
+
+@pytest.mark.parametrize("options", SGDS)
+@pytest.mark.parametrize("lr", [0.1, 0.4])
+def test_sgd_grows_just_above_its_edge_and_not_below(options, lr):
+    def make(parameters):
+        return torch.optim.SGD(parameters, lr=lr, **options)
+
+    limit = stability_threshold(make([nn.Parameter(torch.ones(1))]))
+    assert grown(make, 0.99 * limit - 0.01 * options.get("weight_decay", 0)) < 1
+    assert grown(make, 1.01 * limit) > 1e3
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adamw_grows_just_above_its_edge_and_not_below(decay):
+    """Its recurrence with D = 1, which no second moment changes."""
+
+    def run(curvature):
+        x = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        optimizer = torch.optim.AdamW([x], lr=0.05, betas=(0.9, 0.999), eps=0.0, weight_decay=decay)
+        m, lr, b1 = 0.0, 0.05, 0.9
+        value = 1.0
+        for _ in range(4000):  # the same recurrence by hand, without bias correction
+            m = b1 * m + (1 - b1) * curvature * value
+            value = (1 - lr * decay) * value - lr * m
+            if abs(value) > 1e6:
+                break
+        return abs(value), stability_threshold(optimizer)
+
+    limit = run(1.0)[1]
+    assert run(0.99 * limit)[0] < 1
+    assert run(1.01 * limit)[0] > 1e3
+
+
+def test_what_is_not_known_is_not_guessed():
+    x = nn.Parameter(torch.ones(1))
+    assert stability_threshold(torch.optim.Adagrad([x], lr=0.1)) is None
+    assert (
+        stability_threshold(torch.optim.Adam([x], lr=0.1, weight_decay=0.1)) is None
+    )  # its decay is preconditioned, too
+    assert stability_threshold(torch.optim.SGD([x], lr=0.0)) is None
+    y = nn.Parameter(torch.ones(1))
+    groups = [{"params": [x], "weight_decay": 0.0}, {"params": [y], "weight_decay": 0.1}]
+    assert stability_threshold(torch.optim.SGD(groups, lr=0.1)) is None
