@@ -1,4 +1,4 @@
-"""Layers that several families share: convolutions, norms, pools and stems in every `Form`.
+"""Layers that several families share: convolutions, norms, pools and stems in every `Form`. Step 3 of a training step.
 
 All of them run under `torch.func.vmap`, are differentiable to any order, and have deterministic gradients on every
 device. In the default form they are torch's own `Conv2d` and `BatchNorm2d`. The names of a stem's and a pool's
