@@ -175,7 +175,7 @@ def test_a_real_run_of_ones_own_model(tmp_path, own):
     answer = call(*arguments, "--model-options", "width=5", "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
     refused(*arguments, "--model-options", "depth=5", names=(f"{own}:small", "depth", "width"))
-    refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be made with norm group", "options only"))
+    refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be built with norm group", "options only"))
 
 
 def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
@@ -230,8 +230,8 @@ def test_a_function_within_a_class_will_do(own):
         ("torchvision:resnet18", {"depth": 3}, "unknown option of torchvision:resnet18 'depth'; .*known: .*norm_layer"),
         ("timm:test_resnet", {"depht": 3}, "unknown option of timm:test_resnet 'depht'; .*known: .*avg_down"),
         ("timm:test_vit", {"img_size": 32}, "timm:test_vit does not take images of 1 x 8 x 8 in training: .*options"),
-        ("timm:test_vit", {"depth": "a"}, "test_vit cannot be made with {'depth': 'a'}: "),
-        ("torchvision:resnet18", {"groups": 0}, "resnet18 cannot be made with {'groups': 0}: "),
+        ("timm:test_vit", {"depth": "a"}, "test_vit cannot be built with {'depth': 'a'}: "),
+        ("torchvision:resnet18", {"groups": 0}, "resnet18 cannot be built with {'groups': 0}: "),
         ("torchvision:squeezenet1_1", {}, "torchvision:squeezenet1_1 does not take images of 1 x 8 x 8"),
     ],
 )  # fmt: skip
@@ -243,7 +243,7 @@ def test_what_the_libraries_do_not_have_is_refused(name, options, message):
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:test_resnet", "somewhere:f"])
 def test_models_from_elsewhere_have_no_choices_of_form(name):
     for form in (Form("group"), Form(stem="standard"), Form(zero_init=True)):
-        with pytest.raises(ValueError, match=f"{name} cannot be made with .*has options only"):
+        with pytest.raises(ValueError, match=f"{name} cannot be built with .*has options only"):
             models.build(name, 3, 10, form)
 
 

@@ -171,7 +171,7 @@ def test_names_are_by_family_and_depth():
     ],
 )
 def test_choices_that_a_family_has_not_are_refused(name, form, reason):
-    with pytest.raises(ValueError, match=f"{name} cannot be made with .*{reason}"):
+    with pytest.raises(ValueError, match=f"{name} cannot be built with .*{reason}"):
         models.build(name, 3, 10, form, size=(8, 8))
 
 

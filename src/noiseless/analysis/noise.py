@@ -62,7 +62,7 @@ class Moments:
             return "the full gradient is zero"
         return (
             f"the squared norm {self.square:.3g} of the full gradient is not above its noise from {self.examples}"
-            f" examples, {self.covariance_trace / self.examples:.3g}: it cannot be told from zero"
+            f" examples, {self.covariance_trace / self.examples:.3g}: it cannot be distinguished from zero"
         )
 
     def signal_to_noise(self, block: int) -> float | None:
@@ -225,7 +225,7 @@ def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = 
         batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
 
     Returns:
-        The scale; None if the gradient cannot be told from zero.
+        The scale; None if the gradient cannot be distinguished from zero.
     """
     return gradient_noise(risk, batch_norm=batch_norm).total.noise_scale
 

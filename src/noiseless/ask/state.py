@@ -190,7 +190,7 @@ def read_state(address: StateAddress) -> StateFile:
     except ValueError:
         if step != end:
             raise
-        state = None  # the final parameters have a file of their own
+        state = None  # the final parameters are also in `directory.model`
     if state is not None:
         return StateFile(step, state["model"], state["optimizer"], file)
     if step == end:

@@ -28,7 +28,7 @@ from noiseless.data.progress import Advance, size
 
 FORMAT = "noiseless image set 1"
 PAGE = 4096
-"""bytes; the header takes whole pages"""
+"""bytes of a page; the header's length is a multiple of it"""
 RESIDENT = 2**32
 """bytes of a set up to which it is moved to the device; larger ones stay mapped"""
 NAMES = ("y_train", "y_test", "x_train", "x_test")
@@ -238,7 +238,7 @@ def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
 
 
 def _remedy(name: str, pixels: int | None) -> str:
-    return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it anew"
+    return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it again"
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -53,7 +53,7 @@ class _Zip:
             self.archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
-        self.lock = threading.Lock()  # ZipFile counts its readers without a lock of its own
+        self.lock = threading.Lock()  # ZipFile's count of open readers is not thread-safe
 
     def names(self) -> list[str]:
         members = self.archive.namelist()

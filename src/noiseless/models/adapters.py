@@ -166,12 +166,12 @@ def _with_options(name: str, make: Callable[..., nn.Module], options: Mapping[st
         return make(**options)
     except Exception as error:
         if not options:
-            raise ValueError(f"{name} cannot be made: {reason(error)}") from error
+            raise ValueError(f"{name} cannot be built: {reason(error)}") from error
         if isinstance(error, TypeError):  # perhaps an unknown option
             with torch.device("meta"):
                 accepted = inspect.signature(type(make())).parameters
             refuse_options(name, options, [key for key in accepted if key not in {*_RESERVED, "kwargs"}])
-        raise ValueError(f"{name} cannot be made with {dict(options)}: {reason(error)}") from error
+        raise ValueError(f"{name} cannot be built with {dict(options)}: {reason(error)}") from error
 
 
 def _first_convolution(name: str, module: nn.Module, channels: int) -> nn.Module:

@@ -76,7 +76,7 @@ def refuse_form(name: str, form: Form, choices: Mapping[str, tuple[Any, ...]], w
     for field in fields(Form):
         value = getattr(form, field.name)
         if value != field.default and value not in choices.get(field.name, ()):
-            raise ValueError(f"{name} cannot be made with {field.name} {value}: {why}; leave it at {field.default}")
+            raise ValueError(f"{name} cannot be built with {field.name} {value}: {why}; leave it at {field.default}")
 
 
 def refuse_options(name: str, options: Mapping[str, Any], known: list[str]) -> None:
