@@ -135,10 +135,10 @@ def tar(files, root, *others):
 
 def published(dataset, content, *urls, form=0):
     """`cifar.CIFAR10` or `CIFAR100` whose published archive is this one."""
-    forms = list(dataset.forms)
-    old = forms[form].source
-    forms[form] = replace(forms[form], source=source(old.file, content, *urls, unpacked=old.unpacked))
-    return replace(dataset, forms=tuple(forms))
+    versions = list(dataset.versions)
+    old = versions[form].source
+    versions[form] = replace(versions[form], source=source(old.file, content, *urls, unpacked=old.unpacked))
+    return replace(dataset, versions=tuple(versions))
 
 
 def tiny_cifar10(*urls, count=COUNT):

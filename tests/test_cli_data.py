@@ -174,7 +174,7 @@ def test_pack_and_verify(tmp_path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     answer = call("data", "info", "cifar10", "--verify")
     assert answer.code == 2
-    assert "Remove it; noiseless data pack cifar10 writes it anew" in answer.err
+    assert "Remove it; noiseless data pack cifar10 writes it again" in answer.err
     path.write_bytes(content[:-1])
     refused("data", "info", "cifar10", names=(path, "damaged", "Remove it"))
     refused(*STEP, "--data", "cifar10", "--run-dir", tmp_path / "run", names=(path, "damaged", "Remove it"))

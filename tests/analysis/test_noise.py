@@ -218,7 +218,7 @@ def test_a_gradient_below_its_own_noise_has_no_noise_scale():
     assert found.total.signal < 0
     assert found.total.noise_scale is None
     assert found.total.signal_to_noise(8) is None
-    assert "cannot be told from zero" in found.total.reason
+    assert "cannot be distinguished from zero" in found.total.reason
     assert found.total.noise_norm(2) > 0
 
 

@@ -91,21 +91,21 @@ def test_the_answer_has_the_numbers_of_the_analysis(kept):
 
 def test_blocks_can_be_cut_anew(kept):
     state = _at(kept)
-    assert noise.cut(state, NoiseOptions(8)).norm.norm_block == 8  # below the run's 16
+    assert noise.risk_in_blocks(state, NoiseOptions(8)).norm.norm_block == 8  # below the run's 16
     with pytest.raises(ValueError, match=r"--block 24 must be a multiple of the 16 .*running"):
-        noise.cut(state, NoiseOptions(24))
-    risk = noise.cut(state, NoiseOptions(24, batch_norm="running"))
+        noise.risk_in_blocks(state, NoiseOptions(24))
+    risk = noise.risk_in_blocks(state, NoiseOptions(24, batch_norm="running"))
     assert state.experiment.model.training
     assert len(gradient_noise(risk, batch_norm="running").counts) == 2
     with pytest.raises(ValueError, match="one block of 48"):
-        noise.cut(_at(kept), NoiseOptions(48))
+        noise.risk_in_blocks(_at(kept), NoiseOptions(48))
     with pytest.raises(ValueError, match="block 49 is larger than the 48"):
-        noise.cut(_at(kept), NoiseOptions(49, batch_norm="running"))
+        noise.risk_in_blocks(_at(kept), NoiseOptions(49, batch_norm="running"))
 
 
 def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(kept):
     def gradient(size, batch_norm):
-        risk = noise.cut(_at(kept), NoiseOptions(size, batch_norm=batch_norm))
+        risk = noise.risk_in_blocks(_at(kept), NoiseOptions(size, batch_norm=batch_norm))
         return gradient_noise(risk, batch_norm=batch_norm).gradient
 
     # examples are independent then: the same mean for any blocks, up to float32
@@ -117,14 +117,14 @@ def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(kept
 def test_a_shuffle_is_a_keyed_order_that_keeps_draws_together(data, tmp_path):
     recipe = small_recipe(data, "fb", max_up=2, augment="crop-flip", padding=1, block=8)
     state = _at(run(tmp_path / "run", recipe))
-    orders = [noise.cut(state, NoiseOptions(shuffle=True)).selection.order for _ in range(2)]
+    orders = [noise.risk_in_blocks(state, NoiseOptions(shuffle=True)).selection.order for _ in range(2)]
     assert torch.equal(*orders)
     assert sorted(orders[0].tolist()) == list(range(96))
     assert orders[0].tolist() != state.risk.selection.order.tolist()
     pairs = orders[0].reshape(-1, 2)
     assert torch.equal(pairs[:, 0] + 48, pairs[:, 1])
     with pytest.raises(ValueError, match="--block 7 must be a multiple of --max-up 2"):
-        noise.cut(state, NoiseOptions(7, batch_norm="running"))
+        noise.risk_in_blocks(state, NoiseOptions(7, batch_norm="running"))
 
 
 def test_the_next_update_is_what_the_run_did(kept):

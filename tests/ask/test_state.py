@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_runs import IMAGES, call, copy, files, refused, run, small_recipe
 
-from noiseless.ask.state import StateAddress, load_state, steps_kept
+from noiseless.ask.state import StateAddress, checkpoint_steps, load_state
 from noiseless.files import answers, checkpoint
 from noiseless.files.answers import Answer
 from noiseless.objective.workers import Alone
@@ -20,7 +20,7 @@ def kept(data, tmp_path_factory):
 
 
 def test_checkpoints_are_kept_for_good(kept):
-    assert steps_kept(kept) == [0, 2, 4, 5]
+    assert checkpoint_steps(kept) == [0, 2, 4, 5]
 
 
 @pytest.mark.parametrize("step", [0, 2, 4, 5])

@@ -32,5 +32,8 @@ def test_another_state_has_another_digest(data, tmp_path):
     recipe = small_recipe(data, "fb-clipped", steps=1, warmup=0)
     one = run(tmp_path / "one", recipe)
     other = run(tmp_path / "other", small_recipe(data, "fb-clipped", steps=1, warmup=0, seed=1))
-    digests = [verify._digest(verify.gradient(each, verify._Watching(permuted=False))) for each in (one, one, other)]
+    digests = [
+        verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted=False)))
+        for directory in (one, one, other)
+    ]
     assert digests[0] == digests[1] != digests[2]

@@ -11,7 +11,7 @@ from noiseless.cost.cost import Measured
 from noiseless.cost.plan import LOOPBACK, MEETING, Figures, by_figures, by_measurement
 from noiseless.cost.share import memory, share
 from noiseless.cost.sizes import Sizes, sizes
-from noiseless.data import Extent, at_hand, extent, load
+from noiseless.data import Extent, extent, is_local, load
 from noiseless.objective import parameter_space
 from noiseless.recipes.config import Settings
 from noiseless.recipes.flags import with_flags
@@ -218,7 +218,7 @@ def test_published_extents_are_those_of_the_sets(tmp_path):
     assert extent(own) == Extent(48, 20, (1, 8, 8), 4)
     with pytest.raises(ValueError, match="--pixels"):
         extent("imagenet", tmp_path)
-    assert at_hand("digits", tmp_path)
-    assert at_hand(own, tmp_path)
-    assert not at_hand("cifar10", tmp_path)
-    assert not at_hand("imagenet", tmp_path, 224)
+    assert is_local("digits", tmp_path)
+    assert is_local(own, tmp_path)
+    assert not is_local("cifar10", tmp_path)
+    assert not is_local("imagenet", tmp_path, 224)

@@ -41,13 +41,13 @@ def test_each_published_form_is_read(tmp_path, name, form, packing):
     else:
         content = tar(held, roots[number])
         dataset = published(dataset, content, form=number)
-        (tmp_path / dataset.forms[number].source.file).write_bytes(content)
+        (tmp_path / dataset.versions[number].source.file).write_bytes(content)
     before = tree(tmp_path)
     found = dataset.read(tmp_path)
     _check(found, files)
     assert (found.name, found.classes) == (name, {"cifar10": 10, "cifar100": 100}[name])
     assert tree(tmp_path) == before  # nothing is unpacked
-    assert dataset.place(tmp_path) is not None
+    assert dataset.find(tmp_path) is not None
 
 
 @pytest.mark.parametrize("write", [python2, *(python3(k) for k in range(6))])

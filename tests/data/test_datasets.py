@@ -114,10 +114,10 @@ BAD = {
         "x_train is empty (shape [0, 5, 4])",
     ),
     "no pixels": ({"x_test": np.zeros((3, 0, 4), np.uint8)}, "x_test is empty (shape [3, 0, 4])"),
-    "too few labels": ({"y_train": np.arange(5)}, "y_train must have one label an image, shape [6], not [5]"),
-    "too many labels": ({"y_test": np.arange(4)}, "y_test must have one label an image, shape [3], not [4]"),
-    "one-hot labels": ({"y_test": np.eye(3, dtype=np.int64)}, "y_test must have one label an image, shape [3]"),
-    "one number": ({"y_test": np.array(1)}, "y_test must have one label an image, shape [3], not []"),
+    "too few labels": ({"y_train": np.arange(5)}, "y_train must have one label per image, shape [6], not [5]"),
+    "too many labels": ({"y_test": np.arange(4)}, "y_test must have one label per image, shape [3], not [4]"),
+    "one-hot labels": ({"y_test": np.eye(3, dtype=np.int64)}, "y_test must have one label per image, shape [3]"),
+    "one number": ({"y_test": np.array(1)}, "y_test must have one label per image, shape [3], not []"),
     "float labels": ({"y_train": np.arange(6) % 3.0}, "y_train must hold whole numbers, but is float64"),
     "truth values": ({"y_test": np.array([True, False, True])}, "y_test must hold whole numbers, but is bool"),
     "spans of time": ({"y_test": np.array([0, 1, 2], "m8[s]")}, "y_test must hold whole numbers"),
@@ -127,7 +127,7 @@ BAD = {
         {"y_train": np.array([0, 1, 999, 0, 1, 2])}, "y_train holds the label 999, out of range for 6 images"
     ),
     "huge": ({"y_train": np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64)}, f"y_train holds the label {2**64 - 1}"),
-    "new test label": ({"y_test": np.array([0, 1, 3])}, "y_test holds the label 3, but training labels end at 2"),
+    "new test label": ({"y_test": np.array([0, 1, 3])}, "y_test holds the label 3, but the largest training label is"),
     "other size": (
         {"x_test": np.zeros((3, 4, 4), np.uint8)}, "training and test images differ in shape, [5, 4] and [4, 4]"
     ),

@@ -205,7 +205,7 @@ def test_without_a_network_one_is_told_what_to_do(tmp_path):
         assert each in said
     assert "kept" not in said
     (tmp_path / f"{FILE}.part").write_bytes(CONTENT[:1500])
-    with pytest.raises(ValueError, match=re.escape("1.5 kB have come and are kept: the same command goes on")):
+    with pytest.raises(ValueError, match=re.escape("The first 1.5 kB are kept: the same command resumes there")):
         _fetch(tmp_path, dead)
 
 

@@ -65,8 +65,8 @@ BAD = {
     "nothing there": (lambda path: shutil.rmtree(path), "there is no folder"),
     "no training": (lambda path: _missing(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
     "no test": (lambda path: _missing(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
-    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them alone. Both need"),
-    "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them alone"),
+    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them only. Both need"),
+    "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them only"),
     "class without images": (_emptied, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
     "no classes": (
         lambda path: [_missing(path, f"{p}/{c}") for p in ("train", "test") for c in ("ant", "bee", "cat")],

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from noiseless.data.lock import held
+from noiseless.data.lock import file_lock
 
 
 @pytest.mark.parametrize("job", [False, True])
@@ -17,11 +17,11 @@ def test_who_waits_says_so_and_comes_second(job, tmp_path, capsys, monkeypatch):
     path, order = tmp_path / "made" / "file", []
 
     def make():  # a lock belongs to the opened file, so a thread stands for a process
-        with held(path):
+        with file_lock(path):
             order.append("second")
 
     other = threading.Thread(target=make)
-    with held(path):
+    with file_lock(path):
         assert capsys.readouterr().err == ""
         other.start()
         time.sleep(0.3)
@@ -29,4 +29,4 @@ def test_who_waits_says_so_and_comes_second(job, tmp_path, capsys, monkeypatch):
     other.join(20)
     assert order == ["first", "second"]
     said = capsys.readouterr().err
-    assert said == ("" if job else f"waiting for another process, which makes {path}\n")
+    assert said == ("" if job else f"waiting for another process, which is writing {path}\n")

@@ -152,7 +152,7 @@ def written(tmp_path_factory):
 def test_a_file_cut_at_any_byte_is_refused(written, data):
     directory, path, content = written
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(ValueError, match=r"damaged.*Remove it; noiseless data pack cifar10 writes it anew"):
+    with pytest.raises(ValueError, match=r"damaged.*Remove it; noiseless data pack cifar10 writes it again"):
         load("cifar10", directory)
 
 

@@ -175,7 +175,7 @@ def test_a_real_run_of_ones_own_model(tmp_path, own):
     answer = call(*arguments, "--model-options", "width=5", "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
     refused(*arguments, "--model-options", "depth=5", names=(f"{own}:small", "depth", "width"))
-    refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be made with norm group", "options only"))
+    refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be built with norm group", "options only"))
 
 
 def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
@@ -193,15 +193,15 @@ def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
     [
         ("noiseless_own:smal", "unknown function of noiseless_own 'smal'; did you mean small"),
         ("noiseless_own:number", "noiseless_own:number is of type int; it must be a function"),
-        ("noiseless_own:nothing", "gave a value of type str; it must give a torch.nn.Module"),
-        ("noiseless_own:other", r"one score a class, \[2, 3\] for two images, and gave \[2, 4\]; see its options"),
+        ("noiseless_own:nothing", "returned a value of type str; it must return a torch.nn.Module"),
+        ("noiseless_own:other", r"one score per class, \[2, 3\] for two images, not \[2, 4\]: see its options"),
         ("noiseless_own:bad", r"noiseless_own:bad\(inputs\) cannot be called with channels, classes: .*'inputs'"),
         ("noiseless_own:needs", "cannot be called with channels, classes: missing a required argument: 'depth'"),
         ("noiseless_missing:f", r"noiseless_missing cannot be imported \(No module named 'noiseless_missing'\)"),
         ("noiseless_broken:f", r"noiseless_broken cannot be imported \(No module named 'no_such_package'\)"),
         ("noiseless_wrong:f", "noiseless_wrong cannot be imported: ZeroDivisionError: .*noiseless_wrong.py, line 2"),
         ("noiseless_syntax:f", "noiseless_syntax cannot be imported: SyntaxError: "),
-        ("noiseless_own:fails", r"own:fails has failed: IndexError: .* \(.*, line \d+\)"),
+        ("noiseless_own:fails", r"own:fails failed: IndexError: .* \(.*, line \d+\)"),
         ("noiseless_own:lazy", r"lazy layers \(1.weight, 1.bias\): give them their sizes"),
         ("noiseless_own:Refuses", "does not take images of 1 x 8 x 8 in training: KeyError: 'no such key'"),
         ("./own.py:f", "is no name of a function; write package.module:function"),
@@ -230,8 +230,8 @@ def test_a_function_within_a_class_will_do(own):
         ("torchvision:resnet18", {"depth": 3}, "unknown option of torchvision:resnet18 'depth'; .*known: .*norm_layer"),
         ("timm:test_resnet", {"depht": 3}, "unknown option of timm:test_resnet 'depht'; .*known: .*avg_down"),
         ("timm:test_vit", {"img_size": 32}, "timm:test_vit does not take images of 1 x 8 x 8 in training: .*options"),
-        ("timm:test_vit", {"depth": "a"}, "test_vit cannot be made with {'depth': 'a'}: "),
-        ("torchvision:resnet18", {"groups": 0}, "resnet18 cannot be made with {'groups': 0}: "),
+        ("timm:test_vit", {"depth": "a"}, "test_vit cannot be built with {'depth': 'a'}: "),
+        ("torchvision:resnet18", {"groups": 0}, "resnet18 cannot be built with {'groups': 0}: "),
         ("torchvision:squeezenet1_1", {}, "torchvision:squeezenet1_1 does not take images of 1 x 8 x 8"),
     ],
 )  # fmt: skip
@@ -243,7 +243,7 @@ def test_what_the_libraries_do_not_have_is_refused(name, options, message):
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:test_resnet", "somewhere:f"])
 def test_models_from_elsewhere_have_no_choices_of_form(name):
     for form in (Form("group"), Form(stem="standard"), Form(zero_init=True)):
-        with pytest.raises(ValueError, match=f"{name} cannot be made with .*has options only"):
+        with pytest.raises(ValueError, match=f"{name} cannot be built with .*has options only"):
             models.build(name, 3, 10, form)
 
 

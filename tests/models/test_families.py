@@ -167,11 +167,11 @@ def test_names_are_by_family_and_depth():
         ("densenet121", Form(stem="efficient"), "stem efficient"),
         ("pyramidnet110", Form(stem="standard"), "leave it at small"),
         ("nfnet", Form("group"), "an NFNet has no norm"),
-        ("nfnet", Form(convolution="weight-standardized"), "scaled convolutions of its own"),
+        ("nfnet", Form(convolution="weight-standardized"), "its own scaled convolutions"),
     ],
 )
 def test_choices_that_a_family_has_not_are_refused(name, form, reason):
-    with pytest.raises(ValueError, match=f"{name} cannot be made with .*{reason}"):
+    with pytest.raises(ValueError, match=f"{name} cannot be built with .*{reason}"):
         models.build(name, 3, 10, form, size=(8, 8))
 
 

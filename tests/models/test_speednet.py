@@ -104,7 +104,7 @@ def test_a_group_norm_has_no_buffers_and_none_has_biases():
     ],
 )  # fmt: skip
 def test_forms_of_residual_networks_are_refused(form, choice):
-    with pytest.raises(ValueError, match=rf"speednet128 cannot be made with {choice}.*: a SpeedNet is one chain"):
+    with pytest.raises(ValueError, match=rf"speednet128 cannot be built with {choice}.*: a SpeedNet is one chain"):
         models.build("speednet128", 3, 10, form)
 
 

@@ -173,7 +173,7 @@ def test_a_run_of_compiled_code_is_evaluated_without_a_compiler(undisturbed, mon
 def test_verify_asks_compiled_code_in_its_smaller_chunks_too(data, tmp_path, monkeypatch):
     # stopped before its first sweep: no code is compiled for the run's own chunk of three blocks
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=-1, **COMPILED | {"chunk": 3})
-    found = {verify._digest(verify.gradient(directory, verify._Watching(permuted))) for permuted in (False, True)}
+    found = {verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted))) for permuted in (False, True)}
     assert len(found) == 1
     monkeypatch.setenv("CXX", NO_COMPILER)
     with pytest.raises(ValueError, match="this is to be computed by compiled code"):

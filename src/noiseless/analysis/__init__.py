@@ -1,4 +1,7 @@
-"""Functions of an objective at the present parameters. What they move, parameters or modes, is put back."""
+"""Measurements of an objective at its module's present parameters: spectrum, noise, landscape, flatness, norms.
+
+Parameters and modes that a measurement changes are restored at its end.
+"""
 
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.directions import (

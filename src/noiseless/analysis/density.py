@@ -12,7 +12,7 @@ from noiseless.analysis.krylov import Subspace, applied, dots
 from noiseless.analysis.operator import Operator, random_vectors
 
 TOGETHER = 4
-"""number of vectors in one product of Hutch++; every one takes memory for its exact sum"""
+"""vectors in one product of Hutch++; each needs memory for an exact sum"""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Density:
     weights: Tensor
     """their quadrature weights, float64 `[probes, steps]`; each probe's sum to 1"""
     passes: float
+    """cost of the products, in passes"""
 
     def at(self, grid: Tensor, width: float) -> Tensor:
         """The density, smoothed with a Gaussian.
@@ -42,7 +43,15 @@ class Density:
         return kernel @ self.weights.flatten() / len(self.nodes)
 
     def grid(self, points: int = 400, share: float = 0.01) -> tuple[Tensor, float]:
-        """A grid over the range of the spectrum, and as width this share of the range."""
+        """Points for `at`, from 5 widths below the smallest node to 5 widths above the largest, and the width.
+
+        Args:
+            points: number of points.
+            share: the width, relative to the range of the nodes or to their largest magnitude, whichever is larger.
+
+        Returns:
+            The points, float64 `[points]`, and the width.
+        """
         low, high = float(self.nodes.min()), float(self.nodes.max())
         width = share * max(high - low, abs(high), abs(low), torch.finfo(torch.float64).tiny)
         return torch.linspace(low - 5 * width, high + 5 * width, points, dtype=torch.float64), width
@@ -65,7 +74,7 @@ def density(operator: Operator, probes: int = 4, steps: int = 30, seed: int = 0)
         Nodes and weights.
 
     Raises:
-        ValueError: for numbers that make no sense, or products that are not finite.
+        ValueError: for fewer than 1 probe or 2 steps, or products that are not finite.
     """
     if probes < 1 or steps < 2:
         raise ValueError(f"a density takes at least 1 probe and 2 steps, not {probes} and {steps}")
@@ -77,7 +86,7 @@ def density(operator: Operator, probes: int = 4, steps: int = 30, seed: int = 0)
         while space.size < steps and space.expand(candidate):
             candidate = space.images[-1:].clone()
         values, coefficients = space.ritz()
-        missing = steps - space.size  # an invariant subspace ends early, with nothing left to weigh
+        missing = steps - space.size  # Lanczos ends early in an invariant subspace: pad with weight 0
         nodes.append(torch.nn.functional.pad(values, (0, missing), value=float(values[-1])))
         weights.append(torch.nn.functional.pad(coefficients[0].square(), (0, missing)))
         passes += space.passes
@@ -90,28 +99,30 @@ class Trace:
 
     value: float
     error: float
-    """its standard error; 0 where the matrix has no more rank than the sketch"""
+    """its standard error; 0 if the rank of the matrix is not above that of the sketch"""
     products: int
+    """number of vectors that were multiplied"""
     passes: float
+    """cost of these products, in passes"""
 
 
 def trace(operator: Operator, products: int = 30, seed: int = 0) -> Trace:
     """Hutch++ (Meyer, Musco, Musco and Woodruff, SOSA 2021, arXiv 2010.09649).
 
-    With m products: Q is an orthonormal basis of `A S` for a random `S [P, m / 3]`, and with random `G [P, m / 3]` of
-    which the part in Q is taken away, the estimate is `tr(Q^T A Q) + (3 / m) tr(G^T A G)`: exact where Q has all of A,
-    unbiased in the rest.
+    With m products, Q is an orthonormal basis of `A S` for a random `S [P, m / 3]`, and G a random `[P, m / 3]` whose
+    part in the span of Q is subtracted. The estimate is `tr(Q^T A Q) + (3 / m) tr(G^T A G)`: the first term is exact in
+    the span of Q, the second is an unbiased estimate of the rest.
 
     Args:
         operator: A, `[P, P]`.
-        products: m, at least 6; what is over a multiple of 3 is not used.
+        products: m, at least 6; it is rounded down to a multiple of 3.
         seed: keys the random vectors, which are standard normal.
 
     Returns:
         The estimate, and its standard error from the spread over G.
 
     Raises:
-        ValueError: for fewer products, or products that are not finite.
+        ValueError: for fewer than 6 products, or products that are not finite.
     """
     third = min(products // 3, len(operator.space))
     if third < 2:

@@ -1,4 +1,4 @@
-"""Directions along which a landscape is looked at: random and normalised, between states, along a trajectory.
+"""Directions of a landscape: random and normalised, from one state to another, or along a trajectory.
 
 All are float64 vectors `[P]`, whatever the parameters' dtype. A random one is a pure function of (seed, number), so it
 is stored as these two numbers.
@@ -20,15 +20,15 @@ from noiseless.objective.base import SLICE
 
 Normalised = Literal["filter", "layer", "weight", "none"]
 STREAM = "direction"
-_DRAWN = 2**16
-"""elements that are drawn at once: a draw takes some 30 int64 numbers an element on its way"""
+_DRAW_SIZE = 2**16
+"""elements that are drawn at once: a draw needs temporary memory of some 30 int64 numbers per element"""
 
 
 def random_direction(space: ParameterSpace, seed: int, number: int = 0, normalised: Normalised = "filter") -> Tensor:
-    """A normal random direction, normalised by the parameters as they are (Li et al., arXiv 1712.09913).
+    """A standard normal random direction, scaled by the norms of the present parameters (Li et al., arXiv 1712.09913).
 
-    Element j before normalising is `keyed.normal(seed, "direction", number, j)`: the same on every machine and device
-    up to the last bits of log and cos.
+    Before scaling, element j is `keyed.normal(seed, "direction", number, j)`: the same on every machine and device up
+    to the last bits of log and cos.
 
     Args:
         space: the parameter space.
@@ -43,12 +43,12 @@ def random_direction(space: ParameterSpace, seed: int, number: int = 0, normalis
         ValueError: if the seed is out of range or the parameters are not finite.
     """
     index = torch.arange(len(space), device="cpu")
-    drawn = torch.cat([keyed.normal(seed, STREAM, number, part) for part in index.split(_DRAWN)])
+    drawn = torch.cat([keyed.normal(seed, STREAM, number, part) for part in index.split(_DRAW_SIZE)])
     return normalise(drawn.to(space.device), space, normalised)
 
 
 def normalise(direction: Tensor, space: ParameterSpace, normalised: Normalised) -> Tensor:
-    """Scales a direction d by the norms of the parameters theta, so that landscapes of different nets compare.
+    """Scales a direction d by the norms of the parameters theta, so that landscapes of different networks compare.
 
     - `"filter"`: each row d_i of a tensor with two or more dimensions (the weights into one output unit: its first
       dimension) becomes `d_i ||theta_i|| / ||d_i||`; tensors with fewer, biases and the parameters of norms, become 0.
@@ -56,18 +56,18 @@ def normalise(direction: Tensor, space: ParameterSpace, normalised: Normalised) 
     - `"weight"`: each element becomes `d_j |theta_j|`.
     - `"none"`: all of d becomes `d ||theta|| / ||d||`.
 
-    A part that is 0 in d stays 0. (Li et al., arXiv 1712.09913, section 4, have the first.)
+    A part that is 0 in d stays 0. `"filter"` is the scaling of Li et al., arXiv 1712.09913, section 4.
 
     Args:
         direction: `[P]`.
-        space: whose parameters, as they are, give the norms.
-        normalised: which of these.
+        space: its present parameters give the norms.
+        normalised: which of the four scalings.
 
     Returns:
         float64 `[P]`.
 
     Raises:
-        UnknownNameError: for another normalisation.
+        UnknownNameError: for an unknown scaling.
         ValueError: if the direction is of another length, or it or the parameters are not finite.
     """
     if normalised not in get_args(Normalised):
@@ -92,7 +92,7 @@ def normalise(direction: Tensor, space: ParameterSpace, normalised: Normalised) 
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
-    """The direction from one state to another: `end - start`, which is exact for float32 states of like size.
+    """The direction from one state to another: `end - start`, which is exact for float32 states of similar magnitude.
 
     Args:
         start: `[P]`.
@@ -116,33 +116,34 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PrincipalDirections:
-    """The directions along which the states of a trajectory differ most from its last."""
+    """The directions along which the states of a trajectory differ most from its last state."""
 
     directions: Tensor
-    """unit vectors, orthogonal, float64 `[K, P]`; of each, the element that is largest in magnitude is positive"""
+    """orthonormal, float64 `[K, P]`; the element that is largest in magnitude is positive in each"""
     coordinates: Tensor
-    """of each state, from the last one, along them: float64 `[T, K]`; the last row is 0"""
+    """of each state along them, from the last state: float64 `[T, K]`; the last row is 0"""
     explained: Tensor
-    """share of each in the sum of squared distances from the last state, falling, float64 `[K]`"""
+    """share of each in the sum of squared distances from the last state, in descending order, float64 `[K]`"""
 
 
 def principal_directions(states: Sequence[Tensor], count: int) -> PrincipalDirections:
     """Principal components of a trajectory (Li et al., arXiv 1712.09913, section 7.2).
 
     With the rows `D_t = theta_t - theta_T`, t = 0 ... T-1, they are the right singular vectors of D, and a component's
-    share is `s_k**2 / sum_j s_j**2`. No mean is taken off: the plane goes through the last state, and no other plane
+    share is `s_k**2 / sum_j s_j**2`. No mean is subtracted: the plane goes through the last state, and no other plane
     through it is nearer to the states. They are computed from the Gram matrix `D D^T [T, T]` in float64, so a component
-    whose share is below some 1e-10 is rounding.
+    whose share is below about 1e-10 is only rounding.
 
     Args:
-        states: `[P]` each, in their order; the last one is where the directions start.
+        states: `[P]` each, in their order; the directions start at the last one.
         count: K.
 
     Returns:
         K directions.
 
     Raises:
-        ValueError: if the states are fewer than K + 1, of different lengths, not finite, or span fewer directions.
+        ValueError: if there are fewer than K + 1 states, their lengths differ, they are not finite, or they span fewer
+            than K directions.
     """
     if count < 1 or len(states) < count + 1:
         raise ValueError(f"{count} principal directions need at least {count + 1} states, not {len(states)}")
@@ -179,7 +180,7 @@ def check_direction(direction: Tensor, space: ParameterSpace) -> None:
     """Raises unless a direction is a finite vector of the space.
 
     Raises:
-        ValueError: saying what it is instead.
+        ValueError: with its shape, or if it holds NaN or infinity.
     """
     if direction.shape != (len(space),):
         raise ValueError(
@@ -190,15 +191,15 @@ def check_direction(direction: Tensor, space: ParameterSpace) -> None:
         raise ValueError("a direction holds NaN or infinity")
 
 
-def _scaled(d: Tensor, w: Tensor, kept: int) -> Tensor:
-    """A direction with the norms of w over all but the first `kept` dimensions; 0 stays 0."""
-    dims = list(range(kept, d.ndim))
-    # over no dimension at all, torch would take the norm over each
+def _scaled(d: Tensor, w: Tensor, first: int) -> Tensor:
+    """The direction d with the norms of w, taken over the dimensions from `first` on; 0 stays 0."""
+    dims = list(range(first, d.ndim))
+    # torch reduces over all dimensions where the list of dimensions is empty
     length, target = (x.square().sum(dims, keepdim=True).sqrt() if dims else x.abs() for x in (d, w))
     return d * torch.where(length > 0, target / length, 0.0)
 
 
 def _differences(states: Sequence[Tensor], place: slice) -> Tensor:
-    """Some elements of all states but the last, from the last: float64 `[T, n]`."""
+    """The elements `place` of all states but the last, minus those of the last: float64 `[T, n]`."""
     last = states[-1][place].double()
     return torch.stack([state[place].double() - last for state in states[:-1]])

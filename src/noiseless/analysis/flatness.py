@@ -1,4 +1,4 @@
-"""Average-direction flatness: how much the objective rises at a distance, averaged over random directions."""
+"""Average-direction flatness: the rise of the objective at a given distance, averaged over random directions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Flatness:
     """The mean rise of an objective along random directions, with its standard error."""
 
     mean: float | None
-    """mean of the increases; None where one of them is not finite"""
+    """mean of the increases; None if one of them is not finite"""
     standard_error: float | None
-    """standard error of the mean; None where it is not known"""
+    """standard error of the mean; None if an increase is not finite"""
     increases: list[float | None]
-    """increase along each direction, None where it is not finite"""
+    """increase along each direction; None where it is not finite"""
     stopped: Literal["converged", "bound", "not finite"]
-    """why no further direction was evaluated"""
+    """why no further direction was evaluated: error within the tolerance, `most` reached, or a value not finite"""
     passes: float
+    """cost, in passes"""
 
 
 def average_flatness(
@@ -49,25 +50,25 @@ def average_flatness(
         mean = (1 / n) sum_i x_i,    standard error = sqrt(sum_i (x_i - mean)**2 / (n (n - 1))).
 
     Directions are evaluated in turn until `standard error <= tolerance |mean|`, with n >= 4, until n = most, or until a
-    value is not finite. For a quadratic with Hessian H at its minimum and `"none"`, where
-    `||u_i|| = ||theta||`, the expectation is `radius**2 ||theta||**2 tr(H) / (2 P)`. Stopping by the data's own error
-    biases mean and error slightly; a fixed number of directions (tolerance 0) does not.
+    value is not finite. For a quadratic with Hessian H at its minimum and `"none"`, where `||u_i|| = ||theta||`, the
+    expectation is `radius**2 ||theta||**2 tr(H) / (2 P)`. To stop by the measured error biases mean and error slightly;
+    a fixed number of directions (tolerance 0) does not.
 
     Args:
-        objective: L is its value; pass the risk to leave a penalty out. A risk takes forwards alone.
-        radius: length of the step, in directions.
+        objective: its value is L; pass the risk to leave a penalty out. A risk needs forward passes only.
+        radius: length of the step, as a multiple of u_i.
         normalised: see `directions.normalise`.
         seed: of the directions.
-        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
-        tolerance: relative to the mean; 0: all `most` directions.
-        most: bound on the directions.
-        on_direction: called with each increase.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
+        tolerance: of the standard error, relative to the mean; 0: always `most` directions.
+        most: largest number of directions.
+        on_direction: called with each increase; None where it is not finite.
 
     Returns:
-        Mean, error and each increase.
+        Mean, standard error and the increases.
 
     Raises:
-        ValueError: for a radius, tolerance or bound out of range, or where the value is not finite at theta itself.
+        ValueError: if radius, tolerance or `most` is out of range, or the value is not finite at theta itself.
     """
     if not 0 < radius < math.inf:
         raise ValueError(f"the radius of flatness must be a positive, finite number, not {radius}")
@@ -97,7 +98,7 @@ def average_flatness(
 
 
 def _mean(values: list[float]) -> tuple[float, float]:
-    """Mean and its standard error, infinite for one value."""
+    """The mean of some values and its standard error, which is infinite for one value."""
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:

@@ -1,8 +1,8 @@
-"""A subspace in which a symmetric operator is known: Rayleigh-Ritz on an orthonormal basis that grows.
+"""A growing subspace in which a symmetric operator is approximated: Rayleigh-Ritz on an orthonormal basis.
 
-Expanded by its residuals from one vector it is a Krylov space, and the method is Lanczos' with full
-reorthogonalisation; from several vectors, the block form of it. Restarted with its Ritz vectors it is the thick-restart
-Lanczos method (Wu and Simon, SIAM J. Matrix Anal. Appl. 2000, doi 10.1137/S0895479898334605).
+If it starts from one vector and is expanded by residuals, it is a Krylov space, and the method is Lanczos' with full
+reorthogonalisation; from several vectors, it is block Lanczos. With restarts from its Ritz vectors, it is the
+thick-restart Lanczos method (Wu and Simon, SIAM J. Matrix Anal. Appl. 2000, doi 10.1137/S0895479898334605).
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from noiseless.objective.base import SLICE
 class Subspace:
     """An orthonormal basis `V [m, P]` with its images `A V` and the small matrix `V A V^T [m, m]`.
 
+    Attributes:
+        size: m.
+        products: number of vectors that were multiplied so far.
+        passes: cost of these products, in passes.
+
     Args:
         operator: A.
-        room: the largest m; memory is taken for it at once, `2 room P` numbers.
+        room: the largest m; memory for `2 room P` numbers is allocated at once.
     """
 
     def __init__(self, operator: Operator, room: int):
@@ -40,7 +45,7 @@ class Subspace:
 
     @property
     def images(self) -> Tensor:
-        """The operator's products with it, `[m, P]`: a view."""
+        """The operator's products with the basis, `[m, P]`: a view."""
         return self._images[: self.size]
 
     @property
@@ -50,15 +55,15 @@ class Subspace:
         return (small + small.T) / 2
 
     def expand(self, candidates: Tensor, new: float | None = None) -> int:
-        """Adds what is new in some vectors, with one product for all of them.
+        """Adds the parts of some vectors that lie outside the subspace, with one product for all of them.
 
         Args:
-            candidates: `[K, P]`; as many are taken as there is room for.
-            new: share of a candidate's length that must stand out of the basis, or it is left out as it says nothing
-                new; None: the square root of the dtype's precision.
+            candidates: `[K, P]`; those beyond `room` are ignored.
+            new: smallest share of a candidate's length that must lie outside the subspace for it to be added; None: the
+                square root of the dtype's precision.
 
         Returns:
-            How many have been added: 0 where they lie in the subspace already.
+            Number of vectors that were added; 0 if all lie in the subspace already.
 
         Raises:
             ValueError: if the product is not finite.
@@ -79,20 +84,20 @@ class Subspace:
         return added
 
     def ritz(self) -> tuple[Tensor, Tensor]:
-        """Ritz values, float64 `[m]` rising, and the coefficients of their vectors in the basis, `[m, m]` by column."""
+        """Ritz values, ascending float64 `[m]`, and their vectors' coefficients in the basis, columns of `[m, m]`."""
         values, coefficients = torch.linalg.eigh(self.small)
         return values, coefficients
 
     def combined(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors `[k, P]` and their images from coefficients `[m, k]`."""
+        """The vectors `[k, P]` with coefficients `[m, k]` in the basis, and their images `[k, P]`."""
         weights = coefficients.T.to(self._basis)
         return weights @ self.vectors, weights @ self.images
 
     def restart(self, coefficients: Tensor) -> None:
-        """Keeps the span of some Ritz vectors.
+        """Reduces the subspace to the span of some Ritz vectors.
 
         Args:
-            coefficients: orthonormal columns `[m, k]` that `ritz` has given.
+            coefficients: of these vectors, orthonormal columns `[m, k]` from `ritz`.
         """
         vectors, images = self.combined(coefficients)
         small = coefficients.T @ self.small @ coefficients
@@ -101,12 +106,12 @@ class Subspace:
         self._small[: self.size, : self.size] = small
 
     def _append(self, candidate: Tensor, least: float) -> bool:
-        """Whether a candidate's part outside the basis has been written behind it, with length 1."""
+        """Writes a candidate's part outside the basis, with length 1, as the next row; False if it is too short."""
         length = float(dots(candidate[None], candidate[None]).sqrt())
         if not 0 < length < float("inf"):
             return False
         rest = candidate / length
-        for _ in range(2):  # once more, as the first time leaves rounding errors of the size of what it takes away
+        for _ in range(2):  # twice, as the first time leaves rounding errors of the size of what it subtracts
             rest = rest - dots(self.vectors, rest[None]).T.to(rest)[0] @ self.vectors
             left = float(dots(rest[None], rest[None]).sqrt())
             if left < least:
@@ -117,7 +122,7 @@ class Subspace:
 
 
 def applied(operator: Operator, V: Tensor) -> Tensor:
-    """An operator's product with vectors `[K, P]`.
+    """An operator's products with vectors, checked to be finite.
 
     Args:
         operator: A.
@@ -127,7 +132,7 @@ def applied(operator: Operator, V: Tensor) -> Tensor:
         `A V`, `[K, P]`.
 
     Raises:
-        ValueError: if it is not finite.
+        ValueError: if a product is not finite.
     """
     images = operator.product(V)
     if not images.isfinite().all():
@@ -136,7 +141,7 @@ def applied(operator: Operator, V: Tensor) -> Tensor:
 
 
 def dots(A: Tensor, B: Tensor) -> Tensor:
-    """`A B^T` of vectors `[m, P]` and `[k, P]`, summed in float64: `[m, k]`."""
+    """The inner products `A B^T` of vectors `[m, P]` and `[k, P]`, summed in float64: `[m, k]`."""
     total = torch.zeros(len(A), len(B), dtype=torch.float64, device=A.device)
     for start in range(0, A.shape[1], SLICE):
         part = slice(start, start + SLICE)

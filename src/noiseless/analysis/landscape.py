@@ -1,7 +1,7 @@
-"""The landscape around a point: loss, accuracy and penalised loss on a line or in a plane of the parameter space.
+"""The loss landscape: loss, accuracy and penalised loss on a line or in a plane of the parameter space.
 
-A point is one sweep over the full data set, exact as in a training step. The parameters are put back after it, batch
-norm's buffers are never written, and a value that is not finite is a gap.
+Each point is one sweep over the full data set, exact as in a training step. The parameters are restored after it, batch
+norm's buffers are never written, and a value that is not finite is a gap (None, or NaN in a tensor).
 """
 
 from __future__ import annotations
@@ -19,38 +19,40 @@ from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective import Objective
 
 PARALLEL = 1 - 1e-9
-"""smallest cosine of two directions that count as parallel: they span no plane"""
+"""magnitude of the cosine above which two directions count as parallel and span no plane"""
 
 
 @dataclass(frozen=True)
 class LandscapePoint:
-    """Values of an objective at one point of a landscape; None where one is not finite: a gap."""
+    """Values of an objective at one point of a landscape; None for a value that is not finite (a gap)."""
 
     loss: float | None
     accuracy: float | None
-    """0 ... 1; None as well where this is no classification"""
+    """0 ... 1; None also where this is no classification"""
     penalised: float | None
-    """loss + penalty; None as well where the objective has no penalty"""
+    """loss + penalty; None also where the objective has no penalty"""
     passes: float
-    """cost of the point"""
+    """cost of the point, in passes"""
 
 
 @dataclass(frozen=True)
 class LossSurface:
     """The objective on the line `theta + a d_1`, or in the plane `theta + a d_1 + b d_2`.
 
-    theta are the parameters at the time of each evaluation. A point is computed in float64 and rounded to their dtype.
+    theta are the module's parameters at the time of each evaluation. A point is computed in float64 and rounded to
+    their dtype.
 
     Raises:
-        ValueError: for another number of directions, one of another length, not finite or 0, or two that are parallel.
+        ValueError: if there are not one or two directions, or a direction has another length than P, is not finite or
+            0, or two are parallel.
     """
 
     objective: Objective
-    """a risk takes forwards alone, a penalty takes gradients"""
+    """a risk needs forward passes only, a penalty needs gradients"""
     directions: Tensor
     """`[1, P]` or `[2, P]`"""
     batch_norm: BatchNorm | None = None
-    """the module's mode, see `modes.BatchNorm`; None: the mode in which it stands"""
+    """the module's mode, see `modes.BatchNorm`; None: its present mode"""
 
     def __post_init__(self) -> None:
         if self.directions.ndim != 2 or not 1 <= len(self.directions) <= 2:
@@ -65,22 +67,22 @@ class LossSurface:
             raise ValueError("the two directions are parallel: they span no plane; look at one of them")
 
     def at(self, *coordinates: float) -> LandscapePoint:
-        """The objective at a point; the parameters are put back, also where it cannot be computed.
+        """Evaluates the objective at a point. The parameters are restored afterwards, also after an error.
 
         Args:
             coordinates: a, or a and b.
 
         Returns:
-            Its values.
+            The values at the point.
 
         Raises:
-            ValueError: for another number of coordinates, or one that is not finite.
+            ValueError: if there is not one finite coordinate for each direction.
         """
         if len(coordinates) != len(self.directions) or not all(map(math.isfinite, coordinates)):
             raise ValueError(f"a point of this landscape has {len(self.directions)} finite numbers, not {coordinates}")
         theta = self.objective.space.theta.detach()
-        kept = theta.clone()
-        moved = kept.to(torch.float64, copy=True)
+        saved = theta.clone()
+        moved = saved.to(torch.float64, copy=True)
         for coordinate, direction in zip(coordinates, self.directions, strict=True):
             moved.add_(direction.to(moved), alpha=coordinate)
         try:
@@ -88,9 +90,9 @@ class LossSurface:
             with module_mode(self.objective.space.module, self.batch_norm):
                 measured = self.objective.measure()
         finally:
-            self.objective.space.theta.copy_(kept)
+            self.objective.space.theta.copy_(saved)
         loss = _finite(measured.loss)
-        # the largest of scores that are not finite is no prediction
+        # the argmax of scores that are not finite is no prediction
         accuracy = None if loss is None or measured.hits is None else measured.hits / measured.count
         penalised = None if measured.penalty is None else _finite(measured.value)
         return LandscapePoint(loss, accuracy, penalised, measured.passes)
@@ -104,6 +106,7 @@ class LossLandscape:
     accuracy: Tensor
     penalised: Tensor
     passes: float
+    """cost of all points, in passes"""
 
 
 def loss_landscape(
@@ -113,20 +116,21 @@ def loss_landscape(
     batch_norm: BatchNorm | None = None,
     on_point: Callable[[LandscapePoint], None] = lambda point: None,
 ) -> LossLandscape:
-    """Loss, accuracy and penalised loss around the module's parameters, at all combinations of coordinates.
+    """Evaluates an objective on a grid around the module's parameters.
 
     Args:
-        objective: a risk takes forwards alone, a penalty takes gradients.
+        objective: a risk needs forward passes only, a penalty needs gradients.
         directions: `[1, P]` or `[2, P]`.
-        axes: the coordinates along each direction, rising.
-        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
-        on_point: called with each point; the last coordinate changes first.
+        axes: the coordinates along each direction, ascending; the grid has all their combinations.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
+        on_point: called with each point; the last coordinate changes fastest.
 
     Returns:
-        The values.
+        Loss, accuracy and penalised loss at each point.
 
     Raises:
-        ValueError: for another number of axes, one that is no axis of a grid, or directions that span no landscape.
+        ValueError: if there is not one axis for each direction, an axis has fewer than 2 points or is not finite and
+            ascending, or the directions span no landscape (see `LossSurface`).
     """
     surface = LossSurface(objective, directions, batch_norm)
     if len(axes) != len(directions):
@@ -145,18 +149,18 @@ def loss_landscape(
 
 
 def spread(low: float, high: float, count: int) -> list[float]:
-    """Coordinates from one to another in equal steps, both ends exact, and 0 exact where it is the middle.
+    """Equally spaced coordinates. Both ends are exact, and 0 is exact where it is the middle.
 
     Args:
-        low: the first.
-        high: the last.
-        count: how many.
+        low: the first coordinate.
+        high: the last coordinate.
+        count: number of coordinates.
 
     Returns:
         `((count - 1 - k) low + k high) / (count - 1)` for k = 0 ... count - 1.
 
     Raises:
-        ValueError: if they make no axis of a grid.
+        ValueError: for fewer than 2 coordinates, or if they are not finite and ascending.
     """
     if count < 2:
         raise ValueError(f"a grid needs at least 2 points along each axis, not {count}: one point has no shape")
@@ -166,10 +170,10 @@ def spread(low: float, high: float, count: int) -> list[float]:
 
 
 def check_axis(points: Sequence[float]) -> None:
-    """Raises unless these are at least two finite, rising coordinates.
+    """Raises unless there are at least two coordinates, finite and in ascending order.
 
     Raises:
-        ValueError: saying what they are.
+        ValueError: with their number, or the first and the last.
     """
     if len(points) < 2:
         raise ValueError(f"a grid needs at least 2 points along each axis, not {len(points)}: one point has no shape")

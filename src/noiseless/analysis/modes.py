@@ -1,4 +1,4 @@
-"""The mode in which a question finds the module: as it stands, as in training, or as in tests."""
+"""The module's mode during a measurement: as in training, as in evaluation, or its present mode."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from noiseless.errors import UnknownNameError
 
 BatchNorm = Literal["block", "running"]
 """`"block"`: `train()` mode, with batch norm by the statistics of each norm block and keyed dropout, as in training;
-`"running"`: `eval()` mode, with batch norm by its running statistics and without dropout, as in tests"""
+`"running"`: `eval()` mode, with batch norm by its running statistics and without dropout, as in evaluation"""
 
 
 @contextmanager
 def module_mode(module: nn.Module, batch_norm: BatchNorm | None) -> Iterator[None]:
-    """Puts a module into a mode for a while; afterwards each of its parts is in the mode in which it was.
+    """Sets a module's mode within a `with` block, and restores the mode of each of its submodules at the end.
 
     Args:
         module: the model.
-        batch_norm: see `BatchNorm`; None: each part stays in its mode.
+        batch_norm: see `BatchNorm`; None: changes nothing.
 
     Yields:
         Nothing.
 
     Raises:
-        UnknownNameError: for another mode.
+        UnknownNameError: for an unknown mode.
     """
     if batch_norm is None:
         yield

@@ -1,6 +1,6 @@
-"""Gradient noise: how far block gradients are from their mean, and what noise a block of any size would have had.
+"""Gradient noise: the distance of block gradients from their mean, and the noise to expect from a block of any size.
 
-Measured in one sweep over the blocks of an empirical risk. McCandlish et al., arXiv 1812.06162, appendix A.
+It is measured in one sweep over the blocks of an empirical risk. McCandlish et al., arXiv 1812.06162, appendix A.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from noiseless.objective.partial import Report
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and spread of gradients: of all parameters, or of one tensor's.
+    """Mean and spread of the gradients of all parameters, or of one parameter tensor.
 
-    With S = tr(Sigma), the trace of the covariance of single examples' gradients, a block of B of them has a gradient
-    whose noise has the variance S / B, summed over its elements.
+    S = tr(Sigma) is the trace of the covariance of single examples' gradients. The gradient of a block of B examples
+    has the variance S / B, summed over its elements.
     """
 
     square: float
     """`||g||^2`, squared L2 norm of the full gradient g"""
     covariance_trace: float
-    """S, estimated without bias"""
+    """unbiased estimate of S"""
     examples: int
-    """N, of the full gradient"""
+    """N, number of examples in the full gradient"""
 
     @property
     def gradient_norm(self) -> float:
@@ -42,7 +42,7 @@ class Moments:
 
     @property
     def signal(self) -> float:
-        """`||g||^2 - S / N`, an unbiased estimate of the squared norm |G|^2 of the gradient that N examples estimate.
+        """`||g||^2 - S / N`, an unbiased estimate of |G|^2, the squared norm of the expected gradient.
 
         It may be negative.
         """
@@ -61,31 +61,31 @@ class Moments:
         if self.square == 0:
             return "the full gradient is zero"
         return (
-            f"the squared norm {self.square:.3g} of the full gradient is not above the {self.examples} examples' own"
-            f" noise in it, {self.covariance_trace / self.examples:.3g}: it cannot be told from zero"
+            f"the squared norm {self.square:.3g} of the full gradient is not above its noise from {self.examples}"
+            f" examples, {self.covariance_trace / self.examples:.3g}: it cannot be distinguished from zero"
         )
 
     def signal_to_noise(self, block: int) -> float | None:
-        """`|G|^2 / (S / B)`, of a block of B examples drawn independently.
+        """`|G|^2 / (S / B)`: signal-to-noise ratio of the gradient of a block of B examples, drawn independently.
 
         Args:
             block: B.
 
         Returns:
-            The ratio of squared norms; infinity without any noise; None where |G|^2's estimate is not positive.
+            The ratio of squared norms; infinity if S is 0; None if the estimate of |G|^2 is not positive.
         """
         if not self.signal > 0:
             return None
         return self.signal / (self.covariance_trace / block) if self.covariance_trace else math.inf
 
     def noise_norm(self, block: int) -> float:
-        """`sqrt((S / B) (1 - B / N))`: what SGD's gradient is off by, as root mean square of the L2 distance.
+        """`sqrt((S / B) (1 - B / N))`: root mean square L2 distance of a mini-batch gradient from the full gradient.
 
         Args:
             block: B, examples drawn from the N without replacement.
 
         Returns:
-            The distance from the full gradient, which is 0 from B = N on.
+            The distance; 0 for B >= N.
         """
         return math.sqrt(max(0.0, self.covariance_trace / block * (1 - block / self.examples)))
 
@@ -99,7 +99,7 @@ class GradientNoise:
     layers: dict[str, Moments]
     """moments of each parameter tensor, by its name"""
     block: int
-    """B, examples a block"""
+    """B, examples in a block"""
     counts: Tensor
     """n_b, examples in each block: float64 `[blocks]`"""
     gradient: Tensor
@@ -107,11 +107,11 @@ class GradientNoise:
     block_norms: Tensor
     """`||g_b||`, float64 `[blocks]`"""
     alignment: float | None
-    """mean cosine of two different blocks' gradients, over all pairs without a zero gradient; None without such"""
+    """mean cosine of the gradients of two different blocks, over all pairs of nonzero ones; None if there is no pair"""
     cosines: Tensor
-    """of each block's gradient with each reference, float64 `[references, blocks]`; NaN where either is zero"""
+    """cosine of each block's gradient with each reference, float64 `[references, blocks]`; NaN where either is zero"""
     full_cosines: Tensor
-    """of the full gradient with each reference, float64 `[references]`; NaN where either is zero"""
+    """cosine of the full gradient with each reference, float64 `[references]`; NaN where either is zero"""
     passes: float
     """cost, in gradient evaluations over the full data set"""
 
@@ -119,7 +119,7 @@ class GradientNoise:
 def gradient_noise(
     risk: EmpiricalRisk, references: Sequence[Tensor] = (), *, batch_norm: BatchNorm | None = None
 ) -> GradientNoise:
-    """Norms, spread and alignment of a risk's block gradients, from one sweep.
+    """Measures norms, spread and alignment of a risk's block gradients in one sweep.
 
     With n blocks of n_b examples, N in all, g_b the gradient of block b's mean loss and `g = (1 / N) sum_b n_b g_b`:
 
@@ -127,28 +127,29 @@ def gradient_noise(
 
     For independent examples both are unbiased for any counts, a short last block included: `E n_b ||g_b - g||^2` is
     `S (1 - n_b / N)`. With equal blocks they are the two-batch estimators of arXiv 1812.06162 (appendix A.1), with
-    B_small = B, averaged over the blocks, and B_big = N; S is unbiased for the N examples themselves, too, where blocks
-    are drawn from them. Blocks must be random draws: of data that are sorted (by class, say), S tells the classes'
-    distance. Where batch norm normalises norm blocks, the unit that is drawn is the norm block rather than the example;
-    S / B then holds for multiples B of it, and each size of norm block is another function.
+    B_small = B, averaged over the blocks, and B_big = N; where blocks are drawn from the N examples, S is unbiased for
+    these N examples, too. Blocks must be random draws: if the data are sorted (by class, say), S measures the distance
+    between the classes. Where batch norm normalises norm blocks, the independent unit is the norm block rather than the
+    example: S / B then holds for B that are multiples of it, and each size of norm block defines another function.
 
-    The sum of squares is taken of the shifted gradients `d_b = g_b - s`, s the gradient of the first block, as
-    `sum_b n_b ||d_b||^2 - N ||g - s||^2`. It is the same number as above, without the cancellation of
-    `sum_b n_b ||g_b||^2 - N ||g||^2`, and, unlike Welford's updates, no term depends on the order in which blocks come.
-    So all numbers have the same bits for any number of workers and any order of work.
+    The sum of squares is computed from the shifted gradients `d_b = g_b - s`, s the gradient of the first block, as
+    `sum_b n_b ||d_b||^2 - N ||g - s||^2`. It equals the sum above, without the cancellation of
+    `sum_b n_b ||g_b||^2 - N ||g||^2`, and, unlike in Welford's updates, no term depends on the order of the blocks. So
+    all numbers have the same bits for any number of workers and any order of the blocks.
 
-    The alignment is `(||sum_b u_b||^2 - n) / (n (n - 1))` with `u_b = g_b / ||g_b||`: short blocks count as the others.
+    The alignment is `(||sum_b u_b||^2 - n) / (n (n - 1))` with `u_b = g_b / ||g_b||`: a short block has the same weight
+    as the others.
 
     Args:
-        risk: at its module's present parameters; it may be a `replace`d one with another block.
-        references: vectors `[P]` (the full gradient, a momentum) with which cosines are taken.
-        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
+        risk: evaluated at its module's present parameters; `dataclasses.replace` gives it another block size.
+        references: vectors `[P]`, such as the full gradient or a momentum, with which cosines are taken.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
 
     Returns:
-        The noise; it costs one pass, and a block more for the shift.
+        The noise. Its cost is one pass and, for the shift, one more block.
 
     Raises:
-        ValueError: if there is one block only, a reference is of another length or not finite, or a gradient is not
+        ValueError: if there is one block only, a reference has another length or is not finite, or a gradient is not
             finite.
     """
     check_blocks(risk)
@@ -212,7 +213,7 @@ def gradient_noise(
 
 
 def noise_passes(risk: EmpiricalRisk) -> float:
-    """Cost of `gradient_noise` in passes: its sweep, and its first block once more."""
+    """Cost of `gradient_noise` in passes: one sweep, and the first block once more."""
     return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.examples_per_pass or risk.blocks.count)
 
 
@@ -220,20 +221,20 @@ def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = 
     """The simple noise scale `tr(Sigma) / |G|^2` of a risk, in examples (arXiv 1812.06162); see `gradient_noise`.
 
     Args:
-        risk: with two blocks or more, see `check_blocks`.
-        batch_norm: the module's mode, see `modes.BatchNorm`; None: the mode in which it stands.
+        risk: with two blocks or more.
+        batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
 
     Returns:
-        The scale; None where the gradient cannot be told from zero.
+        The scale; None if the gradient cannot be distinguished from zero.
     """
     return gradient_noise(risk, batch_norm=batch_norm).total.noise_scale
 
 
 def check_blocks(risk: EmpiricalRisk) -> None:
-    """Raises where a risk has one block only, which has no variance.
+    """Raises if a risk has one block only, as noise is a variance between blocks.
 
     Raises:
-        ValueError: with the remedy.
+        ValueError: with the largest block size that would do.
     """
     if len(risk.blocks) < 2:
         raise ValueError(
@@ -243,17 +244,17 @@ def check_blocks(risk: EmpiricalRisk) -> None:
 
 
 def check_finite(squares: Tensor) -> None:
-    """Raises where block gradients are not finite.
+    """Raises if a block gradient is not finite.
 
     Args:
-        squares: of their norms, `[blocks]`.
+        squares: squared norms of the block gradients, `[blocks]`.
 
     Raises:
-        ValueError: naming how many, and the first.
+        ValueError: with the number of such blocks and the first of them.
     """
     wrong = (~squares.isfinite()).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(
             f"the gradients of {len(wrong)} of {len(squares)} blocks are not finite, the first of block {wrong[0]}:"
-            " there is no noise to be measured; choose an earlier state"
+            " their noise cannot be measured; choose an earlier state"
         )

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class Operator(Protocol):
-    """A symmetric matrix `[P, P]` that is known by its products."""
+    """A symmetric matrix A `[P, P]`, given by its products with vectors."""
 
     @property
     def space(self) -> ParameterSpace:
-        """The space on which it acts; gives length, dtype and device of vectors."""
+        """The parameter space on which it acts; it gives length, dtype and device of the vectors."""
         ...
 
     def product(self, V: Tensor) -> Tensor:
-        """`A V` of vectors `[K, P]`, `[K, P]`."""
+        """`A v` for each row v of `V [K, P]`: `[K, P]`."""
         ...
 
     def passes(self, vectors: int) -> float:
-        """Cost of one product with that many vectors, in passes."""
+        """Cost of one product with this many vectors, in passes."""
         ...
 
 
@@ -41,15 +41,15 @@ class Hessian:
 
     objective: Objective
     batch_norm: BatchNorm | None = None
-    """the module's mode during a product, see `modes.BatchNorm`; None: the mode in which it stands"""
+    """the module's mode during a product, see `modes.BatchNorm`; None: its present mode"""
 
     @property
     def space(self) -> ParameterSpace:
-        """The objective's."""
+        """The objective's parameter space."""
         return self.objective.space
 
     def product(self, V: Tensor) -> Tensor:
-        """`H V`, from one sweep."""
+        """`H v` for each row v of `V [K, P]`, in one sweep: `[K, P]`."""
         with module_mode(self.space.module, self.batch_norm):
             return self.objective.hvp(V)
 
@@ -62,7 +62,7 @@ class Hessian:
 class Preconditioned:
     """`D^(-1/2) (H + w I) D^(-1/2)`: the Hessian as an optimizer with the diagonal preconditioner D sees it.
 
-    Its eigenvalues are those of `D^(-1) (H + w I)`, by which the optimizer's steps go.
+    Its eigenvalues are those of `D^(-1) (H + w I)`, the matrix that decides whether the optimizer's steps grow.
     """
 
     operator: Operator
@@ -74,29 +74,29 @@ class Preconditioned:
 
     @property
     def space(self) -> ParameterSpace:
-        """The operator's."""
+        """The operator's parameter space."""
         return self.operator.space
 
     def product(self, V: Tensor) -> Tensor:
-        """The product, from one sweep."""
+        """The products with each row of `V [K, P]`, in one sweep: `[K, P]`."""
         scaled = V * self.root
         return self.root * (self.operator.product(scaled) + self.shift * scaled)
 
     def passes(self, vectors: int) -> float:
-        """Cost of a product of the operator, in passes."""
+        """Cost of the operator's product, in passes."""
         return self.operator.passes(vectors)
 
 
 def as_linear_operator(operator: Operator | Objective) -> LinearOperator:
-    """An operator, or an objective's Hessian, for the solvers of `scipy.sparse.linalg`.
+    """Wraps an operator, or an objective's Hessian, for the solvers of `scipy.sparse.linalg`.
 
     Args:
-        operator: A; of an objective its Hessian, at the parameters that the module has when a product is taken.
+        operator: A, or an objective, which stands for its Hessian at the parameters at the time of each product.
 
     Returns:
-        The operator on numpy vectors `[P]` and matrices `[P, K]`, of the parameters' dtype.
+        The operator on numpy vectors `[P]` and matrices `[P, K]`, with the parameters' dtype.
     """
-    from scipy.sparse.linalg import LinearOperator  # which a run need not wait for
+    from scipy.sparse.linalg import LinearOperator  # imported here, as runs do not need it
 
     matrix: Operator = Hessian(operator) if isinstance(operator, Objective) else operator
     like = matrix.space.theta.detach()
@@ -115,7 +115,7 @@ def as_linear_operator(operator: Operator | Objective) -> LinearOperator:
 
 
 def random_vectors(space: ParameterSpace, seed: int, stream: str, first: int, count: int) -> Tensor:
-    """Keyed standard normal vectors `[count, P]`, number `first` and those after it: the same bits on every device."""
+    """Keyed standard normal vectors `[count, P]`, numbered from `first`: the same bits on every device."""
     like = space.theta
     drawn = []
     for number in range(first, first + count):

@@ -1,4 +1,4 @@
-"""The largest and smallest eigenvalues of a symmetric operator. The Hessian's largest one is the sharpness."""
+"""The largest and smallest eigenvalues of a symmetric operator. The largest one of the Hessian is the sharpness."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from noiseless.analysis.krylov import Subspace, dots
 from noiseless.analysis.operator import Operator, random_vectors
 
 TOLERANCE = 1e-3
-"""largest residual, in units of the largest Ritz value's magnitude: eigenvalues are then good to about its square"""
+"""largest residual, relative to the largest magnitude of a Ritz value; eigenvalues have about its square as error"""
 MOST = 200
 """largest number of products"""
 NEW = 0.1
-"""share of a residual's length that must stand out of the others' span: from one start all are collinear"""
+"""smallest share of a residual's length outside the others' span (all are collinear if the start is one vector)"""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class TopEigenvalues:
     """The largest and smallest eigenvalues of an operator, with their vectors and residuals."""
 
     largest: Eigenpairs
-    """by value, falling"""
+    """in descending order"""
     smallest: Eigenpairs
-    """by value, rising"""
+    """in ascending order"""
     products: int
     """number of vectors that were multiplied"""
     passes: float
-    """cost of these products"""
+    """cost of these products, in passes"""
     converged: bool
     """whether every residual is within the tolerance"""
 
@@ -58,38 +58,38 @@ def top_eigenvalues(
 ) -> TopEigenvalues:
     """The largest and smallest eigenvalues, by thick-restart Lanczos with full reorthogonalisation.
 
-    The subspace begins with `start`, or one random vector, and grows by the residuals of the wanted Ritz pairs that are
-    not within the tolerance yet: one vector a step from one vector, several from several. From a single start, an
-    eigenvalue that is there several times is found once.
+    The subspace begins with `start`, or with one random vector, and grows by the residuals of those Ritz pairs that are
+    not within the tolerance yet: by one vector per step if it began with one, by several if it began with several. From
+    a single start vector, a multiple eigenvalue is returned once.
 
     Args:
         operator: A, `[P, P]`.
-        largest: number of eigenvalues at the upper end, by value.
-        smallest: number of eigenvalues at the lower end.
-        tolerance: of residuals, in units of the largest Ritz value's magnitude.
+        largest: number of largest eigenvalues (by value, not magnitude).
+        smallest: number of smallest eigenvalues.
+        tolerance: of residuals, relative to the largest magnitude of a Ritz value.
         most: largest number of products.
-        start: vectors to begin with `[k, P]`, such as the eigenvectors of a state nearby; None: one at random.
-        seed: keys the random one.
+        start: vectors to begin with, `[k, P]`, such as the eigenvectors of a nearby state; None: one random vector.
+        seed: keys the random vector.
 
     Returns:
-        Values, vectors and residuals, also where `most` was spent before they converged.
+        Values, vectors and residuals, also if they have not converged within `most` products.
 
     Raises:
-        ValueError: for numbers that make no sense, a start of another length, or products that are not finite.
+        ValueError: if a number is out of range, the start has another shape, or a product is not finite.
     """
     size = len(operator.space)
-    wanted = largest + smallest
-    if largest < 0 or smallest < 0 or not 1 <= wanted <= size:
+    count = largest + smallest
+    if largest < 0 or smallest < 0 or not 1 <= count <= size:
         raise ValueError(
-            f"between 1 and {size} eigenvalues can be computed, not {largest} largest, {smallest} smallest"
+            f"between 1 and {size} eigenvalues can be computed, not {largest} largest and {smallest} smallest"
         )
     if not 0 < tolerance < 1:
         raise ValueError(f"the tolerance is a share of the largest eigenvalue, between 0 and 1, not {tolerance}")
-    if most < wanted:
-        raise ValueError(f"{wanted} eigenvalues take at least {wanted} products, so {most} are too few")
+    if most < count:
+        raise ValueError(f"{count} eigenvalues take at least {count} products, so {most} are too few")
     if start is not None and (start.ndim != 2 or start.shape[1] != size):
         raise ValueError(f"the start must have shape [k, {size}], not {list(start.shape)}")
-    space = Subspace(operator, room(wanted))
+    space = Subspace(operator, room(count))
     candidates = random_vectors(operator.space, seed, "lanczos", 0, 1) if start is None else start
     drawn = 1
     while True:
@@ -103,36 +103,36 @@ def top_eigenvalues(
         residuals = _residuals(space, values, coefficients, chosen)
         norms = dots(residuals, residuals).diagonal().clamp(min=0).sqrt().cpu()
         bound = tolerance * float(values.abs().max())
-        open_ones = norms > bound
-        enough = len(chosen) == wanted
-        if (enough and not open_ones.any()) or space.products >= most:
+        unconverged = norms > bound
+        enough = len(chosen) == count
+        if (enough and not unconverged.any()) or space.products >= most:
             break
-        candidates = residuals[open_ones.to(residuals.device)]
-        if not added or not len(candidates):  # nothing new in the residuals: an invariant subspace, or rounding
+        candidates = residuals[unconverged.to(residuals.device)]
+        if not added or not len(candidates):  # the residuals add no direction: an invariant subspace, or rounding
             if enough and not added:
                 break
             candidates = random_vectors(operator.space, seed, "lanczos", drawn, 1)
             drawn += 1
         if space.size + len(candidates) > space.room and space.room < size:
-            space.restart(coefficients[:, _kept(space.size, largest, smallest)])
+            space.restart(coefficients[:, _restart_positions(space.size, largest, smallest)])
     pairs = [_pairs(space, values, coefficients, chosen[part], norms[part]) for part in _parts(len(chosen), largest)]
-    done = enough and not bool(open_ones.any())
+    done = enough and not bool(unconverged.any())
     return TopEigenvalues(pairs[0], pairs[1], space.products, space.passes, done)
 
 
-def room(wanted: int) -> int:
-    """Number of basis vectors in the search for that many eigenvalues; memory is proportional to it."""
-    return max(20, 4 * wanted)
+def room(count: int) -> int:
+    """Number of basis vectors in the search for `count` eigenvalues; memory is proportional to it."""
+    return max(20, 4 * count)
 
 
 def _outermost(size: int, largest: int, smallest: int) -> Tensor:
-    """Positions among rising Ritz values: the largest, falling, then the smallest, rising; none twice."""
+    """Positions among ascending Ritz values: of the largest, from the top, then of the smallest, none of them twice."""
     top = list(range(size - 1, max(-1, size - 1 - largest), -1))
     return torch.tensor(top + [k for k in range(min(smallest, size)) if k not in top])
 
 
-def _kept(size: int, largest: int, smallest: int) -> Tensor:
-    """Positions that a restart keeps: the wanted ones, and as many beside them, for faster convergence."""
+def _restart_positions(size: int, largest: int, smallest: int) -> Tensor:
+    """Positions that a restart keeps: for faster convergence, twice as many as are computed."""
     return _outermost(size, 2 * largest, 2 * smallest)
 
 

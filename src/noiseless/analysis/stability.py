@@ -10,7 +10,7 @@ from noiseless.optim import entry_of, optimizer_entry, optimizer_names
 
 
 def stability_threshold(optimizer: torch.optim.Optimizer) -> float | None:
-    """The largest Hessian eigenvalue at which an optimizer's steps do not grow on a quadratic: the edge of stability.
+    """The edge of stability: the largest Hessian eigenvalue at which an optimizer's steps on a quadratic do not grow.
 
     With learning rate lr, momentum m, dampening d and weight decay w, for `torch.optim.SGD`
 
@@ -21,14 +21,15 @@ def stability_threshold(optimizer: torch.optim.Optimizer) -> float | None:
 
         (1 + b1) (2 - w lr) / ((1 - b1) lr).
 
-    (Cohen et al., ICLR 2021, arXiv 2103.00065; 2022, arXiv 2207.14484.) What scales or clips the gradient beside the
-    optimizer is not in it: with a gradient clipped to a share c, the threshold is `1 / c` of that.
+    (Cohen et al., ICLR 2021, arXiv 2103.00065; 2022, arXiv 2207.14484.) Scaling or clipping of the gradient outside the
+    optimizer is not included: where the gradient is multiplied by c, the threshold is `1 / c` times this one.
 
     Args:
         optimizer: with the learning rate of the step.
 
     Returns:
-        The threshold; None where it is not known, or groups of parameters differ in it.
+        The threshold; None if it is not known for this optimizer, a learning rate is not positive, or the thresholds of
+        the parameter groups differ.
     """
     threshold = entry_of(optimizer).threshold
     if threshold is None or any(group["lr"] <= 0 for group in optimizer.param_groups):
@@ -38,32 +39,34 @@ def stability_threshold(optimizer: torch.optim.Optimizer) -> float | None:
 
 
 def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: ParameterSpace) -> Preconditioned:
-    """The Hessian as the optimizer in use sees it, with its diagonal D.
+    """The Hessian, preconditioned by the diagonal D of an adaptive optimizer.
 
-    D is `sqrt(v / (1 - b2**t)) + eps` for Adam and AdamW, with v the running mean of squared gradients (or its largest,
-    with amsgrad), `sqrt(v) + eps` for RMSprop and Adagrad. A weight decay that is added to the gradient is added to H.
+    D is `sqrt(v / (1 - b2**t)) + eps` for Adam and AdamW, with v the running mean of squared gradients (or its largest
+    value, with amsgrad), and `sqrt(v) + eps` for RMSprop and Adagrad. A weight decay w that is added to the gradient is
+    added to H.
 
     Args:
         operator: H.
-        optimizer: with the state that it has after some steps.
+        optimizer: after at least one step, as D comes from its state.
         space: of the operator; its parameters are the optimizer's.
 
     Returns:
         `D^(-1/2) (H + w I) D^(-1/2)`.
 
     Raises:
-        ValueError: for an optimizer without a known diagonal, or before its first step.
+        ValueError: for an optimizer without a known diagonal, before its first step, or if the weight decays of its
+            parameter groups differ.
     """
     entry, name = entry_of(optimizer), type(optimizer).__name__
     if entry.diagonal is None:
         known = ", ".join(other for other in optimizer_names() if optimizer_entry(other).diagonal)
-        raise ValueError(f"{name} has no diagonal preconditioner that is known here: {known} have one")
+        raise ValueError(f"{name} has no diagonal preconditioner that is known here; {known} have one")
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     state = optimizer.state
     if any(not state.get(p) for p in space.parameters):
-        raise ValueError(f"{name} has no state yet, so there is no preconditioner: ask after its first step")
+        raise ValueError(f"{name} has no state yet, so it has no preconditioner: choose a state after its first step")
     decays = {float(g["weight_decay"]) if entry.couples_decay(g) else 0.0 for g in optimizer.param_groups}
     if len(decays) > 1:
-        raise ValueError(f"groups of parameters differ in their weight decay ({decays}): this is not one operator")
+        raise ValueError(f"the parameter groups differ in their weight decay ({decays}): give all of them the same one")
     roots = [entry.diagonal(groups[p], state[p]).rsqrt().reshape(-1) for p in space.parameters]
     return Preconditioned(operator, torch.cat(roots).to(space.theta), decays.pop())

@@ -1,4 +1,4 @@
-"""Weight space: how large each parameter tensor is, how far it has come, and how far an update moves it."""
+"""Norms of the parameters, tensor by tensor: their size, their distance from the start, and the size of an update."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Weights:
         return None if self.update_norm is None or not self.norm else self.update_norm / self.norm
 
     def as_row(self) -> dict[str, float | None]:
-        """The numbers that a row of a run's record has."""
+        """The numbers that a row of a run's record holds."""
         return {
             "norm": self.norm,
             "distance": self.distance,
@@ -54,7 +54,7 @@ def weights(
     Args:
         space: of the parameters.
         theta: the state, `[P]`; None: the module's present parameters.
-        start: the state from which distances count, `[P]`.
+        start: the state from which distances are measured, `[P]`.
         gradient: g, `[P]`.
         update: u, what a step adds to theta, `[P]`.
 
@@ -65,35 +65,37 @@ def weights(
         ValueError: if a vector is not `[P]`.
     """
     theta = space.theta if theta is None else theta
-    for name, given in (("theta", theta), ("start", start), ("gradient", gradient), ("update", update)):
-        if given is not None and given.shape != (len(space),):
-            raise ValueError(f"{name} must have shape [{len(space)}], not {list(given.shape)}")
-    here = _squares(space, theta)
-    far = None if start is None else _squares(space, theta, start)
-    slope = None if gradient is None else _squares(space, gradient)
-    moved = None if update is None else _squares(space, update)
+    for name, vector in (("theta", theta), ("start", start), ("gradient", gradient), ("update", update)):
+        if vector is not None and vector.shape != (len(space),):
+            raise ValueError(f"{name} must have shape [{len(space)}], not {list(vector.shape)}")
+    theta_sq = _squares(space, theta)
+    distance_sq = None if start is None else _squares(space, theta, start)
+    gradient_sq = None if gradient is None else _squares(space, gradient)
+    update_sq = None if update is None else _squares(space, update)
     layers = {
-        name: Weights(math.sqrt(here[name]), *(None if part is None else math.sqrt(part[name]) for part in parts))
-        for parts in [(far, slope, moved)]
+        name: Weights(math.sqrt(theta_sq[name]), *(None if part is None else math.sqrt(part[name]) for part in parts))
+        for parts in [(distance_sq, gradient_sq, update_sq)]
         for name in space.names
     }
-    sums = [None if part is None else math.sqrt(math.fsum(part.values())) for part in (far, slope, moved)]
-    return Weights(math.sqrt(math.fsum(here.values())), *sums), layers
+    sums = [
+        None if part is None else math.sqrt(math.fsum(part.values())) for part in (distance_sq, gradient_sq, update_sq)
+    ]
+    return Weights(math.sqrt(math.fsum(theta_sq.values())), *sums), layers
 
 
 def layers_of(
     space: ParameterSpace, start: Tensor, before: Tensor, gradient: Tensor
 ) -> dict[str, dict[str, float | None]]:
-    """The weight space after a step, for a row of a run's record.
+    """The norms of each parameter tensor after a step, for a row of a run's record.
 
     Args:
-        space: whose module stands at the state after the step.
+        space: its present parameters are the state after the step.
         start: the state at the run's start, `[P]`.
         before: the state before the step, `[P]`.
         gradient: of the step, `[P]`.
 
     Returns:
-        For each parameter's name `norm`, `distance`, `gradient_norm` and `update_ratio`,
+        For each parameter's name: `norm`, `distance`, `gradient_norm`, and `update_ratio`, which is
         `||theta - before|| / ||theta||`.
     """
     update = space.theta.detach().double() - before.to(space.device).double()
@@ -102,10 +104,10 @@ def layers_of(
 
 
 def _squares(space: ParameterSpace, vector: Tensor, other: Tensor | None = None) -> dict[str, float]:
-    """For each parameter's name the squared norm of its part, of `vector` or of `vector - other`."""
+    """The squared norm of each parameter's part of `vector`, or of `vector - other`, by the parameter's name."""
     squares = {}
     parts = vector.detach().split(space.sizes)
     others = [None] * len(parts) if other is None else other.detach().to(vector.device).split(space.sizes)
-    for name, part, less in zip(space.names, parts, others, strict=True):
-        squares[name] = float(square_norms(part if less is None else part.double() - less.double()))
+    for name, part, other_part in zip(space.names, parts, others, strict=True):
+        squares[name] = float(square_norms(part if other_part is None else part.double() - other_part.double()))
     return squares

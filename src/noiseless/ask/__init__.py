@@ -1,1 +1,1 @@
-"""Questions to a run's states, with their answers kept in the run."""
+"""Analyses of a run at one of its states; the answers are kept as files of the run."""

@@ -1,4 +1,4 @@
-"""The axes of a run's landscape: random directions, those to other states, and those of its own trajectory."""
+"""The axes of a run's landscape: random, to other states, principal directions of its trajectory, eigenvectors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from noiseless.analysis import BatchNorm, Normalised, difference, normalise, principal_directions, random_direction
 from noiseless.analysis.landscape import spread
 from noiseless.ask.sharpness import eigenvectors
-from noiseless.ask.state import RunState, StateAddress, load_state, read_state, steps_kept
+from noiseless.ask.state import RunState, StateAddress, checkpoint_steps, load_state, read_state
 from noiseless.files import checkpoint
 from noiseless.files.checkpoint import digest
 from noiseless.files.parameters import refuse_other_model
 
 Kind = Literal["random", "between", "pca", "eigen"]
 LEAST_STATES = 3
-"""smallest number of states of a trajectory with principal directions"""
+"""smallest number of states from which principal directions are computed"""
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,18 @@ class AxesOptions:
 
     kind: Kind
     others: tuple[StateAddress, ...] = ()
-    """for `between`: the states that lie at 1 along each axis"""
+    """for `between`: the state at coordinate 1 of each axis"""
     dimensions: int = 1
     counts: tuple[int, ...] = (21,)
-    """number of points along each axis; one number: along all"""
+    """number of points along each axis; a single number holds for all axes"""
     reach: float | None = None
-    """extent: random and eigen from -reach to reach (default 1); between from -reach to 1 + reach (default 0.5); pca
-    as many times the trajectory's extent beyond it (default 0.25)"""
+    """extent of the axes. random and eigen: from -reach to reach (default 1); between: from -reach to 1 + reach
+    (default 0.5); pca: the trajectory's range, extended at both ends by reach times its length (default 0.25)"""
     normalised: Normalised | None = None
-    """None: "filter" for random directions, "none" for eigenvectors; the others keep their length"""
+    """scaling of the directions, see `analysis.normalise`; None: "filter" for random directions, "none" for
+    eigenvectors; directions of between and pca keep their length"""
     seed: int = 0
-    """keys random directions"""
+    """of the random directions"""
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,17 @@ class Axis:
     label: str
     kind: Kind
     seed: int | None
+    """of a random direction; None for other kinds"""
     number: int
-    """number of the direction among those of its kind"""
+    """number of the direction among those of its kind, from 0"""
     normalised: Normalised | None
     points: list[float]
-    """coordinates, rising"""
+    """coordinates, in ascending order"""
     vector: Tensor
     """the direction, float64 `[P]`"""
 
-    def described(self) -> dict[str, Any]:
-        """The axis in an answer."""
+    def as_dict(self) -> dict[str, Any]:
+        """The axis as an answer holds it, without the vector."""
         return {
             "label": self.label,
             "kind": self.kind,
@@ -69,54 +71,55 @@ class Axis:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What tells the axis from all others: the direction as well, by its digest."""
-        return self.described() | {"direction": digest({"direction": self.vector})}
+        """`as_dict` with a digest of the vector: equal for equal axes only."""
+        return self.as_dict() | {"direction": digest({"direction": self.vector})}
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where the states of a run lie in the plane of its principal directions."""
+    """The coordinates of a run's states along its principal directions."""
 
     steps: list[int]
-    at: list[list[float]]
-    """coordinates of each state, `[T][K]`"""
+    """steps done, of each state"""
+    coordinates: list[list[float]]
+    """of each state, `[T][K]`"""
     explained: list[float]
     """share of each direction in the sum of squared distances from the last state"""
 
-    def described(self) -> dict[str, Any]:
-        """The trajectory in an answer."""
-        return {"steps": self.steps, "at": self.at, "explained": self.explained}
+    def as_dict(self) -> dict[str, Any]:
+        """The trajectory as an answer holds it."""
+        return {"steps": self.steps, "at": self.coordinates, "explained": self.explained}
 
 
 def build_axes(
     state: RunState, options: AxesOptions, batch_norm: BatchNorm | None = None
 ) -> tuple[list[Axis], Trajectory | None]:
-    """The axes of a landscape around a run's state.
+    """Builds the axes of a landscape around a run's state.
 
     Args:
-        state: of the run; left as it is.
+        state: the state at the origin; it is not changed.
         options: which axes.
         batch_norm: the model's mode for Hessian eigenvectors, see `analysis.BatchNorm`; None: its present mode.
 
     Returns:
-        One or two axes; with principal directions, the trajectory along them.
+        One or two axes, and the trajectory in their coordinates (None for other axes than principal directions).
 
     Raises:
-        ValueError: if the axes cannot be built, saying why and what to do.
+        ValueError: if the axes cannot be built, with the reason and the remedy.
     """
     if options.dimensions not in (1, 2):
         raise ValueError(f"a landscape has 1 or 2 dimensions, not {options.dimensions}")
     counts = options.counts * options.dimensions if len(options.counts) == 1 else options.counts
     if len(counts) != options.dimensions:
-        raise ValueError(f"--points has {len(counts)} numbers for {options.dimensions} axes: give one, or one each")
+        raise ValueError(f"--points has {len(counts)} numbers for {options.dimensions} axes: give one, or one for each")
     if options.reach is not None and not 0 < options.reach < math.inf:
         raise ValueError(f"--range must be a positive, finite number, not {options.reach}")
     if options.kind != "between" and options.others:
-        raise ValueError(f"a second run is for --axes between, not for --axes {options.kind}")
+        raise ValueError(f"a second run is for --axes between, not for --axes {options.kind}: leave it out")
     if options.kind in ("between", "pca") and options.normalised not in (None, "none"):
         raise ValueError(
-            f"--normalised {options.normalised} is for random directions and eigenvectors: those of --axes"
-            f" {options.kind} keep the length that they have"
+            f"--normalised {options.normalised} is for random directions and eigenvectors; the directions of --axes"
+            f" {options.kind} keep their length: leave --normalised out"
         )
     trajectory = None
     if options.kind == "random":
@@ -131,7 +134,7 @@ def build_axes(
 
 
 _Builders = list[Callable[[int], Axis]]
-"""functions from a number of points to an axis"""
+"""one function for each axis: number of points -> axis"""
 
 
 def _builder(
@@ -171,7 +174,7 @@ def _between(state: RunState, options: AxesOptions) -> _Builders:
     if len(options.others) != options.dimensions:
         raise ValueError(
             f"--axes between needs one other state for each of the {options.dimensions} axes, and {len(options.others)}"
-            f" {'is' if len(options.others) == 1 else 'are'} given: noiseless landscape {state.address} OTHER"
+            f" {'is' if len(options.others) == 1 else 'are'} given. Write: noiseless landscape {state.address} OTHER"
             + (" OTHER" if options.dimensions == 2 else "")
         )
     reach = 0.5 if options.reach is None else options.reach
@@ -188,11 +191,11 @@ def _between(state: RunState, options: AxesOptions) -> _Builders:
 
 def _principal(state: RunState, options: AxesOptions) -> tuple[_Builders, Trajectory]:
     directory = state.address.directory
-    steps = [step for step in steps_kept(directory) if step < state.step]
+    steps = [step for step in checkpoint_steps(directory) if step < state.step]
     if len(steps) + 1 < LEAST_STATES:
         raise ValueError(
             f"principal directions need at least {LEAST_STATES} states of the run, and {state.address} has"
-            f" {len(steps) + 1} up to step {state.step}: noiseless train --keep-every N keeps a checkpoint each N steps"
+            f" {len(steps) + 1} up to step {state.step}: train with --keep-every N to keep a checkpoint every N steps"
         )
     states = []
     for step in steps:
@@ -200,17 +203,17 @@ def _principal(state: RunState, options: AxesOptions) -> tuple[_Builders, Trajec
         assert saved is not None
         states.append(_vector(state, saved["model"], f"{directory.path}@{step}"))
     principal = principal_directions([*states, state.experiment.space.theta.detach()], options.dimensions)
-    margin, builders = 0.25 if options.reach is None else options.reach, []
+    reach, builders = 0.25 if options.reach is None else options.reach, []
     for number, (vector, share) in enumerate(zip(principal.directions, principal.explained.tolist(), strict=True)):
         low, high = principal.coordinates[:, number].min().item(), principal.coordinates[:, number].max().item()
-        beyond = margin * (high - low)
+        margin = reach * (high - low)
         label = f"principal direction {number + 1} ({share:.1%} explained)"
-        builders.append(_builder(label, options, number, low - beyond, high + beyond, vector))
+        builders.append(_builder(label, options, number, low - margin, high + margin, vector))
     return builders, Trajectory([*steps, state.step], principal.coordinates.tolist(), principal.explained.tolist())
 
 
 def _vector(state: RunState, tensors: dict[str, Tensor], source: str) -> Tensor:
-    """The parameters of another state as a vector of the run's space, `[P]`."""
+    """The parameters of another state as a vector `[P]` of this run's parameter space."""
     space = state.experiment.space
     refuse_other_model(state.experiment.model, tensors, source)
     return torch.cat([tensors[name].reshape(-1) for name in space.names]).to(space.device)
@@ -221,7 +224,7 @@ def _tensors(address: StateAddress) -> tuple[dict[str, Tensor], int]:
     stored = read_state(address)
     if stored.model is not None:
         return stored.model, stored.step
-    threads = torch.get_num_threads()  # the other run may have another number of threads than this one
+    threads = torch.get_num_threads()  # loading sets the number of threads of the other run
     try:
         return load_state(address).experiment.model.state_dict(), stored.step
     finally:

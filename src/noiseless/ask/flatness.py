@@ -1,4 +1,4 @@
-"""The average-direction flatness of a run at one of its states."""
+"""The flatness of a run at one of its states: mean rise of the loss along random directions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def flatness(
     options: FlatnessOptions,
     on_direction: Callable[[float | None], None] = lambda increase: None,
 ) -> Answer:
-    """The mean rise of the training loss, as the step sees it, without penalty; see `analysis.average_flatness`.
+    """Measures the mean rise of the training loss along random directions; see `analysis.average_flatness`.
+
+    The loss is that of `RunState.risk`: over all training examples as the step sees them, without penalty.
 
     Args:
-        state: of the run; each of its workers calls this.
+        state: of the run; every worker must call this.
         options: radius, directions and when to stop.
-        on_direction: called with each increase.
+        on_direction: called with the increase along each direction; None where it is not finite.
 
     Returns:
         The answer.

@@ -1,4 +1,4 @@
-"""The landscape of a run as a job that can be killed: a point is written down as soon as it is computed."""
+"""The landscape of a run as a job that can be killed and continued: each point is written as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class LandscapeJob:
-    """A landscape of a run, with the points that are known so far."""
+    """A landscape of a run, with the points computed so far."""
 
     state: RunState
     axes: list[Axis]
     trajectory: Trajectory | None
     surface: LossSurface
     file: PointFile
+    """the points computed so far"""
     name: str
+    """of the answer"""
 
     @property
     def indices(self) -> list[Index]:
@@ -48,7 +50,7 @@ class LandscapeJob:
 
     @property
     def cost(self) -> float:
-        """Passes of a point."""
+        """Cost of one point, in passes."""
         images = len(self.state.experiment.train)
         return (1.0 if self.file.header["penalty"] else FORWARD) * self.state.risk.blocks.count / images
 
@@ -60,23 +62,23 @@ def prepare(
     penalised: bool = True,
     name: str | None = None,
 ) -> LandscapeJob:
-    """Builds a landscape's axes and reads its file; no point is computed and nothing is written.
+    """Builds a landscape's axes and opens its file. It computes no point and writes nothing.
 
     Args:
-        state: the run's state at 0 on each axis; each of its workers calls this.
+        state: the run's state at the origin; every worker must call this.
         options: the axes.
         batch_norm: the model's mode, see `analysis.BatchNorm`.
-        penalised: whether the penalised loss is computed as well, where the run has a penalty.
-        name: of the answer; None: one that follows from the options.
+        penalised: whether the penalised loss is computed too, where the run has a penalty.
+        name: of the answer; None: a name built from the options.
 
     Returns:
         The job.
 
     Raises:
-        ValueError: if the axes cannot be built, or the workers' axes differ.
+        ValueError: if the name is no part of a file name, the axes cannot be built, or the workers' axes differ.
     """
     if name is not None and not _NAME.fullmatch(name):
-        raise ValueError(f"--name must be of letters, digits, '.', '_' and '-', as part of a file's name, not {name!r}")
+        raise ValueError(f"--name must be of letters, digits, '.', '_' and '-', as it is part of a file name: {name!r}")
     axes, trajectory = build_axes(state, options, batch_norm)
     penalty = state.penalised if penalised else None
     objective: Objective = penalty or state.risk
@@ -90,7 +92,8 @@ def prepare(
     }
     if len(set(state.experiment.workers.exchange(json.dumps(header)))) > 1:
         raise ValueError(
-            "the workers computed different directions: one of their machines or libraries rounds otherwise"
+            "the workers computed different directions, as their machines or libraries round differently: use workers"
+            " with the same hardware and software, or a single one"
         )
     name = name or _name(state.step, options, axes, header)
     path = state.address.directory.path / answers.FOLDER / f"{KIND}-{name}.jsonl"
@@ -102,19 +105,19 @@ def carry_out(
     on_start: Callable[[int, int], None] = lambda done, total: None,
     on_point: Callable[[LandscapePoint, float], None] = lambda point, seconds: None,
 ) -> Answer:
-    """Computes the points that are not known yet; where it is stopped, it writes the answer of those that are known.
+    """Computes the points that are missing. If it is stopped, it writes an answer with the points computed so far.
 
     Args:
-        job: the landscape; each of its run's workers calls this.
-        on_start: called with the number of known points, and of all.
-        on_point: called with each point, and the seconds that it took.
+        job: the landscape; every worker must call this.
+        on_start: called once, with the number of points computed earlier and the number of all points.
+        on_point: called with each new point and the seconds that it took.
 
     Returns:
         The answer.
 
     Raises:
-        ValueError: if the file of the points is another process's, or holds another landscape.
-        SweepStoppedError: if a worker was told to stop; all raise it.
+        ValueError: if another process holds the file of the points, or it holds another landscape.
+        SweepStoppedError: if a worker was told to stop; all workers raise it.
     """
     directory, file, workers = job.state.address.directory, job.file, job.state.experiment.workers
     first = workers.rank == 0
@@ -127,11 +130,11 @@ def carry_out(
             for index in job.indices:
                 if index in known:
                     continue
-                began = time.perf_counter()
+                start = time.perf_counter()
                 point = job.surface.at(*(axis.points[k] for axis, k in zip(job.axes, index, strict=True)))
                 if first:
                     file.add(index, point)
-                on_point(point, time.perf_counter() - began)
+                on_point(point, time.perf_counter() - start)
         except SweepStoppedError:
             if first:
                 answers.write(directory, answer(job))
@@ -140,13 +143,13 @@ def carry_out(
 
 
 def answer(job: LandscapeJob) -> Answer:
-    """The answer with the points that are known.
+    """The answer with the points computed so far.
 
     Args:
         job: the landscape, with the points of its file.
 
     Returns:
-        The answer, with None at a point that is missing or not finite.
+        The answer, with None for each value that is missing or not finite.
     """
     points = job.file.points
     known = [points.get(index) for index in job.indices]
@@ -157,13 +160,13 @@ def answer(job: LandscapeJob) -> Answer:
     penalty = job.file.header["penalty"]
     values = {
         "step": job.state.step,
-        "axes": [axis.described() for axis in job.axes],
+        "axes": [axis.as_dict() for axis in job.axes],
         "loss": columns["loss"],
         "accuracy": columns["accuracy"],
         "penalised": columns["penalised"] if penalty else None,
         "penalty": penalty,
         "batch_norm": job.surface.batch_norm,
-        "trajectory": job.trajectory and job.trajectory.described(),
+        "trajectory": job.trajectory and job.trajectory.as_dict(),
         "passes": math.fsum(point.passes for point in points.values()),
         "done": len(points),
         "total": len(known),
@@ -173,7 +176,7 @@ def answer(job: LandscapeJob) -> Answer:
 
 
 def _rows(values: list[float | None], axes: list[Axis]) -> list[Any]:
-    """Values as `[n]` or `[n][m]`."""
+    """Values in the shape of the grid, `[n]` or `[n][m]`."""
     if len(axes) == 1:
         return values
     width = len(axes[1].points)
@@ -181,7 +184,7 @@ def _rows(values: list[float | None], axes: list[Axis]) -> list[Any]:
 
 
 def _name(step: int, options: AxesOptions, axes: list[Axis], header: dict[str, Any]) -> str:
-    """A name that no other landscape of the run has: readable, and a digest of its header."""
+    """A readable name that ends in a digest of the header, so that no other landscape of the run has it."""
     size = "x".join(str(len(axis.points)) for axis in axes)
     words = [f"step{step}", options.kind, *([axes[0].normalised] if axes[0].normalised else []), size]
     return "-".join([*words, hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:8]])

@@ -18,60 +18,63 @@ from noiseless.objective.blocks import check_size
 from noiseless.optim import entry_of
 
 
-def cut(state: RunState, options: NoiseOptions) -> EmpiricalRisk:
-    """The run's risk, cut into the blocks between which noise is measured.
+def risk_in_blocks(state: RunState, options: NoiseOptions) -> EmpiricalRisk:
+    """The run's risk, divided into the blocks between which noise is measured.
 
     Args:
         state: of the run.
-        options: how its blocks are cut.
+        options: block size, batch-norm mode and order.
 
     Returns:
         The risk.
 
     Raises:
-        ValueError: for a block that does not fit the data, batch norm's blocks or an image's draws, or is the only one.
+        ValueError: if the block is larger than the data or leaves one block only, or is no multiple of the norm block
+            or of the draws of an image (max-up).
     """
     recipe, risk = state.experiment.config.recipe, state.risk
     block = risk.blocks.size if options.block is None else options.block
     check_size("--block", block, risk.blocks.count)
-    norm_block = min(risk.norm.norm_block, block) if _normed(state.experiment.model, options) else block
+    norm_block = min(risk.norm.norm_block, block) if _uses_norm_blocks(state.experiment.model, options) else block
     if block % norm_block:
         raise ValueError(
-            f"--block {block} must be a multiple of the {norm_block} examples that batch norm normalises together"
-            " in this run, or less; or give --batch-norm running"
+            f"--block {block} must be a multiple of the {norm_block} examples that batch norm normalises together in"
+            " this run, or smaller than that; or give --batch-norm running"
         )
     if block % recipe.objective.max_up:
-        raise ValueError(f"--block {block} must be a multiple of --max-up {recipe.objective.max_up}, as in the run")
+        raise ValueError(f"--block {block} must be a multiple of the run's --max-up {recipe.objective.max_up}")
     order = risk.selection.order
     if options.shuffle:
-        together = risk.selection.numbers.reshape(-1, recipe.objective.max_up)  # draws of an image stay in one block
-        order = together[keyed.permutation(recipe.seed, "noise", state.objective_step, len(together))].flatten()
+        images = risk.selection.numbers.reshape(-1, recipe.objective.max_up)  # the draws of an image stay in one block
+        order = images[keyed.permutation(recipe.seed, "noise", state.objective_step, len(images))].flatten()
     risk = replace(risk, data=replace(risk.selection, order=order), block=block, norm_block=norm_block)
     check_blocks(risk)
     return risk
 
 
-def _normed(model: nn.Module, options: NoiseOptions) -> bool:
-    """Whether a layer of the model normalises norm blocks, in the mode that the options name."""
+def _uses_norm_blocks(model: nn.Module, options: NoiseOptions) -> bool:
+    """Whether a batch-norm layer of the model uses the statistics of norm blocks in the options' mode."""
     with module_mode(model, options.batch_norm):
         layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
         return any(layer.training or layer.running_mean is None for layer in layers)
 
 
 def noise(state: RunState, options: NoiseOptions) -> Answer:
-    """The gradient noise at a state: two passes, one of them for the full gradient, and a block.
+    """Measures the gradient noise at a state.
+
+    It costs two passes (one of them for the full gradient) and one more block.
 
     Args:
-        state: of the run; each of its workers calls this.
-        options: how its blocks are cut.
+        state: of the run; every worker must call this.
+        options: block size, batch-norm mode and order.
 
     Returns:
         The answer.
 
     Raises:
-        ValueError: for blocks that cannot be cut so, or a gradient that is not finite.
+        ValueError: if the options' blocks do not fit the run (see `risk_in_blocks`), or a gradient is not finite.
     """
-    risk, model = cut(state, options), state.experiment.model
+    risk, model = risk_in_blocks(state, options), state.experiment.model
     with module_mode(model, options.batch_norm):
         evaluation = risk.evaluate()
     check_finite(evaluation.block_square_norms)
@@ -88,7 +91,7 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
             "block": block,
             "blocks": len(measured.counts),
             "examples": examples,
-            "norm_block": risk.norm.norm_block if _normed(model, options) else None,
+            "norm_block": risk.norm.norm_block if _uses_norm_blocks(model, options) else None,
             "batch_norm": options.batch_norm,
             "shuffled": options.shuffle,
             "gradient_norm": total.gradient_norm,
@@ -110,7 +113,7 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
 
 
 def _name(step: int, options: NoiseOptions) -> str:
-    """Name of an answer: the step, and what tells the blocks from others."""
+    """Name of an answer: the step, and each option that is not the default."""
     parts = [f"step-{step}"] + ([] if options.block is None else [f"block-{options.block}"])
     return "-".join(parts + ["running"] * (options.batch_norm == "running") + ["shuffled"] * options.shuffle)
 
@@ -129,24 +132,24 @@ def _layer(moments: Moments, block: int) -> dict[str, float | None]:
 
 
 def momentum_of(state: RunState) -> Tensor | None:
-    """The optimizer's mean of past gradients at a state, `[P]`; None where it keeps none, or no checkpoint has it.
+    """The optimizer's running mean of gradients at a state.
 
     Args:
-        state: of the run; its optimizer takes up the state there.
+        state: of the run; the optimizer's state at this step is loaded into its optimizer.
 
     Returns:
-        SGD's and Muon's `momentum_buffer`, or `exp_avg` of Adam and its kin; 0 for parameters that have none. A coupled
-        weight decay is in it.
+        `momentum_buffer` of SGD and Muon, or `exp_avg` of Adam and related optimizers, `[P]`; 0 for parameters without
+        one. It includes a coupled weight decay. None if the optimizer has no such mean, or no checkpoint holds it.
     """
     experiment = state.experiment
     if state.optimizer_state is None:
         return None
     experiment.optimizer.load_state_dict(state.optimizer_state)
     keys = entry_of(experiment.optimizer).mean_keys
-    parts, there = [], False
+    parts, has_buffer = [], False
     for parameter in experiment.space.parameters:
         buffers = experiment.optimizer.state.get(parameter, {})
         buffer = next((buffers[name] for name in keys if buffers.get(name) is not None), None)
-        there = there or buffer is not None
+        has_buffer = has_buffer or buffer is not None
         parts.append((torch.zeros_like(parameter) if buffer is None else buffer).detach().flatten())
-    return torch.cat(parts) if there else None
+    return torch.cat(parts) if has_buffer else None

@@ -1,4 +1,4 @@
-"""Options of the questions to a run's state, as plain values: flags of the commands, read without torch."""
+"""Options of the analyses of a run's state: the flags of the commands. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ class SharpnessOptions:
     """Which numbers of a Hessian's spectrum are computed, and how."""
 
     largest: int = 1
-    """eigenvalues at the upper end"""
+    """number of largest eigenvalues"""
     smallest: int = 0
-    """eigenvalues at the lower end"""
+    """number of smallest (most negative) eigenvalues"""
     of: Literal["loss", "objective"] = "loss"
-    """the loss over all examples, or what the run minimises, with its penalty"""
+    """loss: over all training examples; objective: what the run minimises, with its penalty"""
     preconditioned: bool = False
-    """the Hessian as the run's optimizer sees it, by its diagonal (Adam, AdamW, RMSprop, Adagrad)"""
+    """the Hessian preconditioned by the diagonal of the run's optimizer (Adam, AdamW, RMSprop, Adagrad)"""
     density: bool = False
-    """the density of the whole spectrum, too"""
+    """also computes the spectral density"""
     probes: int = 4
-    """random vectors of the density"""
+    """random vectors for the density"""
     steps: int = 30
-    """Lanczos steps from each"""
+    """Lanczos steps from each random vector of the density"""
     trace: int = 0
     """Hessian products for the trace; 0: no trace"""
     batch_norm: BatchNorm = "block"
     """block: the model in training mode, batch norm by blocks; running: in evaluation mode, without dropout"""
     tolerance: float = 1e-3
-    """of the residuals, in units of the eigenvalue that is largest in magnitude"""
+    """largest residual of an eigenvalue, in units of the eigenvalue that is largest in magnitude"""
     most: int = 200
-    """largest number of products for the eigenvalues"""
+    """largest number of Hessian products for the eigenvalues"""
     seed: int = 0
-    """keys the random vectors"""
+    """of the random vectors"""
 
     @property
     def products(self) -> int:
-        """Largest number of Hessian products."""
+        """Largest number of Hessian products that these options can take."""
         return (self.most if self.largest + self.smallest else 0) + self.density * self.probes * self.steps + self.trace
 
     def check(self) -> None:
@@ -55,11 +55,13 @@ class SharpnessOptions:
         if not self.products:
             raise ValueError("nothing to compute: give --largest, --smallest, --density or --trace")
         if 0 < self.trace < 6:
-            raise ValueError(f"--trace must be at least 6 products, not {self.trace}; 30 is a good number")
+            raise ValueError(f"--trace must be 0 or at least 6 products, not {self.trace}; 30 is a good number")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"--tolerance must be between 0 and 1, not {self.tolerance}")
         if self.most < self.largest + self.smallest:
-            raise ValueError(f"--most {self.most} is fewer than the {self.largest + self.smallest} eigenvalues")
+            raise ValueError(
+                f"--most {self.most} must be at least the number of eigenvalues, {self.largest + self.smallest}"
+            )
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,13 @@ class NoiseOptions:
     """The blocks between which gradient noise is measured."""
 
     block: int | None = None
-    """examples a block; none: the run's"""
+    """examples in a block; none: as in the run"""
     sizes: tuple[int, ...] = ()
-    """blocks for which signal to noise is predicted; none: powers of 8, the block, all examples"""
+    """block sizes for which signal to noise is predicted; none: powers of 8, the block, all examples"""
     batch_norm: BatchNorm = "block"
     """block: the model in training mode, batch norm by blocks; running: in evaluation mode, without dropout"""
     shuffle: bool = False
-    """blocks are cut from a keyed random order: for data that are sorted, by class for instance"""
+    """assigns examples to blocks at random (keyed by the run's seed): for sorted data, for instance by class"""
 
     def check(self) -> None:
         """Refuses numbers out of range.
@@ -90,13 +92,13 @@ class FlatnessOptions:
     """The random directions along which flatness is measured."""
 
     radius: float = 0.5
-    """length of the step, in normalised directions"""
+    """length of the step, as a multiple of the normalised direction"""
     normalised: Normalised = "filter"
-    """by which norms of the parameters a direction is scaled"""
+    """parts of the parameters to whose norms a direction is scaled"""
     tolerance: float = 0.1
-    """stops where the standard error is at most this share of the mean; 0: at the bound"""
+    """stops when the standard error is at most this share of the mean; 0: always takes --most directions"""
     most: int = 100
-    """bound on the directions"""
+    """largest number of directions"""
     seed: int = 0
     """of the directions"""
     batch_norm: BatchNorm = "block"

@@ -1,4 +1,4 @@
-"""What the precision of the arithmetic changes in a run's gradient, with float64 throughout as the measure."""
+"""Rounding error of a run's gradient in float32 and bfloat16, against the same gradient in float64."""
 
 from __future__ import annotations
 
@@ -36,30 +36,31 @@ OTHERS = (_Arithmetic("float32"), _Arithmetic("float32", "bfloat16"))
 
 
 def against_float64(directory: RunDirectory) -> list[RoundingDifference]:
-    """How far the gradient at a run's newest state is from the one with model, data and all arithmetic in float64.
+    """Compares the gradient at a run's newest state with the one computed in float64.
 
-    The state is the same: its float32 numbers are float64 numbers, too. Images are normalised and augmented in that
-    arithmetic, too; a penalty's probes have the same length. Only one model is in memory at a time.
+    In the float64 reference, the model, the data (with normalisation and augmentation) and all arithmetic are float64.
+    The state is the same, as float32 numbers are exact in float64; a penalty's probes have the same length. Only one
+    model is in memory at a time.
 
     Args:
         directory: of the run.
 
     Returns:
-        As the run itself computes it, in plain float32, and in float32 with bfloat16 autocast.
+        The differences of the gradient as the run computes it, in plain float32, and in float32 with bfloat16 autocast.
     """
     config = directory.config()
     compiled: Literal["on", "off"] = "on" if config.settings.compile == "on" else "off"
-    of_run = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
-    ways = [of_run, *(way for way in OTHERS if way != of_run)]
-    reference = _computed(directory, EXACT)
+    run_arithmetic = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
+    ways = [run_arithmetic, *(way for way in OTHERS if way != run_arithmetic)]
+    reference = _gradient(directory, EXACT)
     return [
         rounding_difference(
-            f"as the run does: {way}" if way == of_run else str(way), _computed(directory, way), reference
+            f"as the run does: {way}" if way == run_arithmetic else str(way), _gradient(directory, way), reference
         )
         for way in ways
         if way != EXACT
     ]
 
 
-def _computed(directory: RunDirectory, way: _Arithmetic) -> Tensor:
+def _gradient(directory: RunDirectory, way: _Arithmetic) -> Tensor:
     return gradient(directory, Alone(), way.change).gradient.cpu()

@@ -1,4 +1,4 @@
-"""The sharpness of a run's states: eigenvalues, density and trace of a Hessian, with an estimate of their cost."""
+"""The sharpness of a run's states: eigenvalues, density and trace of the Hessian, and an estimate of their cost."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from noiseless.files.directory import RunDirectory
 from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
 
 BIN_BYTES = 24
-"""bytes of an exact sum, for one number"""
+"""bytes of an exact sum, per element"""
 
 
 @dataclass(frozen=True)
 class ProductCost:
-    """Estimated cost of Hessian products."""
+    """Estimated cost of one Hessian product."""
 
     passes: float
-    """passes of one product"""
+    """gradient evaluations over the full data set that cost as much"""
     seconds: float
-    """of one product, from that of one block, timed here"""
+    """extrapolated from the measured time of one block"""
     bytes: float
-    """memory: vectors, exact sums and what the block's product has taken"""
+    """memory: vectors, exact sums, and what the product of one block took"""
 
 
 def operator(state: RunState, options: SharpnessOptions) -> Operator:
-    """The matrix of which the spectrum is computed.
+    """The matrix whose spectrum is computed.
 
     Args:
         state: of the run.
         options: which matrix.
 
     Returns:
-        The operator.
+        The Hessian of the loss or the objective, preconditioned if the options say so.
 
     Raises:
-        ValueError: if the optimizer has no preconditioner there, or the objective no Hessian.
+        ValueError: if the optimizer has no preconditioner at this state, or the objective has no Hessian.
     """
     hessian = _hessian(state, options)
     if not options.preconditioned:
@@ -71,13 +71,14 @@ def _hessian(state: RunState, options: SharpnessOptions) -> Hessian:
     objective: Objective = (state.penalised or state.risk) if options.of == "objective" else state.risk
     if isinstance(objective, GradientPenalty) and objective.full_strength:
         raise ValueError(
-            "the penalty on the full gradient has no Hessian here, as it couples all blocks: choose --of loss"
+            "Hessian products of the penalty on the full gradient are not available, as it couples all blocks:"
+            " choose --of loss"
         )
     return Hessian(objective, options.batch_norm)
 
 
 def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
-    """Estimates the cost of a Hessian product from the product of one block.
+    """Estimates the cost of a Hessian product by timing the product of one block.
 
     Args:
         state: of the run.
@@ -89,40 +90,40 @@ def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
     Raises:
         ValueError: as `operator`.
     """
-    operator(state, options)  # what cannot be computed is refused here
+    operator(state, options)  # raises where the spectrum cannot be computed
     hessian = _hessian(state, options)
     objective, risk = hessian.objective, risk_of(hessian.objective)
     first = replace(risk.selection.head(risk.blocks.size), examples_per_pass=risk.blocks.count)
     part = Hessian(objective.over(replace(risk, data=first, block=len(first))), hessian.batch_norm)
-    space, before = risk.space, _high_water()
+    space, before = risk.space, _peak_memory()
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
     part.product(vector)
-    began = time.perf_counter()
+    start = time.perf_counter()
     part.product(vector)
-    seconds = (time.perf_counter() - began) * len(risk.blocks) / risk.execution.workers.count
+    seconds = (time.perf_counter() - start) * len(risk.blocks) / risk.execution.workers.count
     eigenvalues = options.largest + options.smallest
-    held = max(2 * room(eigenvalues) if eigenvalues else 0, 2 * options.steps if options.density else 0)
-    vectors = len(space) * (held * space.theta.element_size() + max(1, eigenvalues) * BIN_BYTES)
-    return ProductCost(objective.hvp_passes(1), seconds, vectors + _high_water() - before)
+    stored = max(2 * room(eigenvalues) if eigenvalues else 0, 2 * options.steps if options.density else 0)
+    vectors = len(space) * (stored * space.theta.element_size() + max(1, eigenvalues) * BIN_BYTES)
+    return ProductCost(objective.hvp_passes(1), seconds, vectors + _peak_memory() - before)
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """An operator that reports how long each product took."""
+    """An operator that reports the time of each product."""
 
     inner: Operator
     on_product: Callable[[float], None]
-    """called with seconds, once for each vector"""
+    """called with the seconds of each product, once for each vector"""
 
     @property
     def space(self) -> ParameterSpace:
         return self.inner.space
 
     def product(self, V: Tensor) -> Tensor:
-        began = time.perf_counter()
+        start = time.perf_counter()
         images = self.inner.product(V)
         for _ in V:
-            self.on_product((time.perf_counter() - began) / len(V))
+            self.on_product((time.perf_counter() - start) / len(V))
         return images
 
     def passes(self, vectors: int) -> float:
@@ -135,18 +136,19 @@ def sharpness(
     start: Tensor | None = None,
     on_product: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[Answer, Tensor | None]:
-    """Eigenvalues, density and trace of a Hessian at a state.
+    """Computes eigenvalues, density and trace of the Hessian at a state.
 
     Args:
-        state: of the run; each of its workers calls this.
+        state: of the run; every worker must call this.
         options: what is computed.
-        start: eigenvectors of a state nearby, `[k, P]`.
+        start: vectors from which the search for eigenvalues starts, `[k, P]`, such as the eigenvectors of a nearby
+            state; None: one random vector.
         on_product: called with the seconds of each Hessian product.
 
     Returns:
-        The answer, and the eigenvectors, to start from at the next state.
+        The answer, and the eigenvectors `[k, P]` (None if no eigenvalues were computed).
     """
-    began, matrix = time.perf_counter(), _Timed(operator(state, options), on_product)
+    start_time, matrix = time.perf_counter(), _Timed(operator(state, options), on_product)
     values: dict[str, Any] = {"step": state.step, **asdict(options), "passes": 0.0, "converged": True}
     values |= {"density": None, "trace": None, "largest": [], "smallest": []}
     vectors = None
@@ -173,7 +175,7 @@ def sharpness(
     for group in state.experiment.optimizer.param_groups:
         group["lr"] = lr
     values |= {"lr": lr, "stability": stability_threshold(state.experiment.optimizer)}
-    values["seconds"] = round(time.perf_counter() - began, 3)
+    values["seconds"] = round(time.perf_counter() - start_time, 3)
     return Answer("sharpness", _name(state, options), values), vectors
 
 
@@ -183,16 +185,16 @@ def sharpness_along(
     options: SharpnessOptions,
     on_product: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Answer]:
-    """The sharpness of several states of a run in turn, each search begun with the eigenvectors of the one before.
+    """Computes the sharpness at several states of a run. Each search starts from the eigenvectors of the state before.
 
     Args:
-        first: the state at the first address; its workers share the others, too.
+        first: the state at the first address; its workers compute the other states as well.
         addresses: states of one run.
-        options: what is computed at each.
+        options: what is computed at each state.
         on_product: called with the seconds of each Hessian product.
 
     Yields:
-        Each state's answer, with the density and the trace that the run's files have of it already.
+        The answer of each state. A density or trace that is not computed now is taken from the run's earlier answer.
     """
     start = None
     for address in addresses:
@@ -202,24 +204,24 @@ def sharpness_along(
 
 
 def _with_earlier(directory: RunDirectory, answer: Answer) -> Answer:
-    """An answer with the density and the trace of the one that it replaces, where it has none itself."""
+    """An answer completed with the density and trace of the earlier answer that it replaces."""
     earlier = [old.found for old in answers.read(directory, answer.kind) if old.name == answer.name]
     added = {name: old[name] for old in earlier for name in ("density", "trace") if answer.found[name] is None}
     return replace(answer, found=answer.found | added)
 
 
 def eigenvectors(state: RunState, count: int, batch_norm: BatchNorm | None) -> Tensor:
-    """The eigenvectors of the loss' largest Hessian eigenvalues, `[count, P]`, for directions of a landscape."""
+    """The eigenvectors of the largest Hessian eigenvalues of the loss, `[count, P]`."""
     return top_eigenvalues(Hessian(state.risk, batch_norm), count).largest.vectors
 
 
 def _name(state: RunState, options: SharpnessOptions) -> str:
-    """The step, and what tells the answer from those of other matrices there."""
+    """Name of an answer: the step, and the matrix if it is not the Hessian of the loss in training mode."""
     parts = [f"step-{state.step}", options.of if options.of != "loss" else ""]
     parts += ["preconditioned" if options.preconditioned else "", "running" * (options.batch_norm == "running")]
     return "-".join(part for part in parts if part)
 
 
-def _high_water() -> float:
-    """The most memory that this process has had, in bytes."""
+def _peak_memory() -> float:
+    """The peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -1,4 +1,4 @@
-"""A run's objects at one of its states: what every question to a run starts from. The run's files are only read."""
+"""Loads a run at one of its states: the start of every analysis. The run's files are read and never written."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from noiseless.run.team import refuse_disagreement
 
 @dataclass(frozen=True)
 class StateAddress:
-    """A run and one of its states, by the number of steps done."""
+    """A run, and one of its states by the number of steps done."""
 
     directory: RunDirectory
     step: int | None
-    """steps done; None: the end, or the newest checkpoint of a run that has not ended"""
+    """steps done; None: the end of the run, or its newest checkpoint if it has not ended"""
 
     @staticmethod
     def read(text: str) -> StateAddress:
-        """The address that `RUN`, `RUN@STEP` or the path of a checkpoint's file stands for.
+        """Parses `RUN`, `RUN@STEP`, or the path of a checkpoint file.
 
         Returns:
             The address.
 
         Raises:
-            ValueError: if there is no such run, or the step is no number.
+            ValueError: if there is no such run, or the step is not a whole number.
         """
         path = Path(text)
         if path.parent.name == "checkpoints" and path.name.startswith("step-"):
@@ -57,7 +57,7 @@ class StateAddress:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run's objects at one of its states."""
+    """A run's model, data, objective and optimizer at one of its states."""
 
     address: StateAddress
     experiment: Experiment
@@ -65,21 +65,21 @@ class RunState:
     step: int
     """steps done"""
     optimizer_state: dict[str, object] | None
-    """the optimizer's state there; None where no checkpoint holds it"""
+    """the optimizer's state at this step; None where no checkpoint holds it"""
 
     @property
     def objective_step(self) -> int:
-        """The step whose data and objective a question uses: the next one, or the run's last."""
+        """The step whose data and objective an analysis uses: the next one, or the last one of an ended run."""
         return min(self.step, self.experiment.config.recipe.schedule.steps - 1)
 
     @property
     def risk(self) -> EmpiricalRisk:
-        """The loss over all training examples, as the step sees them, without penalty."""
+        """The loss over all training examples, as `objective_step` sees them, without penalty."""
         return self.experiment.regime.risk_at(self.objective_step)
 
     @property
     def objective(self) -> Objective:
-        """What the step minimises, all parts of a full batch in one; of a stochastic step, its first block's."""
+        """The objective of `objective_step`: of the full batch, all parts in one, or of a stochastic first block."""
         regime = self.experiment.regime
         if isinstance(regime, FullBatch):
             regime = replace(regime, parts=1)
@@ -87,9 +87,9 @@ class RunState:
 
     @property
     def penalised(self) -> GradientPenalty | None:
-        """The risk over all training examples with the penalty of the step; None where it has none.
+        """The loss over all training examples plus the penalty of `objective_step`; None where it has no penalty.
 
-        Of stochastic updates, which are penalised one by one, it is the mean.
+        For a stochastic step, whose updates are penalised one by one, it is the mean over the updates.
         """
         objective: Objective | None = self.objective
         while objective is not None and not isinstance(objective, GradientPenalty):
@@ -97,7 +97,7 @@ class RunState:
         if objective is None:
             return None
         full_risk = self.risk
-        if objective.risk.blocks.count < full_risk.blocks.count:  # the full gradient of an update is that of its block
+        if objective.risk.blocks.count < full_risk.blocks.count:  # an update's full gradient is that of its block
             strength = objective.strength + objective.full_strength
             return replace(objective, risk=full_risk, strength=strength, full_strength=0.0)
         return replace(objective, risk=full_risk)
@@ -106,19 +106,19 @@ class RunState:
 def load_state(
     address: StateAddress, workers: Workers | None = None, change: Callable[[Config], Config] = lambda config: config
 ) -> RunState:
-    """A run's objects at a state; nothing is written into the run.
+    """Loads a run at one of its states. Nothing is written into the run.
 
     Args:
         address: which run, and which of its states.
-        workers: who share the sweeps, each of whom calls this; None: this process alone.
-        change: makes the config that is built from the run's: for a comparison of the two.
+        workers: that share the sweeps; every worker must call this. None: this process alone.
+        change: maps the run's config to the one that is built, to compare the two.
 
     Returns:
-        The objects.
+        The run's objects, with the model in training mode.
 
     Raises:
-        ValueError: if the run has no such state, the state is damaged or another model's, or the workers disagree in
-            it or in anything else that their bits depend on.
+        ValueError: if the run has no such state, the state is damaged or of another model, or the workers differ in the
+            state or in anything else that the bits of their results depend on.
     """
     stored = read_state(address)
     experiment = rebuild(address.directory, workers, snapshots=False, change=change)
@@ -133,7 +133,7 @@ def load_state(
 
 
 def _refuse_other_states(workers: Workers, state: RunState) -> None:
-    """Raises where the workers have read different states, as from different copies of a run."""
+    """Raises if the workers have read different states, for instance from different copies of a run."""
     tensors = _tensors("model", state.experiment.model.state_dict()) | _tensors("optimizer", state.optimizer_state)
     digests = workers.exchange(f"step {state.step}, {checkpoint.digest(tensors)}")
     if len(set(digests)) > 1:
@@ -144,7 +144,7 @@ def _refuse_other_states(workers: Workers, state: RunState) -> None:
 
 
 def _tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """The tensors of nested dictionaries and lists by their path, numbers among them as tensors."""
+    """The tensors and numbers of nested dictionaries and lists, as tensors by their path."""
     if isinstance(value, Tensor):
         return {name: value}
     if isinstance(value, dict):
@@ -161,11 +161,11 @@ class StateFile:
     step: int
     """steps done"""
     model: dict[str, Tensor] | None
-    """parameters and buffers; None: those with which the run began, which follow from its config"""
+    """parameters and buffers; None: the initial ones, which follow from the run's config"""
     optimizer: dict[str, object] | None
     """the optimizer's state; None where no checkpoint holds it"""
     file: Path
-    """the file of the model's part"""
+    """the file that holds the model"""
 
 
 def read_state(address: StateAddress) -> StateFile:
@@ -181,39 +181,40 @@ def read_state(address: StateAddress) -> StateFile:
         ValueError: if the run has no such state, or the state is damaged.
     """
     directory, step, rows = address.directory, address.step, address.directory.rows()
-    ended = rows[-1]["step"] + 1 if directory.model.exists() and rows else None
+    end = rows[-1]["step"] + 1 if directory.model.exists() and rows else None
     if step is None:
-        step = ended if ended is not None else _newest(directory)
+        step = end if end is not None else _newest(directory)
     file = directory.checkpoints / f"step-{step:08d}.safetensors"
     try:
         state = checkpoint.at(directory.checkpoints, step)
     except ValueError:
-        if step != ended:
+        if step != end:
             raise
-        state = None  # the final parameters have a file of their own
+        state = None  # the final parameters are also in `directory.model`
     if state is not None:
         return StateFile(step, state["model"], state["optimizer"], file)
-    if step == ended:
+    if step == end:
         return StateFile(step, directory.state(), None, directory.model)
     if step != 0 or directory.config().recipe.model.init is not None:
-        raise ValueError(f"{directory.path} has no state of step {step}: {_states_there(directory, ended)}")
+        raise ValueError(f"{directory.path} has no state of step {step}: {_states(directory, end)}")
     return StateFile(0, None, None, file)
 
 
-def steps_kept(directory: RunDirectory) -> list[int]:
-    """The steps of which a run holds a checkpoint, rising."""
+def checkpoint_steps(directory: RunDirectory) -> list[int]:
+    """The steps of a run's checkpoints, in ascending order."""
     return sorted(checkpoint.number(path) for path in directory.checkpoints.glob("step-*.json"))
 
 
 def _newest(directory: RunDirectory) -> int:
     newest = checkpoint.newest(directory.checkpoints)
     if newest is None:
-        raise ValueError(f"{directory.path} has no checkpoint yet, so it has no state to analyse")
+        raise ValueError(f"{directory.path} has no checkpoint yet, so there is no state to analyse")
     return newest.step
 
 
-def _states_there(directory: RunDirectory, ended: int | None) -> str:
-    steps = sorted({*steps_kept(directory), *([ended] if ended is not None else [])})
-    shown = ", ".join(map(str, steps[-8:]))
-    there = f"it has those of {'..., ' if len(steps) > 8 else ''}{shown}" if steps else "it has none"
-    return f"{there}; noiseless train --keep-every N keeps one each N steps"
+def _states(directory: RunDirectory, end: int | None) -> str:
+    """The steps whose states a run has, for an error message."""
+    steps = sorted({*checkpoint_steps(directory), *([end] if end is not None else [])})
+    last = ", ".join(map(str, steps[-8:]))
+    listed = f"it has those of {'..., ' if len(steps) > 8 else ''}{last}" if steps else "it has none"
+    return f"{listed}; noiseless train --keep-every N keeps one every N steps"

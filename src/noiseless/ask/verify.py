@@ -1,4 +1,4 @@
-"""Whether a run's gradient has the same bits however it is computed, and what a plain float32 sum would differ by."""
+"""Whether a run's gradient has the same bits however it is computed, and how much plain float32 sums differ."""
 
 from __future__ import annotations
 
@@ -23,35 +23,38 @@ from noiseless.recipes.config import Config
 from noiseless.run import team
 
 WORKERS = (1, 2, 3)
-SHARES = (2, 3)
-"""numbers of workers whose plain float32 all-reduce is imitated"""
+"""numbers of workers that compute the gradient"""
+FLOAT32_WORKERS = (2, 3)
+"""numbers of workers whose plain float32 all-reduce is simulated"""
 
 
 @dataclass(frozen=True)
 class GradientDigest:
-    """The digest of a gradient that was computed in one of several ways."""
+    """The digest of a gradient, computed in one of several ways."""
 
     way: str
+    """how it was computed, as text"""
     digest: str
     """SHA-256 of gradient, loss, hits and statistics"""
 
 
 @dataclass(frozen=True)
 class RoundingDifference:
-    """The difference of a vector from a reference by rounding, as of plain float32 sums in two orders."""
+    """The rounding difference between a vector and a reference, such as float32 sums in two orders."""
 
     way: str
+    """how the vector was computed, as text"""
     largest: float
-    """largest difference of an element"""
+    """largest absolute difference of an element"""
     relative: float
-    """L2 norm of the difference over that of the reference"""
+    """L2 norm of the difference, divided by the L2 norm of the reference"""
 
 
 def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[RoundingDifference]]:
     """Computes the gradient at a run's newest state in several ways.
 
-    Twice in the order of the blocks, in a permuted order, and in jobs of 1, 2 and 3 workers; in chunks of at most an
-    eighth of the blocks, so that there are several to be permuted and shared.
+    It is computed twice in the order of the blocks, once in a permuted order, and in jobs of 1, 2 and 3 workers. Chunks
+    have at most an eighth of the blocks, so that there are several to permute and to share.
 
     Args:
         directory: of the run.
@@ -59,24 +62,24 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
     Returns:
         The digests, which should be equal, and the differences between plain float32 sums.
     """
-    in_order, repeated, permuted = _Watching(False), _Watching(False), _Watching(True)
+    in_order, repeated, permuted = _RecordingAlone(False), _RecordingAlone(False), _RecordingAlone(True)
     ways = {"in order": in_order, "again": repeated, "blocks in another order": permuted}
     digests = [GradientDigest(way, _digest(gradient(directory, workers))) for way, workers in ways.items()]
-    with TemporaryDirectory(prefix="noiseless-") as place:
+    with TemporaryDirectory(prefix="noiseless-") as folder:
         for count in WORKERS:
-            path = Path(place) / str(count)
+            path = Path(folder) / str(count)
             team.launch(count, ["verify", str(directory.path), "--part", str(path)], restarts=0)
             digest = json.loads(path.read_text()) if path.exists() else "the job failed"
             digests.append(GradientDigest(f"{count} worker{'s' if count > 1 else ''}", digest))
     plain = in_order.sums[1]
     differences = [rounding_difference("again, in the same order", repeated.sums[1], plain)]
     differences += [rounding_difference("blocks in another order", permuted.sums[1], plain)]
-    differences += [rounding_difference(f"{count} workers", in_order.sums[count], plain) for count in SHARES]
+    differences += [rounding_difference(f"{count} workers", in_order.sums[count], plain) for count in FLOAT32_WORKERS]
     return digests, differences
 
 
 def write_digest(directory: RunDirectory, path: Path, workers: Workers) -> None:
-    """Computes the gradient as one of a job's workers; the first of them writes its digest into a file."""
+    """Computes the gradient as one worker of a job; the first worker writes the digest to a file."""
     evaluation = gradient(directory, workers)
     if workers.rank == 0:
         path.write_text(json.dumps(_digest(evaluation)))
@@ -85,15 +88,15 @@ def write_digest(directory: RunDirectory, path: Path, workers: Workers) -> None:
 def gradient(
     directory: RunDirectory, workers: Workers, change: Callable[[Config], Config] = lambda config: config
 ) -> Evaluation:
-    """The evaluation of a run's objective at its newest state.
+    """Evaluates a run's objective at its newest state.
 
     Args:
         directory: of the run.
-        workers: who compute.
-        change: makes the config with which it is computed from the run's.
+        workers: that share the sweep.
+        change: maps the run's config to the one that is used.
 
     Returns:
-        The evaluation, of the objective of the step that would come next (see `RunState.objective`).
+        The evaluation of the next step's objective (see `RunState.objective`).
     """
     state = load_state(StateAddress(directory, None), workers, change)
     workers.begin(state.objective_step)
@@ -109,15 +112,18 @@ def _digest(evaluation: Evaluation) -> str:
 
 
 def rounding_difference(way: str, vector: Tensor, reference: Tensor) -> RoundingDifference:
-    """The difference of a vector from a reference, both `[P]`, in float64."""
+    """The difference between a vector and a reference, both `[P]`, taken in float64."""
     difference = vector.double() - reference.double()
     return RoundingDifference(
         way, difference.abs().max().item(), (difference.norm() / reference.double().norm()).item()
     )
 
 
-class _Watching(Alone):
-    """One process that also sums the block gradients in plain float32: in its order, and dealt out to workers.
+class _RecordingAlone(Alone):
+    """A single process that also sums the block gradients in plain float32, as 1, 2 and 3 workers would.
+
+    Attributes:
+        sums: the plain float32 sum `[P]` for each number of workers.
 
     Args:
         permuted: computes the chunks in a permuted order.
@@ -129,7 +135,7 @@ class _Watching(Alone):
         self.sums: dict[int, Tensor] = {}
 
     def share(self, partial: Partial) -> Iterator[int]:
-        """All chunks.
+        """The numbers of all chunks, in the order in which they are computed.
 
         Yields:
             Chunk numbers.
@@ -137,20 +143,20 @@ class _Watching(Alone):
         numbers = list(super().share(partial))
         if self._permuted:
             numbers = [numbers[k] for k in keyed.permutation(0, "verify", 0, len(numbers)).tolist()]
-        partial.vectors["gradient"] = watched = _Watched(partial.vectors["gradient"])
+        partial.vectors["gradient"] = recording = _RecordingSum(partial.vectors["gradient"])
         yield from numbers
-        partial.vectors["gradient"] = watched.inner
-        self.sums = watched.plain()
+        partial.vectors["gradient"] = recording.inner
+        self.sums = recording.plain()
 
 
-class _Watched(ExactSum):
-    """An exact sum, with float32 sums beside it."""
+class _RecordingSum(ExactSum):
+    """An exact sum that also adds its terms in plain float32, dealt out in turn to 1, 2 and 3 workers."""
 
     def __init__(self, inner: ExactSum):
         super().__init__(0)
         self.inner = inner
-        self._plain: dict[int, list[Tensor]] = {count: [] for count in (1, *SHARES)}
-        self._seen = 0
+        self._plain: dict[int, list[Tensor]] = {count: [] for count in (1, *FLOAT32_WORKERS)}
+        self._terms = 0
 
     def add(self, terms: Tensor, weights: Tensor) -> None:
         self.inner.add(terms, weights)
@@ -160,9 +166,9 @@ class _Watched(ExactSum):
                 if len(shares) < count:
                     shares.append(weighted.clone())
                 else:
-                    shares[self._seen % count] += weighted
-            self._seen += 1
+                    shares[self._terms % count] += weighted
+            self._terms += 1
 
     def plain(self) -> dict[int, Tensor]:
-        """Number of workers -> the sum of their sums."""
+        """The sum of the workers' sums, for each number of workers."""
         return {count: torch.stack(shares).cumsum(0)[-1] for count, shares in self._plain.items()}

@@ -16,17 +16,17 @@ from noiseless.optim import take_step
 
 
 def weights(state: RunState) -> Answer:
-    """The weight space at a state: norms, distances from the run's start, and the update of the step that comes next.
+    """Measures norms, distances from the run's start, and the optimizer's next update, for each parameter tensor.
 
-    That update is the optimizer's, with its state, from the objective of the step that comes next (at the end, of the
-    last step; of several updates of a step, its first): the step is done, measured and taken back. The gradient is that
-    of the loss over all training examples.
+    The update is the one that the optimizer, with its state, makes on the objective of the next step (of the last step,
+    if the run has ended; the first update, if a step has several). The step is taken, measured, and the parameters are
+    put back. The gradient is that of the loss over all training examples.
 
     Args:
-        state: of the run; each of its workers calls this. Its optimizer and its batch-norm buffers are not put back.
+        state: of the run; every worker must call this. Its optimizer and its batch-norm buffers are not put back.
 
     Returns:
-        The answer, of the kind `layers`. Where a number is None, `reasons` says why.
+        The answer, of the kind `layers`. Where a number is None, `reasons` holds the reason.
     """
     experiment, reasons = state.experiment, []
     start: Tensor | None = None
@@ -64,7 +64,7 @@ def _numbers(measured: Weights) -> dict[str, Any]:
 
 
 def _next_update(state: RunState, lr: float) -> tuple[Tensor | None, float]:
-    """What the next step of the optimizer adds to the parameters, float64 `[P]`, and its passes."""
+    """The change of the parameters in the optimizer's next step, float64 `[P]` (None: not finite), and its passes."""
     experiment, theta = state.experiment, state.experiment.space.theta
     if state.optimizer_state is not None:
         experiment.optimizer.load_state_dict(state.optimizer_state)

@@ -14,7 +14,7 @@ from noiseless.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from noiseless.data import ImageSet
-    from noiseless.data.pictures import Pictures
+    from noiseless.data.pictures import ImageFiles
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 
@@ -145,7 +145,7 @@ def info(arguments: list[str]) -> int:
     return 0
 
 
-def _described(found: ImageSet | Pictures) -> list[tuple[str, str]]:
+def _described(found: ImageSet | ImageFiles) -> list[tuple[str, str]]:
     """What a set holds, as rows of a table."""
     from noiseless.data.images import ImageSet
     from noiseless.data.progress import size

@@ -111,13 +111,13 @@ def _measured(config: Config, workers: int) -> Told:
     from noiseless.cost.cost import measure, measure_beside
     from noiseless.cost.plan import by_measurement
     from noiseless.cost.sizes import sizes
-    from noiseless.data import at_hand, extent, home
+    from noiseless.data import extent, home, is_local
     from noiseless.run.build import build
     from noiseless.run.speed import keep_memory
 
     recipe, settings = config.recipe, config.settings
     directory = home(settings.data_dir)
-    if not at_hand(recipe.data.name, directory, recipe.data.pixels):
+    if not is_local(recipe.data.name, directory, recipe.data.pixels):
         raise ValueError(
             f"{recipe.data.name} is not on this machine, so nothing can be measured: give --flops, --memory-bandwidth"
             " and --link-bandwidth of a worker's device, such as 4e14, 3e12 and 5e10"

@@ -56,11 +56,11 @@ def _sharpness(flags: SharpnessFlags, address: StateAddress, workers: Workers) -
 
 
 def _checkpoints(address: StateAddress) -> list[StateAddress]:
-    from noiseless.ask.state import steps_kept
+    from noiseless.ask.state import checkpoint_steps
 
     if address.step is not None:
         raise ValueError(f"{address} is one state and --every-checkpoint means all of a run: give one or the other")
-    steps = steps_kept(address.directory)
+    steps = checkpoint_steps(address.directory)
     if not steps:
         raise ValueError(f"{address} has no checkpoint, so it has no state to analyse")
     return [type(address)(address.directory, step) for step in steps]

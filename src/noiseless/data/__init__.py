@@ -4,7 +4,7 @@ from noiseless.data.arrays import npz
 from noiseless.data.augment import crop_flip
 from noiseless.data.datasets import load, pack
 from noiseless.data.embedded import digits, mnist_5k
-from noiseless.data.extent import Extent, at_hand, extent
+from noiseless.data.extent import Extent, extent, is_local
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 from noiseless.data.policies import Policy, make_policy, policy_names
@@ -14,11 +14,11 @@ __all__ = [
     "ImageSet",
     "Images",
     "Policy",
-    "at_hand",
     "crop_flip",
     "digits",
     "extent",
     "home",
+    "is_local",
     "load",
     "make_policy",
     "mnist_5k",

@@ -1,4 +1,4 @@
-"""One's own arrays as a data set: `npz:FILE`."""
+"""Your own arrays as a data set: `npz:FILE`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from noiseless.data.images import ImageSet
 
 
 def npz(path: Path) -> ImageSet:
-    """One's own arrays: `x_train`, `y_train`, `x_test`, `y_test` in an npz file (`numpy.savez`).
+    """Reads a set from the arrays `x_train`, `y_train`, `x_test`, `y_test` of an npz file (`numpy.savez`).
 
     Args:
         path: the file. Images are uint8 `[N, H, W]` or `[N, H, W, C]`, labels whole numbers 0 ... classes - 1.
@@ -23,15 +23,15 @@ def npz(path: Path) -> ImageSet:
         The image set.
 
     Raises:
-        ValueError: if the file cannot be read, lacks an array, or an array is not as it should be.
+        ValueError: if the file cannot be read, lacks an array, or an array has a wrong dtype, shape or label.
     """
     keys = ("x_train", "y_train", "x_test", "y_test")
     arrays: dict[str, np.ndarray] = {}
     reading = ""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            held = list(file)
-            for key in filter(held.__contains__, keys):
+            names = list(file)
+            for key in filter(names.__contains__, keys):
                 reading = f" ({key})"
                 arrays[key] = np.asarray(file[key])
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def npz(path: Path) -> ImageSet:
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing'}."
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(names) or 'nothing'}."
             " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
         )
     x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
@@ -77,7 +77,7 @@ def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
 
 def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int | None) -> Tensor:
     if array.ndim != 1 or len(array) != images:
-        raise ValueError(f"{path}: {key} must have one label an image, shape [{images}], not {list(array.shape)}")
+        raise ValueError(f"{path}: {key} must have one label per image, shape [{images}], not {list(array.shape)}")
     if array.dtype.kind not in "iu":
         raise ValueError(f"{path}: {key} must hold whole numbers, but is {array.dtype}")
     low, high = int(array.min()), int(array.max())
@@ -88,5 +88,5 @@ def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int |
             f"{path}: {key} holds the label {high}, out of range for {len(array)} images; number classes from 0"
         )
     if classes is not None and high >= classes:
-        raise ValueError(f"{path}: {key} holds the label {high}, but training labels end at {classes - 1}")
+        raise ValueError(f"{path}: {key} holds the label {high}, but the largest training label is {classes - 1}")
     return torch.from_numpy(array.astype(np.int64))

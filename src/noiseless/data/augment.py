@@ -10,10 +10,10 @@ from noiseless import keyed
 
 
 def crop_flip(images: Tensor, seed: int, epoch: int, index: Tensor, padding: int, flip: float) -> Tensor:
-    """Random crop of the zero-padded image to its own size, then a random mirror image.
+    """A random crop of the zero-padded image to its original size, then a random horizontal flip.
 
-    The draws of an image depend on the seed, the epoch and the image's number alone, whatever the order and the
-    batch in which images are asked for.
+    The draws of an image depend on the seed, the epoch and the image's number only, not on the order or the batch of
+    the images.
 
     Args:
         images: `[n, C, H, W]`, any dtype.
@@ -21,7 +21,7 @@ def crop_flip(images: Tensor, seed: int, epoch: int, index: Tensor, padding: int
         epoch: the step, epoch or copy number.
         index: the images' numbers in the data set, int64 `[n]`.
         padding: pixels of zeros on each side; the crop's corner is uniform on 0 ... 2 * padding in both directions.
-        flip: probability of the mirror image.
+        flip: probability of the flip.
 
     Returns:
         `[n, C, H, W]`.

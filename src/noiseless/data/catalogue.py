@@ -1,4 +1,4 @@
-"""The sets that have names: what they hold, where they come from, and how they are opened."""
+"""The named data sets: what they hold, where they come from, and how they are opened."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from typing import NoReturn
 from noiseless.data import cifar, embedded, sources, tinyimagenet
 from noiseless.data.folder import class_folders
 from noiseless.data.images import ImageSet
-from noiseless.data.pictures import Pictures
+from noiseless.data.pictures import ImageFiles
 from noiseless.data.progress import size
 
-FREE = ("npz:FILE", "folder:PATH")
-"""one's own arrays, and one's own class folders"""
+PATH_NAMES = ("npz:FILE", "folder:PATH")
+"""names of your own arrays and class folders"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A set that has a name."""
+    """A named data set."""
 
     train: int
-    """training images"""
+    """number of training images"""
     test: int
+    """number of test images"""
     shape: str
-    """of an image, channels first"""
+    """of an image, "CxHxW"; N for sizes that differ"""
     classes: int
     origin: str
     """how to get it"""
     here: Callable[[Path], str | None]
     """(directory of data sets) -> where the set is on this machine; None: nowhere"""
     fetch: Callable[[Path], object]
-    """(directory) downloads it if it is not there, or says in an error how to get it; an archive is checked"""
-    open: Callable[[Path, int | None], ImageSet | Pictures]
-    """(directory, pixels) -> the set; images in memory have their own size, whatever `pixels`"""
+    """(directory of data sets): downloads the set if it is missing, or raises with how to get it; checks an archive"""
+    open: Callable[[Path, int | None], ImageSet | ImageFiles]
+    """(directory of data sets, pixels) -> the set; `pixels` is for image files only, arrays keep their size"""
 
 
-def _imagenet(directory: Path, pixels: int | None) -> Pictures:
+def _imagenet(directory: Path, pixels: int | None) -> ImageFiles:
     """ImageNet (ILSVRC 2012; arXiv 1409.0575) from unpacked class folders."""
     path = directory / "imagenet"
     if not path.is_dir():
         _by_hand(directory)
     if pixels is None:
         raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
-    return class_folders("imagenet", path, pixels, watched=False)
+    return class_folders("imagenet", path, pixels, track_changes=False)
 
 
 def _by_hand(directory: Path) -> NoReturn:
@@ -91,7 +92,7 @@ ENTRIES: dict[str, Entry] = {
         "3x32x32",
         10,
         f"{size(sources.CIFAR10.size)} to download",
-        here=lambda directory: _text(cifar.CIFAR10.place(directory)),
+        here=lambda directory: _text(cifar.CIFAR10.find(directory)),
         fetch=lambda directory: cifar.CIFAR10.fetch(directory),
         open=lambda directory, pixels: cifar.CIFAR10.read(directory),
     ),
@@ -101,7 +102,7 @@ ENTRIES: dict[str, Entry] = {
         "3x32x32",
         100,
         f"{size(sources.CIFAR100.size)} to download",
-        here=lambda directory: _text(cifar.CIFAR100.place(directory)),
+        here=lambda directory: _text(cifar.CIFAR100.find(directory)),
         fetch=lambda directory: cifar.CIFAR100.fetch(directory),
         open=lambda directory, pixels: cifar.CIFAR100.read(directory),
     ),
@@ -111,7 +112,7 @@ ENTRIES: dict[str, Entry] = {
         "3x64x64",
         200,
         f"{size(sources.TINY_IMAGENET.size)} to download",
-        here=lambda directory: _text(tinyimagenet.place(directory)),
+        here=lambda directory: _text(tinyimagenet.find(directory)),
         fetch=tinyimagenet.get,
         open=tinyimagenet.tiny_imagenet,
     ),

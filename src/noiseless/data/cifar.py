@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009, *Learning multiple layers of features from tiny images*).
 
-Read as published: the archive, or the folder that it holds; the Python version, or the binary one. Nothing is unpacked:
-an archive's members are read in memory, and those whose names are not expected are not read at all.
+A set is read from its published archive or from the unpacked folder, in the Python or the binary version. An archive is
+not unpacked: the members with expected names are read in memory, and others are not read at all.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ PIXELS = 3 * 32 * 32
 """bytes of an image: the red plane, the green and the blue"""
 
 Labelled = tuple[np.ndarray, np.ndarray]
-"""uint8 `[n, 3072]`, int64 `[n]`"""
+"""images uint8 `[n, 3072]` and labels int64 `[n]`"""
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form in which a set is published."""
+class Version:
+    """A published version of a set, Python or binary."""
 
     source: Source
     train: tuple[str, ...]
     """files of training images, in their order"""
     test: tuple[str, ...]
+    """files of test images, in their order"""
     parse: Callable[[bytes, str], Labelled]
-    """(content, place) -> images and labels"""
+    """(content of a file, its name for error messages) -> images and labels"""
 
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two sets."""
+    """CIFAR-10 or CIFAR-100."""
 
     name: str
     classes: int
-    forms: tuple[Form, ...]
+    versions: tuple[Version, ...]
     """the first is the one that is downloaded"""
 
-    def place(self, directory: Path) -> Path | None:
-        """Where the set is, folders before archives; None: not in this directory."""
-        folders = (directory / form.source.unpacked for form in self.forms)
-        archives = (directory / form.source.file for form in self.forms)
+    def find(self, directory: Path) -> Path | None:
+        """The path of a version's folder in a directory, else that of an archive; None if there is neither."""
+        folders = (directory / version.source.unpacked for version in self.versions)
+        archives = (directory / version.source.file for version in self.versions)
         return next((path for path in (*folders, *archives) if path.exists()), None)
 
     def fetch(self, directory: Path) -> None:
-        """Downloads the set if it is not there; an archive that is there is checked.
+        """Downloads the set if it is missing, or checks the archive that is there.
 
         Args:
             directory: of data sets.
@@ -66,15 +67,15 @@ class Cifar:
         Raises:
             ValueError: if it cannot be downloaded, or is not the published one.
         """
-        path = self.place(directory)
+        path = self.find(directory)
         if path is None:
-            fetch(self.forms[0].source, directory)
-        for form in self.forms:
-            if path == directory / form.source.file:
-                form.source.refuse_other(path)
+            fetch(self.versions[0].source, directory)
+        for version in self.versions:
+            if path == directory / version.source.file:
+                version.source.refuse_other(path)
 
     def read(self, directory: Path) -> ImageSet:
-        """The set, downloaded if it is not there.
+        """Reads the set, and downloads it first if it is missing.
 
         Args:
             directory: of data sets.
@@ -85,14 +86,18 @@ class Cifar:
         Raises:
             ValueError: if it can be neither found nor downloaded, or is not as published.
         """
-        path = self.place(directory) or fetch(self.forms[0].source, directory)
-        form = next(item for item in self.forms if path.name in (item.source.unpacked, item.source.file))
-        wanted = (*form.train, *form.test)
-        files = _folder(path, wanted) if path.name == form.source.unpacked else _archive(path, form.source, wanted)
+        path = self.find(directory) or fetch(self.versions[0].source, directory)
+        version = next(v for v in self.versions if path.name in (v.source.unpacked, v.source.file))
+        names = (*version.train, *version.test)
+        contents = (
+            _read_folder(path, names)
+            if path.name == version.source.unpacked
+            else _read_archive(path, version.source, names)
+        )
         parts = []
-        for names in (form.train, form.test):
-            batches = [self._checked(form.parse(files[item], f"{path}: {item}"), f"{path}: {item}") for item in names]
-            parts += [torch.from_numpy(np.concatenate(item)) for item in zip(*batches, strict=True)]
+        for files in (version.train, version.test):
+            batches = [self._checked(version.parse(contents[f], f"{path}: {f}"), f"{path}: {f}") for f in files]
+            parts += [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*batches, strict=True)]
         x_train, y_train, x_test, y_test = parts
         return ImageSet(self.name, x_train.reshape(-1, *SHAPE), y_train, x_test.reshape(-1, *SHAPE), y_test)
 
@@ -105,34 +110,34 @@ class Cifar:
         return labelled
 
 
-def _folder(path: Path, wanted: Sequence[str]) -> dict[str, bytes]:
-    lacking = [name for name in wanted if not (path / name).is_file()]
-    if lacking:
-        raise ValueError(f"{path} lacks {', '.join(lacking)}: unpack the archive anew, or remove the folder")
-    return {name: (path / name).read_bytes() for name in wanted}
+def _read_folder(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: unpack the archive again, or remove the folder")
+    return {name: (path / name).read_bytes() for name in names}
 
 
-def _archive(path: Path, source: Source, wanted: Sequence[str]) -> dict[str, bytes]:
+def _read_archive(path: Path, source: Source, names: Sequence[str]) -> dict[str, bytes]:
     source.refuse_other(path)
-    files = {}
+    contents = {}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
                 folder, name = posixpath.split(posixpath.normpath(member.name))
-                if folder == source.unpacked and name in wanted and member.isfile():
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    files[name] = content.read()
+                if folder == source.unpacked and name in names and member.isfile():
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    contents[name] = file.read()
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    lacking = [name for name in wanted if name not in files]
-    if lacking:
-        raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    return files
+    missing = [name for name in names if name not in contents]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return contents
 
 
 def _python(key: str, content: bytes, place: str) -> Labelled:
-    """A pickled dictionary with `data` and a list of labels."""
+    """Parses a file of the Python version: a pickled dictionary with `data` and a list of labels under `key`."""
     dictionary = pickled.read(content, place)
     images, labels = dictionary.get("data"), dictionary.get(key)
     if not isinstance(images, np.ndarray) or not isinstance(labels, list):
@@ -143,7 +148,7 @@ def _python(key: str, content: bytes, place: str) -> Labelled:
 
 
 def _binary(labels: int, content: bytes, place: str) -> Labelled:
-    """Records of one or two label bytes, the fine label last, and an image."""
+    """Parses a file of the binary version: records of one or two label bytes, the fine label last, and an image."""
     length = labels + PIXELS
     if len(content) % length:
         raise ValueError(f"{place} has {len(content):,} bytes, no multiple of {length}: it was cut off")
@@ -157,9 +162,9 @@ CIFAR10 = Cifar(
     "cifar10",
     10,
     (
-        Form(sources.CIFAR10, _BATCHES, ("test_batch",), partial(_python, "labels")),
-        Form(
-            sources.CIFAR10_BINARY, tuple(f"{each}.bin" for each in _BATCHES), ("test_batch.bin",), partial(_binary, 1)
+        Version(sources.CIFAR10, _BATCHES, ("test_batch",), partial(_python, "labels")),
+        Version(
+            sources.CIFAR10_BINARY, tuple(f"{name}.bin" for name in _BATCHES), ("test_batch.bin",), partial(_binary, 1)
         ),
     ),
 )
@@ -167,7 +172,7 @@ CIFAR100 = Cifar(
     "cifar100",
     100,
     (
-        Form(sources.CIFAR100, ("train",), ("test",), partial(_python, "fine_labels")),
-        Form(sources.CIFAR100_BINARY, ("train.bin",), ("test.bin",), partial(_binary, 2)),
+        Version(sources.CIFAR100, ("train",), ("test",), partial(_python, "fine_labels")),
+        Version(sources.CIFAR100_BINARY, ("train.bin",), ("test.bin",), partial(_binary, 2)),
     ),
 )

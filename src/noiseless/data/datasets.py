@@ -1,4 +1,4 @@
-"""Data sets by name: in memory where they are small, memory-mapped from their packed file where they are not."""
+"""Data sets by name: small ones in memory, large ones memory-mapped from their packed file."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from torch import Tensor
 
 from noiseless.data import packed
 from noiseless.data.arrays import npz
-from noiseless.data.catalogue import ENTRIES, FREE
+from noiseless.data.catalogue import ENTRIES, PATH_NAMES
 from noiseless.data.folder import class_folders
 from noiseless.data.home import home
 from noiseless.data.images import ImageSet
-from noiseless.data.lock import held
-from noiseless.data.pictures import Pictures, resized
-from noiseless.data.progress import bar, size, tell
+from noiseless.data.lock import file_lock
+from noiseless.data.pictures import ImageFiles, resized
+from noiseless.data.progress import print_line, progress_bar, size
 from noiseless.errors import UnknownNameError
 
-NAMES = (*ENTRIES, *FREE)
+NAMES = (*ENTRIES, *PATH_NAMES)
 IN_MEMORY = 2**26
-"""bytes of pixels up to which image files are decoded anew at each start, which takes seconds"""
+"""bytes of pixels up to which image files are decoded at each start, which takes seconds, instead of packed"""
 AUTOMATIC = 2**32
-"""bytes of pixels up to which a set is packed at its first use; for more, one has to ask"""
-UNPACKED = ("digits", "mnist-5k")
-"""sets that are not worth a packed file"""
+"""bytes of pixels up to which a set is packed at its first use; a larger one is packed by `noiseless data pack` only"""
+NEVER_PACKED = ("digits", "mnist-5k")
+"""small sets that are always loaded into memory"""
 
 
 def load(name: str, directory: Path | None = None, pixels: int | None = None) -> ImageSet:
-    """The data set of a name: downloaded or packed, if it has to be, by the one of a job's workers that comes first.
+    """Loads a data set. If necessary, it is downloaded and packed, by the first worker of a job that needs it.
 
     Args:
-        name: one of `NAMES`; `npz:FILE` with the path of an npz file, `folder:PATH` with that of class folders.
+        name: one of `NAMES`: a set of the catalogue, `npz:FILE` for an npz file, or `folder:PATH` for class folders.
         directory: of downloaded and packed sets; None: see `home`.
-        pixels: size to which the largest centred square of each image is resized; None: images as they are.
+        pixels: size to which the largest centred square of each image is resized; None: images keep their size.
 
     Returns:
         The images and labels.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ValueError: for a file that is no such set, or a set that is not here and cannot be downloaded.
+        UnknownNameError: for an unknown name, with the nearest known ones.
+        ValueError: for a file that is no valid set, or a set that is missing and cannot be downloaded.
     """
     directory = home(directory)
     name = full_name(name, pixels)
     path = packed.place(directory, name, pixels)
-    wanted = path.exists()
-    if wanted and not stale(path, name, pixels):
+    is_packed = path.exists()
+    if is_packed and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
     dataset = opened(name, directory, pixels)
     if isinstance(dataset, ImageSet):
         return resized(dataset, pixels)
     length = dataset.bytes()
-    if length <= IN_MEMORY and not wanted:
+    if length <= IN_MEMORY and not is_packed:
         return dataset.in_memory()
-    if length > AUTOMATIC and not wanted:
+    if length > AUTOMATIC and not is_packed:
         command = f"noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''}"
         raise ValueError(f"{name} is not packed yet: {command} decodes its images once, into {size(length)} at {path}")
     pack(name, directory, pixels)
@@ -63,7 +63,7 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
 
 
 def pack(name: str, directory: Path | None = None, pixels: int | None = None) -> Path:
-    """Decodes a set once, into one file from which `load` takes it from then on.
+    """Decodes a set into a packed file, from which `load` reads it from then on.
 
     Args:
         name: see `load`.
@@ -71,40 +71,41 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
         pixels: see `load`.
 
     Returns:
-        The file; one that is there already, and whose source has not changed, is left as it is.
+        The path of the file. A file that exists, and whose source has not changed, is not written again.
 
     Raises:
-        ValueError: for a set that is not worth it, or cannot be read.
+        ValueError: for a set that is never packed, or cannot be read.
     """
     directory = home(directory)
     name = full_name(name, pixels)
-    if name in UNPACKED or name.startswith("npz:"):
-        raise ValueError(f"{name} is taken into memory as it is: there is nothing to pack")
+    if name in NEVER_PACKED or name.startswith("npz:"):
+        raise ValueError(f"{name} is loaded into memory as it is: there is nothing to pack")
     path = packed.place(directory, name, pixels)
-    with held(path):
+    with file_lock(path):
         if path.exists() and not stale(path, name, pixels):
             packed.read(path, name, pixels)
             return path
         dataset = opened(name, directory, pixels)
         contents = _contents(resized(dataset, pixels) if isinstance(dataset, ImageSet) else dataset, pixels)
         count = len(contents.y_train) + len(contents.y_test)
-        tell(f"packing {count:,} images of {name} into {path} ({size(contents.bytes())}), once")
-        with bar("packing", count, "images") as advance:
+        print_line(f"packing {count:,} images of {name} into {path} ({size(contents.bytes())}), once")
+        with progress_bar("packing", count, "images") as advance:
             packed.write(path, contents, advance)
     return path
 
 
-def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | Pictures:
-    """A set from where it was published, not from its packed file.
+def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFiles:
+    """Opens a set from its published files (or your own), not from its packed file.
+
+    A message is printed if the number of images is not the published one.
 
     Args:
-        name: as `full_name` gives it.
+        name: as `full_name` returns it.
         directory: of data sets.
-        pixels: of image files; images that are arrays already have their own size.
+        pixels: size of images that are decoded from files; images in arrays keep their size.
 
     Returns:
-        Arrays, or image files that are not decoded yet. Where there are fewer or more of them than were published, that
-        is told.
+        Arrays, or image files that are not decoded yet.
     """
     kind, _, path = name.partition(":")
     if kind == "npz":
@@ -113,27 +114,27 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | Picture
         return class_folders(name, Path(path), pixels)
     entry = ENTRIES[name]
     dataset = entry.open(directory, pixels)
-    parts = (dataset.train, dataset.test) if isinstance(dataset, Pictures) else (dataset.x_train, dataset.x_test)
-    there, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
-    if there != published:
+    parts = (dataset.train, dataset.test) if isinstance(dataset, ImageFiles) else (dataset.x_train, dataset.x_test)
+    present, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
+    if present != published:
         place = entry.here(directory)
-        tell(f"note: {place} holds {there} images, not the published {published}: was it unpacked in part?")
+        print_line(f"note: {place} holds {present} images, not the published {published}: was it unpacked in part?")
     return dataset
 
 
 def full_name(name: str, pixels: int | None = None) -> str:
-    """A set's name as it goes into a run's record: paths are absolute.
+    """The name under which a set is recorded in a run: paths in it are absolute.
 
     Args:
-        name: as a user gives it.
-        pixels: as a user gives it.
+        name: as the user wrote it.
+        pixels: as the user wrote it.
 
     Returns:
         The name.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ValueError: if `pixels` is no size.
+        UnknownNameError: for an unknown name, with the nearest known ones.
+        ValueError: if `pixels` is below 1, or a path is missing.
     """
     if pixels is not None and pixels < 1:
         raise ValueError(f"--pixels must be at least 1, not {pixels}")
@@ -148,29 +149,29 @@ def full_name(name: str, pixels: int | None = None) -> str:
 
 
 def stale(path: Path, name: str, pixels: int | None) -> bool:
-    """Whether a folder has changed since it was packed; one that is gone has not.
+    """Whether a class folder has changed since it was packed. A folder that no longer exists has not changed.
 
     Args:
         path: of the packed file.
-        name: as `full_name` gives it.
+        name: as `full_name` returns it.
         pixels: see `load`.
 
     Returns:
-        Whether the packed file is of another time; that is told.
+        Whether the packed file is out of date; if so, a message is printed.
     """
     kind, _, folder = name.partition(":")
     if kind != "folder" or not Path(folder).is_dir():
         return False
-    packed.read(path, name, pixels)  # a damaged file is told, not written over
+    packed.read(path, name, pixels)  # raises if the file is damaged, so that it is not overwritten
     if class_folders(name, Path(folder), pixels).source == packed.source(path):
         return False
-    tell(f"{folder} has changed since it was packed")
+    print_line(f"{folder} has changed since it was packed")
     return True
 
 
-def _contents(dataset: ImageSet | Pictures, pixels: int | None) -> packed.Contents:
-    """What is to be packed of a set."""
-    if isinstance(dataset, Pictures):
+def _contents(dataset: ImageSet | ImageFiles, pixels: int | None) -> packed.Contents:
+    """The contents of a set's packed file."""
+    if isinstance(dataset, ImageFiles):
         return packed.Contents(
             dataset.name, pixels, dataset.shape(), dataset.train.labels, dataset.test.labels,
             dataset.decoded(dataset.train), dataset.decoded(dataset.test), dataset.source,

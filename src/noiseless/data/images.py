@@ -1,4 +1,4 @@
-"""Images as examples: bytes in memory, normalised and augmented as they are taken."""
+"""Images as examples: stored as bytes, augmented and normalised when they are taken."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from noiseless.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a set's contents without reading them again."""
+    """Statistics and digest of a set's contents, recorded so that the contents need not be read again."""
 
     mean: list[float]
+    """of each channel of the training images, in units of 255"""
     std: list[float]
+    """of each channel of the training images, in units of 255"""
     sha256: str
+    """see `ImageSet.sha256`"""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images in two parts."""
+    """Labelled training and test images."""
 
     name: str
     x_train: Tensor
@@ -39,9 +42,9 @@ class ImageSet:
     y_test: Tensor
     """int64 `[M]`"""
     resident: bool = True
-    """whether the images are small enough to live on the device; if not, they stay where they are, memory-mapped"""
+    """whether the images are small enough to be moved to the device; if not, they stay memory-mapped"""
     facts: Facts | None = None
-    """of these very tensors, where they are recorded beside them; None: they are computed when asked for"""
+    """recorded facts of these tensors; None: they are computed when they are needed"""
 
     @property
     def classes(self) -> int:
@@ -49,10 +52,10 @@ class ImageSet:
         return int(self.y_train.max()) + 1
 
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of the training images' pixels a channel, in units of 255.
+        """Mean and standard deviation of the training images' pixels for each channel, in units of 255.
 
         Returns:
-            Both from exact whole sums over the bytes, so that pixels which are all alike have the deviation 0.
+            Both, from exact integer sums over the bytes, so that the deviation of equal pixels is exactly 0.
         """
         if self.facts is not None:
             return list(self.facts.mean), list(self.facts.std)
@@ -71,11 +74,11 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Images:
-    """One part of an image set as `Examples`: `take` gives normalised float images `[..., C, H, W]` and labels.
+    """One part of an image set as `Examples`: `take` returns normalised float images `[..., C, H, W]` and labels.
 
-    An example's number is `copy * N + image`: with `copies` above 1 it stands for a set that holds each image that many
-    times, each augmented by draws of its own; nothing of it is stored. An image passes the policy, then crop and flip,
-    as bytes; then it is normalised.
+    The number of an example is `copy * N + image`. With `copies` above 1, each image is in the set that many times,
+    each copy with its own augmentation; the copies are computed when they are taken, not stored. Policy, then crop and
+    flip, are applied to the bytes; then the image is normalised.
     """
 
     images: Tensor
@@ -83,25 +86,28 @@ class Images:
     labels: Tensor
     """int64 `[N]`"""
     mean: Sequence[float]
-    """a channel, in units of 255"""
+    """of each channel, in units of 255"""
     std: Sequence[float]
-    """a channel, in units of 255"""
+    """of each channel, in units of 255"""
     dtype: torch.dtype = torch.float32
+    """of the images that `take` returns"""
     augment: Literal["none", "crop-flip"] = "none"
     padding: int = 4
-    """pixels, of the crop"""
+    """pixels of zeros on each side, for the crop"""
     flip: float = 0.5
-    """probability"""
+    """probability of a flip"""
     seed: int = 0
+    """keys the draws of augmentation"""
     epoch: int = 0
     """keys the draws of the first copy; copy k has epoch + k"""
     copies: int = 1
+    """number of copies of each image"""
     policy: Policy | None = None
-    """None: none"""
+    """augmentation policy; None: none"""
     first_clean: bool = False
-    """the copy of epoch 0, the first of a fixed set, is left as it is"""
+    """whether the copy of epoch 0, the first of a fixed set, is not augmented"""
     chosen: Tensor | None = None
-    """int64 `[n]` on their device, numbers of the images that these are; None: all. An image's number keys its draws"""
+    """numbers of the images that are used, int64 `[n]` on the images' device; None: all. They key the images' draws"""
 
     def __post_init__(self) -> None:
         if self.augment not in ("none", "crop-flip"):
@@ -115,12 +121,12 @@ class Images:
         return len(self.images if self.chosen is None else self.chosen)
 
     def only(self, numbers: Tensor) -> Images:
-        """The images of these numbers, int64 `[n]`, alone and in this order; nothing is copied."""
+        """A copy with the images of these numbers only, int64 `[n]`, in this order; it shares the pixels."""
         numbers = numbers.to(self.images.device)
         return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
 
     def batches(self, size: int = 500) -> Iterator[Tensor]:
-        """The images' bytes as they are, each once: neither augmented nor normalised.
+        """The bytes of all images, each once, neither augmented nor normalised.
 
         Yields:
             uint8 `[n, C, H, W]`, n at most `size`.
@@ -130,7 +136,7 @@ class Images:
             yield self.images[part]
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples of these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""
+        """The examples with these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""
         number = index.flatten().to(self.images.device)
         image = number % self._count
         if self.chosen is not None:
@@ -139,14 +145,14 @@ class Images:
         if self.policy is not None or self.augment == "crop-flip":
             copy = number // self._count
             for k in copy.unique().tolist():
-                which = copy == k
-                x[which] = self._augmented(x[which], image[which], self.epoch + k)
+                of_copy = copy == k
+                x[of_copy] = self._augmented(x[of_copy], image[of_copy], self.epoch + k)
         mean, std = (torch.tensor(v, dtype=self.dtype, device=x.device)[:, None, None] for v in (self.mean, self.std))
         x = (x.to(self.dtype) / 255 - mean) / std
         return x.reshape(*index.shape, *x.shape[1:]), self.labels[image].reshape(index.shape)
 
     def _augmented(self, x: Tensor, image: Tensor, epoch: int) -> Tensor:
-        """Images uint8 `[n, C, H, W]` of these numbers after the epoch's policy, crop and flip."""
+        """Applies the policy, crop and flip of an epoch to images uint8 `[n, C, H, W]` with the numbers `image [n]`."""
         if self.first_clean and epoch == 0:
             return x
         if self.policy is not None:

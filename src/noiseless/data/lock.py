@@ -1,4 +1,4 @@
-"""One process at a time downloads or packs a data set; the other workers of the job wait for it."""
+"""A lock with which one process at a time downloads or packs a data set, while other processes wait."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noiseless.data.progress import tell
+from noiseless.data.progress import print_line
 from noiseless.lock import locked
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Holds the lock of a file that is to be made, and waits for the process that holds it.
+def file_lock(path: Path) -> Iterator[None]:
+    """Holds the lock for writing a file. If another process holds it, waits until it is released.
 
     Args:
-        path: of the file; the lock file is beside it, and stays there.
+        path: of the file that is to be written; the lock file is beside it, and is never removed.
 
     Yields:
-        Nothing. After waiting, look again whether the file exists by now.
+        Nothing. Check again whether the file exists, as another process may have written it in the meantime.
     """
 
     def on_wait() -> None:
-        if "RANK" not in os.environ:  # the workers of a job know of each other
-            tell(f"waiting for another process, which makes {path}")
+        if "RANK" not in os.environ:  # in a job, the other process is usually another worker: no message is needed
+            print_line(f"waiting for another process, which is writing {path}")
 
     with locked(path.with_name(f".{path.name}.lock"), on_wait):
         yield

@@ -1,8 +1,8 @@
 """Packed sets: all images as bytes in one file, memory-mapped, so that a worker reads only the pages of its blocks.
 
 The file is a safetensors file with the tensors `y_train`, `y_test`, `x_train` and `x_test`, which any reader of the
-format can open. Its metadata hold what else is known of the set: statistics, the digest of the contents
-(`ImageSet.sha256`), and a seal, the digest of the header itself. It is written beside and renamed when it is whole.
+format can open. Its metadata hold the statistics, the digest of the contents (`ImageSet.sha256`), and a seal, which is
+the digest of the header itself. The file is written under a temporary name and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from noiseless.data.progress import Advance, size
 
 FORMAT = "noiseless image set 1"
 PAGE = 4096
+"""bytes of a page; the header's length is a multiple of it"""
 RESIDENT = 2**32
 """bytes of a set up to which it is moved to the device; larger ones stay mapped"""
 NAMES = ("y_train", "y_test", "x_train", "x_test")
@@ -37,7 +38,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "U8": np.dtype("u1")
 
 @dataclass(frozen=True)
 class Contents:
-    """What is to be packed: the images come as they are decoded."""
+    """The contents of a packed file. The images are given as they are decoded, part by part."""
 
     name: str
     pixels: int | None
@@ -46,10 +47,11 @@ class Contents:
     y_train: np.ndarray
     y_test: np.ndarray
     x_train: Iterable[np.ndarray]
-    """uint8 `[n, C, H, W]` each, asked for once"""
+    """parts uint8 `[n, C, H, W]`, iterated over once"""
     x_test: Iterable[np.ndarray]
+    """parts uint8 `[n, C, H, W]`, iterated over once"""
     source: str = ""
-    """see `Pictures.source`"""
+    """see `ImageFiles.source`"""
 
     def bytes(self) -> int:
         """Bytes of all pixels."""
@@ -57,63 +59,63 @@ class Contents:
 
 
 def place(directory: Path, name: str, pixels: int | None) -> Path:
-    """The file of a packed set in the directory of data sets."""
+    """The path of a set's packed file in the directory of data sets."""
     kind, _, path = name.partition(":")
     slug = f"{kind}-{Path(path).name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else kind
     return directory / "packed" / f"{slug}{f'-{pixels}px' if pixels else ''}.safetensors"
 
 
 def write(path: Path, contents: Contents, advance: Advance = lambda done: None) -> None:
-    """Writes a packed set. Whoever calls it holds the lock of the file.
+    """Writes a packed set. The caller must hold the lock of the file.
 
     Args:
         path: of the file.
         contents: images, labels and name.
-        advance: told how many images are written.
+        advance: called with the number of images written so far.
 
     Raises:
-        ValueError: if there is too little room on the disk.
-        OSError: if it cannot be written. A file of that name is untouched, whatever happens.
+        ValueError: if the disk has too little free space.
+        OSError: if the file cannot be written. An existing file of that name is then unchanged.
     """
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.unlink(missing_ok=True)  # of a process that was killed
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # left by a process that was killed
     if (free := shutil.disk_usage(path.parent).free) < contents.bytes():
         raise ValueError(
             f"{contents.name} takes {size(contents.bytes())} when packed, but {path.parent} has {size(free)} free: make"
             " room, or name another place with --data-dir or NOISELESS_DATA"
         )
-    entries, ends = _entries(contents)
-    room = -(-(PAGE + len(json.dumps(contents.name))) // PAGE) * PAGE  # of the header: whole pages
+    entries, data_bytes = _entries(contents)
+    header_bytes = -(-(PAGE + len(json.dumps(contents.name))) // PAGE) * PAGE  # rounded up to whole pages
     try:
-        with beside.open("w+b") as file:
-            facts = _pour(file, room, entries, contents, advance)
-            record = {"format": FORMAT, "name": contents.name, "source": contents.source}
-            record |= {
+        with temporary.open("w+b") as file:
+            facts = _write_tensors(file, header_bytes, entries, contents, advance)
+            metadata = {"format": FORMAT, "name": contents.name, "source": contents.source}
+            metadata |= {
                 "pixels": json.dumps(contents.pixels),
                 "mean": json.dumps(facts.mean),
                 "std": json.dumps(facts.std),
             }
-            record |= {"sha256": facts.sha256, "labels": _digest(contents.y_train, contents.y_test)}
-            header = {"__metadata__": record, **entries}
-            record["seal"] = _seal(header)
-            text = json.dumps(header, separators=(",", ":")).encode().ljust(room - 8)
-            assert len(text) == room - 8
+            metadata |= {"sha256": facts.sha256, "labels": _digest(contents.y_train, contents.y_test)}
+            header = {"__metadata__": metadata, **entries}
+            metadata["seal"] = _seal(header)
+            text = json.dumps(header, separators=(",", ":")).encode().ljust(header_bytes - 8)
+            assert len(text) == header_bytes - 8
             file.seek(0)
             file.write(len(text).to_bytes(8, "little") + text)
             file.flush()
-            assert os.fstat(file.fileno()).st_size == room + ends
+            assert os.fstat(file.fileno()).st_size == header_bytes + data_bytes
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
 
 
 def _entries(contents: Contents) -> tuple[dict[str, Any], int]:
-    """The header's entries of the tensors, and where the last one ends."""
+    """The header's entries of the tensors, and the bytes of all tensors together."""
     entries: dict[str, Any] = {}
     end = 0
     for name in NAMES:
@@ -124,12 +126,14 @@ def _entries(contents: Contents) -> tuple[dict[str, Any], int]:
     return entries, end
 
 
-def _pour(file: Any, room: int, entries: dict[str, Any], contents: Contents, advance: Advance) -> Facts:
-    """Writes the tensors in the order of `ImageSet.sha256`, and gives what was learned of them on the way."""
+def _write_tensors(
+    file: Any, header_bytes: int, entries: dict[str, Any], contents: Contents, advance: Advance
+) -> Facts:
+    """Writes the tensors in the order of `ImageSet.sha256`, and returns their statistics and digest."""
     total, histograms, done = hashlib.sha256(), [], 0
     for name in ("x_train", "y_train", "x_test", "y_test"):
         start, end = entries[name]["data_offsets"]
-        file.seek(room + start)
+        file.seek(header_bytes + start)
         total.update(str(entries[name]["shape"]).encode())
         part = getattr(contents, name)
         for chunk in (part,) if name[0] == "y" else part:
@@ -144,39 +148,41 @@ def _pour(file: Any, room: int, entries: dict[str, Any], contents: Contents, adv
                     statistics.histogram(array[k : k + statistics.CHUNK])
                     for k in range(0, len(array), statistics.CHUNK)
                 ]
-        assert file.tell() == room + end, f"{name} has another length than its labels"
+        assert file.tell() == header_bytes + end, f"{name} has another length than its labels"
     return Facts(*statistics.moments(histograms), total.hexdigest())
 
 
 def read(path: Path, name: str, pixels: int | None) -> ImageSet:
-    """A packed set: the labels in memory, the images mapped. Its size, header and labels are checked, not the images.
+    """Opens a packed set, with the labels in memory and the images memory-mapped.
+
+    The size of the file, the header and the labels are checked; the images are not, see `verify`.
 
     Args:
         path: of the file.
-        name: of the set, and
-        pixels: which the file must hold.
+        name: of the set that the file must hold.
+        pixels: size of the images that the file must hold; None: their original size.
 
     Returns:
         The set with its recorded facts.
 
     Raises:
-        ValueError: if the file is cut off, damaged or of another set.
+        ValueError: if the file is cut off, damaged, or holds another set.
     """
     try:
         header, start = _header(path)
-        record = header["__metadata__"]
-        if (record["name"], json.loads(record["pixels"])) != (name, pixels):
-            raise ValueError(f"it holds {record['name']}")
+        metadata = header["__metadata__"]
+        if (metadata["name"], json.loads(metadata["pixels"])) != (name, pixels):
+            raise ValueError(f"it holds {metadata['name']}")
         ends = [header[key]["data_offsets"][1] for key in NAMES]
         if (length := path.stat().st_size) != start + ends[-1]:
             raise ValueError(f"it has {length:,} bytes, not {start + ends[-1]:,}")
         mapped = {key: _mapped(path, start, header[key]) for key in NAMES}
         y_train, y_test = (np.array(mapped[key]) for key in NAMES[:2])
-        if _digest(y_train, y_test) != record["labels"]:
+        if _digest(y_train, y_test) != metadata["labels"]:
             raise ValueError("its labels are not those that were written")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or no packed set ({error}). {_remedy(name, pixels)}") from None
-    facts = Facts(json.loads(record["mean"]), json.loads(record["std"]), record["sha256"])
+    facts = Facts(json.loads(metadata["mean"]), json.loads(metadata["std"]), metadata["sha256"])
     x_train, x_test = (_tensor(mapped[key]) for key in NAMES[2:])
     return ImageSet(
         name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
@@ -185,28 +191,28 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
 
 
 def sets(directory: Path) -> Iterator[tuple[Path, str, int | None]]:
-    """The packed sets in the directory of data sets.
+    """Lists the packed sets in the directory of data sets.
 
     Args:
         directory: of data sets.
 
     Yields:
-        File, name and pixels; files that cannot be read are left out.
+        Path, name and pixels of each set; files that cannot be read are left out.
     """
     for path in sorted((directory / "packed").glob("*.safetensors")):
         with suppress(KeyError, TypeError, ValueError):
-            record = _header(path)[0]["__metadata__"]
-            yield path, record["name"], json.loads(record["pixels"])
+            metadata = _header(path)[0]["__metadata__"]
+            yield path, metadata["name"], json.loads(metadata["pixels"])
 
 
 def source(path: Path) -> str:
-    """What `Pictures.source` was when the set was packed.
+    """The `ImageFiles.source` of a set at the time when it was packed.
 
     Args:
-        path: of the file.
+        path: of the packed file.
 
     Returns:
-        It; empty if the file cannot be read.
+        The digest; empty if the file cannot be read.
     """
     try:
         return str(_header(path)[0]["__metadata__"]["source"])
@@ -215,15 +221,15 @@ def source(path: Path) -> str:
 
 
 def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
-    """Reads all of a packed set again.
+    """Reads all bytes of a packed set and compares them with their recorded digest.
 
     Args:
-        path: of its file.
-        dataset: as `read` has given it.
+        path: of the file.
+        dataset: the set, as `read` returned it.
         pixels: see `read`.
 
     Raises:
-        ValueError: if a byte of it has changed since it was written.
+        ValueError: if the contents have changed since they were written.
     """
     digest = replace(dataset, facts=None).sha256()
     if digest != dataset.sha256():
@@ -232,11 +238,11 @@ def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
 
 
 def _remedy(name: str, pixels: int | None) -> str:
-    return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it anew"
+    return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it again"
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The sealed header of a file, and where its tensors begin."""
+    """Reads the header of a file and checks its seal; returns it with the position of the first tensor."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 2**20:
@@ -248,7 +254,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         raise ValueError("it is of another format")
     seal = header["__metadata__"].pop("seal")
     if seal != _seal(header):
-        raise ValueError("its header is not as it was written")
+        raise ValueError("its header has changed since it was written")
     return header, 8 + length
 
 
@@ -258,7 +264,7 @@ def _mapped(path: Path, start: int, entry: dict[str, Any]) -> np.ndarray:
 
 
 def _tensor(mapped: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():  # torch warns that the pages cannot be written, which is meant so
+    with warnings.catch_warnings():  # torch warns that the array is not writable, which is intended
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(mapped)
 
@@ -268,5 +274,5 @@ def _digest(*arrays: np.ndarray) -> str:
 
 
 def _seal(header: dict[str, Any]) -> str:
-    """Digest of a header, before the seal is in it."""
+    """Digest of a header without its seal."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Reads the pickled dictionaries of CIFAR without running anything that a pickle may ask for.
+"""Reads the pickled dictionaries of CIFAR without running any code of the pickle's choice.
 
 A pickle is a program: it names functions and calls them. The published files name three of numpy's, to build arrays
-of bytes. In their place stand the few lines below, which hold data alone; any other name is refused before it is
+of bytes. These are replaced by the stand-ins below, which only hold data; any other name is refused before it is
 looked up.
 """
 
@@ -14,42 +14,42 @@ from typing import Any
 import numpy as np
 
 
-class _Kind:
-    """Stands for `numpy.dtype`: holds the name of the type."""
+class _Dtype:
+    """Stands for `numpy.dtype`: holds its name."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name = name.decode() if isinstance(name, bytes) else name
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and the like, which bytes do not have."""
+        """Ignores byte order and the like, which do not matter for bytes."""
 
 
-class _Bytes:
+class _ByteArray:
     """Stands for `numpy.ndarray`: holds an array of bytes."""
 
     def __init__(self, *_: Any) -> None:
         self.array = np.empty(0, np.uint8)
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, columns_first, content = state
-        self.array = _array(content, kind, shape, "F" if columns_first else "C")
+        _, shape, dtype, columns_first, content = state
+        self.array = _array(content, dtype, shape, "F" if columns_first else "C")
 
 
-def _array(content: Any, kind: Any, shape: Any, order: Any = "C") -> np.ndarray:
-    if not isinstance(kind, _Kind) or kind.name not in ("u1", "uint8"):
+def _array(content: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
+    if not isinstance(dtype, _Dtype) or dtype.name not in ("u1", "uint8"):
         raise pickle.UnpicklingError("it holds an array of something else than bytes")
     if isinstance(content, str):
         content = content.encode("latin1")
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _reconstruct(*_: Any) -> _Bytes:
-    return _Bytes()
+def _reconstruct(*_: Any) -> _ByteArray:
+    return _ByteArray()
 
 
-def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> _Bytes:
-    placeholder = _Bytes()
-    placeholder.array = _array(content, kind, shape, order)
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _ByteArray:
+    placeholder = _ByteArray()
+    placeholder.array = _array(content, dtype, shape, order)
     return placeholder
 
 
@@ -61,8 +61,8 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 STANDS_FOR: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): _Kind,
-    ("numpy", "ndarray"): _Bytes,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): _ByteArray,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
@@ -71,32 +71,33 @@ STANDS_FOR: dict[tuple[str, str], Any] = {
 }
 
 
-class _Reader(pickle.Unpickler):  # noqa: S301  # it finds no class but those above
+class _Reader(pickle.Unpickler):  # noqa: S301  # it resolves no names but those above
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name; no module is imported."""
+        """The stand-in for a name; no module is imported."""
         if (module, name) not in STANDS_FOR:
             raise pickle.UnpicklingError(f"it would run {module}.{name}, which no published file does")
         return STANDS_FOR[module, name]
 
 
 def read(content: bytes, place: str) -> dict[str, Any]:
-    """A pickled dictionary of plain values and arrays of bytes.
+    """Reads a pickled dictionary of plain values and arrays of bytes.
 
     Args:
-        content: the file.
-        place: its name, for errors.
+        content: of the file.
+        place: name of the file, for error messages.
 
     Returns:
-        The dictionary, its keys as text; arrays are uint8.
+        The dictionary, with keys as text and arrays as uint8.
 
     Raises:
-        ValueError: if the file is cut off or damaged, names what has no place in it, or holds something else.
+        ValueError: if the file is cut off or damaged, names a function that published files do not name, or holds no
+            dictionary.
     """
     try:
         dictionary = _Reader(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # damaged pickles raise whatever the damaged opcode comes to
+    except Exception as error:  # damaged pickles may raise anything
         raise ValueError(f"{place} cannot be read: {str(error) or type(error).__name__}") from None
     if not isinstance(dictionary, dict):
         raise ValueError(f"{place} holds a {type(dictionary).__name__}, not a dictionary")
     plain = {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in dictionary.items()}
-    return {key: value.array if isinstance(value, _Bytes) else value for key, value in plain.items()}
+    return {key: value.array if isinstance(value, _ByteArray) else value for key, value in plain.items()}

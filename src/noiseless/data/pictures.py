@@ -1,6 +1,6 @@
-"""Image files before they are arrays: what a set of them holds, and how one becomes bytes `[3, H, W]`.
+"""Sets of image files, and their decoding into arrays uint8 `[3, H, W]`.
 
-Decoding is Pillow's, whose resizing is whole-number arithmetic: the same pixels on any machine.
+Pillow decodes and resizes. Its resizing is integer arithmetic, so the pixels are the same on any machine.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ BATCH = 2**26
 
 @dataclass(frozen=True)
 class Part:
-    """The image files of one part of a set."""
+    """The image files of one part of a set, training or test."""
 
-    places: Sequence[str]
-    """as errors name them"""
+    names: Sequence[str]
+    """of the files, for error messages"""
     labels: np.ndarray
     """int64 `[N]`"""
     read: Callable[[int], bytes]
-    """(number) -> content of the file"""
+    """number of a file -> its content"""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.names)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageFiles:
     """A labelled set of image files."""
 
     name: str
     train: Part
     test: Part
     pixels: int | None
-    """size to which the largest centred square of an image is resized; None: images are taken as they are"""
+    """size to which the largest centred square of an image is resized; None: images keep their size"""
     source: str = ""
-    """tells whether the files have changed since; empty: they do not change"""
+    """digest that changes if the files change; empty: they are assumed not to change"""
 
     def shape(self) -> tuple[int, int, int]:
-        """`[3, H, W]` of each image: of the first one, which all have to share, or `pixels`."""
+        """The shape `(3, H, W)` of each image: from `pixels`, or that of the first image, which others must match."""
         if self.pixels is not None:
             return 3, self.pixels, self.pixels
-        first = decode(self.train.read(0), self.train.places[0])
+        first = decode(self.train.read(0), self.train.names[0])
         return first.shape[0], first.shape[1], first.shape[2]
 
     def bytes(self) -> int:
@@ -62,54 +62,54 @@ class Pictures:
         return (len(self.train) + len(self.test)) * int(np.prod(self.shape()))
 
     def decoded(self, part: Part) -> Iterator[np.ndarray]:
-        """A part's images, in their order, decoded on all cores.
+        """Decodes the images of a part, in their order, on all cores.
 
         Args:
             part: training or test.
 
         Yields:
-            uint8 `[n, 3, H, W]`, a few MB at a time.
+            uint8 `[n, 3, H, W]`, at most `BATCH` bytes at a time.
 
         Raises:
-            ValueError: naming the file that cannot be read, or whose size differs.
+            ValueError: with the name of a file that cannot be read, or whose size differs.
         """
         shape = self.shape()
-        first = self.train.places[0]
+        first = self.train.names[0]
 
-        def one(number: int) -> np.ndarray:
-            image = decode(part.read(number), part.places[number], self.pixels)
+        def decode_one(number: int) -> np.ndarray:
+            image = decode(part.read(number), part.names[number], self.pixels)
             if image.shape != shape:
                 sizes = [f"{size[2]}x{size[1]}" for size in (shape, image.shape)]
                 raise ValueError(
-                    f"{part.places[number]} is {sizes[1]}, but {first} is {sizes[0]}; --pixels N crops and resizes all"
+                    f"{part.names[number]} is {sizes[1]}, but {first} is {sizes[0]}; --pixels N crops and resizes all"
                 )
             return image
 
         batch = max(1, BATCH // int(np.prod(shape)))
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow decodes outside of Python's lock
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow releases the GIL while it decodes
             for start in range(0, len(part), batch):
-                yield np.stack(list(pool.map(one, range(start, min(start + batch, len(part))))))
+                yield np.stack(list(pool.map(decode_one, range(start, min(start + batch, len(part))))))
 
     def in_memory(self) -> ImageSet:
-        """All of it as arrays."""
+        """Decodes all images into memory."""
         x_train, x_test = (torch.from_numpy(np.concatenate(list(self.decoded(p)))) for p in (self.train, self.test))
         y_train, y_test = (torch.from_numpy(part.labels) for part in (self.train, self.test))
         return ImageSet(self.name, x_train, y_train, x_test, y_test)
 
 
 def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
-    """An image file as bytes in red, green and blue; grey, palette and CMYK images are converted, alpha is dropped.
+    """Decodes an image file to red, green and blue. Grey, palette and CMYK images are converted, alpha is dropped.
 
     Args:
         content: of the file, in any format that Pillow reads.
-        place: names it in errors.
-        pixels: size, see `Pictures`.
+        place: name of the file, for error messages.
+        pixels: size, see `ImageFiles`.
 
     Returns:
         uint8 `[3, H, W]`.
 
     Raises:
-        ValueError: if it is empty, damaged, no image, or has more than 8 bits a channel.
+        ValueError: if the file is empty, damaged, no image, or has more than 8 bits a channel.
     """
     if not content:
         raise ValueError(f"{place} is empty")
@@ -117,20 +117,20 @@ def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if _deep(image):
                 raise ValueError("it has more than 8 bits a channel; convert it")
-            # a palette's transparent colour is known to RGBA alone
+            # a transparent colour in a palette is converted correctly to RGBA only
             colours = (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
             return np.ascontiguousarray(np.asarray(_square(colours, pixels)).transpose(2, 0, 1))
     except UnidentifiedImageError:
         raise ValueError(f"{place} cannot be read as an image: its content is of no known format") from None
-    except Exception as error:  # damaged files raise whatever the damaged field comes to
+    except Exception as error:  # damaged files may raise anything
         raise ValueError(f"{place} cannot be read as an image: {str(error) or type(error).__name__}") from None
 
 
 def _deep(image: Image.Image) -> bool:
-    """Whether an opened image has more than 8 bits a channel; Pillow cuts colours of 16 bits down without a word."""
+    """Whether an image has more than 8 bits a channel, which Pillow reduces to 8 without a warning."""
     if image.mode[0] in "IF":
         return True
-    for tile in getattr(image, "tile", ()):  # how the file's bytes lie: RGB;16B, or for PPM (RGB, largest value)
+    for tile in getattr(image, "tile", ()):  # layout of the bytes: "RGB;16B", or for PPM ("RGB", largest value)
         layout = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if re.search(r";(16|32)[BLN]", str(layout[0])) or (tile.codec_name.startswith("ppm") and layout[1] > 255):
             return True
@@ -138,7 +138,7 @@ def _deep(image: Image.Image) -> bool:
 
 
 def resized(dataset: ImageSet, pixels: int | None) -> ImageSet:
-    """A set in memory with its images at another size; None: as it is."""
+    """Resizes the images of a set in memory to `pixels` x `pixels`; None: returns the set unchanged."""
     if pixels is None or dataset.x_train.shape[2:] == (pixels, pixels):
         return dataset
     x_train, x_test = (_resized(x, pixels) for x in (dataset.x_train, dataset.x_test))
@@ -146,7 +146,7 @@ def resized(dataset: ImageSet, pixels: int | None) -> ImageSet:
 
 
 def _resized(images: Tensor, pixels: int) -> Tensor:
-    """`[N, C, H, W]` -> `[N, C, pixels, pixels]`, each channel as a grey image."""
+    """`[N, C, H, W]` -> `[N, C, pixels, pixels]`; each channel is resized as a grey image."""
     resized = np.empty((*images.shape[:2], pixels, pixels), np.uint8)
     for image, into in zip(images.numpy(), resized, strict=True):
         for c, channel in enumerate(image):
@@ -155,7 +155,7 @@ def _resized(images: Tensor, pixels: int) -> Tensor:
 
 
 def _square(image: Image.Image, pixels: int | None) -> Image.Image:
-    """The largest centred square of an image, resized: the shorter side fits, and the longer is cropped."""
+    """Crops an image to its largest centred square, and resizes that with Pillow's bilinear filter."""
     width, height = image.size
     if pixels is None or (width, height) == (pixels, pixels):
         return image

@@ -5,7 +5,7 @@ AutoAugment (arXiv 1805.09501), TrivialAugment (arXiv 2103.10158) and AugMix (ar
 without its consistency loss). They draw from torch's global CPU generator and from nothing else, so seeding it for each
 image makes the result a pure function of (seed, epoch, example number).
 
-Images pass one at a time, on the CPU: a batched operation may sum in another order, and one rounding is one grey level.
+Images are processed one at a time, on the CPU: a batched operation may sum in another order and round to another level.
 On one core an image of 3 x 32 x 32 takes about 0.15 ms (rand), 0.09 ms (auto), 0.07 ms (trivial) or 0.5 ms (augmix).
 """
 
@@ -23,7 +23,7 @@ from noiseless import keyed
 from noiseless.errors import UnknownNameError
 
 CHANNELS = (1, 3)
-"""that an image may have; with one, the operation on colour changes nothing"""
+"""numbers of channels that an image may have; with one, the operation on colour changes nothing"""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Policy:
     """one image uint8 `[C, H, W]` to another, with draws from torch's global CPU generator alone"""
 
     def __call__(self, images: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-        """The images after the policy.
+        """Applies the policy to images.
 
-        The draws of an image are those of torch's generator under `keyed.torch_generators(seed, "policy", epoch, i)`,
-        whatever the order and the batch in which images are asked for.
+        The draws of image i are those of torch's generator under `keyed.torch_generators(seed, "policy", epoch, i)`.
+        They depend neither on the order nor on the batch of the images.
 
         Args:
             images: uint8 `[n, C, H, W]`, on any device; not changed.
@@ -52,7 +52,7 @@ class Policy:
         """
         seeds = keyed.torch_seeds(seed, "policy", epoch, index.cpu())
         changed = torch.empty(images.shape, dtype=images.dtype)
-        with torch.random.fork_rng([]):  # put back once: what surrounds it does not notice
+        with torch.random.fork_rng([]):  # restores the global generator once for all images
             for i, (image, drawn) in enumerate(zip(images.cpu(), seeds.tolist(), strict=True)):
                 torch.default_generator.manual_seed(drawn)
                 changed[i] = self.transform(image)
@@ -62,14 +62,14 @@ class Policy:
 @dataclass(frozen=True)
 class _Argument:
     default: Any
-    says: str
-    """what a value must be"""
-    fits: Callable[[Any], bool]
+    requirement: str
+    """what a value must be, for error messages"""
+    is_valid: Callable[[Any], bool]
 
 
 def _whole(default: int, low: int, high: float = math.inf) -> _Argument:
-    says = f"a whole number of at least {low}" if high == math.inf else f"a whole number between {low} and {high}"
-    return _Argument(default, says, lambda v: type(v) is int and low <= v <= high)
+    required = f"a whole number of at least {low}" if high == math.inf else f"a whole number between {low} and {high}"
+    return _Argument(default, required, lambda v: type(v) is int and low <= v <= high)
 
 
 def _is_level(value: Any) -> bool:
@@ -77,7 +77,7 @@ def _is_level(value: Any) -> bool:
 
 
 _PIXELS = {
-    # of torchvision's modes, those that its rotation of tensors knows
+    # the modes of torchvision's rotation of tensors
     "interpolation": _Argument("nearest", "nearest or bilinear", lambda v: v in ("nearest", "bilinear")),
     "fill": _Argument(
         None,
@@ -89,7 +89,7 @@ _BINS = {"num_magnitude_bins": _whole(31, 2, 1000)}
 _TABLES = ("CIFAR10", "IMAGENET", "SVHN")
 _ARGUMENTS: Mapping[str, Mapping[str, _Argument]] = {
     "rand": {"num_ops": _whole(2, 1), "magnitude": _whole(9, 0), **_BINS, **_PIXELS},
-    # the table found for CIFAR-10 is the default, for small images
+    # by default the policy that was learned on CIFAR-10, as images are small
     "auto": {
         "policy": _Argument("CIFAR10", " or ".join(_TABLES), lambda v: isinstance(v, str) and v.upper() in _TABLES),
         **_PIXELS,
@@ -100,7 +100,7 @@ _ARGUMENTS: Mapping[str, Mapping[str, _Argument]] = {
         "mixture_width": _whole(3, 1),
         "chain_depth": _Argument(
             -1,
-            "a whole number of at least 1, or -1 for a drawn one of 1 to 3",
+            "a whole number of at least 1, or -1 for a random one from 1 to 3",
             lambda v: type(v) is int and (v > 0 or v == -1),
         ),
         "alpha": _Argument(1.0, "a number above 0 and up to 1e6", lambda v: type(v) in (int, float) and 0 < v <= 1e6),
@@ -117,19 +117,20 @@ def policy_names() -> list[str]:
 
 
 def make_policy(name: str, channels: int, **arguments: Any) -> Policy:
-    """A policy by its name.
+    """Builds a policy.
 
     Args:
         name: "rand", "auto", "trivial" or "augmix".
         channels: of the images.
-        arguments: torchvision's, with its defaults, but for AutoAugment's `policy`: a word, by default CIFAR10.
+        arguments: those of torchvision, with its defaults, except that AutoAugment's `policy` is a string, by default
+            "CIFAR10".
 
     Returns:
         The policy.
 
     Raises:
-        UnknownNameError: for a name or an argument that is not known, with the nearest ones and all that are.
-        ValueError: for a value that the policy cannot have, or images that it cannot take.
+        UnknownNameError: for an unknown policy or argument, with the nearest known names and all of them.
+        ValueError: for an invalid value of an argument, or a number of channels that no policy takes.
     """
     if name not in _ARGUMENTS:
         raise UnknownNameError("policy", name, _ARGUMENTS)
@@ -137,8 +138,8 @@ def make_policy(name: str, channels: int, **arguments: Any) -> Policy:
     for key, value in arguments.items():
         if key not in known:
             raise UnknownNameError(f"argument of the policy {name}", key, known)
-        if not known[key].fits(value):
-            raise ValueError(f"the policy {name}: {key} must be {known[key].says}, not {value!r}")
+        if not known[key].is_valid(value):
+            raise ValueError(f"the policy {name}: {key} must be {known[key].requirement}, not {value!r}")
     if channels not in CHANNELS:
         raise ValueError(f"the policy {name} takes images of 1 or 3 channels, and these have {channels}; use no policy")
     values = {key: argument.default for key, argument in known.items()} | arguments
@@ -153,13 +154,13 @@ def make_policy(name: str, channels: int, **arguments: Any) -> Policy:
 
 
 def _transform(name: str, values: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    from torchvision.transforms import v2  # here: it takes a second to load, and most runs have no policy
+    from torchvision.transforms import v2  # imported here: it takes a second, and most runs have no policy
 
     values = values | {"interpolation": v2.InterpolationMode(values["interpolation"])}
     if name == "auto":
         values["policy"] = v2.AutoAugmentPolicy[values["policy"].upper()]
     if name == "augmix":
-        values["alpha"] = float(values["alpha"])  # torch draws from no Dirichlet distribution of whole numbers
+        values["alpha"] = float(values["alpha"])  # torch's Dirichlet distribution takes no integers
     kinds = {"rand": v2.RandAugment, "auto": v2.AutoAugment, "trivial": v2.TrivialAugmentWide, "augmix": v2.AugMix}
     policy: Callable[[Tensor], Tensor] = kinds[name](**values)
     return policy

@@ -1,4 +1,4 @@
-"""What a user sees of a long download or pack: lines and a bar on standard error, of the process that does it."""
+"""Progress of a download or a pack: lines and a bar on standard error."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Advance = Callable[[int], None]
-"""(done so far) -> shown"""
+"""called with the amount done so far"""
 
 
-def tell(text: str) -> None:
-    """One line on standard error."""
+def print_line(text: str) -> None:
+    """Prints a line on standard error."""
     _console().print(text)
 
 
 @contextmanager
-def bar(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """A bar in a terminal; elsewhere nothing.
+def progress_bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """A progress bar, shown in a terminal only.
 
     Args:
         title: what is being done.
-        total: when it is done.
-        unit: bytes or images.
+        total: amount at the end.
+        unit: "bytes" or "images".
 
     Yields:
-        What to call with the amount that is done.
+        A function to call with the amount done so far.
     """
     console = _console()
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(title, total=total)
-        yield lambda done: shown.update(task, completed=done)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def size(count: float) -> str:
-    """A number of bytes as people read it: `170.5 MB`, in powers of 1,000."""
+    """A number of bytes as text such as `170.5 MB`, in powers of 1,000."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -47,5 +47,5 @@ def size(count: float) -> str:
 
 
 def _console() -> Console:
-    """Made when it is needed, for standard error as it then is."""
+    """A new console at each call, as `sys.stderr` may have been replaced."""
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)

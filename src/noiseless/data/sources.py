@@ -1,4 +1,4 @@
-"""Published files: their names, sizes, digests, and the addresses where they are, in the order to try them."""
+"""Published files: their names, sizes and digests, and their addresses in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from functools import partial
 from pathlib import Path
 
 VARIABLE = "NOISELESS_MIRROR"
-"""environment variable: addresses of servers (without the file's name), one or more, that replace the public ones"""
+"""environment variable: one or more addresses of servers (without the file name), which replace the public ones"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file as its authors have published it."""
+    """A file as its authors published it."""
 
     file: str
     """its name"""
     size: int
     """bytes"""
     digests: tuple[str, ...]
-    """`md5:HEX` or `sha256:HEX`; all must hold"""
+    """`md5:HEX` or `sha256:HEX`; all must match"""
     urls: tuple[str, ...]
     """addresses, the authors' first"""
     unpacked: str
-    """folder that it holds, which does as well"""
+    """name of the folder in the archive, which is read instead of the archive if it exists"""
 
     def addresses(self) -> tuple[str, ...]:
-        """Where to look: the servers of NOISELESS_MIRROR if there are any, else the public ones.
+        """The addresses from which the file is downloaded: on the servers of NOISELESS_MIRROR, else the public ones.
 
         Returns:
-            URLs in the order to try them.
+            URLs in the order in which they are tried.
 
         Raises:
-            ValueError: if the variable holds something else than addresses.
+            ValueError: if the variable holds anything but http or https addresses.
         """
         mirrors = os.environ.get(VARIABLE, "").replace(",", " ").split()
         for mirror in mirrors:
@@ -43,12 +43,12 @@ class Source:
         return tuple(f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors) or self.urls
 
     def difference(self, path: Path) -> str | None:
-        """What sets a file apart from the published one: its size or a digest; None: nothing."""
+        """How a file differs from the published one, by size or digest; None if it does not."""
         length = path.stat().st_size
         if length != self.size:
             return f"{length:,} bytes, not {self.size:,}"
-        for wanted in self.digests:
-            kind, _, value = wanted.partition(":")
+        for published in self.digests:
+            kind, _, value = published.partition(":")
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
             if digest != value:
@@ -56,7 +56,7 @@ class Source:
         return None
 
     def refuse_other(self, path: Path) -> None:
-        """Refuses a file that is not the published one.
+        """Raises if a file is not the published one.
 
         Args:
             path: of the file.
@@ -64,15 +64,15 @@ class Source:
         Raises:
             ValueError: if its size or a digest differs.
         """
-        if different := self.difference(path):
+        if difference := self.difference(path):
             raise ValueError(
-                f"{path} is not the published file ({different}): it was cut off, damaged, or is another one."
-                f" Remove it, and it is downloaded anew ({self.urls[0]})"
+                f"{path} is not the published file ({difference}): it was cut off, damaged, or is another one."
+                f" Remove it, and it is downloaded again ({self.urls[0]})"
             )
 
 
 TORONTO = "https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz", "https://dataset.bj.bcebos.com/cifar"
-"""of both CIFARs: the authors' page, where it has moved to, and a mirror (of the Python version alone)"""
+"""servers of both CIFARs: the authors' page, its new address, and a mirror (of the Python version only)"""
 
 # Sizes and md5 as on https://www.cs.toronto.edu/~kriz/cifar.html; sha256 of the same files, as Keras checks them.
 CIFAR10 = Source(

@@ -1,4 +1,4 @@
-"""Pixel statistics from exact whole sums, a chunk of images at a time, so that a set need not fit in memory."""
+"""Pixel statistics from exact integer sums over chunks of images, so that a set need not fit in memory."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterable
 import numpy as np
 
 CHUNK = 1024
-"""images that are counted at once"""
+"""number of images that are counted at once"""
 
 
 def histogram(images: np.ndarray) -> np.ndarray:
-    """How often each level 0 ... 255 stands in each channel: uint8 `[n, C, H, W]` -> int64 `[C, 256]`."""
+    """The counts of the levels 0 ... 255 in each channel: uint8 `[n, C, H, W]` -> int64 `[C, 256]`."""
     channels = np.swapaxes(images, 0, 1).reshape(images.shape[1], -1)
     return np.stack([np.bincount(channel, minlength=256) for channel in channels]).astype(np.int64)
 
 
 def moments(histograms: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of a channel's pixels, in units of 255.
+    """Mean and standard deviation of each channel's pixels, in units of 255.
 
     Args:
         histograms: of the parts of a set, each int64 `[C, 256]`.
 
     Returns:
-        `mean x / 255` and `sqrt(mean x^2 - (mean x)^2) / 255` a channel, from whole numbers, so that pixels which are
-        all alike have the deviation 0.
+        `mean(x) / 255` and `sqrt(mean(x^2) - mean(x)^2) / 255` for each channel. The sums are integers, so the
+        deviation of equal pixels is exactly 0.
     """
     means, stds = [], []
     level = np.arange(256, dtype=np.int64)

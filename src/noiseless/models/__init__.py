@@ -1,7 +1,7 @@
-"""Models by name, with keyed initialisation: families for small images, adapters for torchvision, timm and one's own.
+"""Models by name, with keyed initialisation: families for small images, adapters for torchvision, timm and your own.
 
-What a training step differentiates (step 3). Every family comes in the forms of `Form` that make sense for it, runs
-under `torch.func.vmap` and is differentiable twice.
+A model is what a training step differentiates (step 3). Each family supports those choices of `Form` that make sense
+for it, runs under `torch.func.vmap` and is differentiable twice.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from noiseless.models.speednet import Whitening
 
 __all__ = ["Form", "ResNet", "build", "names", "outline", "whiten"]
 
-_ROOMS = (resnet, densenet, vgg, pyramidnet, nfnet, speednet, linear)
-_FAMILIES: Mapping[str, Family] = {name: family for room in _ROOMS for name, family in room.FAMILIES.items()}
+_MODULES = (resnet, densenet, vgg, pyramidnet, nfnet, speednet, linear)
+_FAMILIES: Mapping[str, Family] = {name: family for module in _MODULES for name, family in module.FAMILIES.items()}
 
 
 def names() -> list[str]:
-    """The models that `build` makes by itself, by family and depth; `build` says what other names it takes."""
+    """The names of the built-in models, by family and depth; `build` takes names of other packages, too."""
 
     def by_depth(name: str) -> tuple[str, int]:
         family, depth = re.fullmatch(r"(\D+)(\d*)", name).groups()  # type: ignore[union-attr]
@@ -46,35 +46,35 @@ def build(
     options: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """A model with initial parameters that are a function of the seed.
+    """Builds a model. Its initial parameters are a function of the seed.
 
     Args:
-        name: one of `names`, `torchvision:NAME`, `timm:NAME`, or `package.module:function` for a function of one's own
-            that is called with `channels`, `classes` and the options, and gives a module.
+        name: one of `names`, `torchvision:NAME`, `timm:NAME`, or `package.module:function` for your own function, which
+            is called with `channels`, `classes` and the options, and returns a module.
         channels: of the images.
         classes: outputs.
-        form: choices that families share; None: the default. A choice that a family has not is refused.
+        form: choices that families share; None: the default.
         seed: keys the initialisation.
         options: further arguments, for models that take some.
-        size: of the images, `(H, W)`, where it is known. The linear model needs it; with it, a model from elsewhere is
-            asked once whether it takes such images.
+        size: of the images, `(H, W)`; None: not known. The linear model needs it. If it is given, a model from another
+            package is tried once on blank images.
 
     Returns:
         The model, on the CPU in float32.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ValueError: for a form or options that the model does not have, or a model that cannot be made.
+        UnknownNameError: for an unknown name, with the nearest known ones.
+        ValueError: for a form or options that the model does not have, or a model that cannot be built.
     """
     with keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
         return _make(name, channels, classes, form or Form(), options or {}, size)
 
 
 def whiten(model: nn.Module, batches: Iterable[Tensor], std: Sequence[float]) -> None:
-    """Fits the fixed first layer of a model to training images, where it has one that depends on them.
+    """Fits the `Whitening` layer of a model, if it has one, to the training images.
 
     Args:
-        model: one with a `Whitening` layer is changed; others stay as they are, and no image is read.
+        model: without a `Whitening` layer, it is not changed and no image is read.
         batches: the images, uint8 `[n, C, H, W]` each.
         std: by which each channel's pixels are divided, in units of 255.
     """
@@ -91,7 +91,7 @@ def outline(
     options: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = (32, 32),
 ) -> nn.Module:
-    """The model without memory for its parameters (on torch's meta device): to count them, or to follow shapes."""
+    """Builds a model on torch's meta device, without memory for its parameters: to count them, or to follow shapes."""
     with torch.device("meta"):
         return _make(name, channels, classes, form or Form(), options or {}, size)
 
@@ -102,5 +102,5 @@ def _make(
     if ":" in name:
         return adapters.build(name, channels, classes, form, options, size)
     if name not in _FAMILIES:
-        raise UnknownNameError("model", name, [*names(), *adapters.PLACES])
+        raise UnknownNameError("model", name, [*names(), *adapters.NAME_PATTERNS])
     return _FAMILIES[name].build(name, channels, classes, form, options, size)

@@ -1,6 +1,6 @@
 """DenseNet-BC (Huang et al., arXiv 1608.06993) for small images.
 
-By default the stem is a 3x3 convolution with neither norm nor pool, as in arXiv 2109.14119. State names (`features.*`,
+By default, the stem is a 3x3 convolution with neither norm nor pool, as in arXiv 2109.14119. State names (`features.*`,
 `classifier.*`) and initialisation (Kaiming normal, fan in) are torchvision's.
 """
 
@@ -21,7 +21,7 @@ BOTTLENECK = 4
 
 
 class Layer(nn.Sequential):
-    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution; its output joins its input."""
+    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution; the result is concatenated to the input."""
 
     def __init__(self, channels: int, growth: int, form: Form, drop_rate: float):
         inner = BOTTLENECK * growth
@@ -46,9 +46,9 @@ class DenseNet(nn.Module):
     """A DenseNet.
 
     Args:
-        depths: layers of each dense block; between blocks, a transition halves channels and map. A map of one pixel
-            stays as it is.
-        first: channels of the stem.
+        depths: layers in each dense block. Between blocks, a transition halves the channels and the map; a map of one
+            pixel keeps its size.
+        stem_width: channels of the stem.
         growth: channels that a layer adds.
         channels: of the images.
         classes: outputs.
@@ -56,13 +56,13 @@ class DenseNet(nn.Module):
         drop_rate: dropout at the end of each layer.
 
     Raises:
-        ValueError: for a drop_rate that is no probability below 1.
+        ValueError: if drop_rate is not in [0, 1).
     """
 
     def __init__(
         self,
         depths: tuple[int, ...],
-        first: int,
+        stem_width: int,
         growth: int,
         channels: int,
         classes: int,
@@ -73,11 +73,11 @@ class DenseNet(nn.Module):
         check_rate("drop_rate", drop_rate)
         small = form.stem == "small"
         parts: dict[str, nn.Module] = {
-            "conv0": conv(form, channels, first, 3 if small else 7, 1 if small else 2, bias=False)
+            "conv0": conv(form, channels, stem_width, 3 if small else 7, 1 if small else 2, bias=False)
         }
         if not small:
-            parts |= {"norm0": norm(form, first), "relu0": nn.ReLU(), "pool0": MaxPool(3, 2, 1)}
-        width = first
+            parts |= {"norm0": norm(form, stem_width), "relu0": nn.ReLU(), "pool0": MaxPool(3, 2, 1)}
+        width = stem_width
         for block, depth in enumerate(depths, 1):
             layers = [(f"denselayer{k + 1}", Layer(width + k * growth, growth, form, drop_rate)) for k in range(depth)]
             parts[f"denseblock{block}"] = nn.Sequential(OrderedDict(layers))
@@ -102,9 +102,9 @@ def _transition(width: int, form: Form) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts | {"pool": AvgPool(2)}))
 
 
-def _family(depths: tuple[int, ...], first: int = 64, growth: int = 32) -> Family:
+def _family(depths: tuple[int, ...], stem_width: int = 64, growth: int = 32) -> Family:
     return Family(
-        partial(DenseNet, depths, first, growth),
+        partial(DenseNet, depths, stem_width, growth),
         {
             "norm": ("group",),
             "stem": ("standard",),
@@ -117,7 +117,7 @@ def _family(depths: tuple[int, ...], first: int = 64, growth: int = 32) -> Famil
 
 FAMILIES = {
     "densenet121": _family((6, 12, 24, 16)),
-    "densenet161": _family((6, 12, 36, 24), first=96, growth=48),
+    "densenet161": _family((6, 12, 36, 24), stem_width=96, growth=48),
     "densenet169": _family((6, 12, 32, 32)),
     "densenet201": _family((6, 12, 48, 32)),
 }

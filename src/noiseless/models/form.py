@@ -19,22 +19,25 @@ class Form:
     """How a model of a family is built.
 
     Raises:
-        UnknownNameError: for a choice that there is not.
+        UnknownNameError: for an unknown choice.
         ValueError: for choices that contradict each other.
     """
 
     norm: Norm = "batch"
-    """normalisation layers; skipinit: none, and a learned scale from 0 on each residual branch (arXiv 2002.10444)"""
+    """normalisation layers; skipinit: none, and on each residual branch a learned scale that starts at 0 (arXiv
+    2002.10444)"""
     stem: Stem = "small"
-    """one 3x3 convolution; 7x7 with stride and max-pool; or three 3x3 with stride and max-pool"""
+    """small: one 3x3 convolution; standard: a 7x7 one with stride 2, and a max-pool; efficient: three 3x3 ones, the
+    first with stride 2, and a max-pool"""
     shortcut: Shortcut = "C"
-    """of a ResNet, where shapes change: 1x1 convolution; with norm; average pool, 1x1 convolution and norm"""
+    """of a ResNet, where shapes change; A: 1x1 convolution; B: 1x1 convolution and norm; C: average pool, 1x1
+    convolution and norm"""
     padding_mode: PaddingMode = "zeros"
     """of the convolutions"""
     convolution: Convolution = "standard"
     """weight-standardized: arXiv 1903.10520"""
     zero_init: bool = False
-    """residual branches begin at zero: the last scale of each is 0, and learned (arXiv 1706.02677)"""
+    """residual branches start at zero: the last scale of each starts at 0 and is learned (arXiv 1706.02677)"""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -49,4 +52,4 @@ class Form:
 CHOICES: dict[str, tuple[Any, ...]] = {
     name: get_args(hint) or (False, True) for name, hint in get_type_hints(Form).items()
 }
-"""all values of each field"""
+"""all values of each field of `Form`"""

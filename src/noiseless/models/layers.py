@@ -1,8 +1,8 @@
-"""Layers that several families share: convolutions, norms, pools and stems in every form. Step 3 of a training step.
+"""Layers that several families share: convolutions, norms, pools and stems in every `Form`. Step 3 of a training step.
 
 All of them run under `torch.func.vmap`, are differentiable to any order, and have deterministic gradients on every
-device. The plain form is torch's own `Conv2d` and `BatchNorm2d`. A stem's and a pool's state names never depend on
-padding, convolution or norm.
+device. In the default form they are torch's own `Conv2d` and `BatchNorm2d`. The names of a stem's and a pool's
+parameters never depend on padding, convolution or norm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from noiseless.models.form import Form
 
 
 def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
-    """Frames images as `torch.nn.functional.pad` does, in elementary steps (its gradients on CUDA change with the run).
+    """Pads images like `torch.nn.functional.pad`, whose gradients on CUDA are not deterministic.
 
     Args:
         x: `[n, C, H, W]`.
@@ -28,7 +28,7 @@ def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
         `[n, C, H + 2 rows, W + 2 columns]`.
 
     Raises:
-        ValueError: for images that are too small to be reflected or to go round.
+        ValueError: for images that are too small for reflect or circular padding.
     """
     for dim, width in zip((-2, -1), padding, strict=True):
         size = x.shape[dim]
@@ -49,21 +49,21 @@ def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
 
 
 class PaddedConv2d(nn.Conv2d):
-    """A convolution in any padding mode."""
+    """A convolution in any padding mode, with `pad`."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.padding_mode == "zeros":
             return super()._conv_forward(input, weight, bias)
         assert not isinstance(self.padding, str)
-        framed = pad(input, (self.padding[0], self.padding[1]), self.padding_mode)
-        return F.conv2d(framed, weight, bias, self.stride, 0, self.dilation, self.groups)
+        padded = pad(input, (self.padding[0], self.padding[1]), self.padding_mode)
+        return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 class StandardizedConv2d(PaddedConv2d):
     """A convolution with the weight `(W - mean) / sqrt(variance + 1e-5)`, by output channel (arXiv 1903.10520).
 
-    Mean and (biased) variance are of the I numbers that make one output channel. The weight's own scale is lost, so a
-    norm should follow.
+    Mean and (biased) variance are taken over the weights of one output channel. The scale of W has no effect, so a norm
+    should follow.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,18 +72,18 @@ class StandardizedConv2d(PaddedConv2d):
 
 
 class MaxPool(nn.MaxPool2d):
-    """A max-pool that leaves maps alone which are one pixel wide or high: nothing is left to be pooled."""
+    """A max-pool that returns maps of one pixel in width or height unchanged."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """`[n, C, H, W]` to `[n, C, H / 2, W / 2]`, or as it is."""
+        """`[n, C, H, W]` to `[n, C, H / 2, W / 2]`, or unchanged."""
         return input if min(input.shape[-2:]) < 2 else super().forward(input)
 
 
 class AvgPool(nn.AvgPool2d):
-    """An average pool that leaves maps alone which are one pixel wide or high."""
+    """An average pool that returns maps of one pixel in width or height unchanged."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """`[n, C, H, W]` to `[n, C, H / 2, W / 2]`, or as it is."""
+        """`[n, C, H, W]` to `[n, C, H / 2, W / 2]`, or unchanged."""
         return input if min(input.shape[-2:]) < 2 else super().forward(input)
 
 
@@ -95,23 +95,23 @@ class GlobalPool(nn.Sequential):
 
 
 def halving_pool(stride: int) -> nn.AvgPool2d:
-    """The average pool of a shortcut: an odd map leaves as many pixels as the stride-2 convolution beside it."""
+    """The average pool of a shortcut; for odd sizes, too, its output has the size of a convolution with this stride."""
     return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
 
 
 def conv(form: Form, channels: int, width: int, size: int, stride: int = 1, bias: bool | None = None) -> nn.Conv2d:
-    """A convolution that keeps the map's size, up to its stride.
+    """A convolution whose output has the size of its input, divided by the stride.
 
     Args:
-        form: gives padding mode and kind.
-        channels: that come in.
-        width: channels that go out.
+        form: padding mode and kind of the convolution.
+        channels: input channels.
+        width: output channels.
         size: of the kernel, odd.
         stride: of the kernel.
-        bias: None: where no norm follows.
+        bias: whether it has a bias; None: only if the form has no norm.
 
     Returns:
-        The layer, initialised as torch does.
+        The layer, with torch's initialisation.
     """
     kind: type[nn.Conv2d] = nn.Conv2d if form.padding_mode == "zeros" else PaddedConv2d
     if form.convolution == "weight-standardized":
@@ -121,7 +121,7 @@ def conv(form: Form, channels: int, width: int, size: int, stride: int = 1, bias
 
 
 def norm(form: Form, width: int) -> nn.Module:
-    """The normalisation of `width` channels; an identity where there is none.
+    """The normalisation layer of `width` channels; an identity if the form has none.
 
     Returns:
         The layer. A group norm has the largest number of groups that divides the width and is at most 32, and at most
@@ -143,9 +143,9 @@ def stem(form: Form, channels: int, width: int, activated: bool = True) -> nn.Se
     max-pool (arXiv 1812.01187). A norm and a ReLU follow each convolution.
 
     Args:
-        form: gives the stem's kind.
+        form: kind of stem, convolution and norm.
         channels: of the images.
-        width: channels that go out.
+        width: output channels.
         activated: whether a ReLU follows the last convolution.
 
     Returns:
@@ -168,7 +168,7 @@ def stem(form: Form, channels: int, width: int, activated: bool = True) -> nn.Se
 
 
 def initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Kaiming normal (arXiv 1502.01852) for each convolution, 0 for its bias."""
+    """Sets the weight of each convolution to Kaiming normal numbers (arXiv 1502.01852), and its bias to 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""The linear classifier: one score a class from all pixels, the smallest model there is."""
+"""The linear classifier: each class score is a linear function of all pixels. The smallest model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noiseless.models.form import Form
 
 
 def _make(channels: int, classes: int, form: Form, size: tuple[int, int] | None) -> nn.Sequential:
-    """`W x + b` with x `[channels * H * W]`; initialised as torch does."""
+    """`W x + b` with x `[channels * H * W]` and torch's initialisation."""
     if size is None:
         raise ValueError("the model linear needs the size of the images: models.build(..., size=(H, W))")
     pixels = size[0] * size[1]

@@ -2,8 +2,8 @@
 
 Weights are standardised, activations keep variance 1, and a residual branch sees its input divided by the standard
 deviation that it would have if all branches had variance 1 and were added with weight alpha: after k blocks of a stage,
-`sqrt(1 + k alpha**2)`. By default the stem has stride 1 and the first stage
-sees the whole image; the stem "standard" is the paper's, which makes the map four times smaller.
+`sqrt(1 + k alpha**2)`. By default, the stem has stride 1, and the first stage runs at the resolution of the image; the
+stem "standard" is the paper's, which makes the map four times smaller.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from noiseless.models.layers import GlobalPool, PaddedConv2d, halving_pool
 GELU_GAIN = 1.7015043497085571
 """1 / the standard deviation of gelu of a standard normal number"""
 DEPTHS, WIDTHS, GROUP = (1, 2, 6, 3), (256, 512, 1536, 1536), 128
-"""of the variant F0: blocks and channels of the stages; channels in each group of a 3x3 convolution"""
+"""of the variant F0: blocks in each stage; channels of each stage; channels in each group of a 3x3 convolution"""
 
 
 class ScaledConv2d(PaddedConv2d):
     """A convolution with the weight `gain * (W - mean) / sqrt(max(fan_in * variance, 1e-4))`, by output channel.
 
-    Mean and (biased) variance are of the fan_in numbers that make one output channel; gain is learned from 1.
+    Mean and (biased) variance are taken over the fan_in weights of one output channel; gain is learned, starting at 1.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -45,12 +45,12 @@ class Gelu(nn.Module):
     """`1.7015 gelu(x)`: variance 1 for standard normal x."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Any shape to the same shape."""
         return F.gelu(x) * GELU_GAIN
 
 
 class SqueezeExcite(nn.Module):
-    """Channels scaled by `2 sigmoid(...)` of their means (arXiv 1709.01507)."""
+    """Scales the channels by `2 sigmoid(...)`, a two-layer function of the channels' means (arXiv 1709.01507)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -60,22 +60,22 @@ class SqueezeExcite(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[n, width, H, W]`, and the same shape."""
+        """`[n, width, H, W]` to the same shape."""
         return 2 * self.gate(x)[..., None, None] * x
 
 
 class Block(nn.Module):
-    """`shortcut + skip_gain * alpha * branch(beta * gelu(x))`; skip_gain is learned from 0.
+    """`shortcut + skip_gain * alpha * branch(beta * gelu(x))`; skip_gain is learned, starting at 0.
 
-    The branch has 1x1, two grouped 3x3 and 1x1 convolutions, and squeeze and excite. Where shapes change, the shortcut
-    is an average pool and a 1x1 convolution of the branch's input; elsewhere it is x.
+    The branch has a 1x1, two grouped 3x3 and a 1x1 convolution, then squeeze and excite. Where shapes change, the
+    shortcut is an average pool (if the stride is 2) and a 1x1 convolution of the branch's input; elsewhere it is x.
 
     Args:
-        channels: that come in.
-        width: channels that go out; half of them within the branch.
+        channels: input channels.
+        width: output channels; there are half as many within the branch.
         group: channels in each group of the 3x3 convolutions.
         stride: 1 or 2.
-        alpha: see above.
+        alpha: weight of the branch.
         beta: 1 / the expected standard deviation of x.
         form: padding mode.
         drop_rate: dropout at the end of the branch.
@@ -122,8 +122,8 @@ class NFNet(nn.Module):
     """An NFNet.
 
     Args:
-        depths: blocks of each stage.
-        widths: their channels.
+        depths: blocks in each stage.
+        widths: channels of each stage.
         group: channels in each group of a 3x3 convolution.
         channels: of the images.
         classes: outputs.
@@ -132,7 +132,7 @@ class NFNet(nn.Module):
         drop_rate: dropout at the end of each branch.
 
     Raises:
-        ValueError: for an alpha that is not positive, or a drop_rate that is no probability below 1.
+        ValueError: if alpha is not positive and finite, or drop_rate is not in [0, 1).
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class NFNet(nn.Module):
             for position in range(depth):
                 stride = 2 if stage and not position else 1
                 blocks.append(Block(incoming, width, group, stride, alpha, variance**-0.5, form, drop_rate))
-                # the projection of a stage's first block gives variance 1 again
+                # the projection in a stage's first block resets the variance to 1
                 variance = (variance if position else 1.0) + alpha**2
                 incoming = width
             stages.append(nn.Sequential(*blocks))
@@ -189,7 +189,7 @@ def _make(
     channels: int, classes: int, form: Form, variant: int = 0, width: float = 1.0, alpha: float = 0.2,
     drop_rate: float = 0.0,
 ) -> NFNet:  # fmt: skip
-    """The paper's variant F0, F1, ...: its depths times (variant + 1), its widths times `width`."""
+    """The paper's variant F0, F1, ...: `variant + 1` times the depths of F0, and `width` times its widths."""
     if not isinstance(variant, int) or variant < 0:
         raise ValueError(f"variant must be a whole number of at least 0 (that of NFNet-F0), not {variant!r}")
     if not isinstance(width, int | float) or not 0 < width < math.inf:
@@ -204,6 +204,6 @@ FAMILIES = {
     "nfnet": Family(
         _make,
         {"stem": ("standard",), "padding_mode": CHOICES["padding_mode"], "zero_init": CHOICES["zero_init"]},
-        "an NFNet has no norm, scaled convolutions of its own, pooled shortcuts, and branches that begin at zero",
+        "an NFNet has no norm, its own scaled convolutions, pooled shortcuts, and branches that start at zero",
     )
 }

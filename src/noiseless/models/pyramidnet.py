@@ -1,8 +1,8 @@
 """PyramidNet (Han, Kim and Kim, arXiv 1610.02915): residual units whose width grows a little at each unit.
 
 Unit k = 1 ... N has the width `floor(16 + alpha k / N)`, the paper's additive pyramid. A branch begins and ends with a
-norm and has no ReLU before its first convolution; it is added to the unit's input, whose missing channels are zeros.
-The map is halved twice, in the shortcut by an average pool.
+norm and has no ReLU before its first convolution; it is added to the unit's input, padded with channels of zeros. The
+map is halved twice, in the shortcut by an average pool.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Unit(nn.Module):
     """A residual unit.
 
     Args:
-        channels: that come in.
-        convolutions: (width, kernel size, stride) of each in the branch.
+        channels: input channels.
+        convolutions: (width, kernel size, stride) of each convolution in the branch.
         form: norm, padding mode, convolution, zero_init.
     """
 
@@ -44,7 +44,7 @@ class Unit(nn.Module):
         strides = max(stride for _, _, stride in convolutions)
         self.pool = nn.Identity() if strides == 1 else halving_pool(strides)
         self.missing = incoming - channels
-        """channels that the input has less than the output"""
+        """number of channels of zeros that the shortcut adds to the input"""
         if form.zero_init:
             nn.init.zeros_(self.branch[-1].weight)  # type: ignore[arg-type]
 
@@ -58,11 +58,11 @@ class PyramidNet(nn.Module):
 
     Args:
         depth: units in each stage.
-        bottleneck: units of 1x1, 3x3 and 1x1 convolutions to four times the width, not of two 3x3.
+        bottleneck: whether units have 1x1, 3x3 and 1x1 convolutions, to four times the width, instead of two 3x3 ones.
         channels: of the images.
         classes: outputs.
         form: norm (batch or group), padding mode, convolution, zero_init.
-        alpha: channels that all units together add to the first 16.
+        alpha: channels that all units together add to the stem's 16.
 
     Raises:
         ValueError: for an alpha that is negative or not finite.

@@ -21,9 +21,9 @@ from noiseless.models.layers import GlobalPool, conv, halving_pool, initialise, 
 class Residual(nn.Module):
     """A residual branch and its shortcut.
 
-    With a norm, or with none: `relu(branch(x) + shortcut(x))`. With SkipInit (arXiv 2002.10444), whose blocks are
-    pre-activated: `shortcut(x) + skip_scale * branch(relu(x))`, where skip_scale is learned from 0; a shortcut with a
-    convolution takes `relu(x)`, too.
+    With norm batch, group or none, the output is `relu(branch(x) + shortcut(x))`. With skipinit (arXiv 2002.10444),
+    whose blocks are pre-activated, it is `shortcut(x) + skip_scale * branch(relu(x))`, where skip_scale is learned,
+    starting at 0; the input of a shortcut with a convolution is then `relu(x)`, too.
     """
 
     downsample: nn.Module
@@ -67,7 +67,7 @@ class Basic(Residual):
         return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
 
     def last_norm(self) -> nn.Module:
-        """The second."""
+        """The norm after the second convolution."""
         return self.bn2
 
 
@@ -90,7 +90,7 @@ class Bottleneck(Residual):
         return self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
 
     def last_norm(self) -> nn.Module:
-        """The third."""
+        """The norm after the third convolution."""
         return self.bn3
 
 
@@ -103,7 +103,7 @@ class ResNet(nn.Module):
         widths: channels of each stage's 3x3 convolutions.
         channels: of the images.
         classes: outputs.
-        form: all of it. Without a norm, convolutions have a bias.
+        form: all choices. Without a norm, convolutions have a bias.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ResNet(nn.Module):
             self.pool.insert(0, nn.ReLU())
         self.fc = nn.Linear(incoming, classes)
         initialise(self)
-        if form.zero_init and not preactivated:  # whose scales are 0 in any case
+        if form.zero_init and not preactivated:  # scales of skipinit start at 0 in any case
             for module in self.modules():
                 if isinstance(module, Residual):
                     nn.init.zeros_(module.last_norm().weight)  # type: ignore[arg-type]

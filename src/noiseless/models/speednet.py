@@ -1,4 +1,4 @@
-"""Small fast networks for CIFAR, of the kind that speedruns settled on (airbench, arXiv 2404.00498).
+"""Small fast networks for CIFAR, like those of its speedruns (airbench, arXiv 2404.00498).
 
 A fixed 2x2 convolution that whitens patches of the training images, three stages of two 3x3 convolutions, and a linear
 head with a scaled output. State names are `whiten.*`, `stages.*` and `head.*`.
@@ -29,8 +29,8 @@ class Whitening(nn.Module):
     """A 2x2 convolution whose fixed weights whiten patches; only its bias is trained.
 
     With `C = sum_i lambda_i v_i v_i^T` the covariance of the patches `[4 channels]`, the weights are the rows
-    `v_i / sqrt(lambda_i + 5e-4)`, by falling eigenvalue, and then the same with the other sign. Until `fit` is called,
-    the v_i are random and orthonormal, and the lambda_i are 1.
+    `v_i / sqrt(lambda_i + 5e-4)`, in descending order of the eigenvalues, followed by the same rows times -1. Until
+    `fit` is called, the rows are random and orthonormal.
 
     Args:
         channels: of the images.
@@ -52,10 +52,10 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor], std: Sequence[float]) -> None:
-        """Sets the weights from images.
+        """Sets the weights to those that whiten the patches of some images.
 
-        The sums over the bytes are whole numbers below 2**53, so the weights depend neither on the order of the images
-        nor on the number of threads.
+        The sums over the bytes are exact (whole numbers below 2**53), so the weights depend neither on the order of the
+        images nor on the number of threads.
 
         Args:
             batches: images, uint8 `[n, channels, H, W]` each.
@@ -84,8 +84,9 @@ class Whitening(nn.Module):
 class SpeedNet(nn.Module):
     """Whitening, three stages, and a linear head on the largest value of each channel.
 
-    A stage is a 3x3 convolution, a 2x2 max-pool, a norm, GELU, a 3x3 convolution, a norm, GELU. A convolution starts as
-    torch's own but for its first `min(in, out)` outputs, which pass the inputs of the same number on.
+    A stage is a 3x3 convolution, a 2x2 max-pool, a norm, GELU, a 3x3 convolution, a norm, GELU. Convolutions have
+    torch's initialisation, but each of the first `min(in, out)` output channels copies the input channel of the same
+    number.
 
     Args:
         widths: channels of the stages.

@@ -1,7 +1,7 @@
 """VGG with batch norm (Simonyan and Zisserman, arXiv 1409.1556) for small images.
 
-Five runs of 3x3 convolutions, each run followed by a max-pool, then one linear layer, as in arXiv 2109.14119. State
-names are `features.*` and `classifier.*`.
+Five stages of 3x3 convolutions, each followed by a max-pool, then one linear layer, as in arXiv 2109.14119. State names
+are `features.*` and `classifier.*`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """A VGG.
 
+    A map of one pixel in width or height is not pooled again; the mean over the pixels of the last map goes to the
+    linear layer.
+
     Args:
-        depths: convolutions of each run.
-        widths: their channels.
+        depths: convolutions in each stage.
+        widths: channels of each stage.
         channels: of the images.
         classes: outputs.
-        form: norm, padding mode and convolution. A map that a pool has left one pixel wide is not pooled again; one
-            that is larger at the end is averaged.
+        form: norm, padding mode and convolution.
     """
 
     def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...], channels: int, classes: int, form: Form):
