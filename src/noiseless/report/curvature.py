@@ -11,7 +11,6 @@ from noiseless.files.directory import Row
 from noiseless.optim import optimizer_entry
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import (
-    LOOKS,
     OVER,
     Axis,
     Curves,
@@ -113,7 +112,7 @@ def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
     for over in OVER:
         series = []
         for k in range(count):
-            curves = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
+            curves = curve(summary, k, over, "eigenvalues", partial(_eigenvalue, k))
             series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in curves]
         views[over] = View(Axis(over), series)
     values = [y for view in views.values() for each in view.series for y in each.y]
