@@ -95,7 +95,7 @@ def test_several_runs_come_one_below_the_other(finished, stopped):
     answer = call("watch", finished.path, stopped.path)
     assert answer.code == 0
     assert answer.out.index("step 3 of 3") < answer.out.index("step 2 of 3")
-    assert "stopped, no process here holds it" in answer.out
+    assert "stopped, no process on this machine holds it" in answer.out
 
 
 def test_torch_is_not_imported(finished):
@@ -122,7 +122,7 @@ def test_in_a_terminal_it_follows_a_run_to_its_end(stopped):
     stopped.cut_rows(1)
     terminal.until("step 1 of 3")
     with stopped.locked():
-        terminal.until("under way")
+        terminal.until("running")
     terminal.until("stopped")
     stopped.model.touch()
     terminal.until("\x1b[?1049l")

@@ -139,15 +139,15 @@ def test_the_state_of_a_run(make):
     run = make([row(0)])
     os.utime(run.path / "metrics.jsonl", (0, time.time() - 600))
     run.look()
-    assert watching.state(run) == "stopped, no process here holds it; last row 10 min ago"
+    assert watching.state(run) == "stopped, no process on this machine holds it; last row 10 min ago"
     with RunDirectory(run.path).locked():
         run.look()
-        assert watching.state(run) == f"under way, process {os.getpid()}; last row 10 min ago"
+        assert watching.state(run) == f"running, process {os.getpid()}; last row 10 min ago"
     (run.path / "model.safetensors").touch()
     run.look()
     assert watching.state(run) == "ended"
     fresh = make([], name="fresh")
-    assert watching.state(fresh) == "stopped, no process here holds it; no row yet"
+    assert watching.state(fresh) == "stopped, no process on this machine holds it; no row yet"
     assert "step 0 of 40" in "\n".join(drawn(watching.block(fresh, 100)))
 
 

@@ -1,4 +1,4 @@
-"""Compared recipes as tables for the terminal: differences with their errors, and who is right where."""
+"""Tables of a comparison for the terminal: differences with their errors, and counts of which recipe is right."""
 
 from __future__ import annotations
 
@@ -8,76 +8,76 @@ from rich.table import Table
 from noiseless.study.compared import IMAGES_ONLY, ComparisonTable, Group, Row
 
 SMALLEST_P = 1e-4
-"""below which a p value is shown as such"""
+"""smaller p values are shown as below this one"""
 
 
-def differences(found: ComparisonTable) -> Table:
-    """One row a recipe: accuracy, difference, standard error, p value and verdict.
+def differences(compared: ComparisonTable) -> Table:
+    """One row per recipe: accuracy, difference, standard error, p value and verdict.
 
     Args:
-        found: the comparisons.
+        compared: the comparisons.
 
     Returns:
-        A table that fits into 80 columns; the first row is the recipe that the others are compared with.
+        A table that fits into 80 columns. The first row is the reference, with which the others are compared.
     """
-    reference = found.against
-    made = _table(f"accuracy on {found.images:,} test images, compared with {reference.name}")
-    made.add_column("recipe", overflow="fold")
+    reference = compared.against
+    table = _table(f"accuracy on {compared.images:,} test images, compared with {reference.name}")
+    table.add_column("recipe", overflow="fold")
     for heading in (
         "accuracy\n%",
-        f"difference\n{100 * found.confidence:g} % interval",
+        f"difference\n{100 * compared.confidence:g} % interval",
         "error\nseeds, images",
         "p\n(Holm)",
     ):
-        made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("verdict", min_width=10)
-    made.add_row(_name(reference), _accuracy(reference), "", "", "", "reference")
-    for row in found.rows:
-        made.add_row(*_cells(row, found.confidence))
-    return made
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", min_width=10)
+    table.add_row(_name(reference), _accuracy(reference), "", "", "", "reference")
+    for row in compared.rows:
+        table.add_row(*_cells(row, compared.confidence))
+    return table
 
 
-def rights(found: ComparisonTable) -> Table:
-    """One row a recipe: on how many images both are right, only one of the two, and neither.
+def rights(compared: ComparisonTable) -> Table:
+    """One row per recipe: the numbers of images on which both are right, only one of the two, or neither.
 
     Args:
-        found: the comparisons.
+        compared: the comparisons.
 
     Returns:
         A table that fits into 80 columns.
     """
-    made = _table(f"who is right: images of {found.images:,}, mean over pairs of runs")
-    made.add_column("recipe", overflow="fold")
+    table = _table(f"who is right: images of {compared.images:,}, mean over pairs of runs")
+    table.add_column("recipe", overflow="fold")
     for heading in ("pairs", "both right", "only this", "only\nreference", "neither"):
-        made.add_column(heading, justify="right")
-    for row in found.rows:
+        table.add_column(heading, justify="right")
+    for row in compared.rows:
         counts = row.agreement
         numbers = (counts.both, counts.only_first, counts.only_second, counts.neither)
-        cells = [f"{number:,.1f}\n{100 * number / found.images:.2f} %" for number in numbers]
-        made.add_row(row.group.name, str(counts.pairs), *cells)
-    return made
+        cells = [f"{number:,.1f}\n{100 * number / compared.images:.2f} %" for number in numbers]
+        table.add_row(row.group.name, str(counts.pairs), *cells)
+    return table
 
 
-def legend(found: ComparisonTable) -> list[str]:
-    """What the tables' figures are, a sentence each.
+def legend(compared: ComparisonTable) -> list[str]:
+    """Sentences that explain the columns of the tables.
 
     Args:
-        found: the comparisons.
+        compared: the comparisons.
 
     Returns:
         Lines to print below the tables.
     """
-    level, margin = 1 - found.confidence, found.margin
+    level, margin = 1 - compared.confidence, compared.margin
     lines = [
-        "difference: recipe minus reference, in points. error: its standard error; below it, its parts over seeds and"
-        " over images",
-        f"different: p < {level:.4g} after Holm's adjustment for {len(found.rows)} comparison"
-        f"{'s' if len(found.rows) > 1 else ''} (intervals are not adjusted). equivalent: the 90 % interval lies within"
-        f" -{margin:g} ... {margin:g} points",
+        "difference: recipe minus reference, in points. error: standard error of the difference, and below it its parts"
+        " from seeds and from images",
+        f"different: p < {level:.4g} after Holm's adjustment for {len(compared.rows)} comparison"
+        f"{'s' if len(compared.rows) > 1 else ''} (intervals are not adjusted). equivalent: the 90 % interval lies"
+        f" within -{margin:g} ... {margin:g} points",
     ]
-    if any(row.comparison.images_only for row in found.rows):
+    if any(row.comparison.images_only for row in compared.rows):
         lines.append(
-            f"{IMAGES_ONLY} in a group, so the interval is over other test images, and tells nothing of other seeds"
+            f"{IMAGES_ONLY} in a group, so the interval is over other test images and says nothing about other seeds"
         )
     return lines
 
@@ -87,28 +87,28 @@ def _table(title: str) -> Table:
 
 
 def _cells(row: Row, confidence: float) -> tuple[str, ...]:
-    found = row.comparison
-    low, high = found.interval(confidence)
-    if found.variance_seeds is None:
+    comparison = row.comparison
+    low, high = comparison.interval(confidence)
+    if comparison.variance_seeds is None:
         parts = IMAGES_ONLY.replace(": ", ":\n")
     else:
-        parts = f"{found.variance_seeds**0.5:.2f}, {found.variance_images**0.5:.2f}"
+        parts = f"{comparison.variance_seeds**0.5:.2f}, {comparison.variance_images**0.5:.2f}"
     return (
-        f"{_name(row.group)}, {'paired' if found.paired else 'unpaired'}",
+        f"{_name(row.group)}, {'paired' if comparison.paired else 'unpaired'}",
         _accuracy(row.group),
-        f"{found.difference:+.2f}\n{low:+.2f} to {high:+.2f}",
-        f"{found.standard_error:.2f}\n{parts}",
+        f"{comparison.difference:+.2f}\n{low:+.2f} to {high:+.2f}",
+        f"{comparison.standard_error:.2f}\n{parts}",
         f"{row.adjusted_p:.4f}" if row.adjusted_p >= SMALLEST_P else f"<{SMALLEST_P:.4f}",
         row.verdict,
     )
 
 
 def _name(group: Group) -> str:
-    """The recipe, and below it how many seeds it has."""
+    """Name of the recipe, and below it its number of seeds."""
     return f"{group.name}\n{len(group.runs)} seed{'s' if len(group.runs) > 1 else ''}"
 
 
 def _accuracy(group: Group) -> str:
-    """Mean over the seeds, and below it the sample standard deviation."""
+    """Mean accuracy over the seeds, and below it the sample standard deviation."""
     spread = "" if group.deviation is None else f"\n± {group.deviation:.2f}"
     return f"{group.mean:.2f}{spread}"

@@ -1,4 +1,4 @@
-"""What a report shows of runs, as plain values: its sections, each with its figures and perhaps a table."""
+"""The sections of a report, as plain values: each has figures, and some have a table."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from noiseless.report.summary import Summary
 SECTIONS: list[Callable[[Sequence[Summary]], Section]] = [
     curves.section, curvature.section, noise.section, landscapes.section, layers.section,
 ]  # fmt: skip
-"""in the order of the page"""
+"""functions that make the sections, in the order of the page"""
 
 
 def sections(summaries: Sequence[Summary]) -> list[Section]:
-    """The sections of a report; those for which the runs have nothing are left out.
+    """The sections of a report. Sections without a figure and a table are left out.
 
     Args:
-        summaries: of the recipes.
+        summaries: the runs by recipe.
 
     Returns:
-        Them, in the order of the page. The ids of all figures differ.
+        The sections, in the order of the page. All figures have different ids.
     """
     sections = [section(summaries) for section in SECTIONS]
     return [section for section in sections if section.figures or section.table]

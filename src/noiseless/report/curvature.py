@@ -1,4 +1,4 @@
-"""Sharpness against the edge of stability, further Hessian eigenvalues, and the spectral density."""
+"""Sharpness with the edge of stability, further Hessian eigenvalues, and the spectral density."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from noiseless.files.directory import Row
 from noiseless.optim import optimizer_entry
 from noiseless.report.curves import Quantity, panel
 from noiseless.report.figures import (
-    LOOKS,
     OVER,
     Axis,
     Curves,
@@ -29,17 +28,18 @@ from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
 
 SHOWN = 1e-7
-"""share of the largest density from which on densities are shown"""
+"""smallest density that is shown, as a share of the largest"""
 TEXT = (
     "Sharpness is the largest eigenvalue of the Hessian of the training loss. The dashed line is the sharpness at which"
     " the optimizer is at the edge of stability: 2 / lr for plain gradient descent, otherwise with momentum and weight"
-    " decay. Above it, steps grow along that direction if nothing clips them. Points were asked at single states."
+    " decay. Above it, steps grow along that direction if nothing clips them. Points are answers of"
+    " noiseless sharpness at single states."
 )
 HEADINGS = ("state", "of", "batch norm", "largest", "smallest", "edge", "trace", "passes", "seconds", "")
 
 
 def section(summaries: Sequence[Summary]) -> Section:
-    """All that the runs know of their curvature."""
+    """The section about the curvature of the loss."""
     answers = answers_of(summaries, "sharpness")
     plain = [answer for answer in answers if _hessian(answer) == "loss"]
     scaled = [answer for answer in answers if _hessian(answer).startswith("preconditioned")]
@@ -62,43 +62,43 @@ def section(summaries: Sequence[Summary]) -> Section:
 
 
 def _hessian(answer: RunAnswer) -> str:
-    """Which Hessian an answer is about: `loss`, `objective`, or one of them after `preconditioned`."""
+    """The Hessian of an answer: `loss`, `objective`, or one of these after `preconditioned`."""
     with checked_values(answer) as content:
         return f"{'preconditioned ' if content['preconditioned'] else ''}{content['of']}"
 
 
 def _preconditions(optimizer: str) -> bool:
-    """Whether an optimizer's edge of stability is one of the preconditioned Hessian."""
+    """Whether an optimizer's edge of stability is a bound on the preconditioned Hessian."""
     try:
         return optimizer_entry(optimizer).preconditions
     except UnknownNameError:
-        return False  # it was registered where the run was trained, and is not here
+        return False  # registered by the program that trained the run, but not here
 
 
 def _sharpness(
     name: str, title: str, key: str, summaries: Sequence[Summary], answers: Sequence[RunAnswer], elsewhere: set[int]
 ) -> list[Curves]:
-    """Sharpness with its threshold, which for some recipes is one of another Hessian."""
+    """Sharpness with the edge of stability; without it for recipes whose edge is one of the other Hessian."""
 
     def more(summary: Summary, look: int, over: str) -> list[Series]:
         of_recipe = [answer for answer in answers if answer.look == look]
         x, y = series_over(of_recipe, over, lambda content: content["largest"][0])
-        shown = of_recipe or any(key in row for run in summary.runs for row in run.rows)
+        has_values = of_recipe or any(key in row for run in summary.runs for row in run.rows)
         return [
-            *([Series(f"{summary.name}, asked", x, y, look, "points")] if x else []),
-            *(_threshold(summary, look, over, of_recipe) if shown and look not in elsewhere else []),
+            *([Series(f"{summary.name}, single states", x, y, look, "points")] if x else []),
+            *(_threshold(summary, look, over, of_recipe) if has_values and look not in elsewhere else []),
         ]
 
     return panel(name, Quantity(key, title, "largest eigenvalue", True), summaries, more)
 
 
 def _threshold(summary: Summary, look: int, over: str, answers: Sequence[RunAnswer]) -> list[Series]:
-    """The edge of stability, of the rows or else of the answers; where the learning rate is 0 there is none."""
+    """The edge of stability, from the rows or else from the answers. There is none at a learning rate of 0."""
     seeds = [column(run, over, "stability") for run in summary.counted]
     seeds = [{x: y for x, y in points.items() if y is not None} for points in seeds]
     of_rows = joined(summary.name, look, seeds, "threshold")[:1]
     x, y = (of_rows[0].x, of_rows[0].y) if of_rows else series_over(answers, over, lambda content: content["stability"])
-    pairs = sorted({(float(a), b) for a, b in zip(x, y, strict=True) if b is not None})  # seeds have one edge
+    pairs = sorted({(float(a), b) for a, b in zip(x, y, strict=True) if b is not None})  # equal for all seeds
     if not pairs:
         return []
     name = f"{summary.name}, edge of stability"
@@ -106,17 +106,17 @@ def _threshold(summary: Summary, look: int, over: str, answers: Sequence[RunAnsw
 
 
 def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
-    """The largest eigenvalues of one recipe, where the rows have more than one."""
+    """The largest eigenvalues of one recipe, if its rows have more than one."""
     rows = [row for run in summary.runs for row in run.rows]
     count = max((len(row["eigenvalues"]) for row in rows if isinstance(row.get("eigenvalues"), list)), default=0)
     views = {}
     for over in OVER:
         series = []
         for k in range(count):
-            curves = curve(summary, k % LOOKS, over, "eigenvalues", partial(_eigenvalue, k))
+            curves = curve(summary, k, over, "eigenvalues", partial(_eigenvalue, k))
             series += [Series(f"{k + 1}", s.x, s.y, s.look, s.kind, s.low, s.high) for s in curves]
         views[over] = View(Axis(over), series)
-    values = [y for view in views.values() for each in view.series for y in each.y]
+    values = [y for view in views.values() for line in view.series for y in line.y]
     if count < 2 or not any(value is not None for value in values):
         return []
     least_positive = all(value is None or value > 0 for value in values)
@@ -139,11 +139,11 @@ def _density(answers: Sequence[RunAnswer]) -> list[Curves]:
             grid, density = numbers(content["density"]["grid"]), numbers(content["density"]["density"])
         pairs = [(x, y) for x, y in zip(grid, density, strict=True) if x is not None]
         series.append(Series(name, [x for x, _ in pairs], [y for _, y in pairs], look, "line"))
-    largest = max((y for each in series for y in each.y if y is not None), default=0.0)
+    largest = max((y for line in series for y in line.y if y is not None), default=0.0)
     if largest <= 0:
         return []
     axis = Axis("density", "log", largest * SHOWN)
-    note = f"Shown from {SHOWN:g} of the largest value on."
+    note = f"Values below {SHOWN:g} times the largest are not shown."
     view = {"eigenvalue": View(Axis("eigenvalue"), series)}
     return [Curves("spectral-density", "Spectral density of the Hessian", axis, view, legend=legend, note=note)]
 
@@ -157,19 +157,19 @@ def _table(answers: Sequence[RunAnswer]) -> Table | None:
                 answer.name,
                 _hessian(answer),
                 str(content["batch_norm"]),
-                shown(_item(content["largest"], 0)),
-                shown(_item(content["smallest"], 0)),
-                shown(content["stability"]),
-                f"{shown(trace['value'])} ± {shown(trace['error'])}" if trace else "-",
-                shown(content["passes"]),
-                shown(content["seconds"]),
+                format_number(_item(content["largest"], 0)),
+                format_number(_item(content["smallest"], 0)),
+                format_number(content["stability"]),
+                f"{format_number(trace['value'])} ± {format_number(trace['error'])}" if trace else "-",
+                format_number(content["passes"]),
+                format_number(content["seconds"]),
                 "" if content["converged"] else "not converged",
             ))  # fmt: skip
     return Table(HEADINGS, rows) if rows else None
 
 
-def shown(value: Any) -> str:
-    """A number of an answer as text, a dash where there is none."""
+def format_number(value: Any) -> str:
+    """A number of an answer as text; a dash if it is missing or not finite."""
     known = number(value)
     return "-" if known is None else f"{known:.4g}"
 

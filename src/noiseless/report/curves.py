@@ -1,4 +1,4 @@
-"""Curves of what every row of a run holds, over steps and over passes."""
+"""Curves of the columns of a run's record, over steps and over passes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from noiseless.report.seeds import curve
 from noiseless.report.summary import Summary
 
 TEXT = (
-    "Lines are means over the seeds of a recipe, bands reach from the smallest to the largest seed. Thin lines are"
-    " single seeds: those of runs that have not ended, and where seeds went different ways. At the bottom of a figure a"
-    " cross marks a value that is not finite, and an open triangle one of 0 or less, for which a logarithmic axis has"
-    " no place."
+    "Lines are means over the seeds of a recipe. Bands reach from the smallest to the largest seed. Thin lines are"
+    " single seeds: runs that have not ended, and runs whose steps or passes differ from those of other seeds. At the"
+    " bottom of a figure a cross marks a value that is not finite. An open triangle marks a value of 0 or less, which a"
+    " logarithmic axis cannot show."
 )
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a panel shows."""
+    """A quantity that a figure shows."""
 
     key: str
-    """of the rows that have it"""
+    """column of the record; rows without it are left out"""
     title: str
     label: str
     log: bool = False
     of: Callable[[Row], Any] | None = None
-    """from a row; None: the value under the key"""
+    """row -> value; None: the value of the column"""
 
 
 ACCURACY = {
@@ -41,11 +41,11 @@ ACCURACY = {
         "test_accuracy", "Test error", "test error, %", True, lambda row: _percent(row["test_accuracy"], 100)
     ),
 }
-"""by the figure's id"""
+"""id of a figure -> its quantity"""
 
 
 def _panels() -> dict[str, Quantity]:
-    """Figure's id -> what it shows: accuracy and error, then the columns that have a figure."""
+    """Id of a figure -> its quantity: accuracy and error, then the columns with a figure."""
     figures = {
         key.replace("_", "-"): Quantity(key, column.title, column.axis, column.log)
         for key, column in sorted(COLUMNS.items(), key=lambda item: item[1].label_rank)
@@ -55,7 +55,7 @@ def _panels() -> dict[str, Quantity]:
 
 
 def section(summaries: Sequence[Summary]) -> Section:
-    """The curves of recipes; a panel for which no run has a value is left out."""
+    """The curves of all recipes. Figures for which no run has a value are left out."""
     figures = []
     for name, quantity in _panels().items():
         levels = clips(summaries) if name == "gradient-norm" else []
@@ -75,45 +75,47 @@ def panel(
     """The figure of one quantity.
 
     Args:
-        name: its id.
-        quantity: what it shows.
-        summaries: of the recipes.
-        more: further series of a recipe with its look, over steps or passes: answers that were asked at single steps.
+        name: id of the figure.
+        quantity: what the figure shows.
+        summaries: the runs by recipe.
+        more: (summary, look, steps or passes) -> further series of a recipe, such as answers at single steps.
         levels: horizontal lines.
-        zeros: whether a recipe for which it is 0 throughout is drawn.
-        note: said under it.
+        zeros: whether a recipe is drawn if all its values are 0.
+        note: text below the figure.
 
     Returns:
-        It alone, or nothing where there is nothing to be seen.
+        A list with the figure; empty if there is no value to draw.
     """
     views = {}
     for over in OVER:
         series = []
         for look, summary in enumerate(summaries):
-            found = curve(summary, look, over, quantity.key, quantity.of)
-            if zeros or any(y for each in found for y in each.y):
-                series += found
+            of_recipe = curve(summary, look, over, quantity.key, quantity.of)
+            if zeros or any(y for line in of_recipe for y in line.y):
+                series += of_recipe
             series += more(summary, look, over) if more else []
         views[over] = View(Axis(over), series)
-    values = [y for view in views.values() for each in view.series for y in each.y]
+    values = [y for view in views.values() for line in view.series for y in line.y]
     if all(value is None for value in values):
         return []
-    shown = scale(values) if quantity.log else "linear"
-    return [Curves(name, quantity.title, Axis(quantity.label, shown), views, list(levels), note=note)]
+    axis = Axis(quantity.label, scale(values) if quantity.log else "linear")
+    return [Curves(name, quantity.title, axis, views, list(levels), note=note)]
 
 
 def clips(summaries: Sequence[Summary]) -> list[Level]:
-    """The L2 norms to which recipes clip the full gradient, one line for those that agree."""
+    """Horizontal lines at the L2 norms to which recipes clip the full gradient, one line for equal norms."""
     looks: dict[float, list[int]] = {}
     for look, summary in enumerate(summaries):
         recipe = summary.runs[0].recipe
         if recipe.transforms.clip is not None and recipe.transforms.clip_type == "l2":
             looks.setdefault(recipe.transforms.clip, []).append(look)
     return [
-        Level(value, f"clip {value:g}", found[0] if len(found) == 1 else None) for value, found in sorted(looks.items())
+        Level(value, f"clip {value:g}", with_clip[0] if len(with_clip) == 1 else None)
+        for value, with_clip in sorted(looks.items())
     ]
 
 
-def _percent(accuracy: Any, whole: float) -> float | None:
+def _percent(accuracy: Any, reference: float) -> float | None:
+    """Distance of an accuracy from a reference, in %: 0 for the accuracy itself, 100 for the error."""
     share = number(accuracy)
-    return None if share is None else abs(whole - 100 * share)
+    return None if share is None else abs(reference - 100 * share)

@@ -1,4 +1,4 @@
-"""Figures as files: PNG and SVG by matplotlib, and the data as CSV beside them."""
+"""Figures as files: PNG and SVG by matplotlib, and their data as CSV."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from noiseless.report.figures import AnyFigure, Curves, Grid, Series, View
 from noiseless.report.looks import colour, marker
 
 POINTS = 12
-"""markers a line has at most, about"""
+"""largest number of markers on a line, about"""
 FEW = 8
-"""places on a logarithmic axis that are named one by one, where they are a factor"""
+"""largest number of places on a logarithmic axis that have ticks of their own"""
 APART = 1.2
-"""from each other"""
+"""smallest ratio of two neighbouring ticks"""
 LINES = {"line": ("-", 1.8), "thin": ("-", 0.8), "threshold": ("--", 1.2), "points": ("none", 0.0)}
-"""line style and width of each kind of series"""
+"""kind of a series -> style and width of its line"""
 COLOURS = "cividis"
-"""a map of colours that colour-blind readers see as others do"""
+"""a colour map that colour-blind readers see like other readers"""
 FORMATS = ("png", "svg", "csv")
 
 
@@ -38,43 +38,43 @@ def write(directory: Path, figures: Sequence[AnyFigure], over: str) -> list[Path
     """Writes each figure as PNG, SVG and CSV.
 
     Args:
-        directory: made where it is not there.
-        figures: with ids that differ.
-        over: steps or passes, where a figure has both; the CSV file always does.
+        directory: created if it does not exist.
+        figures: with different ids.
+        over: steps or passes, for figures that have both. The CSV file has both in any case.
 
     Returns:
-        The paths.
+        Paths of the files.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for figure in figures:
-        drawn = draw(figure, over)
-        contents = {"png": encode(drawn, "png"), "svg": encode(drawn, "svg"), "csv": sheets.text(figure).encode()}
+        drawing = draw(figure, over)
+        contents = {"png": encode(drawing, "png"), "svg": encode(drawing, "svg"), "csv": sheets.text(figure).encode()}
         for suffix in FORMATS:
             paths.append(directory / f"{figure.id}.{suffix}")
             write_bytes(paths[-1], contents[suffix])
     return paths
 
 
-def encode(drawn: Figure, kind: str) -> bytes:
-    """A drawing as PNG or SVG, with the same bytes for the same figure."""
-    written = io.BytesIO()
+def encode(drawing: Figure, kind: str) -> bytes:
+    """A drawing as PNG or SVG. The same figure gives the same bytes."""
+    file = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "noiseless"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # what the font lacks is a box
-        drawn.savefig(written, format=kind, metadata=metadata, dpi=150)
-    return written.getvalue()
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a missing letter is drawn as a box
+        drawing.savefig(file, format=kind, metadata=metadata, dpi=150)
+    return file.getvalue()
 
 
 def draw(figure: AnyFigure, over: str) -> Figure:
-    """A figure as a drawing.
+    """Draws a figure.
 
     Args:
-        figure: any.
-        over: steps or passes, where it has both.
+        figure: the figure.
+        over: steps or passes, for a figure that has both.
 
     Returns:
-        It, ready to be saved.
+        The drawing, ready to be saved.
     """
     if isinstance(figure, Curves):
         return _curves(figure, figure.view(over))
@@ -82,14 +82,14 @@ def draw(figure: AnyFigure, over: str) -> Figure:
 
 
 def _curves(figure: Curves, view: View) -> Figure:
-    drawn = Figure(figsize=(11 if figure.wide else 7, 4.8), layout="constrained")
-    ax = drawn.subplots()
+    drawing = Figure(figsize=(11 if figure.wide else 7, 4.8), layout="constrained")
+    ax = drawing.subplots()
     floor = figure.floor()
     for series in view.series:
         _draw(ax, series, figure.y.scale, floor)
     for level in figure.levels:
         ax.axhline(level.value, color=colour(level.look), linestyle=":", linewidth=1.5, label=level.name)
-    if view.x.scale == "log":  # to set the other would forget names on the axis
+    if view.x.scale == "log":  # a linear scale is not set, because that would remove names from the axis
         ax.set_xscale("log")
         _name_places(ax, sorted({float(x) for series in view.series for x in series.x}))
     ax.set_yscale(figure.y.scale)
@@ -102,18 +102,18 @@ def _curves(figure: Curves, view: View) -> Figure:
     _label(ax, figure.title, view.x.label, figure.y.label)
     ax.grid(alpha=0.3)
     handles, names = ax.get_legend_handles_labels()
-    shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe have one name
+    shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe share one name
     columns = max(1, min(3, 90 // (max(map(len, shown), default=0) + 6)))
-    legend = drawn.legend(
+    legend = drawing.legend(
         list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return drawn
+    return drawing
 
 
 def _name_places(ax: Axes, places: list[float]) -> None:
-    """The few places of a logarithmic horizontal axis by their numbers; of those side by side, the last."""
+    """Labels the places of a logarithmic axis if they are few; of places too near each other, only the last."""
     if 0 < len(places) <= FEW:
         apart = [x for x, after in zip(places, [*places[1:], math.inf], strict=True) if after > APART * x]
         ax.set_xticks(apart, [f"{x:g}" for x in apart])
@@ -121,7 +121,7 @@ def _name_places(ax: Axes, places: list[float]) -> None:
 
 
 def _label_decades(ax: Axes) -> None:
-    """Plain numbers 1, 2, 5, 10, ... on the vertical axis, where it reaches over three decades at most."""
+    """Labels a vertical axis of at most three decades with 1, 2, 5, 10, ... as plain numbers."""
     low, high = ax.get_ylim()
     if high < 1000 * low:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -130,7 +130,7 @@ def _label_decades(ax: Axes) -> None:
 
 
 def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:
-    own = colour(series.look)
+    color = colour(series.look)
     style, width = LINES[series.kind]
     symbol = marker(series.look)[0]
     drawn = series.drawn(scale)
@@ -145,25 +145,25 @@ def _draw(ax: Axes, series: Series, scale: str, floor: float) -> None:
         every = sorted({*range(0, len(y), step), *lone}) if series.kind == "line" else lone
     places: Any = _plain(series.x)
     ax.plot(
-        places, y, linestyle=style, linewidth=width, color=own, marker=symbol, markersize=5, markevery=every,
+        places, y, linestyle=style, linewidth=width, color=color, marker=symbol, markersize=5, markevery=every,
         label=series.name,
     )  # fmt: skip
     if series.kind == "points" and (bars := series.bars(scale, floor)):
         reach = np.array(bars).T
-        ax.errorbar(places, y, reach, linestyle="none", color=own, elinewidth=1, capsize=2)
+        ax.errorbar(places, y, reach, linestyle="none", color=color, elinewidth=1, capsize=2)
     for x, low, high in series.band(scale, floor):
-        ax.fill_between(x, low, high, color=own, alpha=0.2, linewidth=0)
+        ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     for where, symbol in ((series.gaps, "x"), (series.below(scale), "v")):
         if where and series.kind != "threshold":
             (marks,) = ax.plot(
-                _plain(where), [0.02] * len(where), symbol, color=own, markersize=6, markerfacecolor="none",
+                _plain(where), [0.02] * len(where), symbol, color=color, markersize=6, markerfacecolor="none",
                 transform=ax.get_xaxis_transform(), clip_on=False,
             )  # fmt: skip
             marks.set_in_layout(False)
 
 
 def _plain(places: Sequence[Any]) -> list[Any]:
-    """Places of an axis; in names a dollar is a dollar."""
+    """Places of an axis, with dollar signs in names escaped, so that matplotlib reads no formula."""
     return [x.replace("$", r"\$") if isinstance(x, str) else x for x in places]
 
 
@@ -173,11 +173,11 @@ def _label(ax: Axes, title: str, x: str, y: str) -> None:
         ax.set_xlabel(x),
         ax.set_ylabel(y),
     ):
-        text.set_parse_math(False)  # a name may hold a dollar
+        text.set_parse_math(False)  # a name may contain a dollar sign
 
 
 def _values(figure: Grid) -> tuple[np.ma.MaskedArray[Any, Any], Normalize]:
-    """The values `[m, n]`, those that are missing masked, with the scale of their colours."""
+    """The values `[m, n]`, with missing ones masked, and the scale of their colours."""
     z = np.ma.masked_invalid(np.array([[np.nan if v is None else v for v in row] for row in figure.z], dtype=float))
     if figure.value.scale == "log":
         z = np.ma.masked_less_equal(z, 0)
@@ -186,10 +186,10 @@ def _values(figure: Grid) -> tuple[np.ma.MaskedArray[Any, Any], Normalize]:
 
 
 def _map(figure: Grid) -> Figure:
-    """Cells, side by side whatever their distance."""
+    """A map of cells of equal size, whatever the distances."""
     height = max(4.8, 0.16 * len(figure.ys) + 1.5)
-    drawn = Figure(figsize=(11 if figure.wide else 7, height), layout="constrained")
-    ax = drawn.subplots()
+    drawing = Figure(figsize=(11 if figure.wide else 7, height), layout="constrained")
+    ax = drawing.subplots()
     z, norm = _values(figure)
     ax.set_facecolor("#dddddd")
     cells = ax.pcolormesh(np.arange(len(figure.xs)), np.arange(len(figure.ys)), z, cmap=COLOURS, norm=norm)
@@ -200,32 +200,32 @@ def _map(figure: Grid) -> Figure:
     ax.plot([i for i, _ in gaps], [j for _, j in gaps], "x", color="black")
     ax.invert_yaxis()
     if not figure.empty:
-        drawn.colorbar(cells, label=figure.value.label)
+        drawing.colorbar(cells, label=figure.value.label)
     _label(ax, figure.title, figure.x.label, figure.y.label)
-    return drawn
+    return drawing
 
 
 def _landscape(figure: Grid) -> Figure:
-    """Contours, and the surface beside them."""
-    drawn = Figure(figsize=(12, 5), layout="constrained")
-    left, right = drawn.add_subplot(1, 2, 1), drawn.add_subplot(1, 2, 2, projection="3d")
+    """Contours of a landscape, and its surface beside them."""
+    drawing = Figure(figsize=(12, 5), layout="constrained")
+    left, right = drawing.add_subplot(1, 2, 1), drawing.add_subplot(1, 2, 2, projection="3d")
     z, norm = _values(figure)
     xs, ys = np.array(figure.xs), np.array([float(y) for y in figure.ys])
     if z.min() < z.max():
-        found = [norm.inverse(share) for share in np.linspace(0, 1, 16)] if norm.scaled() else None
-        levels = found or np.linspace(z.min(), z.max(), 16)
-        levels = [z.min(), *levels[1:-1], z.max()]  # no digit lost at the ends
+        scaled = [norm.inverse(share) for share in np.linspace(0, 1, 16)] if norm.scaled() else None
+        levels = scaled or np.linspace(z.min(), z.max(), 16)
+        levels = [z.min(), *levels[1:-1], z.max()]  # the exact ends, without rounding
         filled = left.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
-        drawn.colorbar(filled, ax=left, label=figure.value.label, format="%.3g")
+        drawing.colorbar(filled, ax=left, label=figure.value.label, format="%.3g")
     gaps = figure.missing
     left.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
     if xs.min() <= 0 <= xs.max() and ys.min() <= 0 <= ys.max():
         left.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
     _label(left, figure.title, figure.x.label, figure.y.label)
     height = np.ma.log10(z) if isinstance(norm, LogNorm) else z
-    # mplot3d knows no masks; the colours of cells without a value are none
+    # mplot3d ignores masks, and draws nothing for NaN
     right.plot_surface(*np.meshgrid(xs, ys), height.filled(np.nan), cmap=COLOURS, rstride=1, cstride=1)
     right.set_xlabel(figure.x.label)
     right.set_ylabel(figure.y.label)
     right.set_zlabel(f"{figure.value.label}{', log10' if isinstance(norm, LogNorm) else ''}")
-    return drawn
+    return drawing

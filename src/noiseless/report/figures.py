@@ -1,4 +1,4 @@
-"""What a figure of the report is: plain values. Rooms below make them of runs; the page, files and CSV draw them."""
+"""Figures of the report as plain values: `curves`, `noise` and others make them from runs, page and files draw them."""
 
 from __future__ import annotations
 
@@ -10,58 +10,56 @@ from typing import Any, Literal
 
 STEPS, PASSES = "steps", "passes"
 OVER = (PASSES, STEPS)
-"""what curves can be drawn over, the page's first choice first"""
+"""horizontal axes of curves; the page opens with the first"""
 
 DECADE = 5.0
-"""ratio of the largest to the smallest value above which an axis is logarithmic: a part of a decade is better seen on a
-linear one"""
-LOOKS = 56
-"""recipes that can be told from each other: 7 colours and 8 markers, which have no common factor"""
+"""ratio of the largest to the smallest value above which an axis is logarithmic; smaller ratios are easier to read on a
+linear axis"""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a figure."""
+    """One axis of a figure."""
 
     label: str
     scale: Literal["linear", "log"] = "linear"
     floor: float | None = None
-    """where the axis begins; what lies below is not shown, but kept in the data"""
+    """lower end of the axis; values below it are not shown, but are in the data"""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a figure, or its points."""
+    """One line of a figure, or a set of points."""
 
     name: str
     x: Sequence[float | str]
-    """rising numbers, or names in their order"""
+    """rising numbers, or names"""
     y: Sequence[float | None]
-    """None: a value that is not finite, a gap"""
+    """None: a value that is not finite, drawn as a gap"""
     look: int | None = 0
-    """number of the recipe, which has a colour and a marker; None: grey"""
+    """number of the recipe, which gives colour and marker (`looks`); None: grey"""
     kind: Literal["line", "thin", "threshold", "points"] = "line"
-    """a recipe's line; that of one of its seeds; a bound, dashed; points without a line"""
+    """`line`: of a recipe; `thin`: of one seed; `threshold`: a bound, dashed; `points`: no line"""
     low: Sequence[float | None] | None = None
-    """smallest of the seeds, where they are more than one"""
+    """smallest value over the seeds; None if there is one seed"""
     high: Sequence[float | None] | None = None
-    """largest of the seeds"""
+    """largest value over the seeds; None if there is one seed"""
 
     @property
     def gaps(self) -> list[float | str]:
-        """Where a value is not finite."""
+        """Places of values that are not finite."""
         return [x for x, y in zip(self.x, self.y, strict=True) if y is None]
 
     def below(self, scale: str) -> list[float | str]:
-        """Where a value is finite, and 0 or less so that a logarithmic axis has no place for it."""
+        """Places of finite values that a logarithmic axis cannot show, because they are 0 or less."""
         return [x for x, y in zip(self.x, self.y, strict=True) if scale == "log" and y is not None and y <= 0]
 
     def drawn(self, scale: str) -> list[float | None]:
-        """The values with None where nothing can be drawn."""
+        """The values, with None for those that cannot be drawn."""
         return [None if y is None or (scale == "log" and y <= 0) else y for y in self.y]
 
     def lone(self, scale: str) -> list[int]:
-        """Positions of values between two gaps, which a line would not show."""
+        """Positions of values between two gaps, which a line does not show."""
         drawn = [None, *self.drawn(scale), None]
         return [
             k - 1
@@ -70,35 +68,35 @@ class Series:
         ]
 
     def bars(self, scale: str, floor: float) -> list[tuple[float, float]]:
-        """How far the seeds reach below and above each value, for points.
+        """Lengths of the error bars: from each value down to the smallest seed and up to the largest.
 
         Args:
             scale: of the vertical axis.
-            floor: what stands for 0 and less on a logarithmic one.
+            floor: lower end of a bar on a logarithmic axis if the smallest seed is 0 or less.
 
         Returns:
-            Lengths of at least 0, a pair a value; nothing where there is one seed.
+            A pair (below, above) for each value, both at least 0; empty if there is one seed.
         """
         if self.low is None or self.high is None:
             return []
-        found = []
+        lengths = []
         for y, low, high in zip(self.drawn(scale), self.low, self.high, strict=True):
             if y is None or low is None or high is None:
-                found.append((0.0, 0.0))
+                lengths.append((0.0, 0.0))
             else:
                 lowest = floor if scale == "log" and low <= 0 else low
-                found.append((max(0.0, y - lowest), max(0.0, high - y)))
-        return found
+                lengths.append((max(0.0, y - lowest), max(0.0, high - y)))
+        return lengths
 
     def band(self, scale: str, floor: float) -> list[tuple[list[Any], list[float], list[float]]]:
-        """The band's parts between gaps, each as (x, low, high).
+        """The band between the smallest and the largest seed, cut into parts at gaps.
 
         Args:
             scale: of the vertical axis.
-            floor: what stands for 0 and less on a logarithmic one.
+            floor: lower end of the band on a logarithmic axis where the smallest seed is 0 or less.
 
         Returns:
-            Parts of at least two places; none of points, which have bars.
+            Parts `(x, low, high)` with at least two places each; empty for points, which have error bars.
         """
         if self.kind == "points":
             return []
@@ -115,17 +113,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line that stands for a setting."""
+    """A horizontal line at the value of a setting."""
 
     value: float
     name: str
     look: int | None
-    """of the recipe whose setting it is; None: of several"""
+    """number of the recipe that has the setting; None: several recipes have it"""
 
 
 @dataclass(frozen=True)
 class View:
-    """A figure over one choice of the horizontal axis."""
+    """The series of a figure over one horizontal axis."""
 
     x: Axis
     series: list[Series]
@@ -133,33 +131,33 @@ class View:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines or points over one axis, or over a choice of two."""
+    """Lines or points over one horizontal axis, or over a choice of two."""
 
     id: str
-    """names its files; the same for the same runs"""
+    """name of its files; the same runs give the same id"""
     title: str
     y: Axis
     views: dict[str, View]
-    """over steps and over passes, or one alone by any name"""
+    """by horizontal axis: steps and passes, or a single one of any name"""
     levels: list[Level] = field(default_factory=list)
     legend: bool = False
-    """whether its series need a legend of their own beside that of the recipes"""
+    """whether the figure needs its own legend besides that of the recipes"""
     wide: bool = False
     note: str = ""
 
     def view(self, over: str) -> View:
-        """The one that is asked for, or the only one."""
+        """The view over an axis, or the only view."""
         return self.views.get(over) or next(iter(self.views.values()))
 
     def floor(self) -> float:
-        """The smallest positive value there is, at which a band that reaches 0 ends on a logarithmic axis."""
-        every = [series for view in self.views.values() for series in view.series]
-        return least(y for series in every for part in (series.y, series.low or ()) for y in part) or 1.0
+        """The smallest positive value, at which a band that reaches 0 ends on a logarithmic axis."""
+        all_series = [series for view in self.views.values() for series in view.series]
+        return least(y for series in all_series for part in (series.y, series.low or ()) for y in part) or 1.0
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A value over two axes."""
+    """Values over two axes, for contours, surfaces and maps."""
 
     id: str
     title: str
@@ -171,15 +169,15 @@ class Grid:
     ys: Sequence[float | str]
     """`[m]`"""
     z: Sequence[Sequence[float | None]]
-    """`[m][n]`: a row for each y. None: a point that is missing or not finite"""
+    """values `[m][n]`, a row for each y; None: a point that is missing or not finite"""
     surface: bool = False
-    """whether it is a landscape, with contours and a surface, or a map of cells"""
+    """True: a landscape, drawn as contours and a surface; False: a map of cells"""
     wide: bool = False
     note: str = ""
 
     @property
     def missing(self) -> list[tuple[float, float | str]]:
-        """The points (x, y) that have no value."""
+        """The points (x, y) without a value."""
         return [
             (x, y)
             for y, row in zip(self.ys, self.z, strict=True)
@@ -198,7 +196,7 @@ AnyFigure = Curves | Grid
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a section, as text."""
+    """The table of a section, with cells of text."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -206,7 +204,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A section of the page."""
 
     id: str
     title: str
@@ -216,27 +214,27 @@ class Section:
 
 
 def number(value: Any) -> float | None:
-    """A value of a record as a number, None where it is none or not finite."""
+    """A value from a record as a float; None if it is not a number or not finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def numbers(values: Iterable[Any]) -> list[float | None]:
-    """Values of a record as numbers."""
+    """Values from a record as floats, see `number`."""
     return [number(value) for value in values]
 
 
 def least(values: Iterable[float | None]) -> float | None:
-    """The smallest positive value, None where there is none."""
+    """The smallest positive value; None if there is none."""
     return min((value for value in values if value is not None and value > 0), default=None)
 
 
 def scale(values: Iterable[float | None], ratio: float = DECADE) -> Literal["linear", "log"]:
-    """Logarithmic where the largest value is more than `ratio` times the smallest positive one.
+    """The scale of an axis: logarithmic if the largest value is more than `ratio` times the smallest positive one.
 
     Args:
-        values: of an axis. Those of 0 and less do not count: they are marked.
+        values: of the axis. Values of 0 or less do not count; figures mark them.
         ratio: at least 1.
 
     Returns:
@@ -248,5 +246,5 @@ def scale(values: Iterable[float | None], ratio: float = DECADE) -> Literal["lin
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file's name: small letters, digits and hyphens."""
+    """A text as a part of a file name: lower-case letters, digits and hyphens, at most 40."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]

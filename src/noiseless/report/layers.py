@@ -1,4 +1,4 @@
-"""Layers: the norm of each parameter, its distance from the start, and how much a step moves it."""
+"""Layers: the norm of each parameter tensor, its distance from the start, its gradient and its update."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from noiseless.report.summary import Run, Summary
 
 SHOWN = (("norm", "Norm"), ("distance", "Distance from the start"), ("gradient_norm", "Gradient norm"),
          ("update_ratio", "Update-to-weight ratio"))  # fmt: skip
-TEXT = "Each parameter by its name; the profiles are of the last state that was asked of each run."
+TEXT = "Figures by layer show each parameter by its name, at the last state of each run that has values."
 
 Layers = dict[str, dict[str, Any]]
+"""name of a parameter -> its values by name: `norm`, `distance`, `gradient_norm`, `update_ratio`"""
 
 
 def section(summaries: Sequence[Summary]) -> Section:
-    """What the runs know of their layers."""
+    """The section about layers."""
     figures: list[AnyFigure] = [*_distance(summaries)]
     for key, title in SHOWN:
         figures += _profile(key, title, summaries)
@@ -32,27 +33,28 @@ def section(summaries: Sequence[Summary]) -> Section:
 
 
 def _distance(summaries: Sequence[Summary]) -> list[Curves]:
-    """The distance of all parameters together from where they began."""
+    """The distance of all parameters together from their initial values."""
     answers = [answer for answer in answers_of(summaries, "layers") if answer.values.get("layers")]
 
     def more(summary: Summary, look: int, over: str) -> list[Series]:
         of_recipe = [answer for answer in answers if answer.look == look]
-        x, y = series_over(of_recipe, over, lambda content: _together(content["layers"]))
-        return [Series(f"{summary.name}, asked", x, y, look, "points")] if x else []
+        x, y = series_over(of_recipe, over, lambda content: _distance_of_all(content["layers"]))
+        return [Series(f"{summary.name}, single states", x, y, look, "points")] if x else []
 
-    quantity = Quantity("layers", "Distance from the start", "distance, L2", of=lambda row: _together(row["layers"]))
+    title = "Distance from the start"
+    quantity = Quantity("layers", title, "distance, L2", of=lambda row: _distance_of_all(row["layers"]))
     return panel("weight-distance", quantity, summaries, more)
 
 
-def _together(layers: Layers) -> float | None:
-    """`sqrt(sum_l d_l**2)`; None where a layer's distance is not known."""
+def _distance_of_all(layers: Layers) -> float | None:
+    """`sqrt(sum_l d_l**2)` over the layers l; None if a distance is unknown."""
     distances = [number(values.get("distance")) for values in layers.values()]
     known = [value for value in distances if value is not None]
     return math.hypot(*known) if known and len(known) == len(distances) else None
 
 
 def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]:
-    """A quantity of each parameter at the end of each recipe."""
+    """A quantity of each parameter, at the last state of each run of a recipe."""
     series = []
     for look, summary in enumerate(summaries):
         seeds: list[Points] = []
@@ -60,7 +62,7 @@ def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]
             layers = _last(look, summary, run)
             seeds.append({name: number(values[key]) for name, values in layers.items() if key in values})
         series += joined(summary.name, look, [points for points in seeds if points], "points")
-    values = [y for each in series for y in each.y]
+    values = [y for line in series for y in line.y]
     if all(value is None for value in values):
         return []
     view = {"layer": View(Axis("parameter"), series)}
@@ -69,7 +71,7 @@ def _profile(key: str, title: str, summaries: Sequence[Summary]) -> list[Curves]
 
 
 def _last(look: int, summary: Summary, run: Run) -> Layers:
-    """The layers of a run's last state that was asked, in its rows or later."""
+    """The layers at the last state of a run that has values, from its rows or its answers."""
     rows = [row for row in run.rows if row.get("layers")]
     last: tuple[int, Layers] = (rows[-1]["step"] + 1, rows[-1]["layers"]) if rows else (-1, {})
     for answer in answers_of([summary], "layers"):
@@ -80,7 +82,7 @@ def _last(look: int, summary: Summary, run: Run) -> Layers:
 
 
 def _map(key: str, title: str, look: int, summary: Summary) -> list[Grid]:
-    """A quantity of each parameter over the steps, the mean over the seeds that were asked at the same steps."""
+    """A quantity of each parameter over the steps at which all seeds have values: the mean over the seeds."""
     runs = [[row for row in run.rows if row.get("layers")] for run in summary.counted]
     steps = sorted(set.intersection(*({row["step"] + 1 for row in rows} for rows in runs)))
     if len(steps) < 2:
@@ -91,13 +93,14 @@ def _map(key: str, title: str, look: int, summary: Summary) -> list[Grid]:
     values = [value for row in z for value in row]
     if all(value is None for value in values):
         return []
-    id_ = f"layers-{slug(key)}-{look + 1}-{slug(summary.name)}"
-    called = f"{title} by layer over steps: {summary.name}"
+    figure_id = f"layers-{slug(key)}-{look + 1}-{slug(summary.name)}"
+    figure_title = f"{title} by layer over steps: {summary.name}"
     axes = Axis("steps"), Axis("parameter"), Axis(title.lower(), scale(values))
-    return [Grid(id_, called, *axes, [float(step) for step in steps], names, z, wide=True)]
+    return [Grid(figure_id, figure_title, *axes, [float(step) for step in steps], names, z, wide=True)]
 
 
 def _mean(rows: Sequence[Row], name: str, key: str) -> float | None:
-    found = [number(row["layers"].get(name, {}).get(key)) for row in rows]
-    known = [value for value in found if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(found) else None
+    """The mean of a parameter's quantity over the rows; None if a row lacks it."""
+    values = [number(row["layers"].get(name, {}).get(key)) for row in rows]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

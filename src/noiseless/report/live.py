@@ -1,4 +1,4 @@
-"""Live progress in the terminal: a bar for each run that is under way, one line for each that has ended."""
+"""Live progress in the terminal: a bar for each run in progress, a line for each that has ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from noiseless.files.directory import Row
 
 
 class _Rate(ProgressColumn):
-    """Steps (or passes) a second."""
+    """Steps (or passes) per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -29,7 +29,7 @@ class _Rate(ProgressColumn):
 
 
 class Live:
-    """Bars for runs by name; use it as a context."""
+    """Progress bars of runs by name, as a context manager."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -38,7 +38,7 @@ class Live:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(),
             TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console,
-            # drawing takes time from the runs, and a file shows the end only
+            # drawing takes time from the runs; in a file only the end is shown
             auto_refresh=console.is_terminal, refresh_per_second=2,
         )  # fmt: skip
 
@@ -52,16 +52,16 @@ class Live:
         self._progress.stop()
 
     def plan(self, passes: float) -> None:
-        """Shows one more bar: the passes of all runs together."""
+        """Adds a bar for the passes of all runs together."""
         self._all = self._progress.add_task("all runs, in passes", total=passes, note="")
 
     def spend(self, passes: float) -> None:
-        """Moves the bar of all runs."""
+        """Advances the bar of all runs."""
         if self._all is not None:
             self._progress.advance(self._all, passes)
 
     def advance(self, name: str, steps: int, row: Row) -> None:
-        """Shows that a run has done the step of a row."""
+        """Advances the bar of a run to the step of a row."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=steps, completed=row["step"], note="")
         note = f"loss {row['train_loss']:.4f}"
@@ -72,13 +72,13 @@ class Live:
         self._progress.update(self._tasks[name], completed=row["step"] + 1, note=note)
 
     def finish(self, name: str) -> None:
-        """Shows that a run has ended, be it before its steps."""
+        """Completes the bar of a run, even if it ended before its last step."""
         for task in self._progress.tasks:
             if task.id == self._tasks.get(name):
                 self._progress.update(task.id, total=task.completed)
 
     def end(self, name: str, line: str | None, style: str | None = None) -> None:
-        """Takes a run's bar away and prints a line instead, if there is one."""
+        """Removes the bar of a run, and prints a line instead if one is given."""
         if name in self._tasks:
             self._progress.remove_task(self._tasks.pop(name))
         if line is not None:

@@ -1,18 +1,18 @@
-// Draws the page's plots, and draws them anew for another axis, another ground, or paper.
+// Draws the page's plots, and redraws them for another axis, theme, or printing.
 "use strict";
 (() => {
   const root = document.documentElement;
   const source = JSON.parse(document.getElementById("plots").textContent);
-  const asksDark = matchMedia("(prefers-color-scheme: dark)");
-  const state = { over: source.over[0], theme: asksDark.matches ? "dark" : "light", hidden: new Set(), printing: false };
-  let chosen = false; // whether the reader has chosen a theme, which the system's no longer changes
-  const PAPER = 690; // CSS pixels between the margins of a page of A4
+  const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+  const state = { over: source.over[0], theme: systemIsDark.matches ? "dark" : "light", hidden: new Set(), printing: false };
+  let chosen = false; // whether the reader has chosen a theme; then changes of the system's theme are ignored
+  const PAPER = 690; // width between the margins of an A4 page, in CSS pixels
 
   const SVG = {
     name: "svg", title: "Download plot as SVG", icon: Plotly.Icons.disk,
     click: (place) => Plotly.downloadImage(place, { format: "svg", filename: place.id }),
   };
-  // All buttons are named: by default plotly has one that sends the plot to its maker's server.
+  // The buttons are listed, because plotly's default has one that sends the plot to a server of its makers.
   const FLAT = [["toImage", SVG], ["zoom2d", "pan2d", "resetScale2d"]];
   const DEEP = [["toImage"], ["orbitRotation", "zoom3d", "pan3d", "resetCameraDefault3d"]];
   const config = (plot) => ({
@@ -20,17 +20,17 @@
     toImageButtonOptions: { format: "png", filename: plot.id, scale: 2 },
   });
 
-  let revision = 0; // tells plotly to compute anew: without it, drawing the same data again loses the axes' ranges
+  let revision = 0; // without a new revision, plotly loses the axes' ranges when it draws the same data again
 
   const theme = () => (state.printing ? "light" : state.theme);
 
-  // A value of the page's JSON with lists put in their places, and colours of the dark ground where that is shown.
+  // A value of the page's JSON, with references replaced by their lists, and colours by those of the dark theme if it is shown.
   const resolved = (value) => {
     if (typeof value === "string") return theme() === "dark" ? source.palette[value] ?? value : value;
     if (Array.isArray(value)) return value.map(resolved);
     if (value === null || typeof value !== "object") return value;
     if ("$" in value) return source.lists[value.$];
-    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, resolved(each)]));
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item)]));
   };
 
   const say = (place, text) => {
@@ -60,7 +60,7 @@
   const surfaces = source.plots.filter((plot) => plot.surface);
   const redraw = () => Promise.all([...flat, ...surfaces.filter((plot) => plot.drawn && !state.printing)].map(draw));
 
-  // Surfaces need WebGL, of which a browser gives a page few contexts: those in sight are drawn, the others taken down.
+  // Surfaces need WebGL, and a browser gives a page few contexts. So surfaces in sight are drawn and the others removed.
   const hasWebGL = () => {
     try {
       const canvas = document.createElement("canvas");
@@ -72,7 +72,7 @@
     }
   };
   const NO_WEBGL =
-    "The surface cannot be drawn: this browser gives the page no WebGL context. The contours beside it show the same values.";
+    "The surface cannot be drawn, because this browser gives the page no WebGL context. The contours beside it show the same values.";
   const watchSurfaces = () => {
     const places = new Map(surfaces.map((plot) => [document.getElementById(plot.id), plot]));
     if (!hasWebGL()) {
@@ -119,14 +119,14 @@
     const look = Number(button.dataset.look);
     button.onclick = () => (state.hidden.delete(look) || state.hidden.add(look), show());
   }
-  asksDark.addEventListener("change", (asked) => {
-    if (!chosen) show((state.theme = asked.matches ? "dark" : "light"));
+  systemIsDark.addEventListener("change", (event) => {
+    if (!chosen) show((state.theme = event.matches ? "dark" : "light"));
   });
   addEventListener("beforeprint", () => redraw((state.printing = true)));
   addEventListener("afterprint", () => redraw((state.printing = false)));
 
   show().then(() => {
     watchSurfaces();
-    root.dataset.ready = "yes"; // every flat plot is there
+    root.dataset.ready = "yes"; // all flat plots are drawn
   });
 })();

@@ -19,12 +19,12 @@ from noiseless.report.plots import has_surface, plots
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
 from noiseless.report.themes import PALETTE, Json, Pool, templates
 
-# the browser itself is told to fetch nothing; plotly's script draws with code that it makes
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:;"
     " font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'"
 )
-LIGHT = {
+"""content security policy: the browser may load nothing from elsewhere; plotly's script needs `unsafe-eval`"""
+LIGHT_PAGE = {
     "ground": "#ffffff",
     "ink": "#1a1a1a",
     "soft": "#555555",
@@ -32,7 +32,7 @@ LIGHT = {
     "shade": "#f2f2f2",
     "link": "#005a91",
 }
-DUSK = {
+DARK_PAGE = {
     "ground": "#15181c",
     "ink": "#e6e6e6",
     "soft": "#a8a8a8",
@@ -40,6 +40,7 @@ DUSK = {
     "shade": "#262b31",
     "link": "#7cc4f5",
 }
+"""colours of the page without its plots, by the names of their CSS variables"""
 INTRO = (
     "Mean ± sample standard deviation over seeds. A pass is one gradient evaluation over the whole training set;"
     " seconds are the mean time of a run's steps."
@@ -51,22 +52,23 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
 
     Args:
         path: of the HTML file.
-        runs: at least one, each with at least one row. Runs of one recipe become a mean with a band of their range.
+        runs: at least one, each with at least one row. The runs of a recipe are drawn as their mean, with a band from
+            the smallest to the largest.
         title: heading of the page.
     """
     summaries = by_recipe(runs)
-    found = sections(summaries)
-    links = [("table", "Table"), *((section.id, section.title) for section in found), ("runs", "Runs")]
+    page_sections = sections(summaries)
+    links = [("table", "Table"), *((section.id, section.title) for section in page_sections), ("runs", "Runs")]
     pool = Pool()
-    drawn = [plot for section in found for figure in section.figures for plot in plots(figure, pool)]
-    data = {"over": OVER, "plots": drawn, "lists": pool.lists, "palette": PALETTE, "templates": templates()}
+    page_plots = [plot for section in page_sections for figure in section.figures for plot in plots(figure, pool)]
+    data = {"over": OVER, "plots": page_plots, "lists": pool.lists, "palette": PALETTE, "templates": templates()}
     parts = [
         f"<h1>{html.escape(title)}</h1><nav>{_links(links)}</nav>",
         f'<h2 id="table">Table</h2><p>{INTRO}</p>{_table(Table(HEADINGS, [s.cells() for s in summaries]))}',
-        "<noscript><p>The figures of this page are drawn by its script, which your browser does not run;"
+        "<noscript><p>The figures of this page need JavaScript, which is off in this browser."
         " noiseless report RUN --figures DIR writes them as files.</p></noscript>",
         _bar(summaries),
-        *(_section(section) for section in found),
+        *(_section(section) for section in page_sections),
         '<h2 id="runs">Runs</h2>',
         *(_run(run) for run in runs),
     ]
@@ -74,34 +76,35 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_variables()}\n{_beside('page.css')}</style></head>"
+        f"<title>{html.escape(title)}</title><style>{_variables()}\n{_asset('page.css')}</style></head>"
         f"<body>{''.join(parts)}"
         f'<script type="application/json" id="plots">{_quoted(data)}</script>'
-        f"<script>{_plotly()}</script><script>{_beside('page.js')}</script></body></html>\n"
+        f"<script>{_plotly()}</script><script>{_asset('page.js')}</script></body></html>\n"
     )
     write_bytes(path, page.encode())
 
 
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # here, as it takes its time
+    from plotly.offline import get_plotlyjs  # imported here because it is slow
 
     return get_plotlyjs()
 
 
-def _beside(name: str) -> str:
+def _asset(name: str) -> str:
+    """The text of a file in the directory of this module."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _quoted(data: Json) -> str:
-    """JSON that no text in it can end: in a script, `</script>` would."""
+    """JSON for a script element, with `<` escaped, so that no text in it can close the element."""
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _variables() -> str:
-    """The colours of both grounds, as CSS: what the system asks for, unless the reader has chosen; paper is light."""
+    """The colours as CSS variables: light or dark as the system is set or the reader chooses, light on paper."""
     light, dark = (
         "".join(f"--{name}:{value};" for name, value in {**names, **_looks(colours)}.items())
-        for names, colours in ((LIGHT, COLOURS), (DUSK, DARK))
+        for names, colours in ((LIGHT_PAGE, COLOURS), (DARK_PAGE, DARK))
     )
     return (
         f":root{{color-scheme:light;{light}}}"
@@ -116,7 +119,7 @@ def _looks(colours: Sequence[str]) -> dict[str, str]:
 
 
 def _bar(summaries: Sequence[Summary]) -> str:
-    """The legend of all figures, and what the reader can choose."""
+    """The bar with the choice of axis and theme, and the legend of all figures."""
     recipes = "".join(
         f'<button data-look="{look}" aria-pressed="true" title="show or hide"><svg viewBox="-17 -7 34 14" fill="none"'
         f' style="color:var(--look{look % len(COLOURS)})"><path d="M-17 0h34" stroke="currentColor" stroke-width="2"/>'
@@ -164,7 +167,7 @@ def _table(table: Table) -> str:
 
 
 def _run(run: Run) -> str:
-    """One run: the command that made it, and what it was made with."""
+    """One run: the command that repeats it, its environment and its recipe."""
     recipe = json.dumps(asdict(run.directory.config().recipe), indent=2)
     environment, command = _environment(run)
     return (
@@ -175,16 +178,16 @@ def _run(run: Run) -> str:
 
 
 def _environment(run: Run) -> tuple[str, str]:
-    """What `environment.json` says, and the command that makes the run again."""
+    """The text of `environment.json`, and the command that repeats the run."""
     try:
         text = (run.directory.path / "environment.json").read_text()
-        found: Any = json.loads(text)["command"]
-        # a run of a table is made again by itself, with the flags that the table has set
+        command: Any = json.loads(text)["command"]
+        # `noiseless reproduce` would repeat all rows of the table
         return text, shlex.join(
-            command_of(run.directory.config()) if found[:2] == ["noiseless", "reproduce"] else found
+            command_of(run.directory.config()) if command[:2] == ["noiseless", "reproduce"] else command
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return (
             f"environment.json cannot be read: {error!r}",
-            "the command is not known: environment.json cannot be read",
+            "the command is unknown, because environment.json cannot be read",
         )

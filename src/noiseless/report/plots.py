@@ -1,6 +1,6 @@
 """Figures as plotly's JSON, for the page: data and layout of each plot, for each choice of its horizontal axis.
 
-Curves are here, grids in `surfaces`, what they have in common in `themes`.
+Curves are here and grids in `surfaces`; `themes` has what both use.
 """
 
 from __future__ import annotations
@@ -16,37 +16,38 @@ from noiseless.report.surfaces import flat, surface
 from noiseless.report.themes import ALPHA, TITLE, WIDE_TITLE, Json, Pool, escaped, layout_of
 
 WIDTH, HEIGHT, ROW = 480, 360, 21
-"""of a plot without its axis, of a plot, and of a line of its legend, in pixels"""
+"""width of a plot inside its axes, height of a plot, height of a line of its legend, in pixels"""
 POINTS = 12
-"""markers a line has at most, about"""
+"""largest number of markers on a line, about"""
 FEW, MANY = 5, 300
-"""ratios of the largest to the smallest value between which plotly would write too many ticks on a logarithmic axis"""
+"""ratios of the largest to the smallest value between which plotly writes too many ticks on a logarithmic axis"""
 LINES = {"line": ("solid", 2), "thin": ("solid", 1), "threshold": ("dash", 1.5)}
+"""kind of a series -> plotly's dash and width of its line"""
 
 
 def plots(figure: AnyFigure, pool: Pool) -> list[Json]:
-    """The plots of a figure: one, and for a landscape the surface as a second.
+    """The plots of a figure: one, or two for a landscape (contours and surface).
 
     Args:
-        figure: any.
-        pool: takes their numbers.
+        figure: the figure.
+        pool: stores the lists of numbers.
 
     Returns:
-        Each with `id`, `surface`, `recipes` (whether its series are the recipes, which can be hidden) and `views`,
-        which holds `data` and `layout` by the choice of the axis.
+        Dictionaries with `id`, `surface`, `recipes` (whether its series belong to recipes, which the reader can hide)
+        and `views`, which holds `data` and `layout` for each horizontal axis.
     """
     if isinstance(figure, Curves):
         views = {over: _curves(figure, view, pool) for over, view in figure.views.items()}
         return [{"id": f"plot-{figure.id}", "surface": False, "recipes": not figure.legend, "views": views}]
-    made = [{"id": f"plot-{figure.id}", "surface": False, "recipes": False, "views": {"": flat(figure, pool)}}]
+    grid_plots = [{"id": f"plot-{figure.id}", "surface": False, "recipes": False, "views": {"": flat(figure, pool)}}]
     if has_surface(figure):
         views = {"": surface(figure, pool)}
-        made.append({"id": f"surface-{figure.id}", "surface": True, "recipes": False, "views": views})
-    return made
+        grid_plots.append({"id": f"surface-{figure.id}", "surface": True, "recipes": False, "views": views})
+    return grid_plots
 
 
 def has_surface(figure: AnyFigure) -> bool:
-    """Whether it is a landscape with a value somewhere."""
+    """Whether a figure is a landscape with at least one value."""
     return isinstance(figure, Grid) and figure.surface and not figure.empty
 
 
@@ -54,7 +55,7 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
     floor, scale = figure.floor(), figure.y.scale
     data = [trace for series in view.series for trace in _series(series, scale, floor, pool)]
     named: set[str] = set()
-    for trace in data:  # the seeds of a recipe have one name
+    for trace in data:  # the seeds of a recipe share one name
         trace["showlegend"] = trace.get("showlegend", True) and trace["name"] not in named
         if trace["showlegend"]:
             named.add(trace["name"])
@@ -73,7 +74,7 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
     shown = [v for series in view.series for part in (series.y, series.low or (), series.high or ()) for v in part]
     positive = [v for v in shown if v is not None and v > 0]
     if scale == "log" and FEW < max(positive) / min(positive) < MANY:
-        y["dtick"] = "D2"  # 1, 2 and 5 of each decade, as all digits would be on top of each other
+        y["dtick"] = "D2"  # ticks at 1, 2 and 5 of each decade; all digits would overlap
     if figure.y.floor is not None:
         largest = max((v for series in view.series for v in series.y if v is not None), default=1.0)
         y["range"] = [math.log10(figure.y.floor), math.log10(largest) + 0.3]
@@ -82,7 +83,7 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
         x = {"type": "category", "tickangle": -90, "tickfont": {"size": 10}}
     layout = layout_of(figure.title, WIDE_TITLE if figure.wide else TITLE) | {
         "xaxis": x, "yaxis": y, "showlegend": figure.legend,
-        # where the marks of gaps are: at the bottom, whatever the values
+        # for the marks of gaps, at the bottom for any values
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
         "hovermode": "closest",
     }  # fmt: skip
@@ -99,7 +100,7 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
 
 
 def _rows(names: Sequence[str]) -> int:
-    """Rows of a legend with these names, about."""
+    """Estimated number of rows of a legend with these names."""
     rows, used = 1, 0.0
     for name in names:
         width = 55 + 6.5 * len(html.unescape(name))
@@ -108,41 +109,41 @@ def _rows(names: Sequence[str]) -> int:
 
 
 def _series(series: Series, scale: str, floor: float, pool: Pool) -> list[Json]:
-    """The traces of a series: band, line or points, and marks at the bottom where nothing can be drawn."""
-    own = colour(series.look)
+    """The traces of a series: band, line or points, and marks at the bottom for values that cannot be drawn."""
+    color = colour(series.look)
     name = escaped(series.name)
     common: Json = {"type": "scatter", "name": name, "legendgroup": name, "meta": series.look}
     traces: list[Json] = []
     parts = series.band(scale, floor)
     if parts:
         outline: tuple[list[Any], list[Any]] = [], []
-        for x, low, high in parts:  # there and back, a hole between parts
+        for x, low, high in parts:  # along the upper edge and back along the lower one, None between parts
             outline[0].extend([*x, *reversed(x), None])
             outline[1].extend([*high, *reversed(low), None])
         traces.append(common | {
             "mode": "lines", "x": pool.keep(outline[0]), "y": pool.keep(outline[1]), "fill": "toself",
-            "fillcolor": rgba(own, ALPHA), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
+            "fillcolor": rgba(color, ALPHA), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
         })  # fmt: skip
     places = [escaped(x) if isinstance(x, str) else x for x in series.x]
     drawn = series.drawn(scale)
-    shape = {"color": own, "symbol": marker(series.look)[1], "size": 7}
+    shape = {"color": color, "symbol": marker(series.look)[1], "size": 7}
     line = common | {"x": pool.keep(places), "y": pool.keep(drawn), "connectgaps": False}
     if series.kind == "points":
         bars = series.bars(scale, floor)
-        spread = {"type": "data", "symmetric": False, "color": own, "thickness": 1.5, "width": 3}
+        spread = {"type": "data", "symmetric": False, "color": color, "thickness": 1.5, "width": 3}
         if bars:
             spread |= {"arrayminus": [below for below, _ in bars], "array": [above for _, above in bars]}
             line["error_y"] = spread
         traces.append(line | {"mode": "markers", "marker": shape | {"size": 9}})
     else:
         dash, width = LINES[series.kind]
-        line |= {"mode": "lines", "line": {"color": own, "width": width, "dash": dash}}
+        line |= {"mode": "lines", "line": {"color": color, "width": width, "dash": dash}}
         if series.kind == "line":
             line |= {"mode": "lines+markers", "marker": shape | {"maxdisplayed": POINTS}}
         traces.append(line)
         if lone := series.lone(scale):
             bar = shape | (
-                {"symbol": "line-ew", "line": {"color": own, "width": 2}} if series.kind == "threshold" else {}
+                {"symbol": "line-ew", "line": {"color": color, "width": 2}} if series.kind == "threshold" else {}
             )
             traces.append(common | {
                 "mode": "markers", "marker": bar, "showlegend": False,
@@ -155,7 +156,7 @@ def _series(series: Series, scale: str, floor: float, pool: Pool) -> list[Json]:
         if where and series.kind != "threshold":
             traces.append(common | {
                 "mode": "markers", "yaxis": "y2", "showlegend": False, "hovertext": why, "hoverinfo": "x+text+name",
-                "marker": {"color": own, "symbol": symbol, "size": 8, "line": {"color": own, "width": 1.5}},
+                "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"color": color, "width": 1.5}},
                 "x": [escaped(x) if isinstance(x, str) else x for x in where], "y": [0.02] * len(where),
             })  # fmt: skip
     return traces

@@ -1,4 +1,4 @@
-"""What a race comes to: error and loss against passes and seconds, as a table, as figures and as files."""
+"""Results of a race: error and loss against passes and seconds, as a table, as figures and as files."""
 
 from __future__ import annotations
 
@@ -18,106 +18,116 @@ from noiseless.report.figures import Axis, Curves, Series, View, numbers, scale
 from noiseless.report.summary import Run, mean_and_spread, spread
 
 MINI_BATCH = "mini-batch"
+"""group of the contenders with which the others are compared"""
 COLUMNS = (
     "contender", "group", "budget", "passes", "setting", "at_edge", "n", "test_accuracy_mean",
     "test_accuracy_std", "test_loss_mean", "test_loss_std", "seconds_mean", "seconds_std",
 )  # fmt: skip
 SETTINGS = (
-    "Settings, by passes; in brackets the axes on which the choice is the smallest or largest value of its grid: one"
-    " beyond it may be better:"
+    "Settings, by passes. In brackets: axes on which the choice is the smallest or largest value of its grid. A value"
+    " beyond it may be better."
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """A contender with a budget, over the seeds that have ended."""
+    """A contender with a budget of passes, over the seeds that have ended."""
 
     contender: str
     group: str
     budget: int
     setting: str
     at_edge: str
-    """axes on which the setting is the smallest or largest of its grid, in words; empty: none"""
+    """axes on which the setting is the smallest or largest value of its grid, as text; empty if there is none"""
     runs: list[Run]
     planned: int
-    """seeds of the race; those that have not ended were stopped, or were not finite"""
+    """number of seeds of the race; runs that have not ended were stopped, or were not finite"""
 
     @property
     def passes(self) -> float:
-        """That were spent, at most the budget."""
+        """Passes that a run spent, at most the budget."""
         return statistics.mean(run.rows[-1]["passes"] for run in self.runs)
 
     def values(self, name: str) -> list[float]:
-        """A figure of each run: `test_accuracy` and `test_loss` of its last step, or `seconds` of all its steps."""
+        """A value of each run: `test_accuracy` or `test_loss` of its last step, or `seconds` of all its steps."""
         if name == "seconds":
             return [run.seconds for run in self.runs]
-        found = [run.rows[-1][name] for run in self.runs]
-        return [math.nan if value is None else value for value in found]  # None: not finite
+        last = [run.rows[-1][name] for run in self.runs]
+        return [math.nan if value is None else value for value in last]  # None: not finite
 
     def mean(self, name: str) -> float:
-        """The mean of a figure over the runs."""
+        """The mean of a value over the runs, see `values`."""
         return statistics.mean(self.values(name))
 
     def shown(self, name: str, factor: float = 1.0, digits: int = 2) -> str:
-        """Mean ± sample standard deviation."""
+        """Mean ± sample standard deviation of a value as text, see `values`."""
         return spread([factor * value for value in self.values(name)], digits)
 
 
 def table(results: Sequence[Result], title: str) -> Table:
-    """Test accuracies by contender and budget, for the terminal: five budgets fit into 80 columns."""
+    """The table of test accuracies by contender and budget for the terminal; five budgets fit into 80 columns."""
     seeds = max(result.planned for result in results)
-    made = Table(
+    accuracies = Table(
         title=f"{title}: test accuracy %, mean ± standard deviation of {seeds} seeds, by passes", box=box.SIMPLE,
         padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
     (_, *budgets), rows = _cells(results, lambda result: result.shown("test_accuracy", 100).replace("± ", "±"))
-    made.add_column("contender", no_wrap=True)
+    accuracies.add_column("contender", no_wrap=True)
     for budget in budgets:
-        made.add_column(budget, justify="right", no_wrap=True)
+        accuracies.add_column(budget, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
-    return made
+        accuracies.add_row(*row)
+    return accuracies
 
 
 def _cells(results: Sequence[Result], shown: Callable[[Result], str]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: one row a contender, one column a budget of passes."""
+    """Headings and rows: one row per contender, one column per budget of passes."""
     budgets = sorted({result.budget for result in results})
     rows = []
     for name in dict.fromkeys(result.contender for result in results):
-        of = {result.budget: result for result in results if result.contender == name}
+        by_budget = {result.budget: result for result in results if result.contender == name}
         cells = [name]
         for budget in budgets:
-            found = of.get(budget)
-            lacking = f" ({len(found.runs)} of {found.planned})" if found and len(found.runs) < found.planned else ""
-            cells.append(shown(found) + lacking if found and found.runs else f"-{lacking}")
+            result = by_budget.get(budget)
+            note = f" ({len(result.runs)} of {result.planned})" if result and len(result.runs) < result.planned else ""
+            cells.append(shown(result) + note if result and result.runs else f"-{note}")
         rows.append(cells)
     return ["contender", *map(str, budgets)], rows
 
 
 def prices(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """By how many points of test accuracy each other contender exceeds the mini-batch ones.
+    """Points of test accuracy by which the other contenders exceed the mini-batch contenders.
 
     Args:
-        results: those without runs are left out.
+        results: of the race. Results without runs are left out.
 
     Returns:
-        Rows `(contender, budget, over sgd, over the best mini-batch contender, over sgd with twice the budget)`; a
-        hyphen where there is nothing to compare with.
+        Rows `(contender, budget, over sgd, over the best mini-batch contender, over sgd with twice the budget)`, with
+        a hyphen if there is nothing to compare with.
     """
     known = {(result.contender, result.budget): 100 * result.mean("test_accuracy") for result in results if result.runs}
     return points(known, {result.contender for result in results if result.group == MINI_BATCH})
 
 
 def points(known: Mapping[tuple[str, int], float], noisy: Collection[str]) -> list[tuple[str, ...]]:
-    """The rows of `prices` from means in %, by contender and budget; noisy: the mini-batch contenders."""
+    """The rows of `prices`, from mean accuracies.
+
+    Args:
+        known: (contender, budget) -> mean test accuracy in %.
+        noisy: the mini-batch contenders.
+
+    Returns:
+        The rows, see `prices`.
+    """
     rows = []
-    for (name, budget), own in known.items():
+    for (name, budget), accuracy in known.items():
         if name in noisy:
             continue
         best = max((value for (other, at), value in known.items() if other in noisy and at == budget), default=None)
-        against = (known.get(("sgd", budget)), best, known.get(("sgd", 2 * budget)))
-        if any(other is not None for other in against):
-            rows.append((name, str(budget), *("-" if other is None else f"{own - other:+.2f}" for other in against)))
+        references = (known.get(("sgd", budget)), best, known.get(("sgd", 2 * budget)))
+        if any(other is not None for other in references):
+            gains = ("-" if other is None else f"{accuracy - other:+.2f}" for other in references)
+            rows.append((name, str(budget), *gains))
     return rows
 
 
@@ -126,20 +136,20 @@ def figures(results: Sequence[Result], title: str) -> list[Curves]:
 
     Args:
         results: of a race.
-        title: of what.
+        title: of the race.
 
     Returns:
-        Four figures, of which errors far apart are on a logarithmic axis, as accuracies near 100 % could not be told
-        from each other; a band reaches from the best seed to the worst one.
+        Four figures. The axis is logarithmic if the values are far apart, because errors near 0 % could otherwise not
+        be told from each other. A band reaches from the best seed to the worst.
     """
-    made = []
+    curves = []
     for label, of in (("test error %", _error), ("test loss", _loss)):
         for over in ("passes", "seconds"):
             views = {over: _view(results, of, over)}
             axis = Axis(label, scale(y for series in views[over].series for y in series.y))
-            ident = f"{label.removesuffix(' %')} over {over}".replace(" ", "-")
-            made.append(Curves(ident, f"{label} {_WHERE[over]}, {title}", axis, views, legend=True))
-    return made
+            figure_id = f"{label.removesuffix(' %')} over {over}".replace(" ", "-")
+            curves.append(Curves(figure_id, f"{label} {_WHERE[over]}, {title}", axis, views, legend=True))
+    return curves
 
 
 def _error(result: Result) -> list[float]:
@@ -156,16 +166,16 @@ _WHERE = {"passes": "with a budget of passes", "seconds": "in seconds of one thr
 def _view(results: Sequence[Result], of: Callable[[Result], list[float]], over: str) -> View:
     series = []
     for look, contender in enumerate(dict.fromkeys(result.contender for result in results)):
-        own = [result for result in results if result.contender == contender and result.runs]
-        places = [result.passes if over == "passes" else result.mean("seconds") for result in own]
-        order = sorted(range(len(own)), key=places.__getitem__)
-        values = [of(own[k]) for k in order]
+        ended = [result for result in results if result.contender == contender and result.runs]
+        places = [result.passes if over == "passes" else result.mean("seconds") for result in ended]
+        order = sorted(range(len(ended)), key=places.__getitem__)
+        values = [of(ended[k]) for k in order]
         series.append(Series(
             contender, [places[k] for k in order], numbers(map(statistics.mean, values)), look,
             low=numbers(map(min, values)), high=numbers(map(max, values)),
         ))  # fmt: skip
-    every = [place for each in series for place in each.x if not isinstance(place, str)]
-    return View(Axis(over, scale(every)), series)
+    all_places = [place for line in series for place in line.x if not isinstance(place, str)]
+    return View(Axis(over, scale(all_places)), series)
 
 
 def write(directory: Path, results: Sequence[Result], title: str, protocol: str, command: str) -> list[Path]:
@@ -173,13 +183,13 @@ def write(directory: Path, results: Sequence[Result], title: str, protocol: str,
 
     Args:
         directory: of the race.
-        results: of it.
+        results: of the race.
         title: heading of the Markdown file.
-        protocol: what was done, as text.
-        command: that has made the table.
+        protocol: text about how the race was run.
+        command: the command of the race.
 
     Returns:
-        Both paths.
+        Paths of both files.
     """
     contents = {"table.md": _markdown(results, title, protocol, command), "table.csv": _csv(results)}
     for name, text in contents.items():
@@ -196,15 +206,16 @@ def _markdown(results: Sequence[Result], title: str, protocol: str, command: str
     text += lines(*_cells(results, lambda result: result.shown("test_loss", 1, 4)))
     text += ["", "Seconds of a run on one thread, by passes:", ""]
     text += lines(*_cells(results, lambda result: result.shown("seconds", 1, 1)))
-    text += ["", "Points of test accuracy (means) by which a contender exceeds mini-batch ones:", ""]
-    text += lines(["contender", "passes", "than sgd", "than the best mini-batch", "than sgd at twice"], prices(results))
+    text += ["", "Points of mean test accuracy by which a contender exceeds mini-batch contenders:", ""]
+    references = ("over sgd", "over the best mini-batch contender", "over sgd with twice the passes")
+    text += lines(["contender", "passes", *references], prices(results))
     text += ["", SETTINGS, ""]
     text += lines(*_cells(results, lambda result: result.setting + (f" ({result.at_edge})" if result.at_edge else "")))
     return "\n".join(text) + "\n"
 
 
 def lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, its first column to the left and the others to the right."""
+    """The lines of a Markdown table, with the first column aligned left and the others right."""
     under = ["---", *["---:"] * (len(headings) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (headings, under, *rows)]
 

@@ -1,4 +1,4 @@
-"""The answers of the runs of a report: which recipe and seed they are of, and what to call them."""
+"""Answers of analyses about the runs of a report, with the recipe and seed they belong to, and their names."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ class RunAnswer:
     """An answer about a state of a run, with the run and its recipe."""
 
     look: int
-    """number of the recipe, which decides its colour and dash"""
+    """number of the recipe, which gives colour and marker"""
     summary: Summary
     run: Run
     answer: Answer
 
     @property
     def values(self) -> dict[str, Any]:
-        """The answer's values; see `checked_values` for reading those that a figure needs."""
+        """The answer's values. Read values that a figure needs in `checked_values`."""
         return self.answer.found
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """Number of steps before the state."""
         return int(self.values["step"])
 
     @property
     def name(self) -> str:
-        """The recipe and the state: `fb @100`, with the seed where the recipe has several."""
+        """Recipe and state, as `fb @100`; with the seed if the recipe has several runs."""
         seed = f", seed {self.run.seed}" if len(self.summary.runs) > 1 else ""
         return f"{self.summary.name} @{self.step}{seed}"
 
     def place(self, over: str) -> float | None:
-        """Where it stands on the axis of steps or passes; None if the run's rows do not say."""
+        """Place on the axis of steps or passes; None if the run's rows lack it."""
         return place_of(self.run, self.step, over)
 
 
 def answers_of(summaries: Sequence[Summary], kind: str) -> list[RunAnswer]:
-    """The answers of a kind, by recipe, run and step.
+    """The answers of one kind, in the order of recipe, run and step.
 
     Args:
-        summaries: of the recipes.
-        kind: of analysis.
+        summaries: the runs by recipe.
+        kind: of the analysis, see `Answer.kind`.
 
     Returns:
         The answers.
@@ -65,34 +65,34 @@ def answers_of(summaries: Sequence[Summary], kind: str) -> list[RunAnswer]:
 
 @contextmanager
 def checked_values(run_answer: RunAnswer) -> Iterator[dict[str, Any]]:
-    """The values of an answer, in a context in which a missing or wrong one becomes an error that names the file.
+    """The values of an answer, as a context manager that turns a missing or wrong value into a `ValueError`.
 
     Yields:
         The values.
 
     Raises:
-        ValueError: naming the file.
+        ValueError: if the code in the context fails because of a value; the message names the file.
     """
     try:
         yield run_answer.values
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         answer = run_answer.answer
         path = run_answer.run.directory.path / answers.FOLDER / f"{answer.kind}-{answer.name}.json"
-        raise ValueError(f"{path} lacks what a report needs ({error!r}): remove it, and compute it again") from None
+        raise ValueError(f"{path} lacks what a report needs ({error!r}): remove it and compute it again") from None
 
 
 def series_over(
     run_answers: Sequence[RunAnswer], over: str, value: Callable[[dict[str, Any]], Any]
 ) -> tuple[list[float], list[float | None]]:
-    """A value of answers over the steps or passes of their states.
+    """One value of several answers, over the steps or passes of their states.
 
     Args:
         run_answers: the answers.
         over: steps or passes.
-        value: (an answer's values) -> the value.
+        value: values of an answer -> the value.
 
     Returns:
-        Places and values, rising by place; a value that is not finite is None.
+        Places in rising order, and the values there; None for a value that is not finite.
     """
     points = []
     for run_answer in run_answers:
@@ -105,13 +105,13 @@ def series_over(
 
 
 def looks(run_answers: Sequence[RunAnswer]) -> tuple[list[int], bool]:
-    """Looks for one series an answer: the recipes', or consecutive ones where a recipe has several answers.
+    """Looks for series of one answer each: those of the recipes, or consecutive ones if a recipe has several answers.
 
     Args:
         run_answers: the answers.
 
     Returns:
-        The looks, and whether they need a legend of their own.
+        The looks, and whether the figure needs its own legend.
     """
     of_recipes = [run_answer.look for run_answer in run_answers]
     if len(set(of_recipes)) == len(of_recipes):
@@ -120,11 +120,11 @@ def looks(run_answers: Sequence[RunAnswer]) -> tuple[list[int], bool]:
 
 
 def distinct(names: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Names, with an addition to those that occur more than once.
+    """Names of series, with an addition to those that occur more than once.
 
     Args:
         names: of the series.
-        more: the addition to each; empty: none.
+        more: the addition to each name; empty if there is none.
 
     Returns:
         The names.

@@ -1,4 +1,4 @@
-"""Seeds of one recipe as one curve: their mean, and a band from the smallest to the largest."""
+"""The seeds of one recipe as one curve: their mean, and a band from the smallest to the largest."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from noiseless.report.figures import PASSES, STEPS, Series, number
 from noiseless.report.summary import Run, Summary
 
 Points = dict[Any, float | None]
-"""what one seed has: x -> y, in the order of x; None where y is not finite"""
+"""the points of one seed: x -> y, in the order of x; None: y is not finite"""
 
 
 def column(run: Run, over: str, key: str, of: Callable[[Row], Any] | None = None) -> Points:
-    """A quantity of a run's rows, over steps done or over passes spent.
+    """The points of a quantity of a run, over steps done or passes spent.
 
     Args:
-        run: whose rows they are.
+        run: the run.
         over: steps or passes.
-        key: rows without it were not asked for the quantity: they are no gaps.
-        of: the quantity of a row; None: the value under the key.
+        key: column of the record. Rows without it give no point, and no gap.
+        of: row -> value; None: the value of the column.
 
     Returns:
-        Its points.
+        The points.
     """
     points = {}
     for row in run.rows:
@@ -35,12 +35,12 @@ def column(run: Run, over: str, key: str, of: Callable[[Row], Any] | None = None
 
 
 def place(row: Row, over: str) -> Any:
-    """Where a row stands: once its step is done."""
+    """Place of a row on the axis: at the end of its step."""
     return row["step"] + 1 if over == STEPS else row[PASSES]
 
 
 def place_of(run: Run, step: int, over: str) -> float | None:
-    """Where a run stands after a number of steps; None if its rows do not say."""
+    """Place of a run on the axis after a number of steps; None if its rows lack it."""
     if over == STEPS:
         return float(step)
     if step == 0:
@@ -49,42 +49,42 @@ def place_of(run: Run, step: int, over: str) -> float | None:
 
 
 def curve(summary: Summary, look: int, over: str, key: str, of: Callable[[Row], Any] | None = None) -> list[Series]:
-    """A quantity of a recipe's rows, as `joined` has it; runs that stopped short of others' end are lines of their own.
+    """A quantity of a recipe: the runs that have ended as in `joined`, and a thin line for each unfinished run.
 
     Args:
-        summary: of the recipe.
-        look: its number.
+        summary: the runs of the recipe.
+        look: number of the recipe.
         over: steps or passes.
-        key: of the rows.
-        of: the quantity of a row; None: the value under the key.
+        key: column of the record.
+        of: row -> value; None: the value of the column.
 
     Returns:
-        The series; none where no row has the key, or no value is finite.
+        The series; empty if no row has the column, or no value is finite.
     """
     counted = [column(run, over, key, of) for run in summary.counted]
-    short = [run for run in summary.runs if run not in summary.counted]
-    made = joined(summary.name, look, counted)
-    for run in short:
-        made += _single(f"{summary.name}, seed {run.seed}, unfinished", look, column(run, over, key, of))
-    return made
+    unfinished_runs = [run for run in summary.runs if run not in summary.counted]
+    series = joined(summary.name, look, counted)
+    for run in unfinished_runs:
+        series += _single(f"{summary.name}, seed {run.seed}, unfinished", look, column(run, over, key, of))
+    return series
 
 
 def joined(
     name: str, look: int | None, seeds: Sequence[Points], kind: Literal["line", "threshold", "points"] = "line"
 ) -> list[Series]:
-    """Seeds as a mean with a band, as far as all of them have values at the same places.
+    """The mean of several seeds with a band, up to the end of the shortest seed.
 
-    What a seed has beyond the shortest one is a line of its own, and so is every seed where places differ: a mean over
-    other seeds at each place would be a picture of who is there.
+    The part of a seed beyond that end is a thin line. If the seeds have values at different places, each is a thin
+    line and there is no mean, because it would be over other seeds at each place.
 
     Args:
         name: of the recipe.
-        look: its number.
-        seeds: the points of each.
+        look: number of the recipe.
+        seeds: the points of each seed.
         kind: of the mean.
 
     Returns:
-        The series; none where no value is finite.
+        The series; empty if no value is finite.
     """
     seeds = [points for points in seeds if any(y is not None for y in points.values())]
     if not seeds:
@@ -97,19 +97,21 @@ def joined(
     if any(xs != shared[0] for xs in shared) or not shared[0]:
         return [series for points in seeds for series in _single(name, look, points)]
     values = [[points[x] for points in seeds] for x in shared[0]]
-    whole = [None if any(y is None for y in ys) else [y for y in ys if y is not None] for ys in values]
+    complete = [None if any(y is None for y in ys) else [y for y in ys if y is not None] for ys in values]
     mean = Series(
-        name, shared[0], [None if ys is None else math.fsum(ys) / len(ys) for ys in whole], look, kind,
-        low=[None if ys is None else min(ys) for ys in whole], high=[None if ys is None else max(ys) for ys in whole],
+        name, shared[0], [None if ys is None else math.fsum(ys) / len(ys) for ys in complete], look, kind,
+        low=[None if ys is None else min(ys) for ys in complete],
+        high=[None if ys is None else max(ys) for ys in complete],
     )  # fmt: skip
-    made = [mean]
-    for points, before in zip(seeds, shared, strict=True):
-        if len(points) > len(before):
-            made += _single(name, look, {x: y for x, y in points.items() if x >= before[-1]})
-    return made
+    series = [mean]
+    for points, xs in zip(seeds, shared, strict=True):
+        if len(points) > len(xs):
+            series += _single(name, look, {x: y for x, y in points.items() if x >= xs[-1]})
+    return series
 
 
 def _single(name: str, look: int | None, points: Points) -> list[Series]:
+    """A seed as a thin line; empty if no value is finite."""
     if all(y is None for y in points.values()):
         return []
     return [Series(name, list(points), list(points.values()), look, "thin")]

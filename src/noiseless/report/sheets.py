@@ -1,4 +1,4 @@
-"""The data of a figure as CSV: a line for each value, with all its digits; an empty field is a gap."""
+"""The data of a figure as CSV: one line for each value, with all its digits. An empty field is a gap."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from noiseless.report.figures import AnyFigure, Curves, Grid
 
 CURVES = ("over", "x", "series", "value", "lowest", "highest")
 LEVEL = "level"
-"""stands in the column `over` for a horizontal line"""
+"""value of the column `over` in the line of a horizontal line"""
 
 
 def text(figure: AnyFigure) -> str:
-    """A figure's data.
+    """The data of a figure as CSV.
 
     Args:
-        figure: any.
+        figure: the figure.
 
     Returns:
-        For curves the columns `over, x, series, value, lowest, highest` (steps or passes, and the range of the seeds);
-        for a grid the labels of its axes and of its value.
+        The text of the file. Curves have the columns `over, x, series, value, lowest, highest` (`over` is steps or
+        passes, the last two are the range of the seeds). A grid has three columns, with the labels of its axes and of
+        its values.
     """
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
     writer.writerows(_curves(figure) if isinstance(figure, Curves) else _grid(figure))
-    return written.getvalue()
+    return lines.getvalue()
 
 
 def _curves(figure: Curves) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [CURVES]
     for over, view in figure.views.items():
         for series in view.series:
-            nothing = [None] * len(series.x)
-            columns = series.x, series.y, series.low or nothing, series.high or nothing
+            empty = [None] * len(series.x)
+            columns = series.x, series.y, series.low or empty, series.high or empty
             rows += [(over, x, series.name, *values) for x, *values in zip(*columns, strict=True)]
     return rows + [(LEVEL, None, level.name, level.value, None, None) for level in figure.levels]
 

@@ -1,4 +1,4 @@
-"""What runs come to: by recipe, with mean and spread over seeds; as a table in the terminal or in a page."""
+"""Results of runs by recipe: mean and spread over seeds, as a table for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from noiseless.study import grouping
 
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}
-"""what a report takes from each row"""
+"""columns that a report needs in every row of `metrics.jsonl`"""
 
 LARGE = 1e6
-"""from which on a number is shown with its exponent"""
+"""numbers from this size on are shown with an exponent"""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run as a report sees it."""
+    """A run as the report uses it: its directory, its recipe and its rows."""
 
     directory: RunDirectory
     recipe: Recipe
@@ -32,59 +32,59 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Its directory's path."""
+        """Path of the run's directory."""
         return self.directory.path
 
     @property
     def seed(self) -> int:
-        """Its recipe's seed."""
+        """Seed of the recipe."""
         return self.recipe.seed
 
     @property
     def ended(self) -> bool:
-        """Whether it has reached its end; one that was stopped, or whose loss was not finite, has not."""
+        """Whether the run is complete. One that was stopped, or whose loss was not finite, is not."""
         return self.directory.model.exists()
 
     @property
     def seconds(self) -> float:
-        """Time in its steps."""
+        """Total time of the steps, in seconds."""
         return sum(row["seconds"] for row in self.rows)
 
     @property
     def accuracy(self) -> float | None:
-        """The last test accuracy, 0 ... 1; None where it was never tested."""
+        """The last test accuracy, 0 ... 1; None if there is none."""
         return next((row["test_accuracy"] for row in reversed(self.rows) if "test_accuracy" in row), None)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the runs of one recipe come to; a spread over seeds is the sample standard deviation, None of one seed."""
+    """Results of one recipe over its seeds. A spread is the sample standard deviation; None for one seed."""
 
     steps: float
     passes: float
     accuracy: tuple[float | None, float | None]
-    """mean and spread of the last test accuracy, 0 ... 1; None where no run was tested"""
+    """mean and spread of the last test accuracy, 0 ... 1; None if no run has one"""
     loss: tuple[float | None, float | None]
     """mean and spread of the last training loss"""
     seconds: float
-    """mean over the runs of the time in steps"""
+    """mean over the runs of the total time of their steps"""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one recipe, which differ in their seeds."""
+    """The runs of one recipe, which differ only in their seeds."""
 
     name: str
-    """the recipe's, with what it has of its own where another recipe is called the same"""
+    """name of the recipe; if another recipe has the same name, followed by the fields in which they differ"""
     runs: list[Run]
 
     @property
     def counted(self) -> list[Run]:
-        """Those that figures are of: the ended ones, as a run that stopped short is no result; or all, if none has."""
+        """The runs that results are computed from: those that have ended, or all if none has."""
         return [run for run in self.runs if run.ended] or self.runs
 
     def figures(self) -> Figures:
-        """The recipe's figures, unrounded."""
+        """The recipe's results, unrounded."""
         last = [run.rows[-1] for run in self.counted]
         return Figures(
             steps=statistics.mean(row["step"] + 1 for row in last),
@@ -95,16 +95,16 @@ class Summary:
         )
 
     def cells(self) -> tuple[str, ...]:
-        """The recipe's line of the table: means, and ± the sample standard deviation over several seeds."""
+        """The recipe's row of the table: means, with ± sample standard deviation if there are several seeds."""
         last = [run.rows[-1] for run in self.counted]
-        tested = [run.accuracy for run in self.counted]
-        lacking = sum(not run.ended for run in self.runs)
-        note = f" ({lacking} of {len(self.runs)} unfinished)" if len(self.runs) > lacking else " (unfinished)"
+        accuracies = [run.accuracy for run in self.counted]
+        unfinished = sum(not run.ended for run in self.runs)
+        note = f" ({unfinished} of {len(self.runs)} unfinished)" if len(self.runs) > unfinished else " (unfinished)"
         return (
-            self.name + (note if lacking else ""),
+            self.name + (note if unfinished else ""),
             _range([row["step"] + 1 for row in last]),
             f"{statistics.mean(row['passes'] for row in last):g}",
-            spread([100 * t for t in tested if t is not None], 2),
+            spread([100 * accuracy for accuracy in accuracies if accuracy is not None], 2),
             spread([row["train_loss"] for row in last], 4),
             f"{statistics.mean(run.seconds for run in self.counted):.1f}",
             str(len(self.counted)),
@@ -128,40 +128,41 @@ def read(directories: Iterable[RunDirectory]) -> list[Run]:
         recipe, rows = directory.config().recipe, directory.rows()
         if not rows:
             raise ValueError(f"{directory.path} has no finished step yet: there is nothing to report")
-        lacking = next((NEEDED - row.keys() for row in rows if NEEDED - row.keys()), None)
-        if lacking:
-            raise ValueError(f"{directory.metrics} has a row without {', '.join(sorted(lacking))}: it is damaged")
+        missing = next((NEEDED - row.keys() for row in rows if NEEDED - row.keys()), None)
+        if missing:
+            raise ValueError(f"{directory.metrics} has a row without {', '.join(sorted(missing))}: it is damaged")
         runs.append(Run(directory, recipe, rows))
     return runs
 
 
 def by_recipe(runs: Iterable[Run]) -> list[Summary]:
-    """Groups runs that differ in nothing but their seed, in the order of first appearance.
+    """Groups runs that differ only in their seed, in the order of first appearance.
 
     Args:
         runs: each recipe with each seed at most once.
 
     Returns:
-        One summary a recipe; where two recipes have one name, the fields in which they differ are put behind it.
+        One summary for each recipe. If two recipes have the same name, the fields in which they differ follow the
+        name.
 
     Raises:
-        ValueError: if a recipe is there twice with the same seed, which would pass for two seeds.
+        ValueError: if a recipe occurs twice with the same seed, which would count as two seeds.
     """
     groups = grouping.by_recipe(runs)
     named = zip(grouping.names(list(groups)), groups.values(), strict=True)
-    return [Summary(name, alike) for name, alike in named]
+    return [Summary(name, group) for name, group in named]
 
 
 def table(summaries: Iterable[Summary], title: str) -> Table:
-    """The summaries for the terminal."""
-    made = Table(title=title)
+    """The table of the summaries for the terminal."""
+    shown = Table(title=title)
     rows = [summary.cells() for summary in summaries]
     for position, heading in enumerate(HEADINGS):
-        widest = max((len(row[position]) for row in rows), default=0)  # headings may break, figures may not
-        made.add_column(heading, justify="right" if position else "left", min_width=widest)
+        widest = max((len(row[position]) for row in rows), default=0)  # only headings may be broken into lines
+        shown.add_column(heading, justify="right" if position else "left", min_width=widest)
     for row in rows:
-        made.add_row(*row)
-    return made
+        shown.add_row(*row)
+    return shown
 
 
 def line(run: Run) -> str:
@@ -174,7 +175,7 @@ def line(run: Run) -> str:
 
 
 def mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation, NaN where a value is not finite; None where there are too few for it."""
+    """Mean and sample standard deviation: NaN if a value is not finite, None if there are too few values."""
     if not values:
         return None, None
     if not all(map(math.isfinite, values)):
@@ -183,7 +184,7 @@ def mean_and_spread(values: list[float]) -> tuple[float | None, float | None]:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """The same as text, `mean ± deviation`; a hyphen for no values."""
+    """Mean and sample standard deviation as text, `mean ± deviation`; a hyphen if there are no values."""
     mean, deviation = mean_and_spread(values)
     if mean is None:
         return "-"

@@ -9,13 +9,13 @@ from noiseless.report.looks import BLACK
 from noiseless.report.themes import TITLE, WIDE_TITLE, Json, Pool, escaped, layout_of
 
 MAP = "Cividis"
-"""a map of colours that colour-blind readers see as others do"""
+"""a colour map that colour-blind readers see like other readers"""
 CONTOURS = 15
-"""intervals of a landscape's values, of equal width on its scale"""
+"""number of contour intervals, of equal width on the scale of the values"""
 
 
-def _shown(figure: Grid) -> tuple[list[list[float | None]], Json]:
-    """What is drawn of a grid, logarithms where its scale has them, and the bar of colours with the values."""
+def _scaled(figure: Grid) -> tuple[list[list[float | None]], Json]:
+    """The values to draw (logarithms if the scale is logarithmic), and the colour bar."""
     if figure.value.scale == "linear":
         return [list(row) for row in figure.z], {"title": {"text": escaped(figure.value.label)}}
     z = [[None if v is None or v <= 0 else math.log10(v) for v in row] for row in figure.z]
@@ -26,8 +26,8 @@ def _shown(figure: Grid) -> tuple[list[list[float | None]], Json]:
 
 
 def flat(figure: Grid, pool: Pool) -> Json:
-    """Contours of a landscape, or the cells of a map; × where there is no value."""
-    z, bar = _shown(figure)
+    """Contours of a landscape, or cells of a map. A cross marks a point without a value."""
+    z, bar = _scaled(figure)
     common = {
         "z": [pool.keep(row) for row in z], "colorscale": MAP, "colorbar": bar, "connectgaps": False, "name": "",
         "text": [["" if v is None else f"{v:.5g}" for v in row] for row in figure.z],
@@ -38,11 +38,11 @@ def flat(figure: Grid, pool: Pool) -> Json:
         known = [v for row in z for v in row if v is not None]
         if known and min(known) < max(known):
             width = (max(known) - min(known)) / CONTOURS
-            ends = {"start": min(known) + width, "end": max(known) - width / 2, "size": width}
-            trace |= {"autocontour": False, "contours": ends}
+            levels = {"start": min(known) + width, "end": max(known) - width / 2, "size": width}
+            trace |= {"autocontour": False, "contours": levels}
         x: Json = {"title": {"text": escaped(figure.x.label)}}
         y: Json = {"title": {"text": escaped(figure.y.label)}}
-    else:  # cells side by side, whatever their distance
+    else:  # cells of equal size, whatever the distances
         trace = common | {
             "type": "heatmap",
             "hoverongaps": False,
@@ -71,8 +71,8 @@ def flat(figure: Grid, pool: Pool) -> Json:
 
 
 def surface(figure: Grid, pool: Pool) -> Json:
-    """A landscape as a surface that one can turn."""
-    z, bar = _shown(figure)
+    """A landscape as a surface that the reader can turn."""
+    z, bar = _scaled(figure)
     trace = {
         "type": "surface", "x": list(figure.xs), "y": list(figure.ys), "z": [pool.keep(row) for row in z],
         "colorscale": MAP, "showscale": False, "connectgaps": False, "name": "",

@@ -1,4 +1,4 @@
-"""The table of a ladder as files: Markdown to read and paste, CSV to compute with."""
+"""The table of a ladder as files, `table.md` and `table.csv`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Line:
     """A row of the table."""
 
     recipe: Recipe
-    """with the seed 0"""
+    """the recipe with seed 0"""
     ended: Summary | None
-    """of the runs that have ended; None: there is none"""
+    """the runs that have ended; None if there are none"""
     unfinished: int
-    """runs that were begun or planned and have not ended: stopped, or not finite. They are in no mean"""
+    """number of runs that have not ended: not begun, stopped, or with a loss that is not finite. They are in no mean"""
 
 
 def lines(jobs: Iterable[Job]) -> list[Line]:
@@ -39,32 +39,32 @@ def lines(jobs: Iterable[Job]) -> list[Line]:
         jobs: each recipe with each seed at most once.
 
     Returns:
-        One line a recipe.
+        One line for each recipe.
     """
     groups: dict[Recipe, list[Job]] = {}
     for job in jobs:
         groups.setdefault(replace(job.recipe, seed=0), []).append(job)
-    made = []
-    for recipe, alike in groups.items():
-        ended = summary.read(job.directory for job in alike if job.finished)
-        found = Summary(recipe.name, ended) if ended else None
-        made.append(Line(recipe, found, len(alike) - len(ended)))
-    return made
+    rows = []
+    for recipe, group in groups.items():
+        ended = summary.read(job.directory for job in group if job.finished)
+        result = Summary(recipe.name, ended) if ended else None
+        rows.append(Line(recipe, result, len(group) - len(ended)))
+    return rows
 
 
-def write(directory: Path, made: Iterable[Line], title: str, command: str) -> tuple[Path, Path]:
+def write(directory: Path, table_lines: Iterable[Line], title: str, command: str) -> tuple[Path, Path]:
     """Writes `table.md` and `table.csv`.
 
     Args:
         directory: of the runs.
-        made: the rows.
+        table_lines: the rows.
         title: heading of the Markdown file.
-        command: that has made the table, or made it larger.
+        command: the last command that added runs to the table.
 
     Returns:
-        Both paths.
+        Paths of both files.
     """
-    rows = list(made)
+    rows = list(table_lines)
     markdown, table = directory / "table.md", directory / "table.csv"
     write_bytes(markdown, _markdown(rows, title, command).encode())
     write_bytes(table, _csv(rows).encode())
@@ -87,7 +87,7 @@ def _markdown(rows: list[Line], title: str, command: str) -> str:
         name += f" ({row.unfinished} unfinished)" if row.unfinished else ""
         text.append(f"| {name} | {steps} | {passes} | {accuracy} | {loss} | {seeds} |")
     if any(row.unfinished for row in rows):
-        text += ["", "Unfinished runs were stopped, or their loss was not finite; they are in no mean."]
+        text += ["", "Unfinished runs were stopped, or their loss was not finite. They are not part of any mean."]
     return "\n".join(text) + "\n"
 
 
@@ -97,11 +97,11 @@ def _csv(rows: list[Line]) -> str:
     writer.writerow(COLUMNS)
     for row in rows:
         recipe = row.recipe
-        found = row.ended.figures() if row.ended else None
+        results = row.ended.figures() if row.ended else None
         writer.writerow([
-            recipe.name, recipe.model.name, recipe.data.name, found and found.steps, found and found.passes,
+            recipe.name, recipe.model.name, recipe.data.name, results and results.steps, results and results.passes,
             len(row.ended.runs) if row.ended else 0, row.unfinished,
-            *(found.accuracy if found else (None, None)), *(found.loss if found else (None, None)),
-            found and found.seconds,
+            *(results.accuracy if results else (None, None)), *(results.loss if results else (None, None)),
+            results and results.seconds,
         ])  # fmt: skip
     return text.getvalue()

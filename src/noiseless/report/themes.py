@@ -1,7 +1,4 @@
-"""What all plots of the page have in common: texts, titles, colours of the light and the dark page, lists kept once.
-
-Texts are escaped, as plotly reads a little HTML in them.
-"""
+"""What all plots of the page share: escaped texts, titles, the light and the dark theme, and lists stored once."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from noiseless.report.looks import COLOURS, DARK, DARK_GREY, GREY, rgba
 Json = dict[str, Any]
 
 PLACE = "$"
-"""key of an object that stands for a list in `Pool.lists`"""
+"""key of an object that refers to a list in `Pool.lists`"""
 TITLE, WIDE_TITLE = 46, 110
-"""letters in a line of a title, and where the plot is as wide as the page"""
+"""letters per line of a title: in a plot of half the page's width, and of the full width"""
 ALPHA = 0.2
-"""of bands"""
+"""opacity of bands"""
 FONT = "system-ui, sans-serif"
 TICKS = {
     "gridcolor": "rgba(128,128,128,0.25)",
@@ -32,13 +29,13 @@ PALETTE = {
     **{rgba(light, ALPHA): rgba(dark, ALPHA + 0.05) for light, dark in zip(COLOURS, DARK, strict=True)},
     GREY: DARK_GREY,
 }
-"""colours of the light page to those of the dark one"""
+"""colour of the light page -> colour of the dark page"""
 
 
 class Pool:
-    """Lists of numbers, each kept once, as curves of one run share their steps.
+    """Lists of numbers, each stored once, because curves of one run share their steps.
 
-    They have six digits, which no screen can tell from all of them.
+    Numbers are rounded to six digits, which is more than a screen can show.
     """
 
     def __init__(self) -> None:
@@ -46,7 +43,7 @@ class Pool:
         self._places: dict[tuple[Any, ...], int] = {}
 
     def keep(self, values: Sequence[Any]) -> Json:
-        """What stands for a list."""
+        """Stores a list and returns the object that refers to it."""
         short = tuple(float(f"{v:.6g}") if isinstance(v, float) else v for v in values)
         if short not in self._places:
             self._places[short] = len(self.lists)
@@ -55,7 +52,7 @@ class Pool:
 
 
 def escaped(text: str) -> str:
-    """A text in which plotly finds no HTML."""
+    """A text with HTML escaped, because plotly reads some HTML tags in texts."""
     return html.escape(text, quote=False)
 
 
@@ -63,11 +60,11 @@ def layout_of(title: str, letters: int = TITLE) -> Json:
     """Title and margins of a plot.
 
     Args:
-        title: as plain text.
-        letters: in a line of it, left of the buttons; it has as many lines as it needs.
+        title: plain text, which is broken into lines.
+        letters: largest number of letters per line, so that the title ends left of the buttons.
 
     Returns:
-        The beginning of a layout.
+        A layout with these entries.
     """
     lines = [escaped(line) for line in textwrap.wrap(title, letters)] or [""]
     place = {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 8}}
@@ -76,7 +73,7 @@ def layout_of(title: str, letters: int = TITLE) -> Json:
 
 
 def templates() -> Json:
-    """Plotly's templates for the light and the dark page."""
+    """Plotly's templates of the light and the dark theme."""
     return {
         "light": _template("#ffffff", "#1a1a1a", GREY, "#cccccc", "#f6f6f6"),
         "dark": _template("#15181c", "#e6e6e6", DARK_GREY, "#4a4f57", "#1b1f24"),
