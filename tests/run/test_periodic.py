@@ -98,6 +98,6 @@ def test_workers_find_the_same_bits(asked, data, tmp_path):
         command = [sys.executable, "-m", "noiseless", "sharpness", f"{place.path}@4", "--density", "--probes", "1"]
         job = jobs.Job([*command, "--smallest", "1", "--trace", "6", "--workers", str(count)], tmp_path / f"log{count}")
         assert job.wait() == 0, job.log.read_text()[-3000:]
-    one, two = (answers.read(place, "sharpness")[0].found for place in (asked, directory))
+    one, two = (answers.read(place, "sharpness")[0].values for place in (asked, directory))
     assert len(asked.rows()) > 0
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}

@@ -27,7 +27,7 @@ class RunAnswer:
     @property
     def values(self) -> dict[str, Any]:
         """The answer's values; see `checked_values` for reading those that a figure needs."""
-        return self.answer.found
+        return self.answer.values
 
     @property
     def step(self) -> int:
