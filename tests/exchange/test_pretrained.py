@@ -112,7 +112,7 @@ def test_nothing_is_written_over(saved, tmp_path):
     [
         ({"library": "other"}, "another library"),
         ({"version": 2}, "version 2"),
-        ({"sha256": "0" * 64}, "is not the one"),
+        ({"sha256": "0" * 64}, "does not belong to"),
         ({"model": "resnet9"}, "unknown model"),
         ({"model": "resnet20"}, "not of this model"),
         ({"classes": 0}, "positive whole"),

@@ -78,7 +78,10 @@ def from_pretrained(directory: Path | str) -> nn.Module:
     description = _description(config, directory)
     state = read_parameters(directory / PARAMETERS, sealed=True)
     if digest(state) != config["sha256"]:
-        raise ValueError(f"{directory / PARAMETERS} is not the one that {CONFIG} beside it was written for")
+        raise ValueError(
+            f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
+            " both from a copy"
+        )
     model = description.build().to(getattr(torch, config["dtype"]))
     fill(model, state, directory / PARAMETERS)
     return model.eval()

@@ -96,7 +96,7 @@ class RunDirectory:
         return RunDirectory(reading.find(path))
 
     def refuse_other_data(self, data_sha256: str) -> None:
-        """Raises if the run was made with other data than these.
+        """Raises unless the run was made with data of this hash.
 
         Raises:
             ValueError: naming the data set.

@@ -161,7 +161,7 @@ def rebuild(
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name, which becomes the current one if it is a GPU; without a number, that of the worker."""
+    """The device of that name. A GPU becomes the current device; `cuda` without a number is the worker's own GPU."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -200,6 +200,7 @@ def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
 
 
 def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
+    """The recipe's model for the images of a data set, with initial parameters."""
     form, options = choices(recipe)
     _, channels, height, width = dataset.x_train.shape
     return models.build(recipe.model.name, channels, dataset.classes, form, recipe.seed, options, (height, width))

@@ -26,7 +26,7 @@ from noiseless.optim import Step, entry_of
 from noiseless.run.build import Experiment
 
 
-class Questions:
+class Analyses:
     """The analyses that the settings of a run ask for, and what they need of earlier steps.
 
     Args:
@@ -56,7 +56,7 @@ class Questions:
         if self._start is not None:
             self._before = self._experiment.space.theta.detach().clone()
 
-    def ask(self, step: int, updates: list[Step], last: bool) -> Row:
+    def run(self, step: int, updates: list[Step], last: bool) -> Row:
         """Runs the analyses that are due after a step.
 
         Args:

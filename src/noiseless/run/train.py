@@ -22,7 +22,7 @@ from noiseless.optim.transforms import State
 from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.evaluate import Score, score
-from noiseless.run.periodic import Questions
+from noiseless.run.periodic import Analyses
 from noiseless.run.record import DoneStep, Record, make_row
 
 
@@ -50,8 +50,8 @@ class _LoopState:
 
     average: Average | None
     """exponential average of the model's states, if the recipe has one"""
-    questions: Questions
-    """analyses during the run"""
+    analyses: Analyses
+    """analyses during the run, with what they need of earlier steps"""
     passes: float = 0.0
     """passes since the run began"""
     transformed: State | None = None
@@ -92,7 +92,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             began = time.perf_counter()
             workers.begin(step)
             lr = experiment.schedule(step)
-            loop.questions.begin(step)
+            loop.analyses.begin(step)
             updates: list[Step] = []
             try:
                 objectives = list(experiment.regime.objectives(step))
@@ -121,7 +121,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 test_score = _test(experiment, loop.average)
                 row |= {"test_loss": test_score.loss, "test_accuracy": test_score.accuracy}
             try:
-                row |= loop.questions.ask(step, updates, last)
+                row |= loop.analyses.run(step, updates, last)
             except SweepStoppedError as stopped:  # the row would lack columns, so a resume repeats the step
                 raise Interrupted(_go_on(f"stopped in the analysis after step {step} ({stopped})", directory)) from None
             record.write(row)
@@ -199,7 +199,7 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _Loo
         "transforms": loop.transformed,
         "passes": loop.passes,
         "perfect": loop.perfect,
-        "questions": loop.questions.state(),
+        "questions": loop.analyses.state(),
     }
     settings = experiment.config.settings
     checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every)
@@ -213,7 +213,7 @@ def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None
         directory: of the run.
         step: number of steps done.
     """
-    _save(experiment, directory, step, _LoopState(None, Questions(experiment)))
+    _save(experiment, directory, step, _LoopState(None, Analyses(experiment)))
 
 
 def _restore(
@@ -236,13 +236,13 @@ def _restore(
         experiment.optimizer.load_state_dict(newest.state["optimizer"])
     momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
-    questions = Questions(experiment)
+    analyses = Analyses(experiment)
     if newest is None:
-        loop = _LoopState(average, questions)
+        loop = _LoopState(average, analyses)
         _save(experiment, directory, 0, loop)
         return 0, loop
     if average and newest.state["average"]:  # an imported checkpoint has no average: it starts at the model
         average.restore(newest.state["average"])
     state = newest.state
-    questions.restore(state["questions"])
-    return newest.step, _LoopState(average, questions, state["passes"], state["transforms"], state["perfect"])
+    analyses.restore(state["questions"])
+    return newest.step, _LoopState(average, analyses, state["passes"], state["transforms"], state["perfect"])
