@@ -57,7 +57,7 @@ def crossings(name: str) -> Counter[tuple[str, str]]:
             sys.setprofile(None)
 
     with tempfile.TemporaryDirectory() as folder:
-        experiment = build(config, place=Path(folder) / "run")
+        experiment = build(config, run_dir=Path(folder) / "run")
         directory = RunDirectory(Path(folder) / "run")
         with directory.created(
             experiment.config, environment(experiment.config, experiment.data_sha256, ["crossings"])

@@ -38,10 +38,10 @@ def test_noise_prints_and_keeps_an_answer(whole, tmp_path):
     (kept,) = answers.read(directory, "noise")
     for part in ("after 2 steps: 6 blocks of 8", "noise scale tr(Sigma) / |G|^2", "2.17 passes", f"noise-{kept.name}"):
         assert part in said, part
-    assert all(name in answer.out for name in kept.found["layers"])
-    assert f"{kept.found['covariance_trace']:.4g}" in said
-    assert kept.found["step"] == 2
-    assert len(kept.found["cosines"]) == 6
+    assert all(name in answer.out for name in kept.values["layers"])
+    assert f"{kept.values['covariance_trace']:.4g}" in said
+    assert kept.values["step"] == 2
+    assert len(kept.values["cosines"]) == 6
     call("noise", f"{directory.path}@2")
     assert len(answers.read(directory, "noise")) == 1  # asked again, it takes the place of the first
     call("noise", directory.path, "--block", 12, "--batch-norm", "running", "--shuffle")
@@ -67,9 +67,9 @@ def test_weights_prints_and_keeps_an_answer(whole, tmp_path):
     answer = call("weights", f"{directory.path}@1")
     assert (answer.code, answer.err) == (0, "")
     (kept,) = answers.read(directory, "layers")
-    assert all(name in answer.out for name in kept.found["layers"])
-    assert f"{kept.found['whole']['distance']:.4g}" in answer.out
-    assert kept.found["whole"]["update_ratio"] > 0
+    assert all(name in answer.out for name in kept.values["layers"])
+    assert f"{kept.values['whole']['distance']:.4g}" in answer.out
+    assert kept.values["whole"]["update_ratio"] > 0
 
 
 @pytest.mark.parametrize(

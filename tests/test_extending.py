@@ -109,7 +109,7 @@ def angle(arguments: list[str]) -> int:
 
 def angles(summaries) -> Section:
     """What the page shows of it."""
-    told = [answer.found for s in summaries for run in s.runs for answer in answers.read(run.directory, "angle")]
+    told = [answer.values for s in summaries for run in s.runs for answer in answers.read(run.directory, "angle")]
     rows = [(str(one["step"]), f"{one['cosine']:.6f}") for one in told]
     return Section("angles", "Angles", "Of gradient and parameters.", table=Table(("step", "cosine"), rows))
 

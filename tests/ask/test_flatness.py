@@ -34,7 +34,7 @@ def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
         load_state(StateAddress(mine, 1)).risk, 0.3, "layer", seed=2, batch_norm=batch_norm, tolerance=0.3, most=20
     )
     (kept_answer,) = answers.read(mine, "flatness")
-    found = kept_answer.found
+    found = kept_answer.values
     assert (found["step"], found["radius"], found["normalised"], found["batch_norm"]) == (1, 0.3, "layer", batch_norm)
     assert found["increases"] == expected.increases
     assert found["directions"] == len(expected.increases)

@@ -238,7 +238,7 @@ def test_a_surface_that_is_not_finite_has_gaps(mine):
     answer = call("landscape", mine.path, "--points", 5, "--range", "1e30", "--batch-norm", "running")
     assert answer.code == 0
     assert "4 of 5 points are not finite: they are gaps" in answer.out
-    (found,) = (each.found for each in answers.read(mine, "landscape"))
+    (found,) = (each.values for each in answers.read(mine, "landscape"))
     for column in ("loss", "accuracy", "penalised"):
         assert [value is None for value in found[column]] == [True, True, False, True, True]
     assert (found["done"], found["gaps"]) == (5, 4)

@@ -62,12 +62,12 @@ def test_other_optimizers_have_their_own_mean_or_none(optimizer, there, data, tm
 
 def test_at_the_start_there_is_no_momentum(kept):
     answer = noise.noise(_at(kept, 0), NoiseOptions())
-    assert (answer.found["momentum_cosine"], answer.found["momentum_cosines"]) == (None, None)
+    assert (answer.values["momentum_cosine"], answer.values["momentum_cosines"]) == (None, None)
 
 
 def test_the_answer_has_the_numbers_of_the_analysis(kept):
     answer = noise.noise(_at(kept, 2), NoiseOptions(sizes=(3, 40)))
-    found = answer.found
+    found = answer.values
     state = _at(kept, 2)
     plain = gradient_noise(state.risk)
     assert answer.kind == "noise"
@@ -131,7 +131,7 @@ def test_the_next_update_is_what_the_run_did(kept):
     state = _at(kept, 1)
     before = state.experiment.space.theta.clone()
     answer = weights(state)
-    found = answer.found
+    found = answer.values
     assert torch.equal(state.experiment.space.theta, before)
     here, there, start = (_theta(kept, step) for step in (1, 2, 0))
     assert found["reasons"] == []
@@ -149,7 +149,7 @@ def test_the_next_update_is_what_the_run_did(kept):
 
 
 def test_the_start_is_at_no_distance_and_has_a_first_update(kept):
-    found = weights(_at(kept, 0)).found
+    found = weights(_at(kept, 0)).values
     assert found["whole"]["distance"] == 0
     assert found["whole"]["update_norm"] == pytest.approx(float((_theta(kept, 1) - _theta(kept, 0)).norm()), rel=1e-12)
 
@@ -158,7 +158,7 @@ def test_without_the_optimizers_state_there_is_no_update_but_the_rest(data, tmp_
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped"))
     for path in directory.checkpoints.iterdir():
         path.unlink()
-    found = weights(_at(directory)).found
+    found = weights(_at(directory)).values
     assert found["whole"]["update_norm"] is None
     assert found["whole"]["distance"] > 0
     assert "no checkpoint of step 3 holds the optimizer's state" in found["reasons"][0]
@@ -168,7 +168,7 @@ def test_without_its_start_a_run_has_no_distance(data, tmp_path):
     first = run(tmp_path / "first", small_recipe(data, "fb-clipped"))
     directory = run(tmp_path / "run", with_flags(small_recipe(data, "fb-clipped"), init=str(first.model)))
     (directory.checkpoints / "step-00000000.json").unlink(missing_ok=True)
-    found = weights(_at(directory)).found
+    found = weights(_at(directory)).values
     assert found["whole"]["distance"] is None
     assert "no distance" in found["reasons"][0]
     assert found["whole"]["update_norm"] > 0
@@ -176,8 +176,8 @@ def test_without_its_start_a_run_has_no_distance(data, tmp_path):
 
 def test_a_stochastic_run_is_asked_over_all_examples(data, tmp_path):
     state = _at(run(tmp_path / "run", small_recipe(data, "sgd")))
-    assert noise.noise(state, NoiseOptions()).found["examples"] == 48
-    found = weights(state).found
+    assert noise.noise(state, NoiseOptions()).values["examples"] == 48
+    found = weights(state).values
     assert found["passes"] == pytest.approx(1 + 16 / 48)  # its next update is of one block
 
 

@@ -157,10 +157,10 @@ def test_answers_are_kept_and_read(kept, tmp_path):
     path = answers.write(other, Answer("noise", "00000002", {"step": 2, "deep": {"x": float("inf")}}))
     answers.write(other, Answer("sharpness", "00000002", {"step": 2}))
     found = answers.read(other, "noise")
-    assert [a.found for a in found] == [{"step": 2, "deep": {"x": None}}, {"step": 5, "list": [1.0, None]}]
+    assert [a.values for a in found] == [{"step": 2, "deep": {"x": None}}, {"step": 5, "list": [1.0, None]}]
     assert len(answers.read(other)) == 3
     path.write_text("{")
-    with pytest.raises(ValueError, match="holds no analysis"):
+    with pytest.raises(ValueError, match="is not the result of an analysis"):
         answers.read(other)
 
 
@@ -171,18 +171,18 @@ def test_from_the_command_line(kept, tmp_path):
     )
     assert found.code == 0, found.err
     (answer,) = answers.read(other, "sharpness")
-    assert answer.found["step"] == 2
-    assert len(answer.found["largest"]) == 2
-    assert f"{answer.found['largest'][0]:.6g}" in found.out
-    assert answer.found["converged"]
-    assert answer.found["density"]["grid"]
-    assert answer.found["trace"]["error"] > 0
+    assert answer.values["step"] == 2
+    assert len(answer.values["largest"]) == 2
+    assert f"{answer.values['largest'][0]:.6g}" in found.out
+    assert answer.values["converged"]
+    assert answer.values["density"]["grid"]
+    assert answer.values["trace"]["error"] > 0
     assert "edge of stability" in found.out
     call("sharpness", other.path, "--every-checkpoint", "--tolerance", 0.01)
     found = answers.read(other, "sharpness")
-    assert [a.found["step"] for a in found] == [0, 2, 4, 5]
-    assert found[1].found["density"] == answer.found["density"]  # what was asked before is not lost
-    assert found[0].found["density"] is None
+    assert [a.values["step"] for a in found] == [0, 2, 4, 5]
+    assert found[1].values["density"] == answer.values["density"]  # what was asked before is not lost
+    assert found[0].values["density"] is None
 
 
 def test_an_estimate_computes_nothing(kept, tmp_path):

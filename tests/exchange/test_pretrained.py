@@ -112,7 +112,7 @@ def test_nothing_is_written_over(saved, tmp_path):
     [
         ({"library": "other"}, "another library"),
         ({"version": 2}, "version 2"),
-        ({"sha256": "0" * 64}, "is not the one"),
+        ({"sha256": "0" * 64}, "does not belong to"),
         ({"model": "resnet9"}, "unknown model"),
         ({"model": "resnet20"}, "not of this model"),
         ({"classes": 0}, "positive whole"),
@@ -121,7 +121,7 @@ def test_nothing_is_written_over(saved, tmp_path):
         ({"form": {"colour": 1}}, "damaged or of another version"),
         ({"form": 3}, "damaged or of another version"),
         ({"mean": [0.5, 0.5]}, "mean must have a number for each channel"),
-        ({"dtype": "float8"}, "dtype 'float8'"),
+        ({"dtype": "float8"}, "dtype must be float32 or float64, not 'float8'"),
         ({"options": []}, "options"),
         ({"stray": 1}, "stray missing or unknown"),
         ({"std": "lacking"}, "std missing or unknown"),

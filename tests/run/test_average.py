@@ -43,7 +43,7 @@ def test_the_average_is_the_weighted_sum_of_all_states(momentum, levels):
     average, first = Average(module, momentum), module[0].weight.detach().clone()
     for level in levels:
         nn.init.constant_(module[0].weight, level)
-        average.follow()
+        average.update()
     # unrolled: m**T s_0 + (1 - m) sum_t m**(T - t) s_t
     count = len(levels)
     weights = [(1 - momentum) * momentum ** (count - t) for t in range(1, count + 1)]
@@ -57,7 +57,7 @@ def test_without_momentum_it_is_the_newest_state_and_counters_are_taken_over():
     newest, slow = Average(module, 0.0), Average(module, 0.9)
     module(torch.randn(5, 2).double())  # moves the running statistics and the counter
     for average in (newest, slow):
-        average.follow()
+        average.update()
         assert average.state["1.num_batches_tracked"] == 1
     assert checkpoint.digest(newest.state) == checkpoint.digest(module.state_dict())
     assert not torch.equal(slow.state["1.running_mean"], module[1].running_mean)
@@ -67,7 +67,7 @@ def test_while_it_is_installed_the_model_is_the_average_and_then_what_it_was():
     module = _module()
     average = Average(module, 0.5)
     nn.init.ones_(module[0].weight)
-    average.follow()
+    average.update()
     before, place = checkpoint.digest(module.state_dict()), module[0].weight.data_ptr()
     with pytest.raises(ZeroDivisionError), average.installed():
         assert checkpoint.digest(module.state_dict()) == checkpoint.digest(average.state) != before

@@ -95,7 +95,7 @@ def test_the_plan_counts_them(data):
 def test_more_than_there_are_is_refused(data, tmp_path, validation, left):
     arguments = ["train", "fb", "--form", "small", "--data", data, "--block", "4", "--run-dir", tmp_path / "run"]
     arguments += ["--validation", validation, "--images"]
-    sentence = f"--images {left + 1} is more than the {left} training images that there are"
+    sentence = f"--images {left + 1} exceeds the {left} training images that are left: give fewer"
     refused(*arguments, left + 1, names=(sentence,))
     assert not (tmp_path / "run").exists()
 

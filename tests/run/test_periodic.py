@@ -99,6 +99,6 @@ def test_workers_find_the_same_bits(asked, data, tmp_path):
     command = [sys.executable, "-m", "noiseless", "sharpness", f"{directory.path}@4", *flags, "--workers", "2"]
     job = jobs.Job(command, tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
-    one, two = (answers.read(place, "sharpness")[0].found for place in (asked, directory))
+    one, two = (answers.read(place, "sharpness")[0].values for place in (asked, directory))
     assert len(asked.rows()) > 0
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}

@@ -58,7 +58,8 @@ def test_auto_compiles_where_it_earns_its_time_back(monkeypatch, asked, flops, d
     monkeypatch.delenv("CXX", raising=False)
     decision, line = speed.compiling(asked, made_work(flops), device)
     assert decision is expected
-    assert line == ("compiling at the first step, about 18 s unless the code is kept from before" if expected else None)
+    message = "compiling at the first step: about 18 s, unless the code was compiled before"
+    assert line == (message if expected else None)
 
 
 def test_auto_does_without_where_there_is_no_compiler_and_says_so_once_it_matters(monkeypatch):
@@ -187,7 +188,7 @@ def test_two_workers_have_the_bits_of_one_and_torch_says_nothing(data, tmp_path)
     alone = start_program(*arguments, tmp_path / "alone", CUDA_HOME=str(tmp_path), COLUMNS="200")
     out, err = alone.communicate(timeout=240)
     assert (alone.returncode, err) == (0, "")
-    assert "compiling at the first step, about 13 s unless the code is kept from before" in out  # of 2 tensors
+    assert "compiling at the first step: about 13 s, unless the code was compiled before" in out  # of 2 tensors
     two = jobs.Job(jobs.command(2, "-m", "noiseless", *arguments, str(tmp_path / "two")), tmp_path / "log")
     assert two.wait() == 0, two.log.read_text()[-3000:]
     digests = [checkpoint.digest(RunDirectory(tmp_path / name).state()) for name in ("alone", "two")]

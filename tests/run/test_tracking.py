@@ -136,7 +136,9 @@ def test_one_that_fails_with_an_earlier_row_is_told_once(begun):
 
 
 def test_one_that_cannot_end_is_told(begun):
-    assert go_on_with(begun, [Kept(fails_to="end")]) == ["kept could not end: too late. The run's own record is whole"]
+    assert go_on_with(begun, [Kept(fails_to="end")]) == [
+        "kept could not end: too late. The run's own record is complete"
+    ]
     assert begun.model.exists()
 
 

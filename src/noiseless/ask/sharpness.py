@@ -205,9 +205,9 @@ def sharpness_along(
 
 def _with_earlier(directory: RunDirectory, answer: Answer) -> Answer:
     """An answer completed with the density and trace of the earlier answer that it replaces."""
-    earlier = [old.found for old in answers.read(directory, answer.kind) if old.name == answer.name]
-    added = {name: old[name] for old in earlier for name in ("density", "trace") if answer.found[name] is None}
-    return replace(answer, found=answer.found | added)
+    earlier = [old.values for old in answers.read(directory, answer.kind) if old.name == answer.name]
+    added = {name: old[name] for old in earlier for name in ("density", "trace") if answer.values[name] is None}
+    return replace(answer, values=answer.values | added)
 
 
 def eigenvectors(state: RunState, count: int, batch_norm: BatchNorm | None) -> Tensor:

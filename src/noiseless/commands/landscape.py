@@ -118,7 +118,7 @@ def _axes(flags: LandscapeFlags) -> AxesOptions:
 
 
 def _print_landscape(flags: LandscapeFlags, address: StateAddress, answer: Answer) -> None:
-    values = answer.found
+    values = answer.values
     rows = values["loss"] if len(values["axes"]) == 2 else [values["loss"]]
     losses = [loss for row in rows for loss in row if loss is not None]
     if losses:
@@ -167,7 +167,7 @@ def _flatness(flags: FlatnessFlags, address: StateAddress, workers: Workers) -> 
 
 
 def _print_flatness(flags: FlatnessFlags, address: StateAddress, answer: Answer) -> None:
-    values = answer.found
+    values = answer.values
     if values["mean_increase"] is None:
         console.print(
             f"not finite along direction {values['directions'] - 1} at radius {values['radius']:g}: there is no mean;"

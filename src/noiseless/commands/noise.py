@@ -61,7 +61,7 @@ def _weights(flags: WeightFlags, address: StateAddress, workers: Workers) -> Ite
 
 
 def _print_weights(flags: WeightFlags, address: StateAddress, answer: Answer) -> None:
-    values = answer.found
+    values = answer.values
     table = Table(
         title=f"{address.directory.path} after {values['step']} steps: L2 norms, update at lr {values['lr']:.3g}"
     )
@@ -81,7 +81,7 @@ def _print_weights(flags: WeightFlags, address: StateAddress, answer: Answer) ->
 
 
 def _print_noise(flags: NoiseFlags, address: StateAddress, answer: Answer) -> None:
-    values = answer.found
+    values = answer.values
     norm = values["norm_block"]
     table = Table(
         title=f"{address.directory.path} after {values['step']} steps: {values['blocks']} blocks of {values['block']}"

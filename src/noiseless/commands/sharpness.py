@@ -80,7 +80,7 @@ def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None
 
 
 def _print(flags: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
-    values = answer.found
+    values = answer.values
     console.print(_table(values, f"{address.directory.path}@{values['step']}"))
     products = f"{values['products']} products, " if "products" in values else ""
     console.print(f"step {values['step']}: {products}{values['passes']:g} passes, {values['seconds']:g} s")

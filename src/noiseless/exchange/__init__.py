@@ -1,1 +1,1 @@
-"""Checkpoints and models in and out."""
+"""Import and export of checkpoints and models."""

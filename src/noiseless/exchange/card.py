@@ -1,6 +1,6 @@
-"""Model cards: what a reader must know of a model before using it, as model hubs show it. After the last step of a run.
+"""Model cards, which model hubs show: what a reader must know before using a model. After the last step of a run.
 
-A card is Markdown with a head of YAML; texts in the head are written as JSON strings, which YAML reads as they are.
+A card is Markdown after a header of YAML. Texts in the header are written as JSON strings, which are valid YAML.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from noiseless.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run tells of its model."""
+    """The facts about a run that its model's card states."""
 
     recipe: Recipe
     """resolved"""
     environment: dict[str, Any]
-    """as `environment.json` has it"""
+    """content of `environment.json`"""
     step: int
     """number of steps done"""
     passes: float | None
-    """over the data; None: not recorded"""
+    """passes over the data; None: not recorded"""
     training_images: int
+    """number of training images"""
     test_images: int
+    """number of test images"""
     test_loss: float
+    """mean cross entropy of the exported parameters"""
     test_accuracy: float
-    """0 ... 1, of these very parameters, without augmentation"""
+    """0 ... 1, of the exported parameters, without augmentation"""
 
 
 def plain_card(description: Description, sha256: str) -> str:
-    """The card of a model of which nothing more is known.
+    """The card of a model of which only the description is known.
 
     Args:
         description: of the model.
-        sha256: over its parameters and buffers.
+        sha256: of its parameters and buffers.
 
     Returns:
         Markdown.
@@ -53,21 +56,22 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
 
     Args:
         description: of the model.
-        sha256: over its parameters and buffers.
+        sha256: of its parameters and buffers.
         facts: of the run.
-        license_name: identifier of the model's licence, as hubs have them.
+        license_name: identifier of the model's licence on model hubs.
 
     Returns:
         Markdown.
     """
-    recipe, made = facts.recipe, facts.environment
-    begun = made.get("imported")
-    shown = with_flags(recipe, data=_place(recipe.data.name), init=recipe.model.init and Path(recipe.model.init).name)
+    recipe, environment = facts.recipe, facts.environment
+    imported = environment.get("imported")
+    init = recipe.model.init and Path(recipe.model.init).name
+    shown = with_flags(recipe, data=_without_directories(recipe.data.name), init=init)
     changed = [f"{flag}={value!r}" for flag, (value, _) in differing(shown, Recipe()).items()]
     steps = f"{facts.step:,} of {recipe.schedule.steps:,}" if facts.step < recipe.schedule.steps else f"{facts.step:,}"
-    before = f", {begun['step']:,} of them before the import" if begun else ""
-    passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if begun else ''}"
-    packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+    before = f", {imported['step']:,} of them before the import" if imported else ""
+    passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if imported else ''}"
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     lines = [
         *_head(description, license_name, facts),
         *_what(description, sha256),
@@ -76,33 +80,34 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | {shown.data.name}, {facts.training_images:,} training images, SHA-256 `{made['data_sha256']}` |",
-        f"| recipe{' since the import' if begun else ''} | {recipe.name} ({recipe.objective.regime}) |",
+        f"| data | {shown.data.name}, {facts.training_images:,} training images,"
+        f" SHA-256 `{environment['data_sha256']}` |",
+        f"| recipe{' since the import' if imported else ''} | {recipe.name} ({recipe.objective.regime}) |",
         f"| steps | {steps}{before} |",
         f"| passes over the data | {passes} |",
         f"| seed | {recipe.seed} |",
-        f"| versions | noiseless {made['noiseless']}, {packages}, on {made['device']} |",
+        f"| versions | noiseless {environment['noiseless']}, {packages}, on {environment['device']} |",
     ]
-    if begun:
+    if imported:
         lines += [
-            f"| begun from | the checkpoint `{begun['file']}` (SHA-256 `{begun['sha256']}`), imported at step"
-            f" {begun['step']:,}; what was done before is not known here |"
+            f"| begun from | the checkpoint `{imported['file']}` (SHA-256 `{imported['sha256']}`), imported at step"
+            f" {imported['step']:,}; how it was trained before that is not known here |"
         ]
     lines += [
         "",
         "## Quality",
         "",
         f"Test accuracy {facts.test_accuracy:.2%}, cross entropy {facts.test_loss:.4f}, on {facts.test_images:,} test"
-        f" images of {shown.data.name} without augmentation: one seed (n = 1), which says nothing of the spread.",
+        f" images of {shown.data.name} without augmentation: one seed (n = 1), which says nothing about the spread.",
         "",
         "## To repeat it",
         "",
         "```sh",
-        shlex.join(made["command"]),
-        *(["noiseless resume RUN  # the directory that the import has printed"] if begun else []),
+        shlex.join(environment["command"]),
+        *(["noiseless resume RUN  # the directory that the import has printed"] if imported else []),
         "```",
         "",
-        f"All that is not the default: `{', '.join(changed)}`.",
+        f"All values that are not the default: `{', '.join(changed)}`.",
         "",
         *_use(description),
         "",
@@ -110,13 +115,14 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
     return "\n".join(lines)
 
 
-def _place(data: str) -> str:
-    """A data set's name without the directories of the machine where it was used."""
+def _without_directories(data: str) -> str:
+    """A data set's name without the directories of the machine on which the run was made."""
     kind, colon, path = data.partition(":")
     return f"{kind}{colon}{Path(path).name}" if colon else data
 
 
 def _head(description: Description, license_name: str, facts: Facts | None) -> list[str]:
+    """The lines of the YAML header."""
     lines = [
         "---",
         f"license: {json.dumps(license_name)}",
@@ -125,7 +131,7 @@ def _head(description: Description, license_name: str, facts: Facts | None) -> l
     ]
     lines += ["tags:", "- image-classification", f"- {json.dumps(description.model)}"]
     if facts:
-        # text of the page, not a data set's name on a hub, which nobody here can vouch for
+        # a text for readers; whether a data set on the hub has this name is not known here
         data = json.dumps(facts.recipe.data.name.partition(":")[0])
         lines += [
             f"- {json.dumps(facts.recipe.objective.regime)}",
@@ -147,6 +153,7 @@ def _head(description: Description, license_name: str, facts: Facts | None) -> l
 
 
 def _what(description: Description, sha256: str) -> list[str]:
+    """The lines that describe the model."""
     form = ", ".join(f"{f.name} {getattr(description.form, f.name)}" for f in fields(description.form))
     options = ", ".join(f"{name}={value!r}" for name, value in description.options.items())
     lines = [
@@ -167,6 +174,7 @@ def _what(description: Description, sha256: str) -> list[str]:
 
 
 def _use(description: Description) -> list[str]:
+    """The lines that show how to load the model."""
     shape = f"[n, {description.channels}, H, W]"
     return [
         "## To use it",

@@ -1,4 +1,4 @@
-"""What a model is, and what its images must be like: all that is needed to build it again. For exports and imports."""
+"""The description of a model and of its images, from which the model is built again. For exports and imports."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from noiseless.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Description:
-    """What a model is, and what its images must be like."""
+    """A model, and the images that it expects."""
 
     model: str
-    """name, see `noiseless.models.names`"""
+    """name of the model, see `noiseless.models.names`"""
     channels: int
+    """channels of an image"""
     classes: int
+    """number of outputs"""
     form: models.Form = field(default_factory=models.Form)
     options: Mapping[str, Any] = field(default_factory=dict)
     """further arguments of the model"""
     mean: Sequence[float] | None = None
-    """of a channel's pixels, in units of 255; None: not known"""
+    """mean of each channel's pixels, in units of 255; None: not known"""
     std: Sequence[float] | None = None
+    """standard deviation of each channel's pixels, in units of 255; None: not known"""
 
     def build(self) -> nn.Module:
-        """The model, with initial parameters."""
+        """The model with initial parameters."""
         return models.build(self.model, self.channels, self.classes, self.form, options=self.options)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -43,13 +46,13 @@ class Description:
             float32 of the same shape.
 
         Raises:
-            ValueError: if mean and deviation are not known, or the images are other ones.
+            ValueError: if mean and standard deviation are not known, or if dtype or shape of the images is another.
         """
         if self.mean is None or self.std is None:
             raise ValueError("the mean and standard deviation of this model's images are not known")
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
-            wanted = f"uint8 [n, {self.channels}, H, W]"
-            raise ValueError(f"the images must be {wanted}, not {images.dtype} {list(images.shape)}")
+            expected = f"uint8 [n, {self.channels}, H, W]"
+            raise ValueError(f"the images must be {expected}, not {images.dtype} {list(images.shape)}")
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
@@ -59,7 +62,7 @@ def description_of(recipe: Recipe, classes: int) -> Description:
 
     Args:
         recipe: resolved.
-        classes: outputs.
+        classes: number of outputs.
 
     Returns:
         The description.

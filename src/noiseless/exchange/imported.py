@@ -1,7 +1,6 @@
-"""A published checkpoint becomes a run: the objects of a recipe, moved to where it stands, and written down.
+"""Makes a run from a published checkpoint: model and optimizer of a recipe get its state and are written as a run.
 
-What `train` finds afterwards is a checkpoint like one of its own, so that it goes on, and `evaluate` and all analyses
-read it, without knowing where it is from.
+The checkpoint of that run is like any other, so `train` can go on from it, and `evaluate` and all analyses can read it.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from noiseless.run.build import Experiment, build
 from noiseless.run.train import begin_at
 
 SETTINGS = ("momentum", "weight_decay", "nesterov", "dampening")
-"""of SGD, in which checkpoint and recipe should agree"""
+"""settings of SGD in which checkpoint and recipe should agree"""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A run made of a published checkpoint."""
+    """A run made from a published checkpoint."""
 
     experiment: Experiment
     directory: RunDirectory
     ended: bool
-    """whether the recipe has no step left"""
+    """whether the recipe has no steps left"""
     notes: list[str]
-    """where checkpoint and recipe do not agree"""
+    """differences between checkpoint and recipe, a sentence each"""
 
 
 def import_run(published: Published, config: Config, path: Path, command: list[str]) -> Imported:
@@ -42,18 +41,18 @@ def import_run(published: Published, config: Config, path: Path, command: list[s
 
     Args:
         published: the checkpoint.
-        config: as the user gave it; its recipe says what the run would go on with.
+        config: as the user gave it; the run goes on with its recipe.
         path: of the run's directory.
-        command: for the record.
+        command: command line, for the record.
 
     Returns:
-        The run. Where the recipe has no more steps than the checkpoint, it has ended.
+        The run, which has ended if the recipe has no more steps than the checkpoint.
 
     Raises:
-        ValueError: if data or model do not fit, or the directory is taken; then nothing is written.
+        ValueError: if data or model do not fit, or if the directory is not empty; then nothing is written.
     """
     if config.recipe.model.init is not None:
-        raise ValueError("--init has no place here: the parameters are the checkpoint's")
+        raise ValueError("--init cannot be used here: the parameters come from the checkpoint")
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path.resolve()))))
     fill(experiment.model, published.model, published.path)
     _give_momentum(published, experiment.model, experiment.optimizer)
@@ -72,13 +71,13 @@ def import_run(published: Published, config: Config, path: Path, command: list[s
 
 
 def _give_momentum(published: Published, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Gives the optimizer each parameter's momentum: the file numbers parameters in the order of its model state."""
+    """Sets the optimizer's momentum buffers; the file numbers parameters in the order of its model state."""
     if not published.momentum:
         return
     if not isinstance(optimizer, torch.optim.SGD):
         raise ValueError(
-            f"{published.path} holds the momentum of SGD, with which {type(optimizer).__name__} cannot go on: use"
-            " --optimizer SGD, or take its parameters alone with noiseless train --init"
+            f"{published.path} holds the momentum of SGD, which {type(optimizer).__name__} cannot use: give"
+            " --optimizer SGD, or use only its parameters with noiseless train --init"
         )
     learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
     names = [name for name in published.model if name in learned]
@@ -92,17 +91,18 @@ def _give_momentum(published: Published, model: nn.Module, optimizer: torch.opti
 
 
 def _notes(published: Published, experiment: Experiment) -> list[str]:
+    """The differences between checkpoint and recipe, a sentence each."""
     notes = []
-    (group, *_), there = experiment.optimizer.param_groups, published.settings
+    (group, *_), settings = experiment.optimizer.param_groups, published.settings
     for name in SETTINGS:
-        if name in there and name in group and there[name] != group[name]:
-            notes.append(f"{name} is {there[name]} in the checkpoint, {group[name]} in the recipe")
-    step, rate, steps = published.step, there.get("lr"), experiment.config.recipe.schedule.steps
+        if name in settings and name in group and settings[name] != group[name]:
+            notes.append(f"{name} is {settings[name]} in the checkpoint, {group[name]} in the recipe")
+    step, rate, steps = published.step, settings.get("lr"), experiment.config.recipe.schedule.steps
     if step > steps:
-        notes.append(f"the checkpoint has {step} steps, the recipe only {steps}: there is nothing to go on with")
+        notes.append(f"the checkpoint has {step} steps, the recipe only {steps}: no step is left")
     if isinstance(rate, float) and step < steps:
-        # the published code saves behind its scheduler's step: the file holds the rate of the step to come
-        coming = experiment.schedule(step)
-        if not math.isclose(rate, coming, rel_tol=1e-6):
-            notes.append(f"the learning rate at step {step} is {rate:g} in the checkpoint, {coming:g} in the recipe")
+        # the published code saves after its scheduler's step, so the file holds the rate of the next step
+        next_rate = experiment.schedule(step)
+        if not math.isclose(rate, next_rate, rel_tol=1e-6):
+            notes.append(f"the learning rate at step {step} is {rate:g} in the checkpoint, {next_rate:g} in the recipe")
     return notes

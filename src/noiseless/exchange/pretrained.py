@@ -1,7 +1,7 @@
-"""Models in a directory that others can load: parameters, what they are of, and a card. After the last step of a run.
+"""Models in a directory that others can load: parameters, description and card. After the last step of a run.
 
-`save_pretrained` writes three files: `model.safetensors` (sealed with its digest), `config.json` (what
-`from_pretrained` builds the module from) and `README.md`, a card as model hubs show it.
+`save_pretrained` writes three files: `model.safetensors` (with the digest of its tensors), `config.json` (from which
+`from_pretrained` builds the module) and `README.md`, the model card for model hubs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from noiseless.files.parameters import fill, read_parameters, write_parameters
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 VERSION = 1
-"""of the format of `config.json`"""
+"""version of the format of `config.json`"""
 
 
 def save_pretrained(model: nn.Module, directory: Path | str, description: Description, card: str | None = None) -> str:
-    """Writes a model so that `from_pretrained` gives it back to the bit.
+    """Writes a model so that `from_pretrained` gives it back, bit by bit.
 
     Args:
-        model: of the library, in any mode and on any device.
+        model: of this library, in any mode and on any device.
         directory: new or empty.
         description: of the model.
-        card: text of its README.md; None: one that says what the description does.
+        card: text of the README.md; None: a card made from the description.
 
     Returns:
-        SHA-256 over the parameters and buffers.
+        SHA-256 of the parameters and buffers.
 
     Raises:
-        ValueError: if the description is not the model's, or the directory holds something.
+        ValueError: if the description does not fit the model, or if the directory is not empty.
     """
     directory = Path(directory)
     fill(description.build(), model.state_dict(), directory)
@@ -56,7 +56,7 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
     described = asdict(description) | {"dtype": str(kinds.pop()).removeprefix("torch.")}
     write_parameters(directory / PARAMETERS, state)
     write_bytes(directory / CARD, (card or plain_card(description, sha256)).encode())
-    # last: without it the directory is none of these
+    # written last, because a directory without it is not loaded
     write_json(directory / CONFIG, {"library": "noiseless", "version": VERSION, "sha256": sha256, **described})
     return sha256
 
@@ -68,17 +68,20 @@ def from_pretrained(directory: Path | str) -> nn.Module:
         directory: of its files.
 
     Returns:
-        The module, in evaluation mode, on the CPU. Its images are normalised as `describe(directory).normalise` does.
+        The module, in evaluation mode, on the CPU. It expects images normalised by `describe(directory).normalise`.
 
     Raises:
-        ValueError: if the directory is no such one, or damaged.
+        ValueError: if the directory is not such a directory, or is damaged.
     """
     directory = Path(directory)
     config = _config(directory)
     description = _description(config, directory)
     state = read_parameters(directory / PARAMETERS, sealed=True)
     if digest(state) != config["sha256"]:
-        raise ValueError(f"{directory / PARAMETERS} is not the one that {CONFIG} beside it was written for")
+        raise ValueError(
+            f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
+            " both from a copy"
+        )
     model = description.build().to(getattr(torch, config["dtype"]))
     fill(model, state, directory / PARAMETERS)
     return model.eval()
@@ -94,7 +97,7 @@ def from_run(directory: Path | str) -> nn.Module:
         The module, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: if it is no run, has no checkpoint, or is damaged.
+        ValueError: if the directory is not a run, has no checkpoint, or is damaged.
     """
     run = RunDirectory.open(Path(directory))
     recipe, state = run.config().recipe, run.state()
@@ -111,12 +114,13 @@ def describe(directory: Path | str) -> Description:
         directory: of its files.
 
     Returns:
-        What the model is, and what its images must be like.
+        The description.
     """
     return _description(_config(Path(directory)), Path(directory))
 
 
 def _config(directory: Path) -> dict[str, Any]:
+    """The content of `config.json`, checked for library and version."""
     path = directory / CONFIG
     try:
         config = json.loads(path.read_bytes())
@@ -128,29 +132,33 @@ def _config(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not isinstance(config, dict) or config.get("library") != "noiseless":
-        raise ValueError(f"{path} is of another library: noiseless export or save_pretrained has not written it")
+        raise ValueError(f"{path} is of another library: it was not written by noiseless export or save_pretrained")
     if config.get("version") != VERSION:
-        raise ValueError(f"{path} has version {config.get('version')!r}, and this program reads {VERSION}")
+        raise ValueError(
+            f"{path} has version {config.get('version')!r}, but this program reads version {VERSION}: use the version"
+            " of noiseless that wrote it"
+        )
     return config
 
 
 def _description(config: dict[str, Any], directory: Path) -> Description:
-    known = {f.name for f in fields(Description)}
-    given = {name: value for name, value in config.items() if name in known}
-    wrong = (known | {"library", "version", "sha256", "dtype"}) ^ config.keys()
+    """The description in the content of `config.json`, checked."""
+    names = {f.name for f in fields(Description)}
+    arguments = {name: value for name, value in config.items() if name in names}
+    wrong = (names | {"library", "version", "sha256", "dtype"}) ^ config.keys()
     try:
         if wrong:
             raise ValueError(f"{', '.join(sorted(wrong))} missing or unknown")
         if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"dtype {config['dtype']!r}")
-        if not all(type(given[name]) is int and given[name] > 0 for name in ("channels", "classes")):
+            raise ValueError(f"dtype must be float32 or float64, not {config['dtype']!r}")
+        if not all(type(arguments[name]) is int and arguments[name] > 0 for name in ("channels", "classes")):
             raise ValueError("channels and classes must be positive whole numbers")
         for name in ("mean", "std"):
-            values = given[name]
-            if values is not None and (not isinstance(values, list) or len(values) != given["channels"]):
+            values = arguments[name]
+            if values is not None and (not isinstance(values, list) or len(values) != arguments["channels"]):
                 raise ValueError(f"{name} must have a number for each channel")
-        if not isinstance(given["model"], str) or not isinstance(given["options"], dict):
+        if not isinstance(arguments["model"], str) or not isinstance(arguments["options"], dict):
             raise ValueError("model must be a name and options must have names")
-        return Description(**{**given, "form": models.Form(**given["form"])})
+        return Description(**{**arguments, "form": models.Form(**arguments["form"])})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{directory / CONFIG} is damaged or of another version: {error}") from None

@@ -1,4 +1,4 @@
-"""What analyses of a run have found, kept in its directory: `analysis/KIND-NAME.json`, for reports and for reading."""
+"""Results of analyses of a run, in its directory as `analysis/KIND-NAME.json`, for reports and for reading."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FOLDER = "analysis"
 
 @dataclass(frozen=True)
 class Answer:
-    """One analysis of a run."""
+    """The result of one analysis of a run."""
 
     kind: str
     """sharpness, noise, landscape, flatness, layers"""
     name: str
-    """which one of its kind: the step, and what else tells it from others"""
-    found: dict[str, Any]
-    """plain values, None for a number that is not finite; `step`, the steps done, is always there"""
+    """name among the answers of its kind: the step, and the options in which the answers differ"""
+    values: dict[str, Any]
+    """plain values by name, None for a number that is not finite; always with `step`, the number of steps done"""
 
 
 def folder(directory: RunDirectory) -> Path:
-    """Where a run's answers are, made when needed.
+    """The folder of a run's answers, which is made if it does not exist.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if it cannot be made.
+        ValueError: if the folder cannot be made.
     """
     path = directory.path / FOLDER
     try:
@@ -44,39 +44,41 @@ def folder(directory: RunDirectory) -> Path:
 
 
 def write(directory: RunDirectory, answer: Answer) -> Path:
-    """Keeps an answer, in the place of an older one of its kind and name; gives the file."""
+    """Writes an answer, over an older one of the same kind and name; returns the path of the file."""
     path = folder(directory) / f"{answer.kind}-{answer.name}.json"
-    write_json(path, {"kind": answer.kind, "name": answer.name, "found": finite(answer.found)})
+    write_json(path, {"kind": answer.kind, "name": answer.name, "found": finite(answer.values)})
     return path
 
 
 def read(directory: RunDirectory, kind: str | None = None) -> list[Answer]:
-    """The answers of a run, by kind, step and name.
+    """Reads the answers of a run.
 
     Args:
         directory: of the run.
-        kind: of those that are wanted; None: all.
+        kind: of the answers; None: all kinds.
 
     Returns:
-        The answers.
+        The answers, in the order of kind, step and name.
 
     Raises:
-        ValueError: naming a file that holds none.
+        ValueError: naming a file that cannot be read as an answer.
     """
     answers = []
     for path in sorted((directory.path / FOLDER).glob(f"{kind or '*'}-*.json")):
         try:
-            value = json.loads(path.read_bytes())
-            answer = Answer(value["kind"], value["name"], value["found"])
-            int(answer.found["step"])
+            content = json.loads(path.read_bytes())
+            answer = Answer(content["kind"], content["name"], content["found"])
+            int(answer.values["step"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no analysis ({error!r}): remove it, and ask again") from None
+            raise ValueError(
+                f"{path} is not the result of an analysis ({error!r}): remove it, and run the analysis again"
+            ) from None
         answers.append(answer)
-    return sorted(answers, key=lambda a: (a.kind, a.found["step"], a.name))
+    return sorted(answers, key=lambda a: (a.kind, a.values["step"], a.name))
 
 
 def finite(value: Any) -> Any:
-    """The value with None for each number in it that is not finite, as JSON has none."""
+    """A copy with None in place of numbers that are not finite, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

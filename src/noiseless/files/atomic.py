@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside, flushed to the disk, and renamed."""
+"""Files that are never half written: a temporary file is written, flushed to the disk and renamed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in one stroke: whoever reads it finds the old content or the new, never a part.
+    """Writes a file atomically: a reader gets the old content or the new one, never a part.
 
     Args:
         path: of the file.
-        content: all of it.
+        content: of the file.
 
     Raises:
-        OSError: naming the file, if it cannot be written; the old content is untouched.
+        OSError: naming the file, if it cannot be written; the old content is kept.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk names no file, others the one beside
+            error.filename = str(path)  # the error of a full disk names no file, others name the temporary one
         raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, in one stroke."""
+    """Writes a value as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 

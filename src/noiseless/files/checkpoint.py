@@ -1,7 +1,7 @@
 """Checkpoints: safetensors for the tensors, JSON for the rest, each with a hash. Nothing is unpickled.
 
-A checkpoint is two files, `step-N.safetensors` and `step-N.json`. The second names the hash of the first and its own,
-and is written last: a checkpoint that was cut off or damaged is recognised, and the one before it is used.
+A checkpoint is two files, `step-N.safetensors` and `step-N.json`. The second is written last and holds the hashes of
+both, so a checkpoint that is incomplete or damaged is recognised, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ State = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The newest checkpoint that is whole."""
+class Newest:
+    """The newest undamaged checkpoint of a directory."""
 
     step: int
+    """number of steps done"""
     state: State
     damaged: list[str]
-    """what was wrong with newer ones"""
+    """what is wrong with each newer checkpoint"""
 
 
 def save(directory: Path, step: int, state: State, keep: int, every: int | None = None) -> None:
-    """Writes the checkpoint of a step, then removes all but the newest `keep` and each `every` steps' one."""
+    """Writes a checkpoint, then removes old ones: all but the newest `keep` and those of every `every`-th step."""
     tensors: dict[str, Tensor] = {}
     described = _describe(state, tensors, "")
     content = safetensors.torch.save(tensors)
     stem = directory / f"step-{step:08d}"
     write_bytes(stem.with_suffix(".safetensors"), content)
     record = {"step": step, "tensors_sha256": sha256(content), "state": described}
-    write_json(stem.with_suffix(".json"), record | {"sha256": _own_hash(record)})
+    write_json(stem.with_suffix(".json"), record | {"sha256": _hash(record)})
     for old in sorted(directory.glob("step-*.json"), reverse=True)[keep:]:
         if every is None or number(old) % every:
             old.unlink()
@@ -47,72 +48,71 @@ def save(directory: Path, step: int, state: State, keep: int, every: int | None 
 
 
 def number(path: Path) -> int:
-    """The steps done at a checkpoint, by the name of either of its files."""
+    """The number of steps done at a checkpoint, from the name of either of its files."""
     return int(path.stem.removeprefix("step-"))
 
 
 def at(directory: Path, step: int) -> State | None:
-    """The state of one step's checkpoint.
+    """The state in the checkpoint after that number of steps.
 
     Returns:
-        It; None where there is no such checkpoint.
+        The state; None if there is no such checkpoint.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if the checkpoint is damaged.
     """
     path = directory / f"step-{step:08d}.json"
     return read(path)[1] if path.exists() else None
 
 
-def newest(directory: Path) -> Found | None:
-    """Reads the newest whole checkpoint of a directory.
+def newest(directory: Path) -> Newest | None:
+    """Reads the newest undamaged checkpoint of a directory.
 
     Returns:
-        None where there is none at all.
+        The checkpoint; None if the directory has none, damaged or not.
 
     Raises:
-        ValueError: if there are checkpoints, but each of them is damaged.
+        ValueError: if there are checkpoints, but all are damaged.
     """
     damaged: list[str] = []
-    stems = {
-        path.with_suffix("") for path in directory.glob("step-*")
-    }  # of either file: one alone is half a checkpoint
+    # either file counts: one alone is a damaged checkpoint
+    stems = {path.with_suffix("") for path in directory.glob("step-*")}
     for path in sorted((stem.with_suffix(".json") for stem in stems), reverse=True):
         try:
             step, state = read(path)
         except ValueError as error:
             damaged.append(str(error))
         else:
-            return Found(step, state, damaged)
+            return Newest(step, state, damaged)
     if damaged:
-        raise ValueError(f"no checkpoint in {directory} is whole: {'; '.join(damaged)}")
+        raise ValueError(f"all checkpoints in {directory} are damaged: {'; '.join(damaged)}")
     return None
 
 
 def read(path: Path) -> tuple[int, State]:
-    """Reads one checkpoint by the path of its JSON file.
+    """Reads one checkpoint, from the path of its JSON file.
 
     Returns:
         Its step and state.
 
     Raises:
-        ValueError: if it is no checkpoint, or damaged.
+        ValueError: if it is not a checkpoint, or is damaged.
     """
     try:
         record = json.loads(path.read_bytes())
-        own = record.pop("sha256")
-        if own != _own_hash(record):
+        recorded_hash = record.pop("sha256")
+        if recorded_hash != _hash(record):
             raise ValueError("its hash does not fit its content")
         content = path.with_suffix(".safetensors").read_bytes()
         if sha256(content) != record["tensors_sha256"]:
             raise ValueError(f"the hash of {path.with_suffix('.safetensors').name} does not fit its content")
         return int(record["step"]), _restore(record["state"], safetensors.torch.load(content))
     except (ValueError, KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint ({error})") from None
+        raise ValueError(f"{path} is damaged or not a checkpoint ({error})") from None
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of tensors, in the order of their names."""
+    """SHA-256 of the names, dtypes, shapes and bytes of tensors, in the order of their names."""
     parts = []
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
@@ -120,12 +120,13 @@ def digest(tensors: dict[str, Tensor]) -> str:
     return sha256(b"".join(parts))
 
 
-def _own_hash(record: dict[str, Any]) -> str:
+def _hash(record: dict[str, Any]) -> str:
+    """SHA-256 of a checkpoint's JSON record, without the field that holds this hash."""
     return sha256(json.dumps(record, sort_keys=True).encode())
 
 
 def _describe(value: Any, tensors: dict[str, Tensor], key: str) -> Any:
-    """The value with tensors moved out under their path, as JSON can hold it."""
+    """The value as JSON can hold it; tensors are moved to `tensors`, under their path in the value."""
     if isinstance(value, Tensor):
         tensors[key] = value.detach().cpu().contiguous().clone()
         return {"tensor": key}
@@ -140,6 +141,7 @@ def _describe(value: Any, tensors: dict[str, Tensor], key: str) -> Any:
 
 
 def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The value that `_describe` was called with."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

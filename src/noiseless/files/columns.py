@@ -1,7 +1,7 @@
-"""The columns of a run's record that are shown: how they are called and drawn. Torch is not needed here.
+"""How the columns of a run's record are named and drawn, on the page and in a terminal. Torch is not needed here.
 
-A column has an entry here and a function in `run/record.py` (or comes from a question, see `run/periodic.py`). The page
-and the terminal read the entry; a column without one is in `metrics.jsonl` alone.
+The values of a column come from a function in `run/record.py` or from an analysis in `run/periodic.py`. A column
+without an entry here is in `metrics.jsonl` only.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is called and drawn. A small screen leaves out what has the highest rank."""
+    """How a column is named and drawn. A small screen leaves out the highest ranks."""
 
     heading: str | None = None
-    """of the table in a terminal; None: not in it"""
+    """heading in a terminal's table; None: not in the table"""
     width: int = 9
-    """of the table's column, in characters"""
+    """width in a terminal's table, in characters"""
     rank: int = 100
-    """among the table's columns"""
+    """rank among the table's columns"""
     label: str | None = None
-    """of the curve in a terminal; None: none is drawn"""
+    """label of the curve in a terminal; None: no curve"""
     label_rank: int = 100
-    """among the curves in a terminal and the figures on the page"""
+    """rank among the curves in a terminal and the figures on the page"""
     title: str | None = None
-    """of the figure on the page; None: none of this kind"""
+    """title of the figure on the page; None: no such figure"""
     axis: str = ""
-    """the figure's quantity with its unit"""
+    """label of the figure's axis: quantity and unit"""
     log: bool = False
     """whether the figure's axis is logarithmic"""
 
@@ -56,4 +56,4 @@ COLUMNS: dict[str, Column] = {
     "test_accuracy": Column(heading="test %", width=7, rank=3, label="test accuracy", label_rank=1),
     "seconds": Column(heading="seconds", width=8, rank=5),
 }  # fmt: skip
-"""by key, in the order in which they stand in a terminal's table"""
+"""columns by key, in the order of a terminal's table"""

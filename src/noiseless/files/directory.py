@@ -1,4 +1,4 @@
-"""A run's directory: config, environment, metrics, checkpoints, final parameters. Everything a run leaves is here."""
+"""The directory of a run: config, environment, metrics, checkpoints and final parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ Row = dict[str, Any]
 class RunDirectory:
     """The files of a run: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`.
 
-    Beside the model, `predictions.npz`, and where an exponential average is kept (`ema`), `average.safetensors`.
+    With the final model come `predictions.npz` and, if the recipe has an exponential average (`ema`),
+    `average.safetensors`.
     """
 
     def __init__(self, path: Path):
@@ -40,29 +41,30 @@ class RunDirectory:
 
     @contextmanager
     def created(self, config: Config, record: Row, first: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Makes the directory of a new run, and holds it.
+        """Makes the directory of a new run, and locks it.
 
         Args:
             config: resolved.
-            record: what `environment.json` says.
-            first: writes what must be there before the config, which is what makes the directory a run.
+            record: content of `environment.json`.
+            first: writes further files before `config.json`; a directory with that file is a run.
 
         Yields:
             Nothing.
 
         Raises:
-            ValueError: if something is there already; nothing of it is touched.
+            ValueError: if the path holds something already, which is left unchanged.
         """
-        self._refuse_taken(config)
+        self._refuse_occupied(config)
         with self.locked("choose another --run-dir"):
-            self._refuse_taken(config)  # another process may have been faster
+            self._refuse_occupied(config)  # another process may have been faster
             self.checkpoints.mkdir(exist_ok=True)
             write_json(self.path / "environment.json", record)
             first()
             write_json(self.path / "config.json", config.as_json())
             yield
 
-    def _refuse_taken(self, config: Config) -> None:
+    def _refuse_occupied(self, config: Config) -> None:
+        """Raises if the path holds a run or other files."""
         path = self.path
         if (path / "config.json").exists():
             same = self.config().recipe == config.recipe
@@ -74,19 +76,19 @@ class RunDirectory:
             raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
 
     def _hardly_begun(self) -> bool:
-        """Whether nothing is here, or just what `created` leaves where it is cut off before the config is written."""
+        """Whether the directory is empty or holds only what `created` leaves if it is killed before the config."""
         names = {p.name for p in self.path.iterdir()}
-        ours = {name for name in names if name.startswith((".environment.json.", ".config.json."))}
+        leftovers = {name for name in names if name.startswith((".environment.json.", ".config.json."))}
         if "lock" in names:
-            ours |= {"lock", "environment.json", "checkpoints"}
-        return names <= ours and not any(self.checkpoints.glob("*"))
+            leftovers |= {"lock", "environment.json", "checkpoints"}
+        return names <= leftovers and not any(self.checkpoints.glob("*"))
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
         """The directory of an existing run.
 
         Returns:
-            It.
+            The directory.
 
         Raises:
             ValueError: if the path is not the directory of a run.
@@ -94,7 +96,7 @@ class RunDirectory:
         return RunDirectory(reading.find(path))
 
     def refuse_other_data(self, data_sha256: str) -> None:
-        """Raises if the run was made with other data.
+        """Raises unless the run was made with data of this hash.
 
         Raises:
             ValueError: naming the data set.
@@ -103,8 +105,8 @@ class RunDirectory:
             recorded = json.loads((self.path / "environment.json").read_text())["data_sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{self.path / 'environment.json'} cannot be read ({error!r}), so whether the data are still the same"
-                " is not known: put it back, or start a new run"
+                f"{self.path / 'environment.json'} cannot be read ({error!r}), so it is unknown whether the data are"
+                " still the same: put the file back, or start a new run"
             ) from None
         if recorded != data_sha256:
             raise ValueError(
@@ -113,7 +115,7 @@ class RunDirectory:
             )
 
     def began(self) -> int:
-        """The first step of the record: 0, or where the checkpoint stood from which the run was imported."""
+        """The first step of the record: 0, or the step of the checkpoint from which the run was imported."""
         try:
             return int(json.loads((self.path / "environment.json").read_text())["imported"]["step"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -132,16 +134,16 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, otherwise: str = "change its permissions, or work on a copy") -> Iterator[None]:
-        """Holds the run for this process; the lock goes with the process, however it ends.
+        """Locks the run for this process; the lock ends with the process, however that ends.
 
         Args:
-            otherwise: what a user can do where this directory cannot be made or written.
+            otherwise: what a user can do if this directory cannot be made or written.
 
         Yields:
             Nothing.
 
         Raises:
-            ValueError: if another process holds it, or it cannot be written.
+            ValueError: if another process has locked the run, or the directory cannot be written.
         """
         lock = self.path / "lock"
         with ExitStack() as stack:
@@ -156,18 +158,18 @@ class RunDirectory:
             except OSError as error:
                 verb = "write in" if self.path.is_dir() else "make"
                 raise ValueError(f"cannot {verb} {self.path}: {error.strerror}; {otherwise}") from None
-            with suppress(OSError):  # a full disk keeps no number, but the lock all the same
+            with suppress(OSError):  # on a full disk the lock holds without the process number in it
                 lock.write_text(str(os.getpid()))
             yield
 
     def rows(self) -> list[Row]:
-        """The rows of `metrics.jsonl`; a last line that was cut off is left out.
+        """The rows of `metrics.jsonl`, without an incomplete last line.
 
         Returns:
-            Each with at least its step.
+            The rows, each with at least its step.
 
         Raises:
-            ValueError: if a line is something else.
+            ValueError: if a line is not a row.
         """
         if not self.metrics.exists():
             return []
@@ -178,39 +180,39 @@ class RunDirectory:
             except ValueError:
                 break
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError(f"{self.metrics}, line {number} is no row of a run: {line[:40]!r}; remove the line")
+                raise ValueError(f"{self.metrics}, line {number} is not a row of a run: {line[:40]!r}; remove the line")
             rows.append(row)
         return rows
 
     def cut_rows(self, step: int) -> None:
-        """Keeps the rows before a step: those after the checkpoint are computed anew."""
-        kept = [row for row in self.rows() if row["step"] < step]
-        write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        """Removes the rows of a step and later ones: the run computes them again."""
+        earlier = [row for row in self.rows() if row["step"] < step]
+        write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in earlier).encode())
 
     def finish(
         self,
         state: dict[str, Tensor],
         average: dict[str, Tensor] | None = None,
-        found: Predictions | None = None,
+        last_predictions: Predictions | None = None,
     ) -> None:
-        """Writes the run's final files; the parameters come last, as they mark its end.
+        """Writes the run's final files; the parameters come last, because they mark its end.
 
         Args:
             state: final parameters and buffers.
-            average: their exponential average; None: the run keeps none.
-            found: predictions of the last evaluation; None: there was none.
+            average: their exponential average; None: the run has none.
+            last_predictions: of the last evaluation; None: there was none.
         """
-        if found is not None:
-            predictions.write(self.path, found)
+        if last_predictions is not None:
+            predictions.write(self.path, last_predictions)
         if average is not None:
             write_parameters(self.average, average)
         write_parameters(self.model, state)
 
     def state(self, average: bool = False) -> dict[str, Tensor]:
-        """The final parameters and buffers, or those of the newest checkpoint where the run has not ended.
+        """The final parameters and buffers, or those of the newest checkpoint if the run has not ended.
 
         Args:
-            average: their exponential average instead, of a run that keeps one.
+            average: whether to read their exponential average instead.
 
         Returns:
             Tensors by state name.
@@ -220,17 +222,17 @@ class RunDirectory:
         """
         if self.model.exists():
             return read_parameters(self.average if average else self.model, sealed=True)
-        found = checkpoint.newest(self.checkpoints)
-        if found is None:
+        newest = checkpoint.newest(self.checkpoints)
+        if newest is None:
             raise ValueError(f"{self.path} has no checkpoint yet")
-        model: dict[str, Tensor] | None = found.state["average"] if average else found.state["model"]
+        model: dict[str, Tensor] | None = newest.state["average"] if average else newest.state["model"]
         if model is None:
             raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
         return model
 
 
 def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
-    """What the bits of a run may depend on beside its config: versions, machine, threads, revision, data, command."""
+    """What the bits of a run may depend on besides its config: versions, machine, threads, revision, data, command."""
     device = config.settings.device
     return {
         "noiseless": metadata.version("noiseless"),
@@ -249,6 +251,7 @@ def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
 
 
 def _processor() -> str:
+    """The name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -257,12 +260,12 @@ def _processor() -> str:
 
 
 def _git_revision() -> str | None:
-    """The revision of the program's own checkout; None where it was installed as a package."""
+    """The git revision of noiseless; None if it was installed as a package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
     try:
-        asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None

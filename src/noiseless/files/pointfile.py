@@ -1,7 +1,7 @@
-"""The file of a landscape's points: a header that says which landscape it is, then one line of JSON for each point.
+"""The file of a landscape's points: a header that describes the landscape, then one line of JSON for each point.
 
-A line is written out as soon as its point is known, so whoever is killed loses the point under way and nothing else. A
-last line that was cut off is not counted, and overwritten when the file is gone on with.
+A line is written as soon as its point is computed, so a killed process loses only the unfinished point. An incomplete
+last line is ignored, and removed when more points are added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from noiseless.analysis import LandscapePoint
 from noiseless.lock import HeldError, locked
 
 Index = tuple[int, ...]
-"""place of a point on the grid: one number for each axis, from 0"""
+"""index of a point on the grid: one number for each axis, from 0"""
 
 
 class PointFile:
@@ -24,10 +24,10 @@ class PointFile:
 
     Args:
         path: of the file.
-        header: which landscape it is, plain JSON values; a file with another one is refused.
+        header: description of the landscape, plain JSON values; a file with another header is refused.
 
     Attributes:
-        points: those that are known.
+        points: the points in the file.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]):
@@ -38,13 +38,13 @@ class PointFile:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Within it the file is this process's own, and points can be added.
+        """A context in which this process has locked the file and can add points.
 
         Yields:
             Nothing.
 
         Raises:
-            ValueError: if another process has it, or it holds something else.
+            ValueError: if another process has locked the file, or if the file holds something else.
         """
         with ExitStack() as stack:
             try:
@@ -69,7 +69,7 @@ class PointFile:
         """Writes a point that has been computed.
 
         Args:
-            index: its place.
+            index: of the point.
             point: its values.
         """
         values = {"loss": point.loss, "accuracy": point.accuracy, "penalised": point.penalised}
@@ -77,6 +77,7 @@ class PointFile:
         self.points[index] = point
 
     def _write(self, line: dict[str, Any]) -> None:
+        """Writes a line to the disk at once."""
         assert self._file is not None
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
@@ -86,22 +87,23 @@ class PointFile:
             raise
 
     def _read(self, content: bytes) -> int:
-        """Takes the points of a file's content; gives the length of the lines that are whole."""
+        """Reads the points in a file's content; returns the number of bytes in its complete lines."""
         length = 0
         for number, line in enumerate(content.splitlines(keepends=True)):
             if not line.endswith(b"\n"):
                 break
             try:
-                self._take(number, json.loads(line))
+                self._read_line(number, json.loads(line))
             except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
                 raise ValueError(
-                    f"{self.path}, line {number + 1} is no point of a landscape: {line[:40]!r}; remove the file, or"
+                    f"{self.path}, line {number + 1} is not a point of a landscape: {line[:40]!r}; remove the file, or"
                     " choose another --name"
                 ) from None
             length += len(line)
         return length
 
-    def _take(self, number: int, value: dict[str, Any]) -> None:
+    def _read_line(self, number: int, value: dict[str, Any]) -> None:
+        """Compares the header, which is line 0; adds the point of any other line."""
         if number == 0:
             self._compare(value["asked"])
             return
@@ -110,6 +112,7 @@ class PointFile:
         )
 
     def _compare(self, other: dict[str, Any]) -> None:
+        """Raises if the header in the file is another one."""
         if other == self.header:
             return
         mine, theirs = _leaves(self.header), _leaves(other)
@@ -122,7 +125,7 @@ class PointFile:
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, str]:
-    """Dotted names of a header's values, each as text."""
+    """The values of a header as text, by dotted name."""
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, list) and all(isinstance(part, dict) for part in value):

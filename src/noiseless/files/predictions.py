@@ -1,4 +1,4 @@
-"""The class that a run's model gives each test image, beside the right one: `predictions.npz` of a run that has ended.
+"""The predicted and the right class of each test image, in `predictions.npz` of a run that has ended.
 
 Comparisons of runs read it (study/). Torch is not needed here.
 """
@@ -20,7 +20,7 @@ FILE = "predictions.npz"
 DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""what numpy raises for a file that is no archive of plain arrays"""
+"""what numpy raises for a file that is not an archive of plain arrays"""
 
 
 class Predictions(NamedTuple):
@@ -33,16 +33,16 @@ class Predictions(NamedTuple):
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each image is classified correctly, `[M]`."""
+        """Whether each image is classified correctly, bool `[M]`."""
         return self.predicted == self.target
 
 
 def write(run: Path, predictions: Predictions) -> None:
-    """Writes `predictions.npz` in one stroke, with the smallest unsigned integers that hold the classes.
+    """Writes `predictions.npz` atomically, in the smallest unsigned integer dtype that holds the classes.
 
     Args:
         run: directory of the run.
-        predictions: of its final state; classes count from 0.
+        predictions: of the run's final state; classes count from 0.
     """
     dtype = np.min_scalar_type(max(int(array.max()) for array in predictions))
     content = io.BytesIO()
@@ -60,7 +60,7 @@ def read(run: Path) -> Predictions:
         The predictions.
 
     Raises:
-        ValueError: if there is no such file, or its arrays are not those that a run writes.
+        ValueError: if there is no such file, or if its arrays are not like those that a run writes.
     """
     path = run / FILE
     if not path.exists():
@@ -87,20 +87,20 @@ def read(run: Path) -> Predictions:
 
 
 def keep(run: Path, predictions: Predictions) -> int | None:
-    """Writes a run's predictions, unless its own are there: those of another device may differ in some images.
+    """Writes predictions of a run, unless the run has written its own, which may differ on another device.
 
     Args:
         run: directory of the run.
-        predictions: of its final state, computed now.
+        predictions: of the run's final state, computed now.
 
     Returns:
-        Number of images for which the file's prediction is another; None where the file was written.
+        Number of images whose prediction differs from the one in the file; None if the file was written now.
     """
     try:
-        there = read(run)
+        existing = read(run)
     except ValueError:
-        there = None
-    if there is None or not np.array_equal(there.target, predictions.target):
+        existing = None
+    if existing is None or not np.array_equal(existing.target, predictions.target):
         write(run, predictions)
         return None
-    return int((there.predicted != predictions.predicted).sum())
+    return int((existing.predicted != predictions.predicted).sum())

@@ -1,7 +1,7 @@
-"""Checkpoints as the paper's published code leaves them: what they hold, read and checked.
+"""Reads and checks the checkpoints that the paper's published code writes.
 
 The file is a list `[optimizer state, model state, scheduler state, scaler state or None, step]` of `torch.save`
-(arXiv 2109.14119). Model and optimizer state and the step are taken; the schedule is a function of the step here, and
+(arXiv 2109.14119). Model state, optimizer state and step are used; here the schedule is a function of the step, and
 there is nothing to scale in float32.
 """
 
@@ -18,20 +18,20 @@ from noiseless.files import untrusted
 
 PARTS = ("optimizer", "model", "scheduler", "scaler", "step")
 PARALLEL = "module."
-"""what torch's data-parallel wrappers put before each name"""
+"""prefix that torch's data-parallel wrappers add to each name"""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is taken of a published checkpoint."""
+    """The parts of a published checkpoint that are used."""
 
     path: Path
     model: dict[str, Tensor]
     """parameters and buffers by state name, in the model's order"""
     momentum: dict[int, Tensor]
-    """momentum of each parameter, by its number in the model's order; parameters that have none are left out"""
+    """momentum buffers by parameter number in the model's order; parameters without one are left out"""
     settings: dict[str, Any]
-    """of the optimizer: lr, momentum, weight_decay, nesterov, ..."""
+    """settings of the optimizer: lr, momentum, weight_decay, nesterov, ..."""
     step: int
     """number of steps done"""
 
@@ -46,17 +46,17 @@ def read_published(path: Path) -> Published:
         Its parts.
 
     Raises:
-        ValueError: if it cannot be read, would run something, or is no such checkpoint.
+        ValueError: if the file cannot be read, would run code, or is not such a checkpoint.
     """
     parts = untrusted.read(path)
     if not isinstance(parts, (list, tuple)):
         raise ValueError(
-            f"{path} is no published checkpoint: it holds {_what(parts)}, not the list of {', '.join(PARTS)}."
+            f"{path} is not a published checkpoint: it holds {_what(parts)}, not the list of {', '.join(PARTS)}."
             " To begin a run with its parameters, use noiseless train --init"
         )
     if len(parts) != len(PARTS):
         raise ValueError(
-            f"{path} is no published checkpoint: its list has {len(parts)} entries, not the {len(PARTS)} of"
+            f"{path} is not a published checkpoint: its list has {len(parts)} entries, not the {len(PARTS)} of"
             f" {', '.join(PARTS)}"
         )
     optimizer, model, _, _, step = parts
@@ -68,7 +68,7 @@ def read_published(path: Path) -> Published:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The parameters and buffers in a file of `torch.save`: a published checkpoint, or a state by itself.
+    """The parameters and buffers in a file of `torch.save`: a published checkpoint, or a state dict by itself.
 
     Args:
         path: of the file.
@@ -77,15 +77,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         Tensors by state name.
 
     Raises:
-        ValueError: if it cannot be read, would run something, or holds neither.
+        ValueError: if the file cannot be read, would run code, or holds neither.
     """
-    held = untrusted.read(path)
-    if isinstance(held, (list, tuple)) and len(held) == len(PARTS):
-        held = held[PARTS.index("model")]
-    return _state(held, path)
+    content = untrusted.read(path)
+    if isinstance(content, (list, tuple)) and len(content) == len(PARTS):
+        content = content[PARTS.index("model")]
+    return _state(content, path)
 
 
 def _state(state: Any, path: Path) -> dict[str, Tensor]:
+    """The checked model state, without the prefix of data-parallel wrappers."""
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{path}: its model state must be tensors by name, not {_what(state)}")
     for name, tensor in state.items():
@@ -98,28 +99,28 @@ def _state(state: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _optimizer(state: Any, path: Path) -> tuple[dict[int, Tensor], dict[str, Any]]:
-    """Momentum by parameter number, and settings, of the state of `torch.optim.SGD`."""
+    """Momentum by parameter number, and settings, from the state of `torch.optim.SGD`."""
     if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
         raise ValueError(f"{path}: its optimizer state must be that of torch.optim, not {_what(state)}")
-    groups, kept = state["param_groups"], state["state"]
+    groups, buffers = state["param_groups"], state["state"]
     if not isinstance(groups, list) or len(groups) != 1 or not isinstance(groups[0], dict):
         raise ValueError(
-            f"{path}: its optimizer state must have one group of parameters, not {_what(groups)}. Take its parameters"
-            " alone: noiseless train --init"
+            f"{path}: its optimizer state must have one group of parameters, not {_what(groups)}. To use only its"
+            " parameters: noiseless train --init"
         )
-    if not isinstance(kept, dict):
-        raise ValueError(f"{path}: its optimizer state must be by parameter, not {_what(kept)}")
+    if not isinstance(buffers, dict):
+        raise ValueError(f"{path}: its optimizer state must be by parameter, not {_what(buffers)}")
     numbers = groups[0].get("params")
     if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"{path}: its optimizer state must number its parameters, not have {_what(numbers)}")
     momentum: dict[int, Tensor] = {}
     for place, number in enumerate(numbers):
-        entry = kept.get(number, {})
-        stray = sorted(map(str, entry.keys() - {"momentum_buffer"})) if isinstance(entry, dict) else [_what(entry)]
-        if stray:
+        entry = buffers.get(number, {})
+        others = sorted(map(str, entry.keys() - {"momentum_buffer"})) if isinstance(entry, dict) else [_what(entry)]
+        if others:
             raise ValueError(
-                f"{path}: its optimizer state has {', '.join(stray)}, and only SGD's momentum can be gone on with."
-                " Take its parameters alone: noiseless train --init"
+                f"{path}: its optimizer state has {', '.join(others)}, but only the momentum of SGD can be imported."
+                " To use only its parameters: noiseless train --init"
             )
         buffer = entry.get("momentum_buffer")
         if isinstance(buffer, Tensor):
@@ -131,16 +132,18 @@ def _optimizer(state: Any, path: Path) -> tuple[dict[int, Tensor], dict[str, Any
 
 
 def _finite(name: str, tensor: Tensor, path: Path) -> None:
+    """Raises unless a tensor is dense and its numbers are finite."""
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise ValueError(f"{path}: {name} must be a dense tensor, not {tensor.layout}")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # it repeats them, without end
+    # strides of 0 can repeat a few numbers to any size
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{path}: {name} has shape {list(tensor.shape)}, but the file holds fewer numbers")
     if not tensor.isfinite().all():
         raise ValueError(f"{path}: {name} holds NaN or infinity")
 
 
 def _what(value: Any) -> str:
-    """A value as an error names it."""
+    """A short description of a value, for errors."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {list(value.shape)}"
     if isinstance(value, dict):

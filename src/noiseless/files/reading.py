@@ -1,4 +1,4 @@
-"""What can be read of a run while it goes: without torch, without its lock, and without writing anything in it."""
+"""Reading a run while it is trained: without torch, without its lock, and without writing to its directory."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from noiseless.recipes.config import Config
 
 Row = dict[str, Any]
 TAIL = 4096
-"""bytes by which what was read is recognised"""
+"""number of bytes that are compared to tell whether a file was continued or replaced"""
 
 
 def find(path: Path) -> Path:
     """The path, if it is the directory of a run.
 
     Returns:
-        It.
+        The path.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if it is not the directory of a run.
     """
     if not (path / "config.json").is_file():
-        what = "is not a run: it has no config.json" if path.exists() else "does not exist"
+        problem = "is not a run: it has no config.json" if path.exists() else "does not exist"
         if (path / "lock").exists():
-            what += f" (it was cut off before its first step: noiseless train --run-dir {path} starts anew)"
-        raise ValueError(f"{path} {what}; give the directory that noiseless train has printed")
+            problem += f" (it ended before its first step: noiseless train --run-dir {path} starts it again)"
+        raise ValueError(f"{path} {problem}; give the directory that noiseless train has printed")
     return path
 
 
@@ -48,7 +48,7 @@ def config(path: Path) -> Config:
 
 
 class Followed:
-    """A run and what of its record has been read. Each `look` reads on.
+    """A run whose record is read as it grows. Each `look` reads what is new.
 
     Args:
         path: of the run's directory.
@@ -58,24 +58,24 @@ class Followed:
         self.path = find(path)
         self.recipe = config(path).recipe
         self.rows: list[Row] = []
-        """by step; of each its numbers, None where one is not finite, without lists and nested values"""
+        """rows in the order of steps, without lists and nested values; None for a number that is not finite"""
         self.damaged = 0
-        """lines that are no rows"""
+        """number of lines that are not rows"""
         self.ended = False
-        """whether its final parameters are there"""
+        """whether the final parameters are written"""
         self.holder: int | None = None
-        """process of this machine that holds the run; None where there is none"""
+        """process on this machine that has locked the run, or None"""
         self.written: float | None = None
-        """when the record was written last, seconds since 1970"""
-        self._read = 0  # bytes of the record
-        self._tail = b""  # the last of them
-        self._rest = b""  # of them, what is no whole line
+        """time at which the record was last written, in seconds since 1970"""
+        self._read = 0  # number of bytes of the record that were read
+        self._tail = b""  # the last of these bytes
+        self._rest = b""  # bytes after the last complete line
 
     def look(self) -> None:
-        """Reads what has come since the last look; from the start, where a resumed run has cut rows.
+        """Reads what is new since the last look; reads from the start if a resumed run has removed rows.
 
         Raises:
-            ValueError: if the run is gone.
+            ValueError: if the directory is gone.
         """
         self.ended = (self.path / "model.safetensors").exists()  # first: the last rows were written before it
         self.holder = _holder(self.path / "lock")
@@ -89,26 +89,28 @@ class Followed:
             self.written = None
 
     def _read_on(self, file: BinaryIO) -> None:
-        found = os.fstat(file.fileno())
+        """Reads the record from where the last look ended."""
+        status = os.fstat(file.fileno())
         file.seek(max(0, self._read - len(self._tail)))
-        # a resume puts another file in its place, whose rows have at least other seconds
-        if found.st_size < self._read or file.read(len(self._tail)) != self._tail:
+        # a resume replaces the file; its new rows differ at least in their seconds
+        if status.st_size < self._read or file.read(len(self._tail)) != self._tail:
             self._forget()
             file.seek(0)
         new = file.read()
-        self.written = found.st_mtime
+        self.written = status.st_mtime
         self._read += len(new)
         self._tail = (self._tail + new)[-TAIL:]
         *lines, self._rest = (self._rest + new).split(b"\n")
         for line in lines:
-            self._take(line)
+            self._add(line)
 
     def _forget(self) -> None:
+        """Drops all rows, to read the record from its start."""
         self.rows, self.damaged = [], 0
         self._read, self._tail, self._rest = 0, b"", b""
 
-    def _take(self, line: bytes) -> None:
-        """Adds one line's row; a step that is there already is written anew from it on."""
+    def _add(self, line: bytes) -> None:
+        """Adds the row of a line; rows of the same step and later ones are dropped, because they were repeated."""
         row = _row(line)
         if row is None:
             self.damaged += bool(line.strip())
@@ -119,7 +121,7 @@ class Followed:
 
 
 def _row(line: bytes) -> Row | None:
-    """A line's numbers; None where it is no row."""
+    """The numbers in a line; None if it is not a row."""
     try:
         row: Any = json.loads(line)
     except ValueError:
@@ -130,40 +132,42 @@ def _row(line: bytes) -> Row | None:
 
 
 def _finite(value: float | None) -> float | None:
+    """The value, or None if it is not a finite number."""
     try:
         return value if value is not None and math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer too large for a float
         return None
 
 
 def _holder(lock: Path) -> int | None:
-    """The process that holds a lock file, by the kernel's list of locks: trying the lock would take it for a moment."""
+    """The process that holds a lock file, from the kernel's list of locks: trying to lock it would disturb the run."""
     try:
-        found = lock.stat()
+        status = lock.stat()
         written = lock.read_text().strip()
     except OSError:
         return None
     try:
         lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:  # no such list here: whether the process that wrote its number is there
+    except OSError:  # without that list: the process whose number is in the file, if it is alive
         return int(written) if written.isdecimal() and _alive(int(written)) else None
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     for line in lines:  # 1: FLOCK  ADVISORY  WRITE 4242 08:01:1572874 0 EOF
         parts = line.split()
         if len(parts) < 6 or parts[1] != "FLOCK":
             continue
-        place, _, inode = parts[5].rpartition(":")
-        # layered file systems show another device than the list has; the number in the file decides there
-        if inode == str(found.st_ino) and (place == device or parts[4] == written):
+        listed_device, _, inode = parts[5].rpartition(":")
+        # layered file systems report another device than the list does; then the number in the file decides
+        if inode == str(status.st_ino) and (listed_device == device or parts[4] == written):
             return int(parts[4])
     return None
 
 
 def _alive(process: int) -> bool:
+    """Whether a process of that number exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # the process of another user
         return True
     return True

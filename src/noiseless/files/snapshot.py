@@ -1,8 +1,8 @@
-"""Snapshots: the progress of a sweep on disk, so that a killed step goes on where it was, with any number of workers.
+"""Snapshots: the partial sums of an unfinished sweep on disk, from which a killed step goes on with any workers.
 
-Each worker writes what it has summed itself, in turn into two files; so a damaged one is recognised by its hash and
-the one before it used. A file tells which chunks are in it. After a restart, files are merged, the fullest first, as
-long as no chunk would be counted twice: what overlaps is the same work, written again.
+Each worker writes its own partial sum, alternately to two files, so that one is left if the other is damaged, which its
+hash shows. A file says which chunks are in it. After a restart the files are merged, the one with most chunks first; a
+file with a chunk that is already counted is skipped.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ HASH_BYTES = 32
 
 
 class Snapshots(Workers):
-    """Workers whose sweeps are written down every so often.
+    """Workers that write snapshots of their sweeps.
 
     Args:
-        workers: who compute.
-        directory: of the files, made when needed.
-        seconds: between two of a worker's snapshots.
-        theta_digest: of the parameters: a snapshot counts at the parameters where it was made only.
+        workers: that compute.
+        directory: of the snapshots, made when needed.
+        seconds: between two snapshots of a worker.
+        theta_digest: digest of the parameters; a snapshot is used only at the parameters at which it was written.
     """
 
     def __init__(self, workers: Workers, directory: Path, seconds: float, theta_digest: Callable[[], str]):
@@ -40,7 +40,7 @@ class Snapshots(Workers):
         self._step, self.sweep, self._writes = 0, 0, 0
 
     def begin(self, step: int) -> None:
-        """Names the step whose sweeps come next; snapshots of other steps are not needed any more."""
+        """Names the step whose sweeps come next, and removes the snapshots of other steps."""
         self._step, self.sweep = step, 0
         if self.rank == 0:
             for path in self._directory.glob("*.partial"):
@@ -48,7 +48,7 @@ class Snapshots(Workers):
                     path.unlink(missing_ok=True)
 
     def share(self, partial: Partial) -> Iterator[int]:
-        """Those that neither a worker nor a snapshot has done.
+        """The chunks that this worker is to compute: those that neither a worker nor a snapshot has done.
 
         Yields:
             Chunk numbers.
@@ -65,13 +65,13 @@ class Snapshots(Workers):
                 written = time.monotonic()
 
     def combine(self, partial: Partial) -> None:
-        """Sums over the workers, and writes the sum down where the sweep was long or stopped.
+        """Adds the workers' sums, and writes the total to disk if the sweep was long or was stopped.
 
         Raises:
             SweepStoppedError: if a worker was told to stop and chunks are missing.
-            WorkerLostError: if a worker is gone; what this one has summed is written down.
+            WorkerLostError: if a worker is gone; this worker's sum is written to disk, unless adding had begun.
         """
-        own = set(self._directory.glob(f"{self._name()}*"))
+        snapshots = set(self._directory.glob(f"{self._name()}*"))
         try:
             self._workers.combine(partial)
         except WorkerLostError as lost:
@@ -79,10 +79,10 @@ class Snapshots(Workers):
                 self._write(partial)
             raise
         except SweepStoppedError:
-            self._write_whole(partial, own)
+            self._write_total(partial, snapshots)
             raise
         if self._writes:
-            self._write_whole(partial, own)
+            self._write_total(partial, snapshots)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set at any worker."""
@@ -98,13 +98,15 @@ class Snapshots(Workers):
     def _name(self) -> str:
         return f"{self._step_name()}-sweep-{self.sweep:06d}"
 
-    def _write_whole(self, partial: Partial, replaced: set[Path]) -> None:
+    def _write_total(self, partial: Partial, replaced: set[Path]) -> None:
+        """Writes a snapshot of all workers' work, in the first worker, and removes those that it replaces."""
         if self.rank == 0:
             written = self._write(partial)
             for path in replaced - {written}:
                 path.unlink(missing_ok=True)
 
     def _write(self, partial: Partial) -> Path:
+        """Writes a snapshot; returns its path."""
         self._directory.mkdir(exist_ok=True)
         content = safetensors.torch.save(partial.tensors(), {"theta": self._theta_digest()})
         path = self._directory / f"{self._name()}-worker-{self.rank}-{self._launch}-{self._writes % 2}.partial"
@@ -113,19 +115,21 @@ class Snapshots(Workers):
         return path
 
     def _restore(self, partial: Partial) -> None:
+        """Merges the snapshots of this sweep into a partial sum, and replaces them by one snapshot."""
         paths = set(self._directory.glob(f"{self._name()}*.partial"))
-        found = [made for path in sorted(paths) if (made := self._read(path, partial)) is not None]
-        for made in sorted(found, key=lambda made: int(made.done.sum()), reverse=True):
-            if not partial.overlaps(made):
-                partial.merge(made)
+        saved = [old for path in sorted(paths) if (old := self._read(path, partial)) is not None]
+        for old in sorted(saved, key=lambda old: int(old.done.sum()), reverse=True):
+            if not partial.overlaps(old):
+                partial.merge(old)
         if paths:
-            self._write_whole(partial, paths)
+            self._write_total(partial, paths)
 
     def _read(self, path: Path, like: Partial) -> Partial | None:
+        """The partial sum in a snapshot; None if the file is damaged or of other parameters."""
         content = path.read_bytes()
         digest, content = content[:HASH_BYTES], content[HASH_BYTES:]
         if hashlib.sha256(content).digest() != digest:
-            return None  # cut off or damaged: its work is done again
+            return None  # incomplete or damaged: its chunks are computed again
         length = int.from_bytes(content[:8], "little")
         if f'"theta":"{self._theta_digest()}"'.encode() not in content[8 : 8 + length]:
             return None

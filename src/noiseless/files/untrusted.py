@@ -1,10 +1,10 @@
-"""Files of `torch.save`, read so that nothing in them can run. Before the first step: initial parameters, imports.
+"""Reads files of `torch.save` so that no code in them can run. Before the first step: initial parameters, imports.
 
-A pickle is a small program: it names functions and has them called. Two walls stand before it. First its instructions
-are read, not executed, and a file that names anything but tensors, plain containers and the classes of optimizers and
-schedules is refused by that name. Then torch's own restricted unpickler (`weights_only`) builds the tensors; it looks
-no name up, and the classes of optimizers and schedules are given to it as `Inert` ones, which keep what the file says
-of an object and do nothing. The second wall holds without the first, which is there for its message.
+A pickle is a small program that names functions and calls them, so a file is checked twice. First its instructions are
+read, not executed: a file that names anything but tensors, plain containers and the classes of optimizers and schedules
+is refused, with that name in the error. Then torch's restricted unpickler (`weights_only`) builds the tensors. It
+imports nothing; for the classes of optimizers and schedules it gets `Inert` classes, whose objects keep their arguments
+and state and do nothing. The second check alone is safe; the first gives the clearer error.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ CONTAINERS = re.compile(r"collections\.(OrderedDict|Counter|defaultdict)|builtin
 INERT = re.compile(
     r"(torch\.optim|fullbatch)(\.[a-z_]\w*)*\._*[A-Z]\w*|numpy\.(dtype|(core|_core)\.multiarray\.scalar)"
 )
-"""classes that optimizer and schedule objects of published checkpoints have, and numbers of numpy"""
+"""classes of the optimizer and schedule objects in published checkpoints, and of numpy's numbers"""
 
 LEGACY_PICKLES = 5
-"""a file of the older format is this many pickles, then the tensors' bytes"""
+"""number of pickles in a file of the older format, before the tensors' bytes"""
 ZIP, PICKLE = b"PK", b"\x80"
 
 
 class RefusedError(ValueError):
-    """A file that would run something."""
+    """Raised for a file that would run code when it is loaded."""
 
 
 class Inert:
-    """Stands in for an object of a class that is not looked up: it keeps what the file says of it, and does nothing."""
+    """A stand-in for an object whose class is not imported: it keeps its arguments and state, and does nothing."""
 
     arguments: tuple[Any, ...] = ()
     state: Any = None
 
     def __new__(cls, *arguments: Any) -> Inert:  # noqa: D102
-        made = super().__new__(cls)
-        made.arguments = arguments
-        return made
+        stand_in = super().__new__(cls)
+        stand_in.arguments = arguments
+        return stand_in
 
     def __init__(self, *arguments: Any):
         pass
@@ -58,10 +58,10 @@ class Inert:
 
 
 def looks_pickled(path: Path) -> bool:
-    """Whether a file begins as those of `torch.save` do, and not as one of safetensors."""
+    """Whether a file begins like those of `torch.save`, and not like a safetensors file."""
     with path.open("rb") as file:
         head = file.read(9)
-    # the 8 bytes before the bracket of a safetensors header are its length, which may be anything
+    # a safetensors file begins with 8 bytes of length, which can be anything, and a bracket
     return head.startswith((ZIP, PICKLE)) and head[8:] != b"{"
 
 
@@ -78,11 +78,11 @@ def read(path: Path) -> Any:
         path: of the file.
 
     Returns:
-        What was saved, tensors on the CPU; objects of optimizers and schedules are `Inert`.
+        The saved object, with tensors on the CPU and `Inert` objects for optimizers and schedules.
 
     Raises:
-        RefusedError: if it names anything that loading would run.
-        ValueError: if it is no such file, or damaged.
+        RefusedError: if the file names anything that loading would run.
+        ValueError: if the file is not of `torch.save`, or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -97,64 +97,65 @@ def read(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except RefusedError as error:
         raise RefusedError(
-            f"{path} is refused: {error}. Nothing in it was run. If you trust it, save of it what is needed, where it"
-            " was made: torch.save(model.state_dict(), FILE)"
+            f"{path} is refused: {error}. Nothing in it was run. If you trust it, save only the parameters where the"
+            " file was made: torch.save(model.state_dict(), FILE)"
         ) from None
-    except Exception as error:  # foreign bytes: whatever torch or the reader of zip files stumbles over
+    except Exception as error:  # torch and zipfile raise many kinds of errors for damaged files
         raise ValueError(
-            f"{path} cannot be read as a file of torch.save: {_cause(error)}. Take it from a copy"
+            f"{path} cannot be read as a file of torch.save: {_cause(error)}. Restore it from a copy"
         ) from None
 
 
 def _cause(error: Exception) -> str:
-    """Of torch's text the cause, not its advice to load the file without these walls."""
+    """The cause in torch's message, without its advice to load the file unchecked."""
     cause = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[-1]
     cause = re.split("Please use|Check the documentation", cause)[0]
     return " ".join(cause.split())[:160].rstrip(" .") or type(error).__name__
 
 
 def _stand_ins(names: set[str]) -> list[Any]:
-    """Classes that torch's unpickler takes where a file names these; it compares names and imports nothing."""
-    made: list[Any] = [dict, list]
+    """The classes that torch's unpickler uses for these names; it compares names and imports nothing."""
+    classes: list[Any] = [dict, list]
     for name in names:
-        module, _, own = name.rpartition(".")
+        module, _, short_name = name.rpartition(".")
         if name == "collections.defaultdict":
-            # torch's unpickler fills plain dicts only, and nobody asks this one for a key that is not there
-            made.append(_named(lambda *arguments: {}, module, own))
+            # torch's unpickler fills plain dicts only; the default of missing keys is not needed
+            classes.append(_named(lambda *arguments: {}, module, short_name))
         elif INERT.fullmatch(name):
-            made.append(_named(type(own, (Inert,), {}), module, own))
-    return made
+            classes.append(_named(type(short_name, (Inert,), {}), module, short_name))
+    return classes
 
 
-def _named(made: Any, module: str, name: str) -> Any:
-    made.__module__, made.__qualname__, made.__name__ = module, name, name
-    return made
+def _named(stand_in: Any, module: str, name: str) -> Any:
+    """A class or function, after giving it that module and name."""
+    stand_in.__module__, stand_in.__qualname__, stand_in.__name__ = module, name, name
+    return stand_in
 
 
 def _names(file: IO[bytes]) -> set[str]:
-    """All that the pickles of a file name, found without executing them."""
+    """All names in the pickles of a file, which are not executed."""
     if not zipfile.is_zipfile(file):
         file.seek(0)
         if file.read(len(ZIP)) == ZIP:
-            raise ValueError("its end is missing: it was cut off")
+            raise ValueError("its end is missing")
         file.seek(0)
-        return {name for _ in range(LEGACY_PICKLES) for name in _named_in(file)}
+        return {name for _ in range(LEGACY_PICKLES) for name in _names_in(file)}
     with zipfile.ZipFile(file) as archive:
         pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
         if len(pickles) != 1 or not pickles[0].filename.endswith("data.pkl"):
-            held = ", ".join(entry.filename for entry in pickles[:4]) or "none"
-            raise ValueError(f"it should hold one pickle, data.pkl, and holds {held}")
+            listed = ", ".join(entry.filename for entry in pickles[:4]) or "none"
+            raise ValueError(f"it should hold one pickle, data.pkl, but holds {listed}")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed, as torch.save does not do")
+            raise ValueError("it is compressed, which torch.save does not do")
         with archive.open(pickles[0]) as stream:
-            found = set(_named_in(stream))
-        if damaged := archive.testzip():  # torch itself looks at no checksum
+            names = set(_names_in(stream))
+        if damaged := archive.testzip():  # torch does not compare the checksums
             raise ValueError(f"the checksum of {damaged} in it does not fit: it is damaged")
-    return found
+    return names
 
 
-def _named_in(stream: IO[bytes]) -> Iterator[str]:
-    """What one pickle names, from where a stream stands to the pickle's end; each name is one that may be there."""
+def _names_in(stream: IO[bytes]) -> Iterator[str]:
+    """The names in the next pickle of a stream, all of them allowed; raises for another name."""
     texts = ["?", "?"]
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name in ("GLOBAL", "INST"):
@@ -165,8 +166,8 @@ def _named_in(stream: IO[bytes]) -> Iterator[str]:
                     " loading would run"
                 )
             yield name
-        elif operation.name == "STACK_GLOBAL":  # of the last two texts, unless a memo hides them
-            raise RefusedError(f"it asks for {'.'.join(texts)} in a way in which torch.save does not")
+        elif operation.name == "STACK_GLOBAL":  # its name is in the last two texts, unless they come from the memo
+            raise RefusedError(f"it asks for {'.'.join(texts)} in a way that torch.save does not use")
         elif operation.name.startswith("EXT"):
             raise RefusedError("it asks for an extension of pickle")
         elif isinstance(argument, str):

@@ -34,12 +34,12 @@ def below_one(flag: str, value: float) -> None:
 
 
 def without_effect(flag: str, value: object, default: object, needed: str) -> None:
-    """Refuses a value other than the default where another flag is missing.
+    """Refuses a value other than the default for a flag that does nothing without another flag.
 
     Args:
-        flag: that was given.
-        value: of the flag.
-        default: of the flag.
+        flag: name of the flag.
+        value: its value.
+        default: its default.
         needed: the flag without which it does nothing.
 
     Raises:

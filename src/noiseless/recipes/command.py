@@ -1,4 +1,4 @@
-"""The command that makes a run again, from its config: the nearest recipe, a flag for each difference."""
+"""The `noiseless train` command that repeats a run: the most similar recipe and a flag for each difference."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SETTINGS = ("device", "threads", "chunk", "compile")
 
 
 def command_of(config: Config) -> list[str]:
-    """The command line that trains a run with the same recipe, and the same settings as far as bits depend on them.
+    """The command line of a new run with the same recipe and the same `SETTINGS`.
 
     Args:
-        config: resolved.
+        config: of the run, resolved.
 
     Returns:
-        Its words; the new run has a place of its own.
+        The words of the command, without `--run-dir`: the new run gets another directory.
     """
     recipe, settings = config.recipe, config.settings
     forms = [(name, form) for name in RECIPES for form in ("small", "paper")]
-    name, form = min(forms, key=lambda each: (len(_flags(recipe, *each)), each[0] != recipe.name))
+    name, form = min(forms, key=lambda candidate: (len(_flags(recipe, *candidate)), candidate[0] != recipe.name))
     words = ["noiseless", "train", name, "--form", form, "--data", recipe.data.name]
     for field, value in _flags(recipe, name, form).items():
         words += _flag(field, value)
@@ -34,16 +34,17 @@ def command_of(config: Config) -> list[str]:
 
 
 def _flags(recipe: Recipe, name: str, form: str) -> dict[str, Any]:
-    """What must be given beside the name, the form and the data of a row."""
+    """The flags that turn a row of this name and form, for the recipe's data, into the recipe: flag -> value."""
     base = row(name, form, recipe.data.name)
     named = {"name": recipe.name} if recipe.name != base.name else {}
-    return named | {field: is_ for field, (_, is_) in differences(recipe, base).items()}
+    return named | {field: value for field, (_, value) in differences(recipe, base).items()}
 
 
 def _flag(field: str, value: Any) -> list[str]:
+    """The words of one flag."""
     flag = field.replace("_", "-")
     if field in FLAGS and FLAGS[field].type is bool:
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, (tuple, list)):
         return [f"--{flag}", *map(str, value)]
-    return [f"--{flag}={value}"]  # in one word, as a text may begin with a hyphen
+    return [f"--{flag}={value}"]  # one word, because a text may begin with a hyphen

@@ -1,6 +1,6 @@
-"""A run: its recipe (all that changes results) and its settings (what should not).
+"""The config of a run: its recipe (everything that changes results) and its settings (what should not change them).
 
-Both are frozen values; their fields are the flags of `noiseless train`, and the string under a field is its help.
+Both are frozen values. Their fields are the flags of `noiseless train`; the string under a field is its help text.
 """
 
 from __future__ import annotations
@@ -18,41 +18,46 @@ class Settings:
     """How a run is carried out: place, speed and record."""
 
     run_dir: str | None = None
-    """directory of the run, new or empty; none: runs/NAME-DATA-MODEL-seedSEED, numbered where it exists"""
+    """directory of the run, new or empty; None: runs/NAME-DATA-MODEL-seedSEED, with a number added where that exists"""
     data_dir: str | None = None
-    """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of downloaded and packed data sets; None: the one that the environment variable NOISELESS_DATA names,
+    else ~/.cache/noiseless/data"""
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
     threads: int | None = None
-    """CPU threads; none: one for each core. The bits of a result depend on it"""
+    """CPU threads; None: one for each core. The last bits of the results depend on it"""
     chunk: int | None = None
-    """blocks computed at once, for speed only (it changes the last bits); none: by size of block, image and model"""
+    """blocks computed at once; changes only the speed and the last bits; None: chosen by size of block, image and
+    model"""
     compile: Literal["auto", "on", "off"] = "auto"
-    """compiled code, for speed only (it changes the last bits); auto: where the run is long enough to earn the time"""
+    """compile the model's code; changes only the speed and the last bits; auto: on CPUs, where the run is long enough
+    to save more time than compiling takes"""
     evaluate_every: int | None = None
-    """steps between evaluations on the test images; none: ten in a run. The last step always has one"""
+    """steps between evaluations on the test images; None: ten evaluations in a run. The last step always has one"""
     checkpoint_seconds: float = 60.0
-    """time between checkpoints; 0: after every step"""
+    """seconds between checkpoints; 0: a checkpoint after every step"""
     keep: int = 2
-    """newest checkpoints that are kept"""
+    """number of newest checkpoints to keep"""
     keep_every: int | None = None
-    """steps between checkpoints that are written and kept for good, for analyses of the way; none: no others"""
+    """steps between additional checkpoints that are never removed, for later analyses; None: no additional ones"""
     snapshot_seconds: float = 60.0
-    """time between snapshots of a sweep that is under way, by each worker"""
+    """seconds between snapshots of an unfinished sweep, which each worker writes"""
     sharpness_every: int | None = None
-    """steps between searches for the training loss' largest Hessian eigenvalues; none: never. They cost passes"""
+    """steps between computations of the largest Hessian eigenvalues of the training loss, which cost passes over the
+    data; None: never"""
     sharpness_count: int = 1
-    """eigenvalues that are sought"""
+    """number of eigenvalues that --sharpness-every computes"""
     noise_every: int | None = None
-    """steps between measurements of the gradient noise, of a little more than a pass each; none: never"""
+    """steps between measurements of the gradient noise, each a little more than one pass over the data; None: never"""
     layers_every: int | None = None
-    """steps between records of each parameter tensor's norm, way from the start, gradient and update; none: never"""
+    """steps between records of each parameter tensor's norm, distance from the start, gradient and update; None:
+    never"""
     check_every: int = 100
-    """steps between comparisons of the workers' parameters"""
+    """steps between checks that all workers have the same parameters"""
     tensorboard: bool = False
-    """the rows go to TensorBoard as well, in the run's directory"""
+    """also write the rows to TensorBoard files in the run's directory"""
     wandb: str | None = None
-    """project of Weights & Biases to which the rows go as well; none: they do not"""
+    """Weights & Biases project to which the rows are sent as well; None: they are not sent"""
 
     def check(self) -> None:
         """Refuses values that no run can have.
@@ -76,13 +81,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Config:
-    """A run."""
+    """The config of a run."""
 
     recipe: Recipe = field(default_factory=Recipe)
     settings: Settings = field(default_factory=Settings)
 
     def check(self) -> None:
-        """Refuses values that no run can have; sizes that depend on the data are checked where the data are known.
+        """Refuses values that no run can have; sizes that depend on the data are checked after the data are loaded.
 
         Raises:
             ValueError: naming flag, value and what it must be.
@@ -96,42 +101,43 @@ class Config:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Config:
-        """The config that `as_json` has described.
+        """The config with the values that `as_json` gave.
 
         Returns:
             The config.
 
         Raises:
-            ValueError: if a part or a field is missing, or one is unknown.
+            ValueError: if a part or a field is missing, or if a field is unknown.
         """
         for name in ("recipe", "settings"):
             if not isinstance(values.get(name), dict):
-                raise ValueError(f"it has no part {name!r}, so it is no config of a run")
+                raise ValueError(f"it has no part {name!r}, so it is not the config of a run")
         config: Config = _from_json(Config, values, "")
         return config
 
 
 def _from_json(kind: type, values: Any, name: str) -> Any:
-    """A dataclass from plain values, with the dataclasses in it; `name` is that of the part, for errors."""
+    """A dataclass, with the dataclasses in its fields, from plain values; `name` is the part's name in errors."""
     hints = get_type_hints(kind)
-    given = values if isinstance(values, dict) else {}
-    lacks = [f.name for f in fields(kind) if f.name not in given]
-    strange = sorted(set(given) - set(hints))
-    told = [f"lacks {_few(lacks)}"] if lacks else []
-    told += [f"has {_few(strange)}, which is not known"] if strange else []
-    if told:
+    by_field = values if isinstance(values, dict) else {}
+    missing = [f.name for f in fields(kind) if f.name not in by_field]
+    unknown = sorted(set(by_field) - set(hints))
+    problems = [f"lacks {_few(missing)}"] if missing else []
+    problems += [f"has {_few(unknown)}, which is not known"] if unknown else []
+    if problems:
         raise ValueError(
-            f"it was written by another version of noiseless ({name} {' and '.join(told)}): use that version, which"
+            f"it was written by another version of noiseless ({name} {' and '.join(problems)}): use that version, which"
             " environment.json beside it names, or start a new run"
         )
-    read = {
+    arguments = {
         field: _from_json(hints[field], value, field)
         if is_dataclass(hints[field])
         else (tuple(value) if isinstance(value, list) else value)
-        for field, value in given.items()
+        for field, value in by_field.items()
     }
-    return kind(**read)
+    return kind(**arguments)
 
 
 def _few(names: list[str]) -> str:
+    """The first four names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

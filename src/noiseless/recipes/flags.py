@@ -1,7 +1,7 @@
-"""Recipes by flags: a flag's name, which is unique over all parts, stands for a field of one part.
+"""The flags of a recipe: each names one field of the recipe or of one of its parts.
 
-A field has its own name as its flag. Only `name` and `options` occur in several parts: they are `--data`, `--model`,
-`--optimizer`, `--schedule`, and `--model-options`, `--optimizer-options`.
+A flag has the name of its field. Only `name` and `options` occur in several parts: there the flags are `--data`,
+`--model`, `--optimizer`, `--schedule`, and `--model-options`, `--optimizer-options`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from noiseless.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Flag:
-    """Where the value of a flag stands."""
+    """The field that a flag sets."""
 
     part: str | None
-    """of the recipe; None: the recipe itself"""
+    """name of the recipe's part that has the field; None: the recipe itself"""
     field: str
+    """name of the field"""
     owner: type
-    """the dataclass with that field"""
+    """the dataclass that has the field"""
     type: Any
-    """of the field"""
+    """type of the field"""
 
 
 def _flags() -> dict[str, Flag]:
@@ -41,17 +42,17 @@ def _flags() -> dict[str, Flag]:
 
 
 FLAGS: Mapping[str, Flag] = _flags()
-"""by name, with underscores, in the order of the fields"""
+"""all flags by name, with underscores, in the order of the recipe's fields"""
 
 
 def flag_value(recipe: Recipe, flag: str) -> Any:
-    """The value that a recipe has for a flag."""
+    """The value of a flag in a recipe."""
     part = FLAGS[flag].part
     return getattr(getattr(recipe, part) if part else recipe, FLAGS[flag].field)
 
 
 def flag_values(recipe: Recipe) -> dict[str, Any]:
-    """All flags of a recipe with their values, in the order of its fields."""
+    """The values of all flags of a recipe, in the order of its fields: flag -> value."""
     return {flag: flag_value(recipe, flag) for flag in FLAGS}
 
 
@@ -59,14 +60,14 @@ def with_flags(recipe: Recipe, **values: Any) -> Recipe:
     """A copy of a recipe with other values for some flags: `with_flags(recipe, lr=0.1, block=32, model="resnet18")`.
 
     Args:
-        recipe: any.
-        **values: by flag, with underscores.
+        recipe: to copy.
+        **values: flag, with underscores -> value.
 
     Returns:
         The copy.
 
     Raises:
-        UnknownNameError: for a flag that is unknown, with the nearest names.
+        UnknownNameError: for an unknown flag, with the nearest names.
     """
     changes: dict[str, Any] = {}
     by_part: dict[str, dict[str, Any]] = {}

@@ -33,7 +33,7 @@ def sgd_longer() -> Recipe:
 
 
 def fb() -> Recipe:
-    """SGD's recipe with one step an epoch: the mean over all block gradients."""
+    """SGD's recipe with one step an epoch, by the mean of all block gradients."""
     return with_flags(sgd(), name="fb", regime="full-batch")
 
 
@@ -48,12 +48,12 @@ def fb_clipped() -> Recipe:
 
 
 def fb_regularized() -> Recipe:
-    """SGD's implicit regularisation made explicit, which bears twice the rate."""
+    """SGD's implicit regularisation as an explicit penalty, which allows twice the learning rate."""
     return with_flags(fb_clipped(), name="fb-regularized", lr=0.8, penalty=0.5)
 
 
 def fb_strong() -> Recipe:
-    """Smaller blocks, for the penalty and batch norm both: stronger regularisation."""
+    """Smaller blocks, for both the penalty and batch norm: stronger regularisation."""
     return with_flags(fb_regularized(), name="fb-strong", block=32)
 
 
@@ -72,19 +72,19 @@ LADDER: Mapping[str, Callable[[], Recipe]] = {
     "fb-strong": fb_strong,
     "fb-practice": fb_practice,
 }
-"""the rows in the order of their tables"""
+"""the rows by name, in the order in which tables show them"""
 
 PREDECESSORS: Mapping[str, str] = {"fb": "sgd", "aggregated": "fb"}
-"""recipe -> the one in which it replaces something, where that is not the one before it in `RECIPES`"""
+"""recipe -> its predecessor, where that is not the one before it in `RECIPES`"""
 
 
 def aggregated() -> Recipe:
-    """No row of the paper's and not the full batch: cyclic mini-batches of N / 8 with memory (docs/price.md).
+    """Cyclic mini-batches of N / 8 with memory (docs/price.md). Not in the paper, and not full batch.
 
-    An update renews the gradient of one of eight fixed parts and follows the mean of the newest gradients of all eight,
-    each taken at another point: momentum with a rectangular window of one pass (incremental aggregated gradient, Blatt,
-    Hero and Gauchman 2007). Batch norm sees 8 images, which are drawn anew at each pass: a keyed noise. Muon, a head
-    that learns faster, strong weight decay, smoothed labels.
+    An update computes a new gradient of one of eight fixed parts and moves along the mean of the newest gradients of
+    all eight, which belong to different points: momentum with a rectangular window of one pass (incremental aggregated
+    gradient, Blatt, Hero and Gauchman 2007). Batch norm normalises 8 images together, drawn anew in each pass, which is
+    keyed noise. The optimizer is Muon; the head learns faster, weight decay is strong and labels are smoothed.
 
     Returns:
         The recipe, with as many steps as the paper's SGD has passes.
@@ -100,33 +100,33 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     **LADDER,
     "aggregated": aggregated,
 }
-"""all that have a name: the ladder, which is the paper's, and ours"""
+"""all recipes by name: the ladder, and `aggregated`"""
 
 AGGREGATED_STEPS = 60
 """steps of `aggregated` in its small form: the budget of passes at which its setting was chosen"""
 STEPS_SCALE = 30
-"""the small form takes a 30th of the paper's steps, warm-up and horizon"""
+"""the paper's steps, warm-up and horizon, divided by those of the small form"""
 BLOCK_SCALE = 4
-"""and a 4th of its blocks: 128 -> 32, 32 -> 8"""
+"""the paper's block sizes, divided by those of the small form: 128 -> 32, 32 -> 8"""
 
 
 SMALL = {"digits": ("resnet8", 1), "mnist-5k": ("resnet8", 3)}
-"""sets that the small form is for: model, and pixels of the border for crops, an eighth of the image's side"""
+"""data sets of the small form -> (model, pixels of padding for crops, an eighth of the image's side)"""
 
 
 def small(recipe: Recipe, data: str = "digits") -> Recipe:
-    """A row in the scaled form for small embedded sets, in the paper's proportions.
+    """A row in its small form: for small embedded data sets, in the paper's proportions.
 
     Steps, warm-up and horizon are divided by 30 and blocks by 4; learning rates, clip and penalty stay the paper's.
-    An image of 8 pixels is cropped from a border of 1, as one of 32 from 4; a mirrored digit is no digit, so none is
-    flipped.
+    An image of 8 pixels is padded by 1 before the crop, as one of 32 by 4. No image is flipped, because a mirrored
+    digit is not a digit.
 
     Args:
         recipe: in the paper's form.
-        data: the set; of others than those of `SMALL`, images are taken to be as small as digits.
+        data: the data set; one that is not in `SMALL` gets the model and the padding of digits.
 
     Returns:
-        The recipe, for that set and a small model.
+        The recipe, for that data set and a small model.
     """
     schedule = recipe.schedule
     return with_flags(
@@ -139,7 +139,7 @@ def small(recipe: Recipe, data: str = "digits") -> Recipe:
 
 
 def on_small(recipe: Recipe, data: str) -> Recipe:
-    """A recipe on a small set: its model and border, and no mirror images; steps and blocks as they are."""
+    """A copy with the model and padding for a small data set and without mirror images; steps and blocks are kept."""
     model, padding = SMALL.get(data, SMALL["digits"])
     return with_flags(recipe, data=data, model=model, padding=padding, flip=0.0)
 
@@ -159,12 +159,13 @@ PUBLISHED_PIXELS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     ),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""mean and deviation of a channel's pixels as the published code states them. They are not quite those of the training
-images (CIFAR-10's means differ from the fourth digit on), which moves a loss by far more than rounding does"""
+"""data set -> mean and standard deviation of each channel's pixels in the published code. They differ a little from
+those of the training images (CIFAR-10's means from the fourth digit on), which changes a loss by far more than rounding
+does"""
 
 
 def published(recipe: Recipe) -> Recipe:
-    """A recipe with the arithmetic of the published code, as docs/parity.md lists it; given mean and std stay."""
+    """A copy with the arithmetic of the published code (docs/parity.md); a mean and std that are set are kept."""
     mean, std = PUBLISHED_PIXELS.get(recipe.data.name, (None, None))
     return with_flags(
         recipe,
@@ -177,17 +178,17 @@ def published(recipe: Recipe) -> Recipe:
 
 
 def default_form(data: str) -> str:
-    """The form of a set: `"small"` for those of `SMALL`, `"paper"` for all others."""
+    """The form for a data set: `"small"` for those of `SMALL`, `"paper"` for all others."""
     return "small" if data in SMALL else "paper"
 
 
 def row(name: str, form: str = "small", data: str | None = None) -> Recipe:
-    """A recipe by its name: a row of the ladder, or one of ours, whose blocks are the same in both forms.
+    """A recipe by its name: a row of the ladder, or `aggregated`, whose blocks are the same in both forms.
 
     Args:
         name: see `RECIPES`.
-        form: `"small"`, for digits and their like, or `"paper"`, for CIFAR-10.
-        data: the set; None: `digits` in the small form, `cifar10` in the paper's.
+        form: `"small"`, for data sets like digits, or `"paper"`, for CIFAR-10.
+        data: the data set; None: `digits` in the small form, `cifar10` in the paper's.
 
     Returns:
         The recipe.
@@ -199,13 +200,13 @@ def row(name: str, form: str = "small", data: str | None = None) -> Recipe:
         raise UnknownNameError("recipe", name, RECIPES)
     if form not in ("small", "paper"):
         raise UnknownNameError("form", form, ("small", "paper"))
-    made = RECIPES[name]()
+    recipe = RECIPES[name]()
     if form == "paper":
-        return with_flags(made, data=data) if data else made
+        return with_flags(recipe, data=data) if data else recipe
     data = data or "digits"
-    return small(made, data) if name in LADDER else with_flags(on_small(made, data), steps=AGGREGATED_STEPS)
+    return small(recipe, data) if name in LADDER else with_flags(on_small(recipe, data), steps=AGGREGATED_STEPS)
 
 
 def differences(recipe: Recipe, before: Recipe | None) -> dict[str, tuple[object, object]]:
-    """What a row replaces in the one before it (in the defaults of `Recipe`, for the first): flag -> (was, is)."""
+    """What a recipe changes in the one before it (None: in the defaults of `Recipe`): flag -> (old, new)."""
     return {flag: pair for flag, pair in differing(before or Recipe(), recipe).items() if flag != "name"}

@@ -1,4 +1,4 @@
-"""What a recipe is: all that changes the results of a run, as one frozen value of several parts."""
+"""The recipe: everything that changes the results of a run, as one frozen value of several parts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Recipe:
     """The mathematics of a run: which function is minimised, and how."""
 
     name: str = "fb-regularized"
-    """name in the record and of the run directory"""
+    """name of the recipe, in the record and in the name of the run's directory"""
     seed: int = 0
-    """keys every random draw"""
+    """seed of all random draws"""
     data: parts.Data = field(default_factory=parts.Data)
     model: parts.Model = field(default_factory=parts.Model)
     objective: parts.Objective = field(default_factory=parts.Objective)
@@ -25,10 +25,10 @@ class Recipe:
     schedule: parts.Schedule = field(default_factory=parts.Schedule)
     evaluation: parts.Evaluation = field(default_factory=parts.Evaluation)
     compat: Literal["none", "published"] = "none"
-    """published: the arithmetic of the paper's published code where ours differs, see docs/parity.md"""
+    """published: compute as the paper's published code does where noiseless differs, see docs/parity.md"""
 
     def check(self) -> None:
-        """Refuses values that no run can have; sizes that depend on the data are checked where the data are known.
+        """Refuses values that no run can have; sizes that depend on the data are checked after the data are loaded.
 
         Raises:
             ValueError: naming flag, value and what it must be.
@@ -37,7 +37,7 @@ class Recipe:
         if self.seed >= 2**64:
             raise ValueError(f"--seed must be below 2**64, not {self.seed}")
         for part in (self.data, self.objective, self.transforms, self.optimizer, self.schedule, self.evaluation):
-            part.check()  # what a model takes is checked where it is built
+            part.check()  # the model's values are checked when it is built
         self._check_parts_together()
 
     def _check_parts_together(self) -> None:

@@ -1,9 +1,9 @@
-"""The paper's tables as lists of recipes: each is the ladder again, with one thing about data or model replaced.
+"""The paper's tables as lists of recipes: each table is the ladder with one thing about data or model replaced.
 
-`augmented` draws augmentations anew at each step. `fixed` takes them away: no augmentation at all, or a set of copies
-that is drawn once (every full-batch step sees all copies, a stochastic one visits one). `architectures` repeats the
-ladder for other models. (arXiv 2109.14119; which rows stand in `fixed` is as in its published list of runs, so
-`sgd-longer`, which is not the paper's, is not among them.)
+`augmented` draws new augmentations at each step. `fixed` has no fresh augmentation: none at all, or a set of copies
+that is drawn once (a full-batch step covers all copies, a stochastic step covers one). `architectures` repeats the
+ladder for other models. (arXiv 2109.14119. The rows of `fixed` are those of the paper's published list of runs, which
+does not have `sgd-longer`.)
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from noiseless.recipes.ladder import LADDER, row
 from noiseless.recipes.recipe import Recipe
 
 ORDERED = tuple(name for name in LADDER if name not in ("sgd-longer", "fb-practice"))
-"""the paper's rows, without the one that cuts blocks anew at each step"""
+"""the paper's rows, without the one that cuts new blocks at each step"""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a part of a table replaces in the rows of the ladder that it has."""
+    """A part of a table: rows of the ladder with the same changes."""
 
     suffix: str
-    """behind the rows' names"""
+    """appended to the rows' names"""
     rows: tuple[str, ...] = tuple(LADDER)
+    """names of the rows"""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    """flag -> value"""
 
 
 FIXED = (
@@ -41,7 +43,7 @@ ARCHITECTURES = {
     "paper": ("resnet18", "resnet50", "resnet152", "densenet121", "vgg16"),
     "small": ("resnet8", "resnet20", "vgg11"),
 }
-"""models of the table, by form"""
+"""models of the table `architectures`, by form"""
 TABLES = ("augmented", "fixed", "architectures")
 
 
@@ -53,16 +55,16 @@ def recipes(
     Args:
         table: one of `TABLES`.
         form: `"paper"` or `"small"`.
-        data: the set; None: the form's.
-        models: models for which the table is made; none: the form's one, or for architectures the form's list.
-        rows: rows of the ladder; none: all that the table has.
+        data: the data set; None: that of the form.
+        models: names of models; empty: the model of the form, or for `architectures` the form's list.
+        rows: names of rows; empty: all rows of the table.
 
     Returns:
         One recipe for each model and each row of each variant.
 
     Raises:
         UnknownNameError: for an unknown table or row.
-        ValueError: if the table has none of the rows.
+        ValueError: if the table has none of these rows.
     """
     if table not in TABLES:
         raise UnknownNameError("table", table, TABLES)
@@ -72,22 +74,23 @@ def recipes(
     chosen: Sequence[str | None] = models or (ARCHITECTURES[form] if table == "architectures" else (None,))
     several = len(chosen) > 1 or table == "architectures"
     variants = FIXED if table == "fixed" else (Variant(""),)
-    made = [
+    listed = [
         with_flags(
-            planned,
-            name=planned.name + variant.suffix + (f"-{_slug(model)}" if several and model else ""),
-            model=model or planned.model.name,
+            recipe,
+            name=recipe.name + variant.suffix + (f"-{_slug(model)}" if several and model else ""),
+            model=model or recipe.model.name,
         )
         for model in chosen
         for variant in variants
         for name in variant.rows
         if not rows or name in rows
-        for planned in (with_flags(row(name, form, data), **variant.changes),)
+        for recipe in (with_flags(row(name, form, data), **variant.changes),)
     ]
-    if not made:
+    if not listed:
         raise ValueError(f"the table {table} has none of the rows {', '.join(rows)}; it has {', '.join(ORDERED)}")
-    return made
+    return listed
 
 
 def _slug(model: str) -> str:
+    """The model's name with a hyphen for each character that a recipe's name should not have."""
     return re.sub(r"[^A-Za-z0-9_]", "-", model)

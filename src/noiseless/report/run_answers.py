@@ -27,7 +27,7 @@ class RunAnswer:
     @property
     def values(self) -> dict[str, Any]:
         """The answer's values. Read values that a figure needs in `checked_values`."""
-        return self.answer.found
+        return self.answer.values
 
     @property
     def step(self) -> int:

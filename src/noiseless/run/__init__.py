@@ -1,1 +1,1 @@
-"""Recipes, regimes, the training loop and its record."""
+"""From a recipe to a trained model: the objects of a run, its regimes, the training loop and its record."""

@@ -1,6 +1,6 @@
-"""The exponential average of a model's states over the steps, which is evaluated in the model's place.
+"""An exponential average of a model's parameters and buffers over the steps, evaluated in the model's place.
 
-Step 9 of a training step: the average follows the step that is done, and training does not see it.
+Step 9 of a training step: the average is updated after the step and has no influence on training.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 class Average:
     """An exponential average of a model's parameters and buffers.
 
-    It begins as a copy of the model's state, and with each step becomes
+    It begins as a copy of the model's state. Each step changes it to
 
         average <- momentum * average + (1 - momentum) * state
 
-    element by element, in each tensor's own dtype: t steps later the first state has the weight `momentum**t`. Whole
-    numbers, like batch norm's counters, are taken over as they are. (Averaging of iterates: Polyak and Juditsky, 1992,
-    doi 10.1137/0330046.)
+    element by element, in the dtype of each tensor: after t steps the first state has the weight `momentum**t`.
+    Integers, such as batch norm's counters, are copied from the state. (Averaging of iterates: Polyak and Juditsky,
+    1992, doi 10.1137/0330046.)
 
     Args:
-        model: whose states are averaged.
+        model: the model to average.
         momentum: in [0, 1); with 0 the average is the newest state.
 
     Attributes:
-        state: the average by state name.
+        state: the average, by names of the model's state dict.
 
     Raises:
         ValueError: for a momentum out of range.
@@ -40,23 +40,23 @@ class Average:
         self.state: dict[str, Tensor] = {name: t.clone() for name, t in model.state_dict().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the average that a checkpoint holds."""
+        """Sets the average to one from a checkpoint."""
         for name, average in self.state.items():
             average.copy_(state[name])
 
-    def follow(self) -> None:
-        """Takes in the state of the model after a step."""
-        for name, now in self._model.state_dict().items():
+    def update(self) -> None:
+        """Updates the average with the model's state after a step."""
+        for name, tensor in self._model.state_dict().items():
             average = self.state[name]
             if average.is_floating_point():
-                # each operation rounds by itself: a fused one might be used for a part of the elements only
-                average.mul_(self._momentum).add_(now * (1 - self._momentum))
+                # separate operations, each of which rounds: a fused one might be used for a part of the elements only
+                average.mul_(self._momentum).add_(tensor * (1 - self._momentum))
             else:
-                average.copy_(now)
+                average.copy_(tensor)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Within it the model's state is the average; after it, bit by bit what it was.
+        """A context in which the model holds the average; at its end the model gets its state back, bit by bit.
 
         Yields:
             Nothing.

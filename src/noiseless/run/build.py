@@ -1,4 +1,4 @@
-"""From a config to the objects of a run: data, model, objective, regime, optimizer."""
+"""Builds the objects of a run from its config: data, model, objective, regime, optimizer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Experiment:
     """The objects of a run."""
 
     config: Config
-    """resolved: nothing in it is left to a default that depends on data or machine"""
+    """resolved: no value in it is left to a default that depends on the data or the machine"""
     model: nn.Module
     space: ParameterSpace
     train: Images
@@ -47,28 +47,29 @@ class Experiment:
     schedule: schedules.Schedule
     optimizer: torch.optim.Optimizer
     transform: Transform | None
-    """the chain; None where nothing is changed"""
+    """chain of transforms; None: the gradient is not changed"""
     data_sha256: str
+    """SHA-256 of the data set"""
     workers: Workers
     compiler: Compiler | None
     """None: nothing is compiled"""
     note: str | None
-    """what a user should know of how it is computed"""
+    """message about the compiler, or None"""
 
 
-def build(config: Config, workers: Workers | None = None, place: Path | None = None) -> Experiment:
-    """Makes the objects of a run.
+def build(config: Config, workers: Workers | None = None, run_dir: Path | None = None) -> Experiment:
+    """Builds the objects of a run.
 
     Args:
         config: as the user gave it.
-        workers: who share its sweeps; None: this process alone.
-        place: directory of the run, where sweeps leave snapshots; None: they leave none.
+        workers: that share its sweeps; None: this process alone.
+        run_dir: directory of the run, for snapshots of sweeps; None: no snapshots are written.
 
     Returns:
         The experiment, with the config resolved.
 
     Raises:
-        ValueError: for whatever in the config does not fit the data, the model or the machine.
+        ValueError: if something in the config does not fit the data, the model or the machine.
     """
     config.check()
     device = _device(config.settings.device)
@@ -85,23 +86,23 @@ def build(config: Config, workers: Workers | None = None, place: Path | None = N
     models.whiten(model, train.batches(), train.std)
     if recipe.model.init is not None:
         load_parameters(model, Path(recipe.model.init))
-    asked, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
-    compiled, note = speed.compiling(config.settings.compile, asked, device.type)
+    workload, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
+    compiled, note = speed.compiling(config.settings.compile, workload, device.type)
     settings = replace(
         config.settings,
         data_dir=str(data_dir),
         threads=threads,
-        chunk=config.settings.chunk or speed.chunk(objective.block, asked.parameters, pixels),
+        chunk=config.settings.chunk or speed.chunk(objective.block, workload.parameters, pixels),
         compile="on" if compiled else "off",
         evaluate_every=config.settings.evaluate_every or max(1, recipe.schedule.steps // 10),
     )
     compiler = Compiler() if compiled else None
     schedule = make_schedule(recipe)
     workers = workers or Alone()
-    if place is not None:
+    if run_dir is not None:
         space = parameter_space(model)
         workers = Snapshots(
-            workers, place / "snapshots", settings.snapshot_seconds, lambda: digest({"theta": space.theta})
+            workers, run_dir / "snapshots", settings.snapshot_seconds, lambda: digest({"theta": space.theta})
         )
     risk = EmpiricalRisk(
         model,
@@ -135,33 +136,34 @@ def rebuild(
     snapshots: bool = True,
     change: Callable[[Config], Config] = lambda config: config,
 ) -> Experiment:
-    """The objects of an existing run, at their initial values; its record says where to go on.
+    """The objects of an existing run with their initial values; no checkpoint is read.
 
     Args:
         directory: of the run.
-        workers: who share its sweeps; None: this process alone.
-        snapshots: whether sweeps leave snapshots in the directory.
-        change: makes the config that is built from the run's: for a comparison of the two.
+        workers: that share its sweeps; None: this process alone.
+        snapshots: whether sweeps write snapshots to the directory.
+        change: run's config -> config that is built; for comparisons of the two.
 
     Returns:
         The experiment, with the run's config.
 
     Raises:
-        ValueError: if its config cannot be read, or its data have changed.
+        ValueError: if the run's config cannot be read, or its data have changed.
     """
     config = directory.config()
-    begun = any(directory.checkpoints.glob("step-*"))
-    # a checkpoint holds what the initial file gave, which may be gone by now
-    recipe = with_flags(config.recipe, init=None) if begun else config.recipe
-    # data that have moved are looked for where they are now; that they are the same is checked below
+    has_checkpoints = any(directory.checkpoints.glob("step-*"))
+    # a checkpoint holds the initial parameters; the file that they came from may be gone
+    recipe = with_flags(config.recipe, init=None) if has_checkpoints else config.recipe
+    # where the directory of the data is gone, they are searched in the default one; below they are compared by hash
     moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
     settings = replace(config.settings, data_dir=None) if moved else config.settings
-    made = build(change(Config(recipe, settings)), workers, directory.path if snapshots else None)
-    directory.refuse_other_data(made.data_sha256)
-    return replace(made, config=config)
+    experiment = build(change(Config(recipe, settings)), workers, directory.path if snapshots else None)
+    directory.refuse_other_data(experiment.data_sha256)
+    return replace(experiment, config=config)
 
 
 def _device(name: str) -> torch.device:
+    """The device of that name. A GPU becomes the current device; `cuda` without a number is the worker's own GPU."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -169,18 +171,18 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
     if device.type == "cuda":
-        # of torchrun's workers on a node, each has its own
+        # torchrun numbers its workers on a node: each has a GPU to itself
         number = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
         if number >= torch.cuda.device_count():
-            seen = torch.cuda.device_count()
-            raise ValueError(f"there is no device cuda:{number}: torch sees {seen} CUDA devices; use --device cpu")
+            count = torch.cuda.device_count()
+            raise ValueError(f"there is no device cuda:{number}: torch sees {count} CUDA devices; use --device cpu")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     return device
 
 
 def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
-    """The form and the further arguments with which a recipe has its model.
+    """The form and the further arguments of a recipe's model.
 
     Args:
         recipe: resolved or not.
@@ -189,7 +191,7 @@ def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
         Both.
 
     Raises:
-        ValueError: for options that cannot be read.
+        ValueError: if the options cannot be parsed.
     """
     model = recipe.model
     form = models.Form(model.norm, model.stem, model.shortcut, model.padding_mode, model.convolution, model.zero_init)
@@ -200,30 +202,34 @@ def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:
 
 
 def _model(recipe: Recipe, dataset: ImageSet) -> nn.Module:
+    """The recipe's model for the images of a data set, with initial parameters."""
     form, options = choices(recipe)
     _, channels, height, width = dataset.x_train.shape
     return models.build(recipe.model.name, channels, dataset.classes, form, recipe.seed, options, (height, width))
 
 
 def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
+    """A copy in which each default that depends on the data or on other fields has its value."""
     mean, std = dataset.statistics()
     channels = len(mean)
     if recipe.compat == "published":
         recipe = published(recipe)
     for name in ("mean", "std"):
-        given = getattr(recipe.data, name)
-        if given is not None and len(given) != channels:
-            raise ValueError(f"--{name} has {len(given)} values, but the images have {channels} channels")
-    resolved = recipe.data.std or tuple(std)
-    if not all(0 < s < float("inf") for s in resolved):
-        raise ValueError(f"the pixels' standard deviation must be positive in each channel, not {resolved}; give --std")
+        values = getattr(recipe.data, name)
+        if values is not None and len(values) != channels:
+            raise ValueError(f"--{name} has {len(values)} values, but the images have {channels} channels")
+    pixel_std = recipe.data.std or tuple(std)
+    if not all(0 < s < float("inf") for s in pixel_std):
+        raise ValueError(
+            f"the pixels' standard deviation must be positive in each channel, not {pixel_std}; give --std"
+        )
     objective, shuffle = recipe.objective, recipe.objective.shuffle
     return with_flags(
         recipe,
         data=dataset.name,
         init=recipe.model.init and str(Path(recipe.model.init).resolve()),
         mean=recipe.data.mean or tuple(mean),
-        std=resolved,
+        std=pixel_std,
         norm_block=objective.norm_block or objective.block,
         horizon=recipe.schedule.horizon or recipe.schedule.steps,
         shuffle=objective.regime == "stochastic" if shuffle is None and objective.regime != "switch" else shuffle,

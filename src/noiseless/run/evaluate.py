@@ -1,4 +1,4 @@
-"""The model's quality on examples that it was not trained on. Step 9 of a training step, where it is due."""
+"""Loss and accuracy on images that the model was not trained on. Step 9 of a training step, where it is due."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from noiseless.files.predictions import Predictions
 from noiseless.objective import cross_entropy
 
 BATCH = 512
-"""images that are forwarded together; in evaluation mode examples do not see each other"""
+"""images in a forward; in evaluation mode they do not influence each other"""
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Mean loss and share of correct answers, over M images, and each answer."""
+    """Loss, accuracy and predictions on M images."""
 
     loss: float
+    """mean cross entropy"""
     accuracy: float
+    """0 ... 1"""
     predicted: Tensor
     """int64 `[M]`, the class with the largest score, on the CPU"""
     target: Tensor
@@ -29,7 +31,7 @@ class Score:
 
     @property
     def predictions(self) -> Predictions:
-        """The answers as a run keeps them."""
+        """The predictions as a run writes them to its directory."""
         return Predictions(self.predicted.numpy(), self.target.numpy())
 
 
@@ -39,34 +41,35 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
 
     The loss is the cross entropy, whatever the model was trained with: `-log p[target]`. With `flips`, p is the mean of
     the class probabilities of the image and of its mirror image, `(softmax(f(x)) + softmax(f(mirror x))) / 2`, and the
-    answer is the class with the largest p.
+    predicted class is the one with the largest p.
 
     Args:
-        model: left in the mode in which it stands.
+        model: any; its mode is restored afterwards.
         images: labelled images.
-        flips: whether mirror images are asked, too.
+        flips: whether mirror images are evaluated, too.
 
     Returns:
-        The mean loss (summed in float64), the accuracy, 0 ... 1, and the answers in the images' order.
+        The mean loss (summed in float64), the accuracy, 0 ... 1, and the predictions in the images' order.
     """
     training = model.training
     model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))  # images of a large set live elsewhere
+    # the images of a large data set may be on another device
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     loss, predicted, target = torch.zeros((), dtype=torch.float64), [], []
     for index in torch.arange(len(images)).split(BATCH):
-        x, y = (each.to(device) for each in images.take(index))
+        x, y = (tensor.to(device) for tensor in images.take(index))
         output = _scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         predicted.append(output.argmax(1).cpu())
         target.append(y.cpu())
     model.train(training)
-    answers, labels = torch.cat(predicted), torch.cat(target)
-    return Score(loss.item() / len(images), int((answers == labels).sum()) / len(images), answers, labels)
+    classes, labels = torch.cat(predicted), torch.cat(target)
+    return Score(loss.item() / len(images), int((classes == labels).sum()) / len(images), classes, labels)
 
 
 def _scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:
     """Class scores `[n, classes]` of images `[n, C, H, W]`, whose softmax is p: with `flips`, `log p + log 2`."""
     if not flips:
         return model(x)
-    log_p, mirrored = (F.log_softmax(model(seen), 1) for seen in (x, x.flip(-1)))
-    return torch.logaddexp(log_p, mirrored)
+    log_p, log_p_mirrored = (F.log_softmax(model(images), 1) for images in (x, x.flip(-1)))
+    return torch.logaddexp(log_p, log_p_mirrored)

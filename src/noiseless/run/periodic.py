@@ -1,7 +1,7 @@
-"""What a run asks of its objective on the way, where its settings say so. Step 9 of a training step.
+"""Analyses during a run: layers, gradient noise and sharpness, as often as its settings say. Step 9 of a training step.
 
-Asked after a step, of the risk over all training examples as the next step will see them: the state that the
-checkpoint of that step holds, and that the test columns of its row are of.
+They are computed after a step, from the risk over all training examples as the next step will see them. The parameters
+are those of the checkpoint after that step, and those to which the test columns of its row belong.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from noiseless.optim import Step, entry_of
 from noiseless.run.build import Experiment
 
 
-class Questions:
-    """The questions of a run, with what is carried from one asking to the next.
+class Analyses:
+    """The analyses that the settings of a run ask for, and what they need of earlier steps.
 
     Args:
         experiment: of the run; its parameters are never moved.
@@ -41,31 +41,31 @@ class Questions:
         self._before: Tensor | None = None
 
     def state(self) -> State:
-        """What a checkpoint keeps: the eigenvectors found last, from which the next search begins, and the start."""
+        """What a checkpoint keeps: the newest eigenvectors, where the next search starts, and the run's first theta."""
         return {"vectors": dict(self._vectors), "start": self._start}
 
     def restore(self, state: State) -> None:
-        """Takes up what a checkpoint has kept."""
+        """Restores the state from a checkpoint."""
         theta = self._experiment.space.theta
         self._vectors = {name: vectors.to(theta) for name, vectors in state["vectors"].items()}
         if self._start is not None and state["start"] is not None:
             self._start = state["start"].to(theta)
 
     def begin(self, step: int) -> None:
-        """Notes what a question after the step will need of the state before it."""
+        """Keeps the parameters before the step where an analysis after it will need them."""
         if self._start is not None:
             self._before = self._experiment.space.theta.detach().clone()
 
-    def ask(self, step: int, updates: list[Step], last: bool) -> Row:
-        """The columns that are due after a step.
+    def run(self, step: int, updates: list[Step], last: bool) -> Row:
+        """Runs the analyses that are due after a step.
 
         Args:
-            step: that has been done.
-            updates: what it did.
-            last: whether it was the run's last, after which all is asked once more.
+            step: number of the step that has been done.
+            updates: its updates.
+            last: whether it was the run's last step, after which all analyses are due.
 
         Returns:
-            Numbers by name, none where nothing is due.
+            The columns of the step's row, by name; empty where no analysis is due.
         """
         began, settings = time.perf_counter(), self._experiment.config.settings
 
@@ -86,18 +86,18 @@ class Questions:
             row |= {"noise_scale": noise.total.noise_scale, "signal_to_noise": signal_to_noise}
             passes += noise_passes(risk)
         if due(settings.sharpness_every):
-            columns, spent = self._sharpness(step)
+            columns, sharpness_passes = self._sharpness(step)
             row |= columns
-            passes += spent
+            passes += sharpness_passes
         row |= {"asked_passes": passes} if passes else {}
         return row | {"asked_seconds": round(time.perf_counter() - began, 6)} if row else {}
 
     def _risk(self, step: int) -> EmpiricalRisk:
-        """Over all training examples, as the next step sees them; of the run's last step, as it saw them itself."""
+        """The risk over all training examples as the next step sees them; after the last step, as that one saw them."""
         return self._experiment.regime.risk_at(min(step + 1, self._experiment.config.recipe.schedule.steps - 1))
 
     def _sharpness(self, step: int) -> tuple[Row, float]:
-        """Columns of the spectrum, and the passes that they cost."""
+        """Columns of the largest eigenvalues, and the passes that they cost."""
         experiment = self._experiment
         count = min(experiment.config.settings.sharpness_count, len(experiment.space))
         hessian, seed = Hessian(self._risk(step)), experiment.config.recipe.seed

@@ -1,4 +1,4 @@
-"""The record of a run: a row a step in `metrics.jsonl`. Step 9 of a training step."""
+"""The record of a run: one row for each step in `metrics.jsonl`. Step 9 of a training step."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from noiseless.run.build import Experiment
 
 
 class Record:
-    """The metrics file as a context, in the worker that keeps the record; in the others nothing is written.
+    """The writer of `metrics.jsonl`; use it as a context. Every worker has one, and one of them writes.
 
     Args:
         directory: of the run.
-        kept: whether this is that worker.
-        start: step from which rows are written; those from it on that are there are cut off.
+        writes: whether this worker writes the file.
+        start: first step to be written; rows of this step and later ones are removed from the file.
     """
 
-    def __init__(self, directory: RunDirectory, kept: bool, start: int):
-        self._directory, self._kept, self._start = directory, kept, start
+    def __init__(self, directory: RunDirectory, writes: bool, start: int):
+        self._directory, self._writes, self._start = directory, writes, start
 
     def __enter__(self) -> Self:
-        if self._kept:
+        if self._writes:
             self._directory.cut_rows(self._start)
             self._file = self._directory.metrics.open("a")
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._kept:
+        if self._writes:
             self._file.close()
 
     def write(self, row: Row) -> None:
-        """Appends a row, in which numbers that are not finite become null."""
-        if self._kept:
+        """Appends a row; numbers that are not finite become null."""
+        if self._writes:
             self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
             self._file.flush()
 
 
 @dataclass(frozen=True)
 class DoneStep:
-    """A step that has been done, with what its columns are computed from."""
+    """A step that has been done: what the columns of its row are computed from."""
 
     experiment: Experiment
     """after the step"""
     step: int
-    """its number"""
+    """number of the step, from 0"""
     passes: float
-    """spent since the run began"""
+    """passes since the run began, those of the step included"""
     lr: float
-    """of the step"""
+    """learning rate of the step"""
     updates: Sequence[Step]
-    """what its updates did, at least one"""
+    """updates of the step, at least one"""
     seconds: float
-    """that it took"""
+    """duration of the step"""
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """Those from which its updates started."""
+        """The evaluations at which the updates started."""
         return [update.evaluation for update in self.updates]
 
     def mean(self, value: Callable[[Evaluation], float]) -> float:
-        """The mean of a value over the updates, by count."""
+        """The mean of a value over the updates, weighted by their numbers of examples."""
         evaluations = self.evaluations
         return sum(value(e) * e.count for e in evaluations) / sum(e.count for e in evaluations)
 
@@ -97,29 +97,29 @@ COMPUTED: dict[str, Callable[[DoneStep], float | None]] = {
     "clipped": lambda done: sum(update.clipped for update in done.updates) / len(done.updates),
     "seconds": lambda done: round(done.seconds, 6),
 }
-"""the columns that every row has; see `files/columns.py` for how they are shown"""
+"""the columns of every row, by name; `files/columns.py` says how they are shown"""
 
 
 def make_row(done: DoneStep) -> Row:
-    """One row of `metrics.jsonl`; over the updates of a stochastic step, means (of losses, by count).
+    """One row of `metrics.jsonl`. Over several updates of a step, columns are means (of losses, weighted by count).
 
     `block_gradient_norm` is `sqrt((1 / N) sum_b n_b ||g_b||**2)` over the blocks of all updates, with g_b the gradient
-    of a block's mean loss before penalty and clip: what the penalty on block gradients is made of. Where there is a
-    line search, `search_size` is how far it went in units of the direction (the mean over updates), `search_trials` its
-    evaluations beside the first, `search_fallbacks` how often the negative gradient was taken instead of the
-    optimizer's direction, and `search_failures` how often no trial was low enough, so that nothing moved.
+    of a block's mean loss before penalty and clip; the penalty on block gradients is a multiple of its square. With a
+    line search, `search_size` is the step size in units of the direction (the mean over updates), `search_trials` the
+    number of evaluations after the first, `search_fallbacks` how often the negative gradient replaced the optimizer's
+    direction, and `search_failures` how often no trial was low enough, so that nothing moved.
 
     Args:
         done: the step.
 
     Returns:
-        Numbers by name.
+        Numbers by column.
     """
     return {name: of(done) for name, of in COMPUTED.items()} | _searches(done.updates)
 
 
 def _searches(updates: Sequence[Step]) -> Row:
-    """What the line searches of a step came to; nothing where there was none."""
+    """The columns of a step's line searches; empty where there was none."""
     searches = [update.search for update in updates if update.search is not None]
     if not searches:
         return {}
@@ -132,6 +132,6 @@ def _searches(updates: Sequence[Step]) -> Row:
 
 
 def _mean_square_norm(evaluations: Sequence[Evaluation]) -> float:
-    """The mean of `||g_b||**2` over the blocks of several sweeps, by count; its bits depend on no order."""
+    """The mean of `||g_b||**2` over the blocks of several sweeps, weighted by count; no order changes its bits."""
     total = sum(exact_total(e.block_counts * e.block_square_norms) for e in evaluations)
     return total / sum(e.count for e in evaluations)

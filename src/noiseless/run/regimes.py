@@ -1,7 +1,7 @@
 """Regimes: the sequence of objectives that a run minimises. Step 1 of a training step.
 
-A regime is a pure function of the step. The full batch is the constant sequence (up to augmentation), or goes round its
-parts; stochastic training is the special case whose step holds one objective for each block.
+A regime is a pure function of the step. With the full batch the sequence is constant (up to augmentation) or goes
+through parts of the examples in turn; stochastic training has one objective for each block in a step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from noiseless.objective import EmpiricalRisk, Examples, Objective
 from noiseless.objective.blocks import check_size
 
 View = Callable[[int], Examples]
-"""step -> the training examples as they are seen at that step"""
+"""step -> the training examples as that step sees them"""
 Wrap = Callable[[EmpiricalRisk, float], Objective]
 """(risk, time in steps) -> what is minimised: the risk itself, or with a penalty at the learning rate of that time"""
 
@@ -35,7 +35,7 @@ class Regime(Protocol):
         ...
 
     def risk_at(self, step: int) -> EmpiricalRisk:
-        """The risk over all examples, as they are seen at that step: what analyses ask.
+        """The risk over all examples as that step sees them, for analyses.
 
         Args:
             step: from 0.
@@ -45,10 +45,10 @@ class Regime(Protocol):
 
 @dataclass(frozen=True)
 class FullBatch:
-    """One objective a step: the mean over all examples. With parts, one over each of them in turn.
+    """One objective in each step: the mean over all examples. With K parts, K objectives: one for each part.
 
-    The parts are fixed by the seed, so that K updates in a row, wherever they begin, have seen each example once:
-    `optim.aggregate` makes of their gradients one over all examples.
+    The seed fixes the parts, so any K successive updates see each example once, and `optim.aggregate` combines their
+    gradients into one over all examples.
     """
 
     risk: EmpiricalRisk
@@ -56,21 +56,21 @@ class FullBatch:
     wrap: Wrap
     seed: int
     shuffle: bool = False
-    """blocks are cut from a new order at each step"""
+    """cut blocks from a new order at each step"""
     drop_last: bool = False
-    """a short last block is left out; with `shuffle` other examples at each step"""
+    """leave out a short last block; with `shuffle` it has other examples at each step"""
     draws: int = 1
-    """copies of each image that stay together: the view holds them one whole copy after the other"""
+    """copies of each image that stay together in a block; the view has the first copy of all images, then the second"""
     parts: int = 1
-    """K: updates of a step, each from one of as many parts of the images, of equal size but for one image"""
+    """K: number of parts of the images, with one update each in a step; their sizes differ by at most one image"""
     by_update: bool = False
-    """the learning rate moves within a step: update k of K, from 0, has the time step + k / K"""
+    """change the learning rate within a step: update k of K, k from 0, has the time step + k / K"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
-        """One objective for each part.
+        """The objectives of a step, one for each part.
 
         Yields:
-            The full batch, as it is seen at that step; or its parts, each in the order that the step has for all.
+            The mean over all examples as the step sees them; or over each part, in the step's order of examples.
         """
         full = self.risk_at(step)
         if self.parts == 1:
@@ -90,12 +90,12 @@ class FullBatch:
             )
 
     def risk_at(self, step: int) -> EmpiricalRisk:
-        """What the step minimises, but for penalties."""
+        """What the step minimises, without penalties."""
         data = self.view(step)
         images = len(data) // self.draws
         if self.shuffle or self.drop_last or self.draws > 1:
-            drawn = keyed.permutation(self.seed, "shuffle", step, images) if self.shuffle else torch.arange(images)
-            order = _together(drawn, images, self.draws)
+            numbers = keyed.permutation(self.seed, "shuffle", step, images) if self.shuffle else torch.arange(images)
+            order = _together(numbers, images, self.draws)
             order = _whole_blocks(order, self.risk.blocks.size) if self.drop_last else order
         else:
             order = None
@@ -107,38 +107,38 @@ class Stochastic:
     """One objective for each block: a step is one pass over the data, with many updates."""
 
     risk: EmpiricalRisk
-    """with exponential running statistics: an average over one update would be that of one block"""
+    """with exponential running statistics, because an average over one update would be that of one block"""
     view: View
     wrap: Wrap
     seed: int
     shuffle: bool = True
-    """blocks are cut from a new order at each step"""
+    """cut blocks from a new order at each step"""
     replacement: bool = False
-    """examples are drawn, rather than shuffled"""
+    """draw examples with replacement instead of shuffling them"""
     drop_last: bool = False
-    """a short last block is left out"""
+    """leave out a short last block"""
     draws: int = 1
-    """copies of each image that stay together: the view holds them one whole copy after the other"""
+    """copies of each image that stay together in a block, see `FullBatch`"""
     by_update: bool = False
-    """the learning rate moves at each update, see `FullBatch`"""
+    """change the learning rate at each update, see `FullBatch`"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
-        """One objective for each block.
+        """The objectives of a step, one for each block.
 
         Yields:
-            The blocks of the step, each an objective of its own.
+            The mean over the block's examples.
         """
         data = self.view(step)
         images = len(data) // self.draws
         size = self.risk.blocks.size
         check_size("block", size, len(data))
         if self.replacement:
-            drawn = keyed.integers(self.seed, "replacement", step, torch.arange(images), images)
+            numbers = keyed.integers(self.seed, "replacement", step, torch.arange(images), images)
         elif self.shuffle:
-            drawn = keyed.permutation(self.seed, "shuffle", step, images)
+            numbers = keyed.permutation(self.seed, "shuffle", step, images)
         else:
-            drawn = torch.arange(images)
-        order = _together(drawn, images, self.draws)
+            numbers = torch.arange(images)
+        order = _together(numbers, images, self.draws)
         order = _whole_blocks(order, size) if self.drop_last else order
         updates = -(-len(order) // size)
         selection = replace(self.risk.selection, examples=data, examples_per_pass=images, step=step)
@@ -147,7 +147,7 @@ class Stochastic:
             yield self.wrap(risk, step + number / updates if self.by_update else step)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
-        """The mean over all examples, in blocks as they stand: each example once."""
+        """The risk over all examples, each once, in the order of the data set."""
         data = self.view(step)
         images = len(data) // self.draws
         order = _together(torch.arange(images), images, self.draws) if self.draws > 1 else None
@@ -155,25 +155,25 @@ class Stochastic:
 
 
 def part_sizes(images: int, parts: int) -> list[int]:
-    """The parts of a full batch.
+    """The sizes of a full batch's parts.
 
     Args:
-        images: in all.
-        parts: how many.
+        images: number of images in the full batch.
+        parts: number of parts.
 
     Returns:
-        Images in each part.
+        Number of images in each part.
 
     Raises:
-        ValueError: if a part would have none.
+        ValueError: if a part would be empty.
     """
     check_size("parts", parts, images, "images")
     return [len(range(part, images, parts)) for part in range(parts)]
 
 
-def _together(drawn: Tensor, images: int, draws: int) -> Tensor:
-    """Example numbers `[n * draws]` of images `[n]`: all copies of one, then all of the next."""
-    return (drawn[:, None] + images * torch.arange(draws)).flatten()
+def _together(numbers: Tensor, images: int, draws: int) -> Tensor:
+    """Example numbers `[n * draws]` for image numbers `[n]`: all copies of the first image, then of the second."""
+    return (numbers[:, None] + images * torch.arange(draws)).flatten()
 
 
 def _whole_blocks(order: Tensor, block: int) -> Tensor:
@@ -183,7 +183,7 @@ def _whole_blocks(order: Tensor, block: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Switch:
-    """One regime up to a step, another from it on."""
+    """One regime before a step, another from that step on."""
 
     first: Regime
     then: Regime
@@ -191,11 +191,11 @@ class Switch:
     """first step of the second regime"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
-        """Those of the regime in force at that step."""
+        """The objectives of the regime in force at that step."""
         return self._in_force(step).objectives(step)
 
     def risk_at(self, step: int) -> EmpiricalRisk:
-        """That of the regime in force at that step."""
+        """The risk of the regime in force at that step."""
         return self._in_force(step).risk_at(step)
 
     def _in_force(self, step: int) -> Regime:

@@ -1,4 +1,4 @@
-"""From a recipe to the sequence of objectives: images as they are seen, loss, penalty, regime."""
+"""Builds a recipe's sequence of objectives: images with their augmentation, loss, penalty, regime."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
 
 def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
-    """Training and test images as a recipe has them seen; with `validation`, two parts of the training images.
+    """Training and test images of a recipe; with `validation`, both are parts of the training images.
 
-    One keyed order of the training images gives both: the first `round(validation N)` are held out, the next `images`
-    are trained on.
+    One keyed order of the training images gives the parts: the first `round(validation N)` are held out, the next
+    `images` are trained on.
 
     Args:
         recipe: resolved.
-        dataset: the bytes.
-        device: where they are kept, if they are small enough to live there.
+        dataset: its images and labels.
+        device: to which they are moved, if the data set is small enough; else they stay on the CPU.
 
     Returns:
-        Both parts; the second is not augmented.
+        Training images with the recipe's augmentation, and test or held-out images without.
 
     Raises:
-        ValueError: if the images do not suit the augmentation or the policy, the policy refuses its options, or one of
-            the parts would be empty.
+        ValueError: if the images do not suit the augmentation or the policy, if the policy refuses its options, or if
+            one of the parts would be empty.
     """
     data = recipe.data
     if data.augment == "crop-flip" and data.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
@@ -47,10 +47,10 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
         policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=data.first_clean,
     )  # fmt: skip
     used, held_out = data.divided(len(train))
-    whole, plain = train, replace(train, augment="none", policy=None)
-    if used < len(whole):  # else no order is drawn, which takes seconds for millions of images
-        order = keyed.permutation(recipe.seed, "validation", 0, len(whole))
-        train = whole.only(order[held_out : held_out + used].sort().values)
+    full, plain = train, replace(train, augment="none", policy=None)
+    if used < len(full):  # not for all images: an order of millions takes seconds
+        order = keyed.permutation(recipe.seed, "validation", 0, len(full))
+        train = full.only(order[held_out : held_out + used].sort().values)
     if held_out:
         return train, plain.only(order[:held_out].sort().values)
     return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), data.mean, data.std, dtype)
@@ -63,7 +63,7 @@ def make_loss(recipe: Recipe) -> PerExampleLoss:
         recipe: resolved.
 
     Returns:
-        The loss that is minimised, which of several draws of an image counts the largest.
+        The loss that is minimised; with `max_up`, the largest loss among the draws of an image.
     """
     objective = recipe.objective
     loss = classification_loss(objective.loss, objective.label_smoothing, others_only=recipe.compat == "published")
@@ -77,7 +77,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
         recipe: resolved.
         risk: over the training images.
         train: the training images.
-        schedule: gives the penalty's scale.
+        schedule: learning rate by time, which scales the penalty.
 
     Returns:
         The regime.
@@ -87,7 +87,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     def wrap(risk: EmpiricalRisk, time: float) -> Objective:
         return wrapped(recipe, risk, schedule(time))
 
-    # Views of the data set at a step. A draw's key is the epoch and the copy added: no two steps may share one.
+    # Views of the data set at a step. A draw's key is epoch + copy: with fresh draws no two steps may share one.
     def fresh(step: int) -> Images:
         return replace(train, epoch=step * objective.max_up, copies=objective.max_up)
 
@@ -111,14 +111,14 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
 
 
 def _penalised(recipe: Recipe, objective: Objective, lr: float) -> Objective:
-    chosen = recipe.objective
-    if not (chosen.penalty or chosen.full_penalty):
+    part = recipe.objective
+    if not (part.penalty or part.full_penalty):
         return objective
     published = recipe.compat == "published"
-    halved = published and chosen.penalty_method == "central"  # eps is the distance of its two probes
+    halved = published and part.penalty_method == "central"  # there eps is the distance between the two probes
     return GradientPenalty(
-        risk_of(objective), chosen.penalty, lr=lr, full_strength=chosen.full_penalty, method=chosen.penalty_method,
-        eps=chosen.penalty_eps / (2 if halved else 1), published=published,
+        risk_of(objective), part.penalty, lr=lr, full_strength=part.full_penalty, method=part.penalty_method,
+        eps=part.penalty_eps / (2 if halved else 1), published=published,
     )  # fmt: skip
 
 
@@ -134,11 +134,11 @@ def _sharpness_aware(recipe: Recipe, objective: Objective, lr: float) -> Objecti
 
 
 WRAPPERS: list[Callable[[Recipe, Objective, float], Objective]] = [_penalised, _block_clipped, _sharpness_aware]
-"""(recipe, objective, learning rate) -> the objective with what the recipe puts around it, in this order"""
+"""(recipe, objective, learning rate) -> the objective, wrapped if the recipe asks for it; applied in this order"""
 
 
 def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
-    """What an update of a recipe minimises: a risk with all that `WRAPPERS` put around it.
+    """What an update of a recipe minimises: a risk with the recipe's `WRAPPERS` around it.
 
     Args:
         recipe: resolved or not.

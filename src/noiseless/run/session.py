@@ -1,4 +1,4 @@
-"""From a command to a run under way: the workers agree, the first one holds the directory, all train."""
+"""Opens a run for training: the workers check that they agree, and the first one locks the run's directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noiseless.run.team import refuse_disagreement, restarted
 
 @dataclass(frozen=True)
 class Session:
-    """An experiment and the directory that this job holds for it."""
+    """An experiment and its directory, which this job has locked."""
 
     experiment: Experiment
     directory: RunDirectory
@@ -25,25 +25,25 @@ class Session:
 
 @contextmanager
 def new(config: Config, path: Path, command: list[str], workers: Workers, again: bool = False) -> Iterator[Session]:
-    """A new run.
+    """Opens a new run.
 
     Args:
         config: as the user gave it.
-        path: of its directory; the first worker's counts.
-        command: for the record.
-        workers: who compute it.
-        again: goes on where the directory holds this run already, as a queue that starts a job anew needs.
+        path: of its directory; all workers use the first worker's.
+        command: command line, for the record.
+        workers: that compute the run.
+        again: whether to resume the run if the directory holds it already, for queues that restart jobs.
 
     Yields:
-        The session; the directory is held until the block ends.
+        The session; the directory is locked until the block ends.
     """
     keep_memory()
     path = Path(workers.exchange(str(path.resolve()))[0])
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))), workers, path)
     refuse_disagreement(workers, experiment)
     directory = RunDirectory(path)
-    old = (again or restarted()) and (path / "config.json").exists()
-    if bool(int(workers.exchange(str(int(old)))[0])):
+    resumes = (again or restarted()) and (path / "config.json").exists()
+    if bool(int(workers.exchange(str(int(resumes)))[0])):
         with existing(path, workers, experiment.config) as session:
             yield session
         return
@@ -53,22 +53,22 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
 
 
 @contextmanager
-def existing(path: Path, workers: Workers, wanted: Config | None = None) -> Iterator[Session]:
-    """A run that was begun.
+def existing(path: Path, workers: Workers, config: Config | None = None) -> Iterator[Session]:
+    """Opens an existing run.
 
     Args:
         path: of its directory.
-        workers: who go on with it, as many as they are.
-        wanted: the config that it must have, if any.
+        workers: that go on with the run; their number may differ from before.
+        config: whose recipe the run must have; None: any.
 
     Yields:
-        The session; the directory is held until the block ends.
+        The session; the directory is locked until the block ends.
 
     Raises:
-        ValueError: if the run has another config.
+        ValueError: if the run has another recipe.
     """
     directory = RunDirectory.open(path)
-    if wanted is not None and directory.config().recipe != wanted.recipe:
+    if config is not None and directory.config().recipe != config.recipe:
         raise ValueError(f"{path} holds a run made by another config: choose another --run-dir")
     keep_memory()
     experiment = rebuild(directory, workers)
@@ -79,10 +79,10 @@ def existing(path: Path, workers: Workers, wanted: Config | None = None) -> Iter
 
 @contextmanager
 def in_first(workers: Workers, enter: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
-    """Enters a context in the first worker; where that fails, all workers fail with its message.
+    """Enters a context in the first worker; if that fails, all workers fail with its message.
 
     Args:
-        workers: of the job, who all call it.
+        workers: of the job; all of them call this.
         enter: makes the context.
 
     Yields:
@@ -98,9 +98,9 @@ def in_first(workers: Workers, enter: Callable[[], AbstractContextManager[object
                 stack.enter_context(enter())
             except (ValueError, OSError) as error:
                 problem = error
-        told = workers.exchange(str(problem or ""))[0]
+        message = workers.exchange(str(problem or ""))[0]
         if problem is not None:
             raise problem
-        if told:
-            raise ValueError(told)
+        if message:
+            raise ValueError(message)
         yield

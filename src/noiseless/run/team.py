@@ -1,4 +1,4 @@
-"""A run with several workers: the processes of a torchrun job, which this starts itself where it is asked to."""
+"""Runs with several workers: the processes of a torchrun job, which `launch` starts for `--workers`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEPARATE = ("run_dir", "device")
 
 
 def join(stop: Callable[[], bool]) -> Workers:
-    """The workers of the torchrun job to which this process belongs; itself alone where there is none."""
+    """The workers of the torchrun job to which this process belongs, or this process alone."""
     return Team(stop) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(stop)
 
 
@@ -33,12 +33,12 @@ def in_job() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun has started this job's workers anew, after one of them was lost."""
+    """Whether torchrun has restarted this job's workers, after one of them was lost."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
-    """Compares what the workers' bits depend on.
+    """Compares everything that the bits of a worker depend on: versions, data, device, threads and flags.
 
     Raises:
         ValueError: naming each difference.
@@ -49,38 +49,38 @@ def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
     settings = {n: value for n, value in asdict(experiment.config.settings).items() if n not in SEPARATE}
     for name, value in (flag_values(experiment.config.recipe) | settings).items():
         mine[f"--{name.replace('_', '-')}"] = value
-    found = [json.loads(text) for text in workers.exchange(json.dumps(mine))]
+    setups = [json.loads(text) for text in workers.exchange(json.dumps(mine))]
     differences = [
-        f"{name}: {', '.join(f'worker {rank} has {other[name]}' for rank, other in enumerate(found))}"
+        f"{name}: {', '.join(f'worker {rank} has {setup[name]}' for rank, setup in enumerate(setups))}"
         for name in mine
-        if len({json.dumps(other[name]) for other in found}) > 1
+        if len({json.dumps(setup[name]) for setup in setups}) > 1
     ]
     if differences:
-        raise ValueError(f"the workers disagree, so their sums would not be one: {'; '.join(differences)}")
+        raise ValueError(f"the workers disagree, so their sums would not fit together: {'; '.join(differences)}")
 
 
 def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
     """Starts the program as a torchrun job on this machine, over the loopback interface, and waits for its end.
 
     Args:
-        workers: processes.
+        workers: number of processes.
         arguments: of the program, without the number of workers.
         restarts: how often lost workers are replaced.
 
     Returns:
         The exit code of the first worker.
     """
-    with TemporaryDirectory(prefix="noiseless-") as place:
-        outcome = Path(place) / "outcome"
+    with TemporaryDirectory(prefix="noiseless-") as folder:
+        outcome = Path(folder) / "outcome"
         job = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
         job += ["--max-restarts", str(restarts), "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
         job += ["--local-addr", "127.0.0.1", "-m", "noiseless", *arguments]
         quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": ""}
-        near = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
-        started = subprocess.Popen(job, env=os.environ | quiet | near | {OUTCOME: str(outcome)})  # noqa: S603
-        # torchrun hands a TERM on to the workers, who write a snapshot and end; Ctrl-C reaches all by itself
+        network = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
+        process = subprocess.Popen(job, env=os.environ | quiet | network | {OUTCOME: str(outcome)})  # noqa: S603
+        # torchrun passes SIGTERM on to the workers, which write a snapshot and end; Ctrl-C reaches them by itself
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, lambda received, frame: started.terminate())
+            signal.signal(number, lambda received, frame: process.terminate())
         signal.signal(signal.SIGINT, lambda received, frame: None)
-        code = started.wait()
+        code = process.wait()
         return int(outcome.read_text()) if outcome.exists() else code

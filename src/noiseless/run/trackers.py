@@ -1,6 +1,6 @@
-"""Trackers that a run can feed beside its own record: TensorBoard, Weights & Biases. Each is an extra.
+"""Trackers that get the rows of a run in addition to its record: TensorBoard, Weights & Biases. Each is an extra.
 
-Their packages are handed in as modules: nothing of them is imported here.
+Their packages are passed as arguments; none is imported here.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from noiseless.files.directory import Row, RunDirectory
 from noiseless.recipes.config import Config
 
 Numbers = dict[str, float]
-"""a flat row: `step`, and finite numbers by name"""
+"""a row without nested values: `step` and other finite numbers, by name"""
 
 
 class Tracker(Protocol):
-    """Something that shows the rows of runs elsewhere.
+    """A tool that shows the rows of runs.
 
-    A run that was resumed begins it once more, and it goes on with the same series: rows that it gets again, as they
-    were computed again, are not in it twice.
+    A resumed run calls `begin` again, and the tracker continues the same series. Rows that are computed again after a
+    resume do not appear twice.
     """
 
     name: str
-    """as its flag and its extra are called"""
+    """name of its flag and of its extra"""
 
     def begin(self, config: Config, directory: RunDirectory) -> int:
-        """Begins or goes on with the series of a run; gives the first step that it does not hold."""
+        """Begins or continues the series of a run; returns the first step that the series lacks."""
 
     def log(self, row: Numbers) -> None:
-        """Takes one row."""
+        """Writes one row."""
 
     def end(self) -> None:
-        """Writes what is not yet written, and lets go."""
+        """Writes what is still pending, and closes the series."""
 
     def where(self) -> str:
-        """How a user gets to see it."""
+        """Tells a user where to look at the series."""
 
 
 def flat(row: Row) -> Numbers:
     """The finite numbers of a row, nested ones by their path: `layers/conv.weight/norm`, `eigenvalues/0`."""
-    found: Numbers = {}
+    numbers: Numbers = {}
 
-    def take(name: str, value: Any) -> None:
+    def add(name: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, part in value.items():
-                take(f"{name}/{key}", part)
+                add(f"{name}/{key}", part)
         elif isinstance(value, (list, tuple)):
-            for place, part in enumerate(value):
-                take(f"{name}/{place}", part)
+            for index, part in enumerate(value):
+                add(f"{name}/{index}", part)
         elif isinstance(value, (int, float)) and math.isfinite(value):
-            found[name] = value
+            numbers[name] = value
 
     for key, value in row.items():
-        take(key, value)
-    return found
+        add(key, value)
+    return numbers
 
 
 class TensorBoard:
     """Event files in the run's directory, in `tensorboard/`.
 
-    Rows that are computed again after a resume take the place of those that were there (a purge from their step on).
+    Rows that are computed again after a resume replace the old ones: events are purged from the first such step on.
 
     Args:
         module: `torch.utils.tensorboard`.
@@ -79,19 +79,21 @@ class TensorBoard:
         self._writer: Any = None
 
     def begin(self, config: Config, directory: RunDirectory) -> int:
-        """Makes the place; the writer waits for the first row, whose step it must know."""
+        """Makes the directory; the writer is made with the first row, because it needs the row's step."""
         self._config, self._run = config, directory.path
-        self._place = directory.path / "tensorboard"
-        self._place.mkdir(exist_ok=True)
-        self._begun = any(self._place.glob("events.out.tfevents.*"))
-        rows = directory.rows() if self._begun else []  # each is here before its checkpoint is written
+        self._directory = directory.path / "tensorboard"
+        self._directory.mkdir(exist_ok=True)
+        self._has_events = any(self._directory.glob("events.out.tfevents.*"))
+        # all rows of the record have events, because a row's events are written before the next checkpoint
+        rows = directory.rows() if self._has_events else []
         return rows[-1]["step"] + 1 if rows else 0
 
     def log(self, row: Numbers) -> None:
-        """Writes a scalar for each number, to the disk at once: a run that is killed has lost none."""
+        """Writes a scalar for each number and flushes, so that a killed run loses none."""
         step = int(row["step"])
         if self._writer is None:
-            self._writer = self._module.SummaryWriter(str(self._place), purge_step=step if self._begun else None)
+            purge_step = step if self._has_events else None
+            self._writer = self._module.SummaryWriter(str(self._directory), purge_step=purge_step)
             text = json.dumps(self._config.as_json(), indent=4)
             self._writer.add_text("config", "    " + text.replace("\n", "\n    "), step)
         for name, value in _values(row).items():
@@ -104,16 +106,16 @@ class TensorBoard:
             self._writer.close()
 
     def where(self) -> str:
-        """The command that shows it."""
+        """The command that shows the series."""
         return f"tensorboard --logdir {self._run}"
 
 
 class WandB:
     """A run of Weights & Biases, online or (WANDB_MODE=offline) in the run's directory, in `wandb/`.
 
-    Its id is kept in `wandb.json`, by which a resumed run goes on with the same one. The server is not sent again what
-    it has: it would have the same bits. What an offline part has is not known (one that is killed loses its end), so a
-    new one takes its place, with all rows.
+    Its id is kept in `wandb.json`, so that a resumed run continues the same one. Rows that the server has are not sent
+    again: they would have the same bits. What an offline part holds is not known (a killed one loses its end), so it is
+    removed, and a new one gets all rows.
 
     Args:
         module: `wandb`.
@@ -127,48 +129,48 @@ class WandB:
         self._run: Any = None
 
     def begin(self, config: Config, directory: RunDirectory) -> int:
-        """Begins the run, or goes on with the one of this directory."""
-        name = _name(directory.path / "wandb.json", self._project, secrets.token_hex(4))
-        for part in (directory.path / "wandb").glob(f"offline-run-*-{name}"):
+        """Begins the run, or continues the one of this directory."""
+        run_id = _run_id(directory.path / "wandb.json", self._project, secrets.token_hex(4))
+        for part in (directory.path / "wandb").glob(f"offline-run-*-{run_id}"):
             shutil.rmtree(part)
         self._run = self._module.init(
             project=self._project,
-            id=name,
+            id=run_id,
             name=directory.path.name,
             dir=str(directory.path),
             config=config.as_json(),
             resume="allow",
             settings=self._module.Settings(console="off", silent=True),
         )
-        self._lacks: int = self._run.step
-        return self._lacks
+        self._first_step: int = self._run.step
+        return self._first_step
 
     def log(self, row: Numbers) -> None:
-        """Sends a row that it does not have."""
-        if row["step"] >= self._lacks:
+        """Sends a row, unless the server has it."""
+        if row["step"] >= self._first_step:
             self._run.log(_values(row), step=int(row["step"]))
 
     def end(self) -> None:
-        """Waits until everything is sent, or written."""
+        """Waits until everything is sent or written."""
         self._run.finish()
 
     def where(self) -> str:
-        """Its page, or the command that sends it there."""
+        """The run's page; offline, the command that sends the run to the server."""
         return f"wandb sync {Path(self._run.dir).parent}" if self._run.offline else str(self._run.url)
 
 
 def _values(row: Numbers) -> Numbers:
-    """A row without its step, which trackers have beside the values."""
+    """A row without its step, which trackers get as a separate argument."""
     return {name: value for name, value in row.items() if name != "step"}
 
 
-def _name(path: Path, project: str, fresh: str) -> str:
-    """The name by which a tracker knows a run, kept in its directory: the old one, or a new one in another project."""
+def _run_id(path: Path, project: str, new: str) -> str:
+    """The id of a run in a tracker, from the file at `path`; without one for this project, writes `new` to it."""
     try:
-        found = json.loads(path.read_text())
-        if found["project"] == project and isinstance(found["name"], str):
-            return found["name"]
+        record = json.loads(path.read_text())
+        if record["project"] == project and isinstance(record["name"], str):
+            return record["name"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    write_json(path, {"project": project, "name": fresh})
-    return fresh
+    write_json(path, {"project": project, "name": new})
+    return new

@@ -1,7 +1,7 @@
-"""The trackers of a run, fed together, by rows that are in its own record already.
+"""Feeds the rows of a run to its trackers, after they were written to its record.
 
-`metrics.jsonl` is the record and is always written; a tracker changes nothing of what is computed. One that fails in
-mid-run is left out with one line, and the run goes on.
+`metrics.jsonl` is the record and is always written; a tracker changes nothing in what is computed. A tracker that fails
+during the run is left out from then on, with a message of one line, and the run goes on.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from noiseless.run.trackers import TensorBoard, Tracker, WandB, flat
 
 
 def chosen(settings: Settings) -> list[Tracker]:
-    """The trackers that settings ask for; their packages are imported, so that what is missing is told at once.
+    """The trackers that settings ask for. Their packages are imported, so that a missing one is an error at once.
 
     Args:
         settings: of a run.
 
     Returns:
-        They, not begun.
+        The trackers, not begun yet.
 
     Raises:
-        ValueError: if a project has no name, or a package is not installed or cannot be imported.
+        ValueError: if a project has no name, or if a package is not installed or cannot be imported.
     """
     if settings.wandb is not None and not settings.wandb.strip():
         raise ValueError(f"--wandb needs the name of a project, not {settings.wandb!r}")
-    made: list[Tracker] = []
+    trackers: list[Tracker] = []
     if settings.tensorboard:
-        made.append(TensorBoard(imported("tensorboard", "torch.utils.tensorboard")))
+        trackers.append(TensorBoard(imported("tensorboard", "torch.utils.tensorboard")))
     if settings.wandb is not None:
-        made.append(WandB(imported("wandb", "wandb"), settings.wandb))
-    return made
+        trackers.append(WandB(imported("wandb", "wandb"), settings.wandb))
+    return trackers
 
 
 def imported(extra: str, module: str) -> ModuleType:
-    """The module by which a tracker is fed.
+    """The module that a tracker uses.
 
     Args:
-        extra: of this package, which brings it.
-        module: its name.
+        extra: of this package, which installs the module.
+        module: name of the module.
 
     Returns:
         The module.
@@ -61,13 +61,13 @@ def imported(extra: str, module: str) -> ModuleType:
 
 
 class Tracking:
-    """The trackers of one run, fed together; use it as a context.
+    """Feeds the trackers of one run; use it as a context.
 
     Args:
-        trackers: what is fed; none: nothing happens.
+        trackers: to feed; may be empty.
         config: of the run.
         directory: of the run.
-        tell: gets what a user should know of one that has failed.
+        tell: gets a message for the user if a tracker fails.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Tracking:
     ):
         self._waiting, self._config, self._directory, self._tell = list(trackers), config, directory, tell
         self._fed: list[Tracker] = []
-        self._lacking: dict[str, int] = {}  # first step that is not there, until the first row comes
+        self._lacking: dict[str, int] = {}  # tracker -> first step that it lacks; empty after the first row
 
     def __enter__(self) -> Self:
         """Begins all of them.
 
         Returns:
-            This.
+            Itself.
 
         Raises:
-            ValueError: if one cannot begin; no step has been done.
+            ValueError: if a tracker cannot begin; no step has been done then.
         """
         for tracker in self._waiting:
             try:
@@ -105,17 +105,17 @@ class Tracking:
         self._end()
 
     def where(self) -> list[str]:
-        """A line for each tracker that is fed: how a user gets to see it."""
+        """A line for each tracker that tells a user where to look."""
         return [f"{tracker.name}: {tracker.where()}" for tracker in self._fed]
 
     def log(self, row: Row) -> None:
-        """Hands a row to all trackers, after those of the record before it that they lack."""
-        before = [each for each in self._directory.rows() if each["step"] < row["step"]] if self._lacking else []
+        """Feeds a row to all trackers; at the first call also the earlier rows of the record that a tracker lacks."""
+        earlier = [r for r in self._directory.rows() if r["step"] < row["step"]] if self._lacking else []
         lacking, self._lacking = self._lacking, {}
         for tracker in list(self._fed):
-            for each in before:
-                if each["step"] >= lacking[tracker.name]:
-                    self._feed(tracker, each)
+            for earlier_row in earlier:
+                if earlier_row["step"] >= lacking[tracker.name]:
+                    self._feed(tracker, earlier_row)
             self._feed(tracker, row)
 
     def _feed(self, tracker: Tracker, row: Row) -> None:
@@ -133,7 +133,7 @@ class Tracking:
             try:
                 tracker.end()
             except Exception as error:
-                self._tell(f"{tracker.name} could not end: {_line(error)}. The run's own record is whole")
+                self._tell(f"{tracker.name} could not end: {_line(error)}. The run's own record is complete")
 
 
 def _line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from noiseless.optim.transforms import State
 from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.evaluate import Score, score
-from noiseless.run.periodic import Questions
+from noiseless.run.periodic import Analyses
 from noiseless.run.record import DoneStep, Record, make_row
 
 
@@ -31,68 +31,68 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; a checkpoint is written."""
+    """The run was told to stop; it can go on from a checkpoint."""
 
 
 @dataclass
 class Progress:
-    """What a run tells between steps."""
+    """Callbacks of the training loop."""
 
     on_row: Callable[[Row], None] = lambda row: None
-    """gets each row as it is recorded"""
+    """gets each row after it is recorded"""
     on_message: Callable[[str], None] = lambda text: None
-    """gets what a user should know"""
+    """gets messages for the user"""
 
 
 @dataclass
-class _Carried:
-    """What goes from step to step, beside model and optimizer."""
+class _LoopState:
+    """What one step passes to the next, besides model and optimizer."""
 
     average: Average | None
-    """of the model's states, where one is kept"""
-    questions: Questions
-    """that are asked on the way"""
+    """exponential average of the model's states, if the recipe has one"""
+    analyses: Analyses
+    """analyses during the run, with what they need of earlier steps"""
     passes: float = 0.0
-    """spent since the run began"""
+    """passes since the run began"""
     transformed: State | None = None
-    """of the transforms"""
+    """state of the transforms"""
     perfect: int = 0
-    """steps in a row, up to now, with all training examples correct"""
+    """number of latest steps in a row with all training examples correct"""
 
     @property
     def average_state(self) -> dict[str, Tensor] | None:
-        """The average by state name."""
+        """The average by state name, or None."""
         return self.average.state if self.average else None
 
 
 def train(experiment: Experiment, directory: RunDirectory, progress: Progress | None = None) -> None:
-    """Runs an experiment to its end, from the newest whole checkpoint of its directory where there is one.
+    """Trains to the end of the run, from the newest undamaged checkpoint of its directory or from the first step.
 
-    Every worker of the experiment calls it; the first one keeps the record.
+    Every worker of the experiment calls it; the first one writes the record.
 
     Args:
-        experiment: its objects are moved in place.
-        directory: where the record goes.
-        progress: what is told between steps.
+        experiment: its model and optimizer are changed in place.
+        directory: of the run.
+        progress: callbacks; None: none.
 
     Raises:
         Diverged: with step, learning rate and gradient norm, if value or gradient is not finite.
-        Interrupted: if a worker was told to stop; all raise it.
+        Interrupted: if a worker was told to stop; all workers raise it.
     """
     progress = progress or Progress()
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
     experiment.model.train()
     if experiment.compiler is not None:
         experiment.compiler.on_message = progress.on_message
-    step, carried = _restore(experiment, directory, progress.on_message)
-    tested: Score | None = None
+    step, loop = _restore(experiment, directory, progress.on_message)
+    test_score: Score | None = None
     saved = time.monotonic()
     with Record(directory, workers.rank == 0, step) as record:
-        while not _ended(experiment, step, carried):
+        while not _ended(experiment, step, loop):
             began = time.perf_counter()
             workers.begin(step)
             lr = experiment.schedule(step)
-            carried.questions.begin(step)
+            loop.analyses.begin(step)
             updates: list[Step] = []
             try:
                 objectives = list(experiment.regime.objectives(step))
@@ -100,144 +100,149 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                     share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
                     rate = experiment.schedule(step + share)
                     _set_rate(experiment.optimizer, rate)
-                    taken = take_step(experiment.optimizer, objective, experiment.transform, carried.transformed, step)
-                    updates.append(taken)
-                    if not taken.finite:
-                        raise Diverged(_diagnosis(taken, step, number, rate, directory.path))
-                    carried.transformed = taken.transformed
+                    update = take_step(experiment.optimizer, objective, experiment.transform, loop.transformed, step)
+                    updates.append(update)
+                    if not update.finite:
+                        raise Diverged(_diagnosis(update, step, number, rate, directory.path))
+                    loop.transformed = update.transformed
             except SweepStoppedError as stopped:
-                if not updates and not stopped.moved:  # else the step is computed from the last checkpoint again
-                    _save(experiment, directory, step, carried)
+                if not updates and not stopped.moved:  # else a resume repeats the step from the last checkpoint
+                    _save(experiment, directory, step, loop)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
-            carried.passes += sum(taken.passes for taken in updates)
-            row = make_row(DoneStep(experiment, step, carried.passes, lr, updates, time.perf_counter() - began))
+            loop.passes += sum(update.passes for update in updates)
+            row = make_row(DoneStep(experiment, step, loop.passes, lr, updates, time.perf_counter() - began))
             if not math.isfinite(row["parameter_norm"]):
                 raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, rate, directory.path))
-            if carried.average:
-                carried.average.follow()
-            carried.perfect = carried.perfect + 1 if row["train_accuracy"] == 1 else 0
-            last = _ended(experiment, step + 1, carried)
+            if loop.average:
+                loop.average.update()
+            loop.perfect = loop.perfect + 1 if row["train_accuracy"] == 1 else 0
+            last = _ended(experiment, step + 1, loop)
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.schedule.steps) == 0):
-                tested = _test(experiment, carried.average)
-                row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
+                test_score = _test(experiment, loop.average)
+                row |= {"test_loss": test_score.loss, "test_accuracy": test_score.accuracy}
             try:
-                row |= carried.questions.ask(step, updates, last)
-            except SweepStoppedError as stopped:  # its row lacks answers, so the step is computed again
+                row |= loop.analyses.run(step, updates, last)
+            except SweepStoppedError as stopped:  # the row would lack columns, so a resume repeats the step
                 raise Interrupted(_go_on(f"stopped in the analysis after step {step} ({stopped})", directory)) from None
             record.write(row)
             progress.on_row(row)
             if last or (step + 1) % settings.check_every == 0:
                 _compare(experiment, step)
             stop = not last and workers.any(workers.stop())
-            kept = settings.keep_every is not None and (step + 1) % settings.keep_every == 0
-            if last or stop or kept or time.monotonic() - saved >= settings.checkpoint_seconds:
-                _save(experiment, directory, step + 1, carried)
+            permanent = settings.keep_every is not None and (step + 1) % settings.keep_every == 0
+            if last or stop or permanent or time.monotonic() - saved >= settings.checkpoint_seconds:
+                _save(experiment, directory, step + 1, loop)
                 saved = time.monotonic()
             if stop:
                 raise Interrupted(_go_on(f"stopped after step {step}", directory))
             step += 1
     if workers.rank == 0:
-        tested = tested or _test(experiment, carried.average)  # a run that was killed after its last row
-        directory.finish(experiment.model.state_dict(), carried.average_state, tested.predictions)
+        # there is no score yet if the run was killed after its last row and resumed
+        test_score = test_score or _test(experiment, loop.average)
+        directory.finish(experiment.model.state_dict(), loop.average_state, test_score.predictions)
     workers.begin(step)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
-def _ended(experiment: Experiment, step: int, carried: _Carried) -> bool:
-    """Whether no step is left, from that one on."""
+def _ended(experiment: Experiment, step: int, loop: _LoopState) -> bool:
+    """Whether the run ends before that step."""
     recipe = experiment.config.recipe
-    return step >= recipe.schedule.steps or 0 < recipe.schedule.stop_perfect <= carried.perfect
+    return step >= recipe.schedule.steps or 0 < recipe.schedule.stop_perfect <= loop.perfect
 
 
 def _test(experiment: Experiment, average: Average | None) -> Score:
-    """Evaluates the model, or its average where one is kept, on the test images."""
+    """Evaluates the average on the test images, or the model where there is no average."""
     with average.installed() if average else nullcontext():
         return score(experiment.model, experiment.test, experiment.config.recipe.evaluation.test_flips)
 
 
 def _go_on(what: str, directory: RunDirectory) -> str:
+    """What has happened, and the command that goes on."""
     return f"{what}; go on with: noiseless resume {directory.path}"
 
 
 def _compare(experiment: Experiment, step: int) -> None:
-    """Raises where the workers' parameters are not the same bits."""
+    """Raises if the bits of the workers' parameters differ."""
     digests = experiment.workers.exchange(checkpoint.digest({"theta": experiment.space.theta}))
     if len(set(digests)) > 1:
-        found = ", ".join(f"worker {rank}: {text[:12]}" for rank, text in enumerate(digests))
+        listed = ", ".join(f"worker {rank}: {text[:12]}" for rank, text in enumerate(digests))
         raise ValueError(
-            f"the workers' parameters differ after step {step} ({found}): a machine computes wrongly, or another"
-            " library version is in use there. The checkpoints are kept; find it, and resume without it"
+            f"the workers' parameters differ after step {step} ({listed}): one machine computes wrongly, or has another"
+            " library version. The checkpoints are kept: find that machine, and resume without it"
         )
 
 
-def _diagnosis(taken: Step, step: int, update: int, lr: float, run: Path) -> str:
-    evaluation = taken.evaluation
+def _diagnosis(update: Step, step: int, number: int, lr: float, run: Path) -> str:
+    """The message of a run that diverged in an update of a step."""
+    evaluation = update.evaluation
     norm = square_norms(evaluation.gradient).sqrt().item()
     return (
-        f"the objective is not finite at step {step}, update {update}: loss {evaluation.loss:g}, penalty"
+        f"the objective is not finite at step {step}, update {number}: loss {evaluation.loss:g}, penalty"
         f" {evaluation.penalty:g}, lr {lr:g}, gradient norm {norm:g}. The checkpoints before it are kept in"
         f" {run / 'checkpoints'}. Try a smaller --lr, a longer --warmup or --clip"
     )
 
 
-def _save(experiment: Experiment, directory: RunDirectory, step: int, carried: _Carried) -> None:
+def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _LoopState) -> None:
+    """Writes a checkpoint after that number of steps, in the first worker."""
     if experiment.workers.rank != 0:
         return
     state = {
         "model": dict(experiment.model.state_dict()),
-        "average": carried.average_state,
+        "average": loop.average_state,
         "optimizer": experiment.optimizer.state_dict(),
-        "transforms": carried.transformed,
-        "passes": carried.passes,
-        "perfect": carried.perfect,
-        "questions": carried.questions.state(),
+        "transforms": loop.transformed,
+        "passes": loop.passes,
+        "perfect": loop.perfect,
+        "questions": loop.analyses.state(),
     }
     settings = experiment.config.settings
     checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every)
 
 
 def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None:
-    """Writes the checkpoint from which `train` goes on at a step, with model and optimizer as they are.
+    """Writes a checkpoint with the present model and optimizer, from which `train` goes on at a step.
 
     Args:
-        experiment: its transforms begin anew, and passes are counted from here on.
+        experiment: its transforms start with a new state, and its passes are counted from 0.
         directory: of the run.
         step: number of steps done.
     """
-    _save(experiment, directory, step, _Carried(None, Questions(experiment)))
+    _save(experiment, directory, step, _LoopState(None, Analyses(experiment)))
 
 
 def _restore(
     experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
-) -> tuple[int, _Carried]:
-    """The step to go on from and what is carried to it, with model and optimizer restored."""
-    found = checkpoint.newest(directory.checkpoints)
-    steps = experiment.workers.exchange(str(found.step) if found else "none")
+) -> tuple[int, _LoopState]:
+    """The next step and the loop's state before it; restores model and optimizer from the newest checkpoint."""
+    newest = checkpoint.newest(directory.checkpoints)
+    steps = experiment.workers.exchange(str(newest.step) if newest else "none")
     if len(set(steps)) > 1:
         raise ValueError(f"the workers see different checkpoints in {directory.path}, of steps {', '.join(steps)}")
-    if found is not None:
-        for problem in found.damaged:
-            on_message(f"{problem}; going on from step {found.step}")
-        lost = set(range(directory.began(), found.step)) - {row["step"] for row in directory.rows()}
+    if newest is not None:
+        for problem in newest.damaged:
+            on_message(f"{problem}; going on from step {newest.step}")
+        lost = set(range(directory.began(), newest.step)) - {row["step"] for row in directory.rows()}
         if lost:
             on_message(
-                f"{directory.metrics} lacks {len(lost)} rows before step {found.step}; they cannot be made again"
+                f"{directory.metrics} lacks {len(lost)} rows before step {newest.step}; they cannot be written again"
             )
-        fill(experiment.model, found.state["model"], directory.checkpoints)
-        experiment.optimizer.load_state_dict(found.state["optimizer"])
+        fill(experiment.model, newest.state["model"], directory.checkpoints)
+        experiment.optimizer.load_state_dict(newest.state["optimizer"])
     momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
-    questions = Questions(experiment)
-    if found is None:
-        carried = _Carried(average, questions)
-        _save(experiment, directory, 0, carried)
-        return 0, carried
-    if average and found.state["average"]:  # a checkpoint that was imported has none: it begins there
-        average.restore(found.state["average"])
-    state = found.state
-    questions.restore(state["questions"])
-    return found.step, _Carried(average, questions, state["passes"], state["transforms"], state["perfect"])
+    analyses = Analyses(experiment)
+    if newest is None:
+        loop = _LoopState(average, analyses)
+        _save(experiment, directory, 0, loop)
+        return 0, loop
+    if average and newest.state["average"]:  # an imported checkpoint has no average: it starts at the model
+        average.restore(newest.state["average"])
+    state = newest.state
+    analyses.restore(state["questions"])
+    return newest.step, _LoopState(average, analyses, state["passes"], state["transforms"], state["perfect"])

@@ -1,4 +1,4 @@
-"""From a recipe to what moves the parameters: schedule, transforms, optimizer."""
+"""Builds what moves the parameters, from a recipe: schedule, transforms, optimizer."""
 
 from __future__ import annotations
 
@@ -55,35 +55,35 @@ def make_transform(
 
     Args:
         recipe: resolved.
-        space: of the parameters; transforms of single layers need it.
+        space: of the parameters; transforms that treat each layer by itself need it.
         schedule: gives LARC the learning rate.
-        images: in the training set.
+        images: number of training images.
 
     Returns:
-        Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None where nothing
-        is changed.
+        Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None if it has
+        none.
     """
-    chosen, optimizer, parts = recipe.transforms, recipe.optimizer, recipe.objective.parts
+    transforms, optimizer, parts = recipe.transforms, recipe.optimizer, recipe.objective.parts
     links: list[Transform] = []
     if parts > 1:
         links.append(aggregate(part_sizes(images * max(1, recipe.data.copies), parts)))
-    if chosen.norm_bias:
-        links.append(norm_bias(chosen.norm_bias, chosen.norm_target, chosen.norm_bias_type))
-    if chosen.agc is not None:
-        links.append(adaptive_clip(chosen.agc, space))
-    if chosen.clip is not None:
-        links.append(clip_norm(chosen.clip, chosen.clip_type))
-    if chosen.additive_noise:
-        links.append(additive_noise(chosen.additive_noise, recipe.seed))
-    if chosen.multiplicative_noise:
-        links.append(multiplicative_noise(chosen.multiplicative_noise, recipe.seed))
-    if chosen.layer_rate != "none":
-        takes = "weight_decay" in optimizer_arguments(optimizer.name)
-        decay = optimizer.weight_decay or 0.0 if takes else 0.0
-        if chosen.layer_rate == "lars":
-            links.append(lars(chosen.trust, space, decay, optimizer.decay_biases))
+    if transforms.norm_bias:
+        links.append(norm_bias(transforms.norm_bias, transforms.norm_target, transforms.norm_bias_type))
+    if transforms.agc is not None:
+        links.append(adaptive_clip(transforms.agc, space))
+    if transforms.clip is not None:
+        links.append(clip_norm(transforms.clip, transforms.clip_type))
+    if transforms.additive_noise:
+        links.append(additive_noise(transforms.additive_noise, recipe.seed))
+    if transforms.multiplicative_noise:
+        links.append(multiplicative_noise(transforms.multiplicative_noise, recipe.seed))
+    if transforms.layer_rate != "none":
+        has_decay = "weight_decay" in optimizer_arguments(optimizer.name)
+        decay = optimizer.weight_decay or 0.0 if has_decay else 0.0
+        if transforms.layer_rate == "lars":
+            links.append(lars(transforms.trust, space, decay, optimizer.decay_biases))
         else:
-            links.append(larc(chosen.trust, space, schedule, decay, optimizer.decay_biases))
+            links.append(larc(transforms.trust, space, schedule, decay, optimizer.decay_biases))
     return chain(*links) if links else None
 
 
@@ -92,40 +92,43 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 
     Args:
         recipe: resolved.
-        model: whose parameters it moves.
+        model: whose parameters the optimizer moves.
 
     Returns:
         The optimizer.
 
     Raises:
-        ValueError: for options that it does not take.
+        ValueError: for options that the optimizer or the line search does not accept.
     """
-    chosen, layer_rate = recipe.optimizer, recipe.transforms.layer_rate
-    options = _options("--optimizer-options", chosen.options)
+    part, layer_rate = recipe.optimizer, recipe.transforms.layer_rate
+    options = _options("--optimizer-options", part.options)
     if "lr" in options:
         raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
-    takes = optimizer_arguments(chosen.name)
-    usual = {"momentum": chosen.momentum, "nesterov": chosen.nesterov, "weight_decay": chosen.weight_decay}
+    accepted = optimizer_arguments(part.name)
+    arguments = {"momentum": part.momentum, "nesterov": part.nesterov, "weight_decay": part.weight_decay}
     if layer_rate != "none":
         if "weight_decay" in options:
-            raise ValueError(f"--layer-rate {layer_rate} holds the weight decay itself: give --weight-decay")
-        usual["weight_decay"] = 0.0
-    usual = {name: value for name, value in usual.items() if value is not None and name in takes}
-    if not usual.get("momentum"):
-        usual.pop("nesterov", None)
+            raise ValueError(
+                f"--optimizer-options cannot set weight_decay, which --layer-rate {layer_rate} applies: give"
+                " --weight-decay"
+            )
+        arguments["weight_decay"] = 0.0
+    arguments = {name: value for name, value in arguments.items() if value is not None and name in accepted}
+    if not arguments.get("momentum"):
+        arguments.pop("nesterov", None)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    members = parameters if chosen.decay_biases or "weight_decay" not in takes else _undecayed(parameters)
-    optimizer = optim.make_optimizer(chosen.name, members, **({"lr": chosen.lr} | usual | options))
-    search = _options("--line-search-options", chosen.line_search_options)
-    if chosen.line_search == "none":
-        if search:
-            raise ValueError("--line-search-options belong to a --line-search: armijo, wolfe, ...")
+    groups = parameters if part.decay_biases or "weight_decay" not in accepted else _undecayed(parameters)
+    optimizer = optim.make_optimizer(part.name, groups, **({"lr": part.lr} | arguments | options))
+    search_options = _options("--line-search-options", part.line_search_options)
+    if part.line_search == "none":
+        if search_options:
+            raise ValueError("--line-search-options do nothing without a --line-search: armijo, wolfe, ...")
         return optimizer
-    return Searched(optimizer, make_line_search(chosen.line_search, **search))
+    return Searched(optimizer, make_line_search(part.line_search, **search_options))
 
 
 def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Groups in which biases and the parameters of normalisations, of fewer than two dimensions, do not decay."""
+    """Parameter groups without weight decay for parameters of fewer than two dimensions: biases and norms."""
     small = [p for p in parameters if p.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim >= 2]}]
     groups.append({"params": small, "weight_decay": 0.0})
@@ -133,6 +136,7 @@ def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
 
 
 def _options(flag: str, text: str) -> dict[str, Any]:
+    """The options in the text of a flag; errors name the flag."""
     try:
         return parse_options(text)
     except ValueError as error:

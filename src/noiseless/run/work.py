@@ -1,4 +1,4 @@
-"""What a run computes, known before it begins: passes and floating-point operations."""
+"""How much a run computes, known before it begins: passes and floating-point operations."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run.sequence import wrapped
 
 BACKWARD = 2.0
-"""FLOPs of a backward, in those of its forward: one product for the inputs' gradient, one for the parameters'"""
+"""FLOPs of a backward divided by those of its forward: one product for the inputs' gradient, one for the parameters'"""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a recipe asks of a machine."""
+    """How much a run of a recipe computes."""
 
     passes: float
-    """gradient evaluations over the whole training set, in all steps"""
+    """gradient evaluations over the whole training set, in all steps together"""
     examples: int
-    """in the training set"""
+    """number of training examples"""
     gradient_flops: float
     """FLOPs of one example's forward and backward: matrix products and convolutions, a multiplication and an addition
     counted as two"""
     parameters: int
-    """in the model"""
+    """number of the model's parameters"""
     tensors: int
-    """that hold the parameters"""
+    """number of tensors that hold them"""
 
     @property
     def flops(self) -> float:
@@ -40,10 +40,11 @@ class Work:
 
 
 def passes_a_step(recipe: Recipe) -> float:
-    """What a step costs, in gradient evaluations over the whole training set.
+    """The cost of a step, in gradient evaluations over the whole training set.
 
-    A penalty with forward differences doubles a sweep, a full strength and SAM add sweeps, each fixed copy and each
-    draw of max-up is a set of its own. What a line search will spend is not known; its first evaluation is counted.
+    A penalty with forward differences doubles a sweep, a full strength and SAM add sweeps, and each fixed copy and each
+    draw of max-up counts as another training set. What a line search will spend is not known; its first evaluation is
+    counted.
 
     Args:
         recipe: resolved or not.
@@ -56,13 +57,13 @@ def passes_a_step(recipe: Recipe) -> float:
 
 
 def objective_of(recipe: Recipe) -> Objective:
-    """The objective of an update of a recipe, over one example of a small model: it tells what an evaluation costs.
+    """The objective of a recipe's update, over one example of a small model, to learn what an evaluation costs.
 
     Args:
         recipe: resolved or not.
 
     Returns:
-        The objective; its `passes` are in those of the update's own examples.
+        The objective; its `passes` count gradient evaluations over the update's own examples.
     """
     one = torch.ones(1, 1)
     risk = EmpiricalRisk(nn.PReLU(), squared_error, (one, one))  # draws no random number
@@ -70,28 +71,28 @@ def objective_of(recipe: Recipe) -> Objective:
 
 
 def work(recipe: Recipe, model: nn.Module, train: Images) -> Work:
-    """What a recipe asks for.
+    """The work of a recipe on a data set.
 
     Args:
         recipe: resolved.
-        model: left in the mode in which it stands.
-        train: the training images, of which the first is forwarded.
+        model: of the recipe; its mode is restored afterwards.
+        train: the training images; the first one is forwarded.
 
     Returns:
-        The work; its FLOPs are counted in one forward of one image.
+        The work; its FLOPs are counted in a forward of one image.
     """
     image = train.take(torch.zeros(1, dtype=torch.int64))[0].to(next(model.parameters()))
     return work_of(recipe, model, image, len(train))
 
 
 def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> Work:
-    """The same from one image `[1, C, H, W]`, which has no need of values: all may be on torch's meta device.
+    """The work of a recipe, from one image. Model and image may be on torch's meta device, as only shapes matter.
 
     Args:
         recipe: resolved or not.
-        model: left in the mode in which it stands.
-        image: of the shape, dtype and device that the model takes.
-        examples: in the training set.
+        model: of the recipe; its mode is restored afterwards.
+        image: `[1, C, H, W]`, of the dtype and on the device of the model.
+        examples: number of training examples.
 
     Returns:
         The work.

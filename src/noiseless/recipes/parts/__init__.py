@@ -1,4 +1,7 @@
-"""The parts of a recipe. The string under a field is its help on the command line; `check` refuses what cannot run."""
+"""The parts of a recipe.
+
+The string under a field is its help text on the command line; `check` refuses values that no run can have.
+"""
 
 from noiseless.recipes.parts.data import Data
 from noiseless.recipes.parts.evaluation import Evaluation

@@ -14,31 +14,33 @@ class Data:
     """The images, and how they are augmented."""
 
     name: str = "digits"
-    """data set, see noiseless data list: digits, mnist-5k, cifar10, ..., npz:FILE or folder:PATH"""
+    """data set: digits, mnist-5k, cifar10, ..., npz:FILE or folder:PATH; noiseless data list shows all"""
     pixels: int | None = None
-    """images are resized and cropped to this size; none: as they are"""
+    """crop each image to its centred square and resize that to this side; None: keep the size"""
     validation: float = 0.0
-    """share of the training images, drawn by the seed, that is left out and evaluated in the test images' place"""
+    """share of the training images, drawn by the seed, that is held out and evaluated instead of the test images"""
     images: int | None = None
-    """training images that are used, drawn by the seed from those that are not left out; none: all"""
+    """number of training images to use, drawn by the seed from those that are not held out; None: all"""
     mean: tuple[float, ...] | None = None
-    """pixel mean a channel in units of 255; none: of the training images"""
+    """mean of the pixels of each channel, with pixel values between 0 and 1; None: that of the training images"""
     std: tuple[float, ...] | None = None
-    """pixel standard deviation a channel in units of 255; none: of the training images"""
+    """standard deviation of the pixels of each channel, with pixel values between 0 and 1; None: that of the training
+    images"""
     augment: Literal["none", "crop-flip"] = "crop-flip"
-    """random crop and mirror image, or none"""
+    """crop-flip: random crops and mirror images; none: neither"""
     padding: int = 4
-    """pixels of zeros around the image that is cropped"""
+    """pixels of zeros on each side of an image before its random crop"""
     flip: float = 0.5
-    """probability of the mirror image"""
+    """probability that an image is mirrored"""
     policy: Literal["none", "rand", "auto", "trivial", "augmix"] = "none"
-    """RandAugment, AutoAugment, TrivialAugment or AugMix, before the crop"""
+    """augmentation before the crop: RandAugment, AutoAugment, TrivialAugment or AugMix"""
     policy_options: str = ""
-    """arguments of the policy, as in a call: num_ops=2,magnitude=9"""
+    """arguments of the policy, written as in a call: num_ops=2,magnitude=9"""
     copies: int = 0
-    """0: augmentations are drawn anew at each step; N: a fixed set of N copies; a stochastic step visits one"""
+    """0: draw new augmentations at each step; N: use a fixed set of N augmented copies of each image, of which a
+    stochastic step sees one"""
     first_clean: bool = False
-    """the first of the copies is left as it is"""
+    """do not augment the first of the --copies"""
 
     def check(self) -> None:
         """Refuses values that no run can have.
@@ -55,35 +57,35 @@ class Data:
         if not 0 <= self.flip <= 1:
             raise ValueError(f"--flip must be a probability between 0 and 1, not {self.flip}")
         if self.policy_options and self.policy == "none":
-            raise ValueError(f"--policy-options {self.policy_options!r} belong to a --policy, and none is given")
+            raise ValueError(f"--policy-options {self.policy_options!r} do nothing without a --policy: give one")
         at_least("copies", self.copies, 0)
         if self.first_clean and not self.copies:
-            raise ValueError("--first-clean leaves the first of a fixed set's copies as it is; give --copies N with it")
+            raise ValueError("--first-clean is about the first copy of a fixed set: give --copies N with it")
 
     @property
     def random(self) -> bool:
-        """Whether draws of an image's augmentation differ."""
+        """Whether augmentation is random, so that two draws of an image can differ."""
         return self.policy != "none" or (self.augment == "crop-flip" and bool(self.padding or self.flip))
 
     def divided(self, images: int) -> tuple[int, int]:
-        """How many training images are used, and how many `validation` leaves out, `round(validation N)`.
+        """How many training images are used, and how many `validation` holds out, `round(validation N)`.
 
         Args:
-            images: N, of the training set.
+            images: N, the number of images in the training set.
 
         Returns:
             Both numbers; without validation the second is 0.
 
         Raises:
-            ValueError: if nothing would be left to train on, or to evaluate, or more is asked for than there is.
+            ValueError: if no image would be left to train on or to evaluate, or if `images` exceeds what is left.
         """
         held_out = round(self.validation * images)
         if self.validation and not 0 < held_out < images:
             raise ValueError(
-                f"--validation {self.validation:g} of {images} training images would hold out {held_out}: both parts"
-                " need images"
+                f"--validation {self.validation:g} of {images} training images would hold out {held_out}: at least one"
+                " must be held out and one left for training"
             )
         left = images - held_out
         if self.images is not None and self.images > left:
-            raise ValueError(f"--images {self.images} is more than the {left} training images that there are")
+            raise ValueError(f"--images {self.images} exceeds the {left} training images that are left: give fewer")
         return self.images or left, held_out

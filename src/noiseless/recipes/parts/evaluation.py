@@ -12,9 +12,9 @@ class Evaluation:
     """What is evaluated on the test images."""
 
     ema: float = 0.0
-    """momentum of an exponential average of parameters and buffers, which is evaluated in their place; 0: off"""
+    """momentum of an exponential moving average of parameters and buffers, which is evaluated in their place; 0: off"""
     test_flips: bool = False
-    """class probabilities of a test image are averaged with those of its mirror image"""
+    """average the class probabilities of each test image with those of its mirror image"""
 
     def check(self) -> None:
         """Refuses values that no run can have.

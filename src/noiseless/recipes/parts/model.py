@@ -11,24 +11,29 @@ class Model:
     """The model, its initial parameters and its arithmetic."""
 
     name: str = "resnet8"
-    """model: resnet18, densenet121, vgg16, ..., torchvision:NAME, timm:NAME or package.module:function"""
+    """model: resnet18, densenet121, vgg16, ... (noiseless models shows all), torchvision:NAME, timm:NAME or
+    package.module:function"""
     norm: Literal["batch", "group", "none", "skipinit"] = "batch"
-    """normalisation layers of the model; skipinit: none, and a learned scale from 0 on each residual branch"""
+    """normalisation layers; skipinit: none, but a learned scale, 0 at first, on each residual branch"""
     stem: Literal["small", "standard", "efficient"] = "small"
-    """first layers: one 3x3 convolution, 7x7 with stride and pool, or three 3x3 with stride and pool"""
+    """first layers; small: one 3x3 convolution; standard: a 7x7 convolution with stride and a max-pool; efficient:
+    three 3x3 convolutions with stride and a max-pool"""
     shortcut: Literal["A", "B", "C"] = "C"
-    """of a ResNet, where shapes change: 1x1 convolution; with norm; average pool, 1x1 convolution and norm"""
+    """a ResNet's shortcuts where shapes change; A: 1x1 convolution; B: 1x1 convolution and norm; C: average pool, 1x1
+    convolution and norm"""
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
-    """what convolutions see beyond the image's edge"""
+    """how convolutions pad the image at its edges"""
     convolution: Literal["standard", "weight-standardized"] = "standard"
-    """kind of the convolutions"""
+    """kind of convolution layers"""
     zero_init: bool = False
-    """residual branches begin at zero"""
+    """initialise residual branches to give zero"""
     options: str = ""
-    """further arguments of the model, as in a call: NAME=VALUE,NAME=VALUE"""
+    """further arguments of the model, written as in a call: NAME=VALUE,NAME=VALUE"""
     init: str | None = None
-    """file with initial parameters and buffers: safetensors, torch.save or published; none: drawn from the seed"""
+    """file with initial parameters and buffers: safetensors, torch.save or a published checkpoint; None: they are drawn
+    from the seed"""
     dtype: Literal["float32", "float64"] = "float32"
-    """of parameters, activations and gradients"""
+    """dtype of parameters, activations and gradients"""
     autocast: Literal["none", "bfloat16"] = "none"
-    """convolutions and matrix products in bfloat16 while training; parameters, gradients and sums stay as they are"""
+    """dtype of convolutions and matrix products in training; parameters, gradients and sums keep theirs; none: as
+    --dtype"""

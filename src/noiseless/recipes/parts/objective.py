@@ -13,40 +13,42 @@ class Objective:
     """What an update minimises: over which examples, in which blocks, with which loss and penalties."""
 
     regime: Literal["full-batch", "stochastic", "switch"] = "full-batch"
-    """full-batch: one update a step, or one a part; stochastic: one a block; switch: the second, then the first"""
+    """full-batch: one update in each step, or one for each of --parts; stochastic: one update for each block; switch:
+    stochastic, then full-batch"""
     switch: int = 0
-    """first step with the full batch, in the regime switch"""
+    """first full-batch step of --regime switch"""
     parts: int = 1
-    """updates of a full-batch step: each renews the gradient of one of so many fixed parts of the examples, and goes
-    along the mean of all parts' newest"""
+    """updates in a full-batch step: the examples are divided into this number of fixed parts, and each update computes
+    a new gradient of one part and moves along the mean of the newest gradients of all parts"""
     block: int = 128
-    """examples a block: for the penalty, and for an update of the stochastic regime"""
+    """examples in a block: the penalty's unit, and the mini-batch of the stochastic regime"""
     norm_block: int | None = None
-    """examples that batch norm normalises together, divides the block; none: the block"""
+    """examples that batch norm normalises together, a divisor of --block; None: as many as --block"""
     drop_last: bool = False
-    """a short last block is left out"""
+    """leave out a short last block"""
     shuffle: bool | None = None
-    """blocks are cut anew from a shuffled order at each step; none: in the stochastic regime, not for the full batch"""
+    """cut new blocks from a shuffled order at each step; None: only at stochastic steps"""
     replacement: bool = False
-    """the stochastic regime draws examples with replacement"""
+    """draw the examples of stochastic steps with replacement"""
     statistics: Literal["average", "ema"] = "average"
-    """batch norm's running statistics: average over the sweep, or exponential; stochastic updates use the second"""
+    """batch norm's running statistics; average: exact average over the sweep; ema: exponential moving average, which
+    stochastic updates always use"""
     loss: Literal["cross-entropy", "incorrect"] = "cross-entropy"
-    """incorrect: cross entropy of the examples that are classified wrongly, 0 for the others"""
+    """loss of an example; incorrect: cross entropy where the example is misclassified, else 0"""
     label_smoothing: float = 0.0
     """share of the target that is spread evenly over all classes"""
     max_up: int = 1
-    """augmented draws of each example, of which the one with the largest loss counts"""
+    """augmented draws of each example, of which only the one with the largest loss counts"""
     sam: float = 0.0
-    """radius of sharpness-aware minimisation over the whole objective; 0: off"""
+    """radius of sharpness-aware minimisation (SAM) of the full objective; 0: off"""
     penalty: float = 0.0
     """strength of the penalty on the block gradients' norms: adds (lr / 8) * penalty * mean ||g_b||^2"""
     full_penalty: float = 0.0
     """strength of the penalty on the full gradient's norm"""
     penalty_method: Literal["forward", "central", "exact"] = "forward"
-    """Hessian products by forward or central differences, or exact by double backward"""
+    """Hessian-vector products of the penalties: by forward or central differences, or exact by double backward"""
     penalty_eps: float = 1e-2
-    """length of the finite-difference probe"""
+    """length of the finite-difference step"""
 
     def check(self) -> None:
         """Refuses values that no run can have.
@@ -77,6 +79,6 @@ class Objective:
             )
         if self.block % self.max_up:
             raise ValueError(
-                f"--block {self.block} must be divisible by --max-up {self.max_up}: it counts draws, and those of an"
-                " image stay in one block"
+                f"--block {self.block} must be divisible by --max-up {self.max_up}: a block counts draws, and all draws"
+                " of an image are in one block"
             )

@@ -12,24 +12,24 @@ class Optimizer:
     """What moves the parameters."""
 
     name: str = "SGD"
-    """any optimizer of torch.optim, Muon for convolutions too; FISTA; DampedLBFGS"""
+    """optimizer: any of torch.optim (Muon also for convolutions), FISTA or DampedLBFGS"""
     lr: float = 0.1
     """peak learning rate"""
     momentum: float | None = 0.9
-    """momentum, for optimizers that take it"""
+    """momentum, for optimizers that have it; None: the optimizer's default"""
     nesterov: bool | None = True
-    """Nesterov momentum, for optimizers that take it"""
+    """Nesterov momentum, for optimizers that have it; None: the optimizer's default"""
     weight_decay: float | None = 5e-4
-    """weight decay on all parameters, for optimizers that take it"""
+    """weight decay, for optimizers that have it; None: the optimizer's default"""
     decay_biases: bool = True
-    """weight decay acts on biases and on normalisations' parameters, too"""
+    """apply weight decay to biases and to parameters of normalisation layers, too"""
     options: str = ""
-    """further arguments of the optimizer, as in a call: NAME=VALUE,NAME=VALUE"""
+    """further arguments of the optimizer, written as in a call: NAME=VALUE,NAME=VALUE"""
     line_search: str = "none"
-    """how far to go along the optimizer's direction: none (lr), armijo, wolfe, non-monotone or restarting, with lr as
-    the first trial"""
+    """line search along the optimizer's direction, with lr as the first trial: armijo, wolfe, non-monotone or
+    restarting; none: always lr"""
     line_search_options: str = ""
-    """arguments of the line search, as in a call: NAME=VALUE,NAME=VALUE"""
+    """arguments of the line search, written as in a call: NAME=VALUE,NAME=VALUE"""
 
     def check(self) -> None:
         """Refuses values that no run can have.

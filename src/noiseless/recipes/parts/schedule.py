@@ -13,19 +13,20 @@ class Schedule:
     """How long a run is, and the learning rate along it."""
 
     steps: int = 3000
-    """steps of the run; a stochastic step, or one with parts, is one pass over the data with several updates"""
+    """steps of the run; a step with several updates (stochastic, or with --parts) is one pass over the data"""
     stop_perfect: int = 0
-    """the run ends after this many steps in a row with all training examples correct; 0: never before its steps"""
+    """end the run after this many successive steps with all training examples correct; 0: never before --steps"""
     name: Literal["cosine", "cosine-floor", "multi-step", "exponential", "constant"] = "cosine"
-    """learning rate after the warm-up; cosine-floor ends at lr / 25, multi-step falls to a tenth at 3/8, 5/8, 7/8"""
+    """learning rate after the warm-up; cosine-floor ends at lr / 25; multi-step falls to a tenth at 3/8, 5/8 and 7/8 of
+    the steps"""
     rate_by: Literal["step", "update"] = "step"
-    """when the learning rate moves: once a step, or at each of a step's updates"""
+    """when the learning rate changes: once in each step, or at each update of a step"""
     warmup: int = 0
     """steps of linear warm-up from 0"""
     horizon: int | None = None
-    """steps in which the cosine falls to 0 or its floor; none: the run's steps"""
+    """steps in which the cosine falls to 0 or its floor; None: as many as --steps"""
     decay: float = 0.99
-    """factor a step of the exponential schedule"""
+    """factor of the exponential schedule for each step"""
 
     def check(self) -> None:
         """Refuses values that no run can have.

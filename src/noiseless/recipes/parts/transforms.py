@@ -1,4 +1,4 @@
-"""The part of a recipe about what is done to a gradient before the optimizer has it."""
+"""The part of a recipe about what changes a gradient before the optimizer sees it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from noiseless.recipes.checks import at_least, positive, without_effect
 
 @dataclass(frozen=True)
 class Transforms:
-    """What is done to the gradient, in this order."""
+    """Changes of the gradient before the optimizer sees it, in this order."""
 
     block_clip: float | None = None
-    """L2 norm to which each block's gradient is clipped; none: not"""
+    """clip each block's gradient to this L2 norm; None: no clipping"""
     norm_bias: float = 0.0
-    """strength of the pull of the parameters' norm towards norm-target"""
+    """strength with which the parameters' norm is pulled towards --norm-target; 0: off"""
     norm_target: float = 0.0
-    """target of the norm bias"""
+    """target of --norm-bias"""
     norm_bias_type: Literal["l1", "l2"] = "l2"
-    """norm of the norm bias"""
+    """norm of --norm-bias"""
     agc: float | None = None
-    """adaptive clipping: largest ratio of a unit's gradient norm to its weights' norm; none: not"""
+    """adaptive gradient clipping: largest ratio of a unit's gradient norm to its weights' norm; None: no clipping"""
     clip: float | None = None
-    """norm to which the full gradient is clipped; none: not"""
+    """clip the full gradient to this norm; None: no clipping"""
     clip_type: Literal["l2", "max"] = "l2"
-    """norm of the clip: Euclidean, or the largest element"""
+    """norm of --clip; max: the largest element"""
     additive_noise: float = 0.0
     """standard deviation of noise added to each element of the gradient"""
     multiplicative_noise: float = 0.0
     """standard deviation of noise that multiplies each element of the gradient"""
     layer_rate: Literal["none", "lars", "larc"] = "none"
-    """a learning rate for each layer from its norms: LARS scales, LARC only lowers"""
+    """scale the learning rate of each layer by the ratio of its weights' norm to its gradient's norm; larc: only
+    downwards"""
     trust: float = 0.02
-    """trust coefficient of LARS and LARC"""
+    """trust coefficient of --layer-rate"""
 
     def check(self) -> None:
         """Refuses values that no run can have.
