@@ -82,7 +82,7 @@ def main() -> None:
 def recipes() -> dict[str, Recipe]:
     """The controls by name: `aggregated`, itself with one thing replaced, and Muon as a race has tuned it."""
     aggregated = course(RACE).recipe(CONTENDERS["aggregated"], BUDGET)
-    chosen = earlier.of(earlier.read(CHOICES / f"{RACE}.json"), "muon", BUDGET)
+    chosen = earlier.find(earlier.read(CHOICES / f"{RACE}.json"), "muon", BUDGET)
     assert chosen is not None
     muon = with_flags(course(RACE).recipe(CONTENDERS["muon"], BUDGET), **chosen["setting"])
     like = ("label_smoothing", "weight_decay", "norm_block", "optimizer_options")

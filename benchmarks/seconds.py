@@ -56,7 +56,7 @@ def _sides(race: str) -> list[Pass]:
     chosen = earlier.read(CHOICES / f"{race}.json")
     made: dict[str, Recipe] = {}
     for name in MINI_BATCH:
-        taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
+        taken = earlier.find(chosen, name, int(TUNED_AT.get(race, "60")))
         assert taken is not None
         made[name] = with_flags(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
     fast = held.recipe(CONTENDERS["aggregated"], BUDGET)

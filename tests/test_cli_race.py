@@ -246,7 +246,7 @@ def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path, mon
     ("arguments", "names"),
     [
         (("--contenders", "sdg"), ("unknown contender 'sdg'", "did you mean sgd")),
-        (("--contenders", "sgd,sgd"), ("each contender races once", "sgd, sgd")),
+        (("--contenders", "sgd,sgd"), ("--contenders has a name twice", "sgd, sgd")),
         (("--budgets", "15;30"), ("--budgets", "15;30", "separated by commas")),
         (("--budgets", "0,15"), ("--budgets", "0,15", "at least 1")),
         (("--budgets", "1", "--contenders", "fb-regularized"), ("fb-regularized", "costs 2 passes", "budget of 1")),

@@ -156,7 +156,7 @@ def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
     protocol = Protocol(budgets, asked.seeds, asked.rates, asked.tuning_seeds, asked.validation, asked.tune_at)
     place = asked.run_dir or race_place(data, asked.pixels, asked.augment == "fresh")
     known = earlier.read(Path(asked.choices)) if asked.choices else None
-    return Running(course, protocol, contenders.chosen(names), Path(place), known)
+    return Running(course, protocol, contenders.select(names), Path(place), known)
 
 
 def _course(asked: Race) -> str:
