@@ -223,7 +223,7 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     program.terminate()
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)
-    assert "the same command goes on" in words(out)
+    assert "run the same command again" in words(out)
     ended = {run.path: run.model.stat().st_mtime_ns for run in runs(path) if run.model.exists()}
     answer = call(*arguments)
     assert answer.code == 0, answer.err
