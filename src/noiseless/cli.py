@@ -185,6 +185,6 @@ def _help() -> None:
     for command in COMMANDS.values():
         table.add_row(command.usage, command.help)
     console.print(table)
-    console.print("\nRECIPE is one of noiseless recipes. RUN is the directory that train prints, and")
-    console.print("RUN@STEP its state after STEP steps. noiseless COMMAND --help explains the flags.")
+    console.print("\nnoiseless COMMAND --help explains each flag. RECIPE is one of noiseless recipes.")
+    console.print("RUN is the directory that train prints, RUN@STEP its state after STEP steps.")
     console.print("\nStart with: noiseless reproduce --quick")

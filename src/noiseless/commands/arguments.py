@@ -73,7 +73,7 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     Args:
         arguments: of the command.
         usage: the command with its own arguments, for help.
-        description: text of the help, after the list of recipes.
+        description: text of the help, which is followed by the list of recipes.
         data: data set that decides the form where `--data` is not given.
 
     Returns:
@@ -87,7 +87,7 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
         arguments,
         Config(row(name, form, data_set)),
         usage,
-        f"RECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}. {description}",
+        f"{description}\n\nRECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}.",
     )
     return Parsed(config, name, form, arguments)
 

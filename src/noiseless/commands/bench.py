@@ -20,8 +20,8 @@ def bench(arguments: list[str]) -> int:
     parsed = parse_config(
         arguments,
         "bench [RECIPE] [--form {small,paper}] [--rounds N]",
-        "Times sweeps (the gradient over many blocks) with the recipe's model, data and block size, in turns with those"
-        " of a plain PyTorch loop. Takes about a minute; --rounds N is the number of timed sweeps of each kind.",
+        "Time sweeps (the gradient over many blocks) with the recipe's model, data and block size, in turns with those"
+        " of a plain PyTorch loop. This takes about a minute; --rounds N is the number of timed sweeps of each kind.",
         data="digits",
     )
     import torch

@@ -25,9 +25,10 @@ def import_checkpoint(arguments: list[str]) -> int:
     parsed = parse_config(
         rest,
         "import FILE [RECIPE] [--form {small,paper}]",
-        "FILE is a checkpoint of the paper's published code: a list of optimizer, model, scheduler, scaler state and"
-        " step. RECIPE and flags decide how the run continues. Without --model, the model is recognised by its"
-        " parameters. The default form is paper, or small with --data digits or mnist-5k.",
+        "Convert a checkpoint of the paper's published code to a run, which can be evaluated or resumed.\n\n"
+        "FILE is a list of optimizer, model, scheduler, scaler state and step. RECIPE and flags decide how the run"
+        " continues. Without --model, the model is recognised by its parameters. The default form is paper, or small"
+        " with --data digits or mnist-5k.",
         data="",
     )
     config, file = parsed.config, Path(first[0])

@@ -38,8 +38,7 @@ class Reproduce:
     quick: bool = False
     """a short version: one seed, the recipes from sgd to fb-regularized"""
     table: Literal["augmented", "fixed", "architectures"] = "augmented"
-    """augmented: fresh augmentations at each step; fixed: no augmentation, or a fixed set of augmented copies;
-    architectures: the ladder for several models"""
+    """augmented: fresh augmentations at each step; fixed: none, or fixed copies; architectures: several models"""
     rows: tuple[str, ...] = ()
     """recipes to run, see noiseless recipes; none: all of the table"""
     seeds: int | None = None
@@ -51,8 +50,7 @@ class Reproduce:
     model: tuple[str, ...] = ()
     """models, see noiseless models; none: those of the table, in its form"""
     form: Literal["small", "paper"] | None = None
-    """paper: steps, blocks and model of the paper; small: scaled down for small data sets; none: small for digits and
-    mnist-5k, paper for others"""
+    """paper: as in the paper; small: scaled down; none: small for digits and mnist-5k, paper for other data"""
     compat: Literal["none", "published"] = "none"
     """published: the arithmetic of the paper's published code, see docs/parity.md"""
     jobs: int | None = None

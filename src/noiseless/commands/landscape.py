@@ -31,18 +31,15 @@ class LandscapeFlags(StateFlags):
     others: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[OTHER[@STEP] ...]")] = ()
     """states that lie at 1 on the axes, as RUN[@STEP]: one for a line, two for a plane"""
     axes: Literal["auto", "random", "between", "pca", "eigen"] = "auto"
-    """random: random directions; between: to OTHER; pca: principal directions of the kept checkpoints; eigen: Hessian
-    eigenvectors; auto: between if OTHER is given, otherwise random"""
+    """random; between: to OTHER; pca: of the checkpoints; eigen: Hessian eigenvectors; auto: random, or to OTHER"""
     dimensions: Literal[1, 2] | None = None
     """1: a line, 2: a plane; none: as many as OTHER states or numbers in --points"""
     normalised: Literal["auto", "filter", "layer", "weight", "none"] = "auto"
-    """norms of the parameters by which a direction is scaled; auto: filter for random directions, none for
-    eigenvectors"""
+    """norms of the parameters that scale a direction; auto: filter for random directions, none for eigenvectors"""
     points: str = "21"
     """number of points along each axis, such as 21, or 21x11 for a plane"""
     range: float | None = None
-    """R, the range of an axis; random and eigen: -R to R, none: 1; between: -R to 1 + R, none: 0.5; pca: R times the
-    extent of the states beyond them, none: 0.25"""
+    """R: from -R to R (none: 1); between: from -R to 1 + R (none: 0.5); pca: R extents beyond states (none: 0.25)"""
     seed: int = 0
     """seed of the random directions"""
     batch_norm: BatchNorm = "block"

@@ -65,6 +65,7 @@ def plan(arguments: list[str]) -> int:
         [argument for argument in arguments if argument != "--json"],
         "plan [RECIPE] [--form {small,paper}] [--workers W] [--flops F] [--memory-bandwidth B] [--link-bandwidth B]"
         " [--json]",
+        "Estimate passes, memory, bytes sent and time of a run before it begins; nothing is trained.\n\n"
         "The other flags are those of noiseless train. Without --flops, a step is measured on this machine, which needs"
         " the data set. To plan for another device, give --flops F (FLOP/s that a worker reaches in practice),"
         " --memory-bandwidth B (bytes/s of its memory) and --link-bandwidth B (bytes/s between workers). --workers W is"

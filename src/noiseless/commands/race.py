@@ -41,15 +41,13 @@ class Race:
     model: str | None = None
     """model, see noiseless models; none: resnet8 in the small form, resnet18 in the paper form"""
     form: Literal["small", "paper"] | None = None
-    """small: small blocks, no mirror images; paper: as in the paper; none: small for digits and mnist-5k, paper for
-    others"""
+    """paper: as in the paper; small: scaled down; none: small for digits and mnist-5k, paper for other data"""
     augment: Literal["fresh", "none"] = "fresh"
     """fresh: random crops and mirror images, drawn anew at each step; none: no augmentation"""
     budgets: str = "15,30,60,120,300"
     """budgets in passes over the training images, separated by commas"""
     contenders: str = ""
-    """names separated by commas: sgd, adamw, muon, rows of the paper (fb, fb-clipped, ...), fb-adamw, fb-muon,
-    aggregated; none: all that differ"""
+    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ"""
     seeds: int = 5
     """number of seeds of each contender, from 0 on"""
     rates: int = 5

@@ -35,6 +35,7 @@ def train(arguments: list[str]) -> int:
     parsed = parse_config(
         arguments,
         "train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
+        "Train a model, and write a directory with its record, checkpoints and report.\n\n"
         "The default form is small for digits and mnist-5k, and paper for other data. --workers W shares the work among"
         " W processes, with the same bits; torchrun may start this command as well. With --again, the command continues"
         " a run that --run-dir holds already.",
@@ -59,7 +60,7 @@ def train(arguments: list[str]) -> int:
 class Resume(OneRun):
     """Continue a run from its newest checkpoint; the result has the same bits as without the interruption.
 
-    --workers W shares the work among W processes.
+    With --workers W, the work is shared among W processes.
     """
 
     tensorboard: bool = False
