@@ -1,4 +1,4 @@
-"""What bfloat16 does to the accuracy of the digits ladder: the same rows and seeds, with and without autocast.
+"""Compares the test accuracy of the digits ladder in float32 and with bfloat16 autocast, for the same seeds.
 
 Run: .venv/bin/python benchmarks/bfloat16.py [--seeds 5] [--jobs 2]
 """
@@ -17,23 +17,23 @@ from noiseless.study.reproduce import plan
 
 
 def main() -> None:
-    """Prints a Markdown table: mean and sample deviation over the seeds, and of the differences a seed."""
+    """Prints a Markdown table: mean ± sample standard deviation over seeds, of both and of their differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     single = [row(name) for name in LADDER]
-    half = [with_flags(each, name=f"{each.name}-bf16", autocast="bfloat16") for each in single]
+    half = [with_flags(recipe, name=f"{recipe.name}-bf16", autocast="bfloat16") for recipe in single]
     with tempfile.TemporaryDirectory() as place:
-        jobs = plan([*single, *half], asked.seeds, Path(place))
-        execute(jobs, asked.jobs, lambda job, found: None, lambda job, why: print(job.title, why or "done", flush=True))
-        reached = {job.path.name: 100 * job.directory.rows()[-1]["test_accuracy"] for job in jobs if job.finished}
-    print("\n| row | float32 | bfloat16 | difference a seed |\n| --- | --- | --- | --- |")
+        jobs = plan([*single, *half], args.seeds, Path(place))
+        execute(jobs, args.jobs, lambda job, row: None, lambda job, why: print(job.title, why or "done", flush=True))
+        accuracies = {job.path.name: 100 * job.directory.rows()[-1]["test_accuracy"] for job in jobs if job.finished}
+    print("\n| row | float32 | bfloat16 | difference by seed |\n| --- | --- | --- | --- |")
     for name in LADDER:
-        one = [reached[f"{name}-seed{seed}"] for seed in range(asked.seeds)]
-        other = [reached[f"{name}-bf16-seed{seed}"] for seed in range(asked.seeds)]
-        parts = (one, other, [b - a for a, b in zip(one, other, strict=True)])
-        print(f"| {name} | {' | '.join(f'{mean(part):.2f} ± {stdev(part):.2f}' for part in parts)} |")
+        in_float32 = [accuracies[f"{name}-seed{seed}"] for seed in range(args.seeds)]
+        in_bfloat16 = [accuracies[f"{name}-bf16-seed{seed}"] for seed in range(args.seeds)]
+        columns = (in_float32, in_bfloat16, [b - a for a, b in zip(in_float32, in_bfloat16, strict=True)])
+        print(f"| {name} | {' | '.join(f'{mean(column):.2f} ± {stdev(column):.2f}' for column in columns)} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Limits of this machine: the fastest dense kernels, and what a model's convolutions and products take by themselves.
+"""Measures limits of this machine: its fastest dense kernels, and the time of a model's convolutions and products.
 
 No sweep is faster than the sum of its convolutions and products.
 """
@@ -22,36 +22,37 @@ from noiseless.run.build import build
 from noiseless.run.speed import keep_memory
 
 ROUNDS = 5
-"""of timing each kernel"""
+"""default number of timings of each kernel"""
 SIZES = (1024, 2048)
-"""of the square matrices whose product is timed"""
+"""sizes of the square matrices whose product is timed"""
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A layer as the machine sees it; layers of one shape are timed once."""
+    """Kind and shapes of a convolution or linear layer; layers with equal ones are timed once."""
 
     kind: str
     shape: tuple[int, ...]
-    """of its input, for one block"""
+    """shape of the input of one block"""
     weight: tuple[int, ...]
+    """shape of the weight"""
     settings: tuple[Any, ...]
-    """stride, padding, dilation, groups of a convolution"""
+    """stride, padding, dilation and groups of a convolution; empty for a linear layer"""
     first: bool
-    """whether its input is the image, which asks for no gradient"""
+    """whether the input is the image, whose gradient is not computed"""
 
 
 def peaks(threads: int) -> dict[str, float]:
-    """FLOP/s of the fastest dense kernel here, by dtype.
+    """Measures the FLOP/s of the fastest dense kernel on this machine, by dtype.
 
     The larger of square matrix products and of a 3x3 convolution of 128 images with 128 channels of 16x16.
 
     Args:
-        threads: of torch.
+        threads: number of threads of torch.
 
     Returns:
-        The median of several, for `none` (float32) and `bfloat16`; and of the matrix products alone, for
-        `none product` and `bfloat16 product`.
+        Autocast -> FLOP/s, from medians: `none` (float32) and `bfloat16` for the fastest kernel, `none product` and
+        `bfloat16 product` for the fastest matrix product.
     """
     keep_memory()
     torch.set_num_threads(threads)
@@ -62,7 +63,7 @@ def peaks(threads: int) -> dict[str, float]:
             a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
             seconds = _median(lambda a=a, b=b: a @ b)  # type: ignore[misc]
             rates.append(2 * n**3 / seconds)
-            if seconds > 1:  # a dtype that this machine has no fast kernel for
+            if seconds > 1:  # this machine has no fast kernel for the dtype
                 break
         fastest[f"{name} product"] = max(rates)
         x = torch.randn(128, 128, 16, 16).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -73,32 +74,32 @@ def peaks(threads: int) -> dict[str, float]:
 
 
 def ceiling(model: nn.Module, image: Tensor, block: int, dtype: torch.dtype, rounds: int = ROUNDS) -> float:
-    """Seconds of forward and backward of all convolutions and linear layers of a block, each kernel alone.
+    """Measures the seconds of forward and backward of all convolutions and linear layers of a block, each kernel alone.
 
     Args:
-        model: with its modules called in its forward.
+        model: its convolutions and linear layers must be called as modules.
         image: one example `[1, C, H, W]`.
-        block: examples.
-        dtype: in which the kernels compute.
-        rounds: of each kernel; their median counts.
+        block: number of examples.
+        dtype: of the kernels.
+        rounds: number of timings of each kernel, of which the median is used.
 
     Returns:
-        The seconds; inputs are ready in memory, in the layout that the kernels like best.
+        The seconds; inputs are in memory, in the channels-last layout.
     """
     return sum(count * _seconds(kernel, dtype, image.device, rounds) for kernel, count in _kernels(model, image, block))
 
 
-def of(config: Config, autocast: str, images: int, rounds: int = ROUNDS) -> float:
-    """Seconds that a sweep's convolutions and products take by themselves, with one gradient a block.
+def sweep_ceiling(config: Config, autocast: str, images: int, rounds: int = ROUNDS) -> float:
+    """Measures the seconds of a sweep's convolutions and products alone, with one gradient a block.
 
     Args:
         config: of the run.
-        autocast: none or bfloat16.
-        images: of the sweep, in whole blocks.
-        rounds: of timing each kernel.
+        autocast: `none` or `bfloat16`.
+        images: number of images in the sweep, a multiple of the block.
+        rounds: number of timings of each kernel.
 
     Returns:
-        The seconds, at as many blocks at once as the run's chunks have.
+        The seconds, with as many blocks at once as a chunk of the run has.
     """
     keep_memory()
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
@@ -109,7 +110,8 @@ def of(config: Config, autocast: str, images: int, rounds: int = ROUNDS) -> floa
 
 
 def _kernels(model: nn.Module, image: Tensor, block: int) -> list[tuple[_Kernel, int]]:
-    found: Counter[_Kernel] = Counter()
+    """The kernels in a forward of the model, with the number of layers of each."""
+    kernels: Counter[_Kernel] = Counter()
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x = inputs[0]
@@ -118,7 +120,7 @@ def _kernels(model: nn.Module, image: Tensor, block: int) -> list[tuple[_Kernel,
         if isinstance(module, nn.Conv2d):
             settings = (module.stride, module.padding, module.dilation, module.groups)
         weight = tuple(module.weight.shape)  # type: ignore[arg-type]
-        found[_Kernel(type(module).__name__, shape, weight, settings, x.data_ptr() == image.data_ptr())] += 1
+        kernels[_Kernel(type(module).__name__, shape, weight, settings, x.data_ptr() == image.data_ptr())] += 1
 
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     handles = [m.register_forward_hook(note) for m in layers]
@@ -130,10 +132,11 @@ def _kernels(model: nn.Module, image: Tensor, block: int) -> list[tuple[_Kernel,
         model.train(training)
         for handle in handles:
             handle.remove()
-    return list(found.items())
+    return list(kernels.items())
 
 
 def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: int) -> float:
+    """Median seconds of the forward and backward of a kernel; the first of `rounds + 1` calls is not counted."""
     x = torch.randn(kernel.shape, device=device).to(dtype)
     w = torch.randn(kernel.weight, device=device).to(dtype)
     if kernel.settings:
@@ -146,7 +149,7 @@ def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: 
             F.conv2d(x, w, None, stride, padding, dilation, groups)
             torch.ops.aten.convolution_backward(
                 y, x, w, None, stride, padding, dilation, False, [0, 0], groups, mask
-            )  # y stands for its own gradient
+            )  # y takes the place of its gradient
     else:
         y = x @ w.T
 
@@ -156,17 +159,17 @@ def _seconds(kernel: _Kernel, dtype: torch.dtype, device: torch.device, rounds: 
             if not kernel.first:
                 torch.mm(y, w)
 
-    found = []
+    seconds = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
         both()
         wait()
-        found.append(time.perf_counter() - began)
-    return median(found[1:])
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])
 
 
 def _median(call: Callable[[], object], rounds: int = 7, enough: float = 5.0) -> float:
-    """Seconds of a call, the first left out if there are others; of fewer rounds where they take more than enough."""
+    """Median seconds of a call, without the first if there are others; stops early after `enough` seconds."""
     seconds: list[float] = []
     while len(seconds) <= rounds and sum(seconds) < enough:
         began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Controls of `aggregated`: what of its accuracy parts, re-cut blocks and regularisers account for.
+"""Controls of `aggregated`: how much of its accuracy is due to parts, re-cut blocks and regularisers.
 
 .venv/bin/python benchmarks/controls.py [--runs DIR] [--seeds 5]
-Digits without augmentation, 60 passes, one thread a run, one run at a time. Runs that have ended are kept, so the same
-command goes on after a stop; about 20 minutes in all. Writes benchmarks/results/price/controls.json, prints tables.
+Digits without augmentation, 60 passes, one thread a run, one run at a time, about 20 minutes. Finished runs are kept,
+so the same command continues after a stop. Writes benchmarks/results/price/controls.json and prints tables.
 """
 
 from __future__ import annotations
@@ -35,36 +35,40 @@ RACE, BUDGET = "digits-noaug", 60
 PASSES = (5, 15, 30, 45, 58)
 """passes of a run after which the noise of re-cutting is measured"""
 CUTS = 16
+"""number of cuts of the blocks over which that noise is measured"""
 
 
 def main() -> None:
-    """Runs what is missing, measures the noise, writes the file and prints its tables."""
+    """Executes the missing runs, measures the noise, writes the file and prints its tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/controls"))
     parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
-    if arguments.seeds < 2:
-        parser.error("--seeds must be at least 2: there is no spread else")
-    seeds = range(arguments.seeds)
-    arguments.runs.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error("--seeds must be at least 2, for a standard deviation")
+    seeds = range(args.seeds)
+    args.runs.mkdir(parents=True, exist_ok=True)
     print("noise of re-cutting", flush=True)
-    noise = [kept_noise(replace(recipes()["aggregated"], seed=seed), arguments.runs) for seed in seeds]
+    noise = [saved_noise(replace(recipes()["aggregated"], seed=seed), args.runs) for seed in seeds]
     jobs = {
-        name: [Job(replace(recipe, name=name, seed=seed), arguments.runs / name / f"seed{seed}") for seed in seeds]
+        name: [Job(replace(recipe, name=name, seed=seed), args.runs / name / f"seed{seed}") for seed in seeds]
         for name, recipe in recipes().items()
     }
-    reproduce.refuse_others([job for of_row in jobs.values() for job in of_row])
+    reproduce.refuse_others([job for seed_jobs in jobs.values() for job in seed_jobs])
     settings = Settings(threads=1, evaluate_every=BUDGET, keep=1)
-    for name, of_row in jobs.items():
+    for name, seed_jobs in jobs.items():
         print(name, flush=True)
-        processes.execute(of_row, 1, lambda job, row: None, _refuse_failure, settings, command="controls")
-    last = {name: [job.directory.rows()[-1] for job in of_row] for name, of_row in jobs.items()}
+        processes.execute(seed_jobs, 1, lambda job, row: None, _refuse_failure, settings, command="controls")
+    last = {name: [job.directory.rows()[-1] for job in seed_jobs] for name, seed_jobs in jobs.items()}
     rows = [
-        {"control": name, **{key: [row[key] for row in of_row] for key in ("test_accuracy", "test_loss", "train_loss")}}
-        for name, of_row in last.items()
+        {
+            "control": name,
+            **{key: [row[key] for row in seed_rows] for key in ("test_accuracy", "test_loss", "train_loss")},
+        }
+        for name, seed_rows in last.items()
     ]
     save("controls", {
-        "command": f"benchmarks/controls.py --seeds {arguments.seeds}",
+        "command": f"benchmarks/controls.py --seeds {args.seeds}",
         **provenance(),
         "what": f"digits without augmentation, {BUDGET} passes; lists are by seed, from 0 on",
         "rows": rows,
@@ -80,9 +84,9 @@ def main() -> None:
 
 
 def recipes() -> dict[str, Recipe]:
-    """The controls by name: `aggregated`, itself with one thing replaced, and Muon as a race has tuned it."""
+    """The controls by name: `aggregated`, variants of it with one thing replaced, and Muon as a race has tuned it."""
     aggregated = course(RACE).recipe(CONTENDERS["aggregated"], BUDGET)
-    chosen = earlier.of(earlier.read(CHOICES / f"{RACE}.json"), "muon", BUDGET)
+    chosen = earlier.find(earlier.read(CHOICES / f"{RACE}.json"), "muon", BUDGET)
     assert chosen is not None
     muon = with_flags(course(RACE).recipe(CONTENDERS["muon"], BUDGET), **chosen["setting"])
     like = ("label_smoothing", "weight_decay", "norm_block", "optimizer_options")
@@ -97,8 +101,8 @@ def recipes() -> dict[str, Recipe]:
     }  # fmt: skip
 
 
-def kept_noise(recipe: Recipe, runs: Path) -> list[float]:
-    """`recut_noise`, read from the runs' directory where it was measured before."""
+def saved_noise(recipe: Recipe, runs: Path) -> list[float]:
+    """`recut_noise`, read from a file in the directory of the runs if it was measured before."""
     path = runs / f"noise-seed{recipe.seed}.json"
     if not path.exists():
         path.write_text(json.dumps(recut_noise(recipe)))
@@ -115,7 +119,7 @@ def recut_noise(recipe: Recipe) -> list[float]:
     for step in range(max(PASSES) + 1):
         if step in PASSES:
             steps = recipe.schedule.steps
-            later = range(steps, steps + CUTS)  # cuts of steps that the run does not have
+            later = range(steps, steps + CUTS)  # steps after the end, whose cuts the run has not used
             ratios.append(noise_to_signal([_full_gradient(experiment.regime, at) for at in later]))
         for group in experiment.optimizer.param_groups:
             group["lr"] = experiment.schedule(step)
@@ -125,21 +129,21 @@ def recut_noise(recipe: Recipe) -> list[float]:
 
 
 def _full_gradient(regime: Regime, step: int) -> Tensor:
-    """Mean gradient over all parts as that step cuts them, at the present parameters, `[P]` in float64."""
+    """Mean gradient over all parts with the blocks of a step, at the current parameters, `[P]` in float64."""
     parts = [objective.evaluate() for objective in regime.objectives(step)]
     weighted = [part.gradient.double() * part.count for part in parts]
     return torch.stack(weighted).sum(0) / sum(part.count for part in parts)
 
 
 def noise_to_signal(gradients: Sequence[Tensor]) -> float:
-    """The RMS norm of deviations from the mean over the norm of the mean.
+    """Ratio of the RMS distance of gradients from their mean to the norm of the mean.
 
     Args:
-        gradients: at the same parameters, `[P]` each, two at least.
+        gradients: at the same parameters, `[P]` each, at least two.
 
     Returns:
         `s / sqrt(|m|^2 - s^2 / C)` with the mean m of the C gradients and `s^2 = sum_c |g_c - m|^2 / (C - 1)`: `|m|^2`
-        exceeds the true mean's square by `s^2 / C` on average. Infinite where nothing is left of it.
+        exceeds the true mean's square by `s^2 / C` on average. Infinite where the difference is not positive.
     """
     stacked = torch.stack(list(gradients))
     average = stacked.mean(0)
@@ -149,7 +153,7 @@ def noise_to_signal(gradients: Sequence[Tensor]) -> float:
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Both tables in Markdown: mean ± sample standard deviation over seeds."""
+    """Both tables in Markdown, with mean ± sample standard deviation over seeds."""
     rows = [
         [row["control"], spread([100 * x for x in row["test_accuracy"]], 2), spread(row["test_loss"], 3),
          spread(row["train_loss"], 3)]

@@ -1,9 +1,8 @@
-"""How often a step of a run goes from one source file into another: a measure of how far one must read to follow it.
+"""Counts how often a step of a run calls from one source file into another: a measure of how hard it is to read.
 
     python benchmarks/crossings.py [RECIPE ...]
 
-Counts the calls of functions of this program by functions of another of its files, within the third step of a run on
-digits.
+Only calls between files of this program are counted, in the third step of a run on digits.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from noiseless.run.train import Progress, train
 
 SOURCE = str(Path(noiseless.__file__).parent)
 COUNTED = 2
-"""the step that is counted, from 0"""
+"""step whose calls are counted, from 0"""
 
 
 def crossings(name: str) -> Counter[tuple[str, str]]:
-    """Calls from file to file in one step of a recipe on digits.
+    """Counts calls from file to file in one step of a recipe on digits.
 
     Args:
         name: of the recipe.
 
     Returns:
-        (caller's file, file of the function that is called) -> calls.
+        (file of the caller, file of the called function) -> number of calls.
     """
     config = Config(
         with_flags(row(name), steps=COUNTED + 2), Settings(threads=1, compile="off", checkpoint_seconds=1e9)
@@ -67,12 +66,12 @@ def crossings(name: str) -> Counter[tuple[str, str]]:
 
 
 def main(names: list[str]) -> None:
-    """Prints the calls by pair of files, and their number."""
+    """Prints the most frequent pairs of files for each recipe, and the number of all calls."""
     for name in names or ["fb", "fb-practice", "aggregated"]:
         counted = crossings(name)
         for (source, into), calls in counted.most_common(12):
             print(f"  {calls:5}  {source} -> {into}")
-        print(f"{name}: {counted.total()} crossings of files in a step")
+        print(f"{name}: {counted.total()} calls between files in a step")
 
 
 if __name__ == "__main__":

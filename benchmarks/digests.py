@@ -1,12 +1,12 @@
-"""Digests of short runs: whether a change of the code has changed a bit of any result.
+"""Writes digests of short runs, which show whether a change of the code has changed a bit of any result.
 
     python benchmarks/digests.py before.json      # at the revision before
     python benchmarks/digests.py after.json       # at the revision after
     diff before.json after.json
 
-Each recipe is trained for a few steps on digits: by one worker, by two, and killed and resumed; then with further
-flags. A line is the digest of the final parameters and of the record without its seconds. Bits depend on the processor:
-compare files of one machine only. Five minutes on two cores.
+Each recipe is trained for a few steps on digits: by one worker, by two workers, and killed and resumed; then with other
+flags. A line has the digests of the final parameters and of the record without its seconds. Bits depend on the
+processor, so compare files of one machine only. Takes five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def _done(words: list[str]) -> str:
+def _output(words: list[str]) -> str:
+    """Standard output of a command; raises if it fails."""
     finished = subprocess.run(words, env=_environment(), capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode:
         raise RuntimeError(f"{' '.join(words[3:])}: exit {finished.returncode}\n{finished.stdout}{finished.stderr}")
@@ -74,21 +75,22 @@ def _done(words: list[str]) -> str:
 
 
 def _digest(run: Path) -> str:
-    """Of the parameters, as the program tells it, and of the record without seconds."""
-    parameters = _done(_command("digest", str(run))).split()[0]
+    """First digits of two digests: of the parameters, by `noiseless digest`, and of the record without seconds."""
+    parameters = _output(_command("digest", str(run))).split()[0]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    told = json.dumps([{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows], sort_keys=True)
-    return f"{parameters[:16]} {hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    record = json.dumps([{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows], sort_keys=True)
+    return f"{parameters[:16]} {hashlib.sha256(record.encode()).hexdigest()[:16]}"
 
 
-def _trained(run: Path, flags: str, *more: str) -> str:
+def _train(run: Path, flags: str, *more: str) -> str:
+    """Digest of a run with a recipe and flags."""
     recipe, *rest = flags.split()
-    _done(_command("train", recipe, "--steps", str(STEPS), *COMMON, *rest, *more, "--run-dir", str(run)))
+    _output(_command("train", recipe, "--steps", str(STEPS), *COMMON, *rest, *more, "--run-dir", str(run)))
     return _digest(run)
 
 
-def _killed(run: Path, recipe: str) -> str:
-    """Killed after two rows, by a signal that no program can refuse, then resumed."""
+def _kill_and_resume(run: Path, recipe: str) -> str:
+    """Digest of a run that is killed (SIGKILL) after two rows and then resumed."""
     words = _command("train", recipe, "--steps", str(STEPS), *COMMON, "--run-dir", str(run))
     process = subprocess.Popen(words, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     rows = run / "metrics.jsonl"
@@ -96,21 +98,21 @@ def _killed(run: Path, recipe: str) -> str:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _done(_command("resume", str(run)))
+    _output(_command("resume", str(run)))
     return _digest(run)
 
 
 def main(target: str) -> None:
-    """Writes the digests; exit code 1 where a run fails, or workers or a kill change a bit."""
+    """Writes the digests to a file; exits with 1 if a run fails, or if two workers or a kill change a bit."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         place = Path(folder)
         jobs = {}
         for recipe in RECIPES:
-            jobs[f"{recipe}: one worker"] = pool.submit(_trained, place / f"{recipe}-1", recipe)
-            jobs[f"{recipe}: two workers"] = pool.submit(_trained, place / f"{recipe}-2", recipe, "--workers", "2")
-            jobs[f"{recipe}: killed"] = pool.submit(_killed, place / f"{recipe}-k", recipe)
+            jobs[f"{recipe}: one worker"] = pool.submit(_train, place / f"{recipe}-1", recipe)
+            jobs[f"{recipe}: two workers"] = pool.submit(_train, place / f"{recipe}-2", recipe, "--workers", "2")
+            jobs[f"{recipe}: killed"] = pool.submit(_kill_and_resume, place / f"{recipe}-k", recipe)
         for number, (name, flags) in enumerate(VARIANTS.items()):
-            jobs[name] = pool.submit(_trained, place / f"variant-{number}", flags)
+            jobs[name] = pool.submit(_train, place / f"variant-{number}", flags)
         lines, failed = {}, []
         for name, job in jobs.items():
             try:

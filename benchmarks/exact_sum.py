@@ -1,4 +1,4 @@
-"""What the exact sum costs beside the block gradients that it adds: ResNet-18, block 128, float32, without compiling.
+"""Times the exact sum beside the block gradients that it adds: ResNet-18, block 128, float32, without compiling.
 
 Run it alone on the machine: .venv/bin/python benchmarks/exact_sum.py [--threads 2] [--rounds 7]
 In each round a block's gradient is computed, then added to an exact sum and, for comparison, to a plain float64 sum.
@@ -18,19 +18,19 @@ from noiseless.objective.blocks import Batch
 
 
 def main() -> None:
-    """Prints seconds and shares: median, and the smallest and largest round."""
+    """Prints milliseconds and shares of the gradient's time: median, smallest and largest round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     model = models.build("resnet18", 3, 10)
     x, y = torch.randn(128, 3, 32, 32), torch.arange(128) % 10
     risk = EmpiricalRisk(model, cross_entropy, (x, y), block=128)
     batch, theta = Batch(0, (x[None],), y[None]), risk.space.theta.detach()
     exact, plain = ExactSum(len(risk.space)), torch.zeros(len(risk.space), dtype=torch.float64)
     seconds: dict[str, list[float]] = {"block gradient": [], "exact sum": [], "plain float64 sum": []}
-    for round_ in range(asked.rounds + 1):
+    for round_ in range(args.rounds + 1):
         marks = [time.perf_counter()]
         with risk.block_loss.in_sweep():
             gradient = risk.block_loss.differentiate(theta, batch, record=True).gradient
@@ -42,16 +42,17 @@ def main() -> None:
         if round_:  # the first one warms up
             for name, start, end in zip(seconds, marks, marks[1:], strict=False):
                 seconds[name].append(end - start)
-    print(f"{len(risk.space):,} parameters, {asked.threads} threads, {asked.rounds} rounds")
-    for name, found in seconds.items():
-        print(f"{name:18} {_spread([1e3 * s for s in found])} ms")
+    print(f"{len(risk.space):,} parameters, {args.threads} threads, {args.rounds} rounds")
+    for name, its_seconds in seconds.items():
+        print(f"{name:18} {_spread([1e3 * s for s in its_seconds])} ms")
     for name in ("exact sum", "plain float64 sum"):
         shares = [100 * s / g for s, g in zip(seconds[name], seconds["block gradient"], strict=True)]
         print(f"{name:18} {_spread(shares)} % of the block gradient")
 
 
-def _spread(found: list[float]) -> str:
-    return f"{statistics.median(found):8.2f} ({min(found):.2f} to {max(found):.2f})"
+def _spread(values: list[float]) -> str:
+    """Median, smallest and largest value."""
+    return f"{statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The gallery: the ladder's final models side by side, with sharpness, gradient variance and landscapes.
+"""Makes the tables and figures of docs/gallery.md: the ladder's final models with sharpness, noise and landscapes.
 
-Makes the tables and figures of docs/gallery.md from real runs:
 .venv/bin/python benchmarks/gallery.py [--runs DIR] [--seeds 3] [--sets digits mnist-5k]
-What is there already is not computed again. About an hour on two cores.
+Finished runs and analyses are kept. Takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ SETS: dict[str, list[str]] = {
 }
 """data set -> further arguments of `noiseless reproduce`"""
 FIGURES = ("test-accuracy", "sharpness", "landscape")
-"""beginnings of the names of the report's figures that the page shows"""
+"""prefixes of the names of the report's figures that the page shows"""
 QUESTIONS: tuple[tuple[str, str, list[str]], ...] = (
     ("sharpness", "sharpness-step-*.json", []),
     ("noise", "noise-step-*.json", []),
     ("landscape", "landscape-*.json", ["--points", "21", "--range", "1", "--seed", "0"]),
 )
-"""command, the files of its answers, its flags"""
+"""(command, pattern of its result files, its flags)"""
 
 
 def main() -> None:
-    """Computes what is missing, writes figures and tables."""
+    """Executes the missing runs and analyses, and writes figures and tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/gallery"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    asked = parser.parse_args()
-    for data in asked.sets:
-        place = asked.runs / data
-        _noiseless("reproduce", "--data", data, "--seeds", asked.seeds, "--run-dir", place, *SETS[data])
+    args = parser.parse_args()
+    for data in args.sets:
+        place = args.runs / data
+        _noiseless("reproduce", "--data", data, "--seeds", args.seeds, "--run-dir", place, *SETS[data])
         runs = sorted((path.parent for path in place.rglob("model.safetensors")), key=_order)
         for run in runs:
             for command, files, flags in QUESTIONS:
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def _order(run: Path) -> tuple[int, int]:
-    """Of the rows as in the ladder, then of the seeds."""
+    """Key that sorts runs by their row of the ladder, then by seed."""
     recipe = json.loads((run / "config.json").read_text())["recipe"]
     return list(LADDER).index(recipe["name"]), recipe["seed"]
 
@@ -65,7 +64,9 @@ def _order(run: Path) -> tuple[int, int]:
 def _noiseless(*arguments: object) -> None:
     print("noiseless", *arguments, flush=True)
     subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "noiseless", *(str(each) for each in arguments)], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "noiseless", *(str(argument) for argument in arguments)],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -79,15 +80,16 @@ def _table(runs: list[Path]) -> str:
         "| row | passes | test accuracy % | training loss | sharpness | tr(Sigma) | rise at distance 1 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in rows.items():
-        cells = [f"{found[0]['passes']:g}"]
+    for name, seed_rows in rows.items():
+        cells = [f"{seed_rows[0]['passes']:g}"]
         for key, digits in (("accuracy", 2), ("loss", 4), ("sharpness", 2), ("variance", 3), ("rise", 2)):
-            cells.append(_spread([each[key] for each in found], digits))
+            cells.append(_spread([row[key] for row in seed_rows], digits))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"n = {len(next(iter(rows.values())))} seeds a row."])
 
 
 def _figures(run: Path) -> dict[str, float]:
+    """Numbers of a run for the table, from its record and its analyses."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     answers = {
         kind: json.loads(next(run.glob(f"analysis/{files}")).read_text())["found"] for kind, files, _ in QUESTIONS

@@ -1,8 +1,8 @@
-"""The digits ladder: `noiseless reproduce` beside the same rows in a plain PyTorch loop.
+"""Times the digits ladder by `noiseless reproduce` beside the same rows in a plain PyTorch loop.
 
 Run it alone on the machine: .venv/bin/python benchmarks/ladder.py [--seeds 3] [--threads 2]
-The plain loop is one process, uncompiled, block after block, with its augmented images from the same function; the
-program may use the cores as it likes. Both are timed whole, with their start, in turns.
+The plain loop is one process, uncompiled, one block after the other, with images augmented by the same function; the
+program uses the cores by its defaults. The times of both include the start of the process; both take turns.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from noiseless.run.build import Experiment, build
 
 
 def main() -> None:
-    """Prints seconds and their ratio."""
+    """Prints the seconds of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", type=int, metavar="SEED", help="only the plain loop of a seed, in this process")
-    asked = parser.parse_args()
-    if asked.plain is not None:
+    args = parser.parse_args()
+    if args.plain is not None:
         for name in LADDER:
-            _train(name, asked.plain, asked.threads)
+            _train(name, args.plain, args.threads)
         return
     ours, plain = [], []
-    for seed in range(asked.seeds):  # the plain loop before, between and after, as machines change their speed
-        plain.append(_seconds([__file__, "--plain", str(seed), "--threads", str(asked.threads)]))
-        if seed < max(1, asked.seeds - 1):
+    for seed in range(args.seeds):  # the plain loop before, between and after, as machines change their speed
+        plain.append(_seconds([__file__, "--plain", str(seed), "--threads", str(args.threads)]))
+        if seed < max(1, args.seeds - 1):
             with tempfile.TemporaryDirectory() as place:
-                runs = ["-m", "noiseless", "reproduce", "--seeds", str(asked.seeds), "--run-dir", f"{place}/runs"]
+                runs = ["-m", "noiseless", "reproduce", "--seeds", str(args.seeds), "--run-dir", f"{place}/runs"]
                 ours.append(_seconds(runs))
     mine = sum(ours) / len(ours)
     print(
-        f"noiseless reproduce --seeds {asked.seeds}: {', '.join(f'{each:.0f}' for each in ours)} s; plain loop, seed"
-        f" by seed: {', '.join(f'{each:.0f}' for each in plain)} s; ratio {sum(plain) / mine:.2f}"
+        f"noiseless reproduce --seeds {args.seeds}: {', '.join(f'{seconds:.0f}' for seconds in ours)} s; plain loop, by"
+        f" seed: {', '.join(f'{seconds:.0f}' for seconds in plain)} s; ratio {sum(plain) / mine:.2f}"
     )
 
 
@@ -58,21 +58,23 @@ def _seconds(arguments: list[str]) -> float:
 
 
 def _train(name: str, seed: int, threads: int) -> None:
-    """One run of the ladder, as one would write it."""
+    """Trains a row of the ladder in a plain loop."""
     recipe = row(name)
-    made = build(Config(recipe, Settings(threads=threads, compile="off")))
-    model = made.model.train()
+    experiment = build(Config(recipe, Settings(threads=threads, compile="off")))
+    model = experiment.model.train()
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=recipe.optimizer.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(recipe.schedule.steps):
-        order = _order(recipe.objective.shuffle or recipe.objective.regime == "stochastic", len(made.train), seed, step)
-        x, y = _at(made.train, step).take(order)
+        order = _order(
+            recipe.objective.shuffle or recipe.objective.regime == "stochastic", len(experiment.train), seed, step
+        )
+        x, y = _at(experiment.train, step).take(order)
         blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
         for group in optimizer.param_groups:
-            group["lr"] = made.schedule(step)
-        for part in [[each] for each in blocks] if recipe.objective.regime == "stochastic" else [blocks]:
+            group["lr"] = experiment.schedule(step)
+        for part in [[block] for block in blocks] if recipe.objective.regime == "stochastic" else [blocks]:
             if recipe.objective.penalty:
-                strength = made.schedule(step) / 4 * recipe.objective.penalty
+                strength = experiment.schedule(step) / 4 * recipe.objective.penalty
                 plainloop.penalised(model, part, strength, recipe.objective.penalty_eps)
             else:
                 plainloop.risk(model, part)
@@ -80,7 +82,7 @@ def _train(name: str, seed: int, threads: int) -> None:
                 nn.utils.clip_grad_norm_(parameters, recipe.transforms.clip)
             optimizer.step()
         if (step + 1) % max(1, recipe.schedule.steps // 10) == 0:
-            _accuracy(made)
+            _accuracy(experiment)
 
 
 def _at(train: Images, step: int) -> Images:
@@ -92,12 +94,12 @@ def _order(shuffled: bool, count: int, seed: int, step: int) -> torch.Tensor:
     return torch.randperm(count, generator=generator) if shuffled else torch.arange(count)
 
 
-def _accuracy(made: Experiment) -> float:
-    made.model.eval()
-    x, y = made.test.take(torch.arange(len(made.test)))
+def _accuracy(experiment: Experiment) -> float:
+    experiment.model.eval()
+    x, y = experiment.test.take(torch.arange(len(experiment.test)))
     with torch.no_grad():
-        hits = (made.model(x).argmax(1) == y).double().mean().item()
-    made.model.train()
+        hits = (experiment.model(x).argmax(1) == y).double().mean().item()
+    experiment.model.train()
     return hits
 
 

@@ -1,9 +1,10 @@
-"""How near to the full gradient the direction of `aggregated` is, whose gradients of all parts but one are old.
+"""Measures how close the direction of `aggregated` is to the full gradient, as all but one of its parts are outdated.
 
 .venv/bin/python benchmarks/lag.py [--seeds 3]
-At each update of a run, the full gradient at the same parameters is computed too, and its cosine with the mean of all
-parts' newest gradients and with the newest part's gradient alone, which a mini-batch of that size would follow. Norm
-blocks hold other images in the one than in the other. Writes benchmarks/results/price/lag.json.
+At each update of a run, the full gradient is computed at the same parameters. Its cosine is taken with the mean of the
+newest gradients of all parts, which `aggregated` follows, and with the gradient of the newest part alone, which a
+mini-batch of that size would follow. Norm blocks of the full gradient hold other images than those of the parts. Writes
+benchmarks/results/price/lag.json.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
     if seeds < 2:
-        parser.error("--seeds must be at least 2: there is no spread else")
+        parser.error("--seeds must be at least 2, for a standard deviation")
     heads = [f"{what}, {third} third" for what in ("all parts", "the newest alone") for third in THIRDS]
     rows = []
     for race in SHOWN:
@@ -57,7 +58,7 @@ def _thirds(race: str, seed: int) -> list[float]:
 
 
 def _cosines(race: str, seed: int) -> Iterator[tuple[int, tuple[float, float]]]:
-    """(step, cosines with the full gradient: of the aggregate, of the part that was renewed) of each update."""
+    """For each update: (step, cosines with the full gradient of the aggregate and of the newest part)."""
     recipe = replace(course(race).recipe(CONTENDERS["aggregated"], BUDGET), seed=seed)
     experiment = build(Config(recipe, Settings(threads=1, compile="off")))
     experiment.model.train()
@@ -67,10 +68,10 @@ def _cosines(race: str, seed: int) -> Iterator[tuple[int, tuple[float, float]]]:
             group["lr"] = experiment.schedule(step)
         for objective in experiment.regime.objectives(step):
             full = experiment.regime.risk_at(step).evaluate().gradient
-            taken = take_step(experiment.optimizer, objective, experiment.transform, state, step)
-            state = taken.transformed
+            outcome = take_step(experiment.optimizer, objective, experiment.transform, state, step)
+            state = outcome.transformed
             direction = torch.cat([p.grad.flatten() for p in experiment.space.parameters])  # type: ignore[union-attr]
-            yield step, (_cosine(direction, full), _cosine(taken.evaluation.gradient, full))
+            yield step, (_cosine(direction, full), _cosine(outcome.evaluation.gradient, full))
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

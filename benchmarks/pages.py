@@ -1,4 +1,4 @@
-"""Tables of the documentation that a benchmark makes: each stands between marks in its page."""
+"""Writes tables of benchmarks into pages of the documentation, between marks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def put(page: Path, name: str, text: str) -> None:
-    """Puts a text between `<!-- name -->` and `<!-- /name -->`; raises where the page has no such place."""
+    """Replaces the text between `<!-- name -->` and `<!-- /name -->` in a page; raises if it has no such marks."""
     marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    made, count = re.subn(marks, lambda found: f"{found[1]}{text}\n{found[2]}", page.read_text(), flags=re.DOTALL)
+    replaced, count = re.subn(marks, lambda match: f"{match[1]}{text}\n{match[2]}", page.read_text(), flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{page} has no place for {name}: <!-- {name} --> ... <!-- /{name} -->")
-    page.write_text(made)
+    page.write_text(replaced)

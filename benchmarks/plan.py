@@ -1,7 +1,7 @@
-"""Planned time beside that of the real run: `noiseless plan`, then `noiseless train` with the same flags.
+"""Compares the time planned by `noiseless plan` with that of `noiseless train` with the same flags.
 
 Run it alone on the machine: .venv/bin/python benchmarks/plan.py
-The run's time is taken from its files: from the checkpoint before the first step to the model after the last.
+The time of a run is that between two of its files: the checkpoint before the first step and the model after the last.
 """
 
 from __future__ import annotations
@@ -28,31 +28,33 @@ CASES = {
 
 
 def main() -> None:
-    """Prints planned and real seconds, and their ratio: medians of several rounds in which both take turns."""
+    """Prints planned and real seconds and their ratio: medians of several rounds in which both take turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     for name, flags in CASES.items():
-        found = sorted((_planned(flags.split()), _took(flags.split())) for _ in range(rounds))
-        ratios = sorted(planned / took for planned, took in found)
-        planned, took = (median(each) for each in zip(*found, strict=True))
+        times = sorted((_planned(flags.split()), _real(flags.split())) for _ in range(rounds))
+        ratios = sorted(planned / real for planned, real in times)
+        planned, real = (median(seconds) for seconds in zip(*times, strict=True))
         print(
-            f"{name:40} planned {planned:6.1f} s, took {took:6.1f} s,"
+            f"{name:40} planned {planned:6.1f} s, took {real:6.1f} s,"
             f" ratio {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
             flush=True,
         )
 
 
 def _planned(flags: list[str]) -> float:
+    """Seconds by `noiseless plan`."""
     return float(json.loads(_noiseless("plan", *flags, "--json").splitlines()[-1])["time"])
 
 
-def _took(flags: list[str]) -> float:
+def _real(flags: list[str]) -> float:
+    """Seconds of a run by `noiseless train`."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         _noiseless("train", *flags, "--run-dir", str(run))
-        began = run / "checkpoints" / "step-00000000.safetensors"
-        return (run / "model.safetensors").stat().st_mtime - began.stat().st_mtime
+        first = run / "checkpoints" / "step-00000000.safetensors"
+        return (run / "model.safetensors").stat().st_mtime - first.stat().st_mtime
 
 
 def _noiseless(*arguments: str) -> str:

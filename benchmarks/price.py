@@ -1,10 +1,10 @@
-"""The races of docs/price.md: runs them and keeps what comes out in benchmarks/results/price, a file a race.
+"""Runs the races of docs/price.md, and writes their results to benchmarks/results/price, one file for each race.
 
 .venv/bin/python benchmarks/price.py [--runs DIR] [--races digits m14 ...] [--few] [--contenders aggregated]
                                      [--budgets 300]
-Finished runs are kept. The races take hours on two cores: `noiseless race ... --plan-only` says how many. Settings come
-from benchmarks/choices; without that file a race is tuned anew. With `--contenders` only those run, with `--budgets`
-those passes; the file keeps its other rows. Prints the page's table, and draws its figure.
+Finished runs are kept. The races take hours on two cores; `noiseless race ... --plan-only` prints how many. Settings
+come from benchmarks/choices; a race without a file there is tuned. With `--contenders` and `--budgets`, only these are
+run, and the other rows of the file are kept. Prints the table of the page, and draws its figure.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ RACES: dict[str, list[str]] = {
 }
 """name -> flags of `noiseless race` for its data"""
 WIDE = {"digits": "15,30,60,120,300"}
-"""races of all contenders, with a figure: their budgets"""
+"""races of all contenders, with a figure -> their budgets"""
 FEW = ("30,60", "sgd,adamw,muon,aggregated")
-"""of the other races: budgets and contenders"""
+"""budgets and contenders of the other races"""
 SEEDS = 5
 TUNED_AT = {"m28": "30", "m28-noaug": "30"}
-"""budget at which the settings of races on large images are chosen; of others at 60"""
+"""race -> budget at which its settings are chosen; 60 for other races"""
 CHOICES = Path("benchmarks/choices")
-"""settings that tuning has chosen, a file a race"""
+"""directory of the settings chosen by tuning, one file for each race"""
 RESULTS = Path("benchmarks/results/price")
 SETS = {"digits": "digits", "m14": "MNIST-5k at 14x14", "m28": "MNIST-5k at 28x28"}
 FIGURES = Path("docs/price")
 
 
 def main() -> None:
-    """Runs what is missing, writes files and figures, prints a table."""
+    """Executes the missing runs, writes files and figures, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/price"))
     parser.add_argument("--races", nargs="+", choices=list(RACES), default=list(RACES))
     parser.add_argument("--few", action="store_true", help="four contenders and two budgets in every race")
     parser.add_argument("--contenders", help="separated by commas; the file keeps the rows of others")
     parser.add_argument("--budgets", help="passes, separated by commas; the file keeps the rows of others")
-    arguments = parser.parse_args()
-    for race in arguments.races:
-        path, choices = arguments.runs / race, CHOICES / f"{race}.json"
-        flags = _flags(race, race in WIDE and not arguments.few, arguments.contenders, arguments.budgets)
+    args = parser.parse_args()
+    for race in args.races:
+        path, choices = args.runs / race, CHOICES / f"{race}.json"
+        flags = _flags(race, race in WIDE and not args.few, args.contenders, args.budgets)
         print(f"noiseless race {' '.join(flags)}", flush=True)
         command = [sys.executable, "-m", "noiseless", "race", *flags, "--run-dir", str(path)]
         if code := subprocess.run(command, check=False).returncode:  # noqa: S603
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _flags(race: str, wide: bool, contenders: str | None = None, budgets: str | None = None) -> list[str]:
-    """Flags of `noiseless race`, for all of a race or for some contenders or budgets."""
+    """Flags of `noiseless race`, for a whole race or for some contenders or budgets."""
     usual, few = (WIDE[race], None) if wide else FEW
     names = contenders or few
     flags = [*RACES[race], *(["--contenders", names] if names else []), "--budgets", budgets or usual]
@@ -87,7 +87,7 @@ def _flags(race: str, wide: bool, contenders: str | None = None, budgets: str | 
 
 
 def measured(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of results from a race's `table.csv`: accuracies in %, mean and sample standard deviation."""
+    """Reads the rows of a race's `table.csv`, with mean and sample standard deviation of the accuracy in %."""
     with path.open() as stream:
         return [
             {
@@ -101,13 +101,13 @@ def measured(path: Path) -> list[dict[str, Any]]:
 
 
 def merged(before: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows in the order of contenders and passes, new ones in the place of those with the same two."""
+    """Old and new rows sorted by contender and passes; new rows replace old ones with the same contender and passes."""
     by_run = {(row["contender"], row["passes"]): row for row in (*before, *new)}
     return [by_run[key] for key in sorted(by_run, key=lambda key: (list(CONTENDERS).index(key[0]), key[1]))]
 
 
 def table(passes: int = 60) -> str:
-    """Accuracies after a number of passes, in Markdown: the contenders that all races have, a line a race."""
+    """Markdown table of accuracies after a number of passes: a line for each race, with the contenders of all races."""
     names = FEW[1].split(",")
     rows = []
     for race in RACES:
@@ -116,24 +116,24 @@ def table(passes: int = 60) -> str:
     return "\n".join(lines(["set", *names], rows))
 
 
-def figure(rows: list[dict[str, Any]], of: str) -> bytes:
-    """Test error over passes, on a logarithmic axis where it spans much; bands: ± a standard deviation. A PNG."""
+def figure(rows: list[dict[str, Any]], data: str) -> bytes:
+    """Draws test error over passes as a PNG, with bands of ± one standard deviation; wide axes are logarithmic."""
     series = []
     for look, name in enumerate(dict.fromkeys(row["contender"] for row in rows)):
-        of_one = [row for row in rows if row["contender"] == name]
+        contender_rows = [row for row in rows if row["contender"] == name]
         low, middle, high = (
-            numbers(100 - row["accuracy"] + sign * row["deviation"] for row in of_one) for sign in (-1, 0, 1)
+            numbers(100 - row["accuracy"] + sign * row["deviation"] for row in contender_rows) for sign in (-1, 0, 1)
         )
-        series.append(Series(name, [float(row["passes"]) for row in of_one], middle, look, low=low, high=high))
+        series.append(Series(name, [float(row["passes"]) for row in contender_rows], middle, look, low=low, high=high))
     axis = Axis("test error %", scale(y for line in series for y in line.y))
     over = View(Axis("passes", scale(float(row["passes"]) for row in rows)), series)
-    label = f"test error % with a budget of passes, {of}"
+    label = f"test error % with a budget of passes, {data}"
     curves = Curves("test-error-over-passes", label, axis, {"passes": over}, legend=True)
     return drawing.encode(drawing.draw(curves, "passes"), "png")
 
 
 def course(race: str) -> Course:
-    """What all contenders of a race have in common."""
+    """Data and augmentation of a race."""
     flags = dict(zip(RACES[race][::2], RACES[race][1::2], strict=True))
     pixels = int(flags["--pixels"]) if "--pixels" in flags else None
     data = flags["--data"]
@@ -141,20 +141,20 @@ def course(race: str) -> Course:
 
 
 def title(race: str) -> str:
-    """A race's data in words."""
+    """Name of a race's data and augmentation, for tables."""
     base, _, unaugmented = race.partition("-")
     return f"{SETS[base]}, {'without' if unaugmented else 'fresh'} augmentation"
 
 
 def provenance() -> dict[str, str]:
-    """The revision of the repository and today's date, for what is measured now."""
+    """Revision of the repository and today's date, for new rows."""
     command = ["git", "describe", "--always", "--dirty"]
     revision = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
     return {"revision": revision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def load(name: str) -> dict[str, Any]:
-    """A file of results."""
+    """Reads a file of results."""
     results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return results
 

@@ -1,7 +1,7 @@
-"""Seconds of a pass: `aggregated` beside mini-batches, by this program and by a plain PyTorch loop, in turns.
+"""Times a pass of `aggregated` beside mini-batch optimizers, by this program and by a plain PyTorch loop, in turns.
 
 Run it alone on the machine: .venv/bin/python benchmarks/seconds.py [--rounds 5]
-Mini-batch contenders have the settings that the races have chosen. Writes benchmarks/results/price/seconds.json.
+Mini-batch optimizers have the settings that were chosen in the races. Writes benchmarks/results/price/seconds.json.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from noiseless.study.contenders import CONTENDERS
 
 BUDGET = 60
 MINI_BATCH = ("sgd", "adamw", "muon")
+"""mini-batch contenders that are timed"""
 WHAT = "seconds of a pass of aggregated, and of others in its units: median (smallest to largest) of rounds in turns"
 Pass = Callable[[int], None]
-"""one pass over the training images, the step-th"""
+"""(step) -> None: one pass over the training images"""
 
 
 def main() -> None:
@@ -51,63 +52,65 @@ def main() -> None:
 
 
 def _sides(race: str) -> list[Pass]:
-    """`aggregated`, the mini-batch contenders by this program, and the same by a plain loop."""
-    held = course(race)
-    chosen = earlier.read(CHOICES / f"{race}.json")
-    made: dict[str, Recipe] = {}
+    """Passes of `aggregated`, of the mini-batch contenders by this program, and of the same by a plain loop."""
+    race_course = course(race)
+    choices = earlier.read(CHOICES / f"{race}.json")
+    recipes: dict[str, Recipe] = {}
     for name in MINI_BATCH:
-        taken = earlier.of(chosen, name, int(TUNED_AT.get(race, "60")))
-        assert taken is not None
-        made[name] = with_flags(held.recipe(CONTENDERS[name], BUDGET), **taken["setting"])
-    fast = held.recipe(CONTENDERS["aggregated"], BUDGET)
-    return [_ours(fast), *map(_ours, made.values()), *map(_plain, made.values())]
+        choice = earlier.find(choices, name, int(TUNED_AT.get(race, "60")))
+        assert choice is not None
+        recipes[name] = with_flags(race_course.recipe(CONTENDERS[name], BUDGET), **choice["setting"])
+    aggregated = race_course.recipe(CONTENDERS["aggregated"], BUDGET)
+    return [_ours(aggregated), *map(_ours, recipes.values()), *map(_plain, recipes.values())]
 
 
 def _built(recipe: Recipe) -> Experiment:
-    made = build(Config(recipe, Settings(threads=1)))
-    made.model.train()
-    for group in made.optimizer.param_groups:
-        group["lr"] = recipe.optimizer.lr / 100  # it must not diverge, and moves as fast with any rate
-    return made
+    """Builds an experiment with a small learning rate, so that it cannot diverge; the rate does not affect the time."""
+    experiment = build(Config(recipe, Settings(threads=1)))
+    experiment.model.train()
+    for group in experiment.optimizer.param_groups:
+        group["lr"] = recipe.optimizer.lr / 100
+    return experiment
 
 
 def _ours(recipe: Recipe) -> Pass:
-    made = _built(recipe)
+    """Passes by this program."""
+    experiment = _built(recipe)
     state: State | None = None
 
     def one(step: int) -> None:
         nonlocal state
-        for objective in made.regime.objectives(step):
-            state = take_step(made.optimizer, objective, made.transform, state, step).transformed
+        for objective in experiment.regime.objectives(step):
+            state = take_step(experiment.optimizer, objective, experiment.transform, state, step).transformed
 
     return one
 
 
 def _plain(recipe: Recipe) -> Pass:
-    """What one writes in PyTorch: uncompiled, images augmented for the whole pass at once, as by this program."""
-    made = _built(recipe)
+    """Passes by a plain PyTorch loop: uncompiled; images are augmented for a whole pass at once, as by this program."""
+    experiment = _built(recipe)
 
     def one(step: int) -> None:
-        order = keyed.permutation(0, "shuffle", step, len(made.train))
-        images, labels = replace(made.train, epoch=step).take(order)
+        order = keyed.permutation(0, "shuffle", step, len(experiment.train))
+        images, labels = replace(experiment.train, epoch=step).take(order)
         for x, y in zip(images.split(recipe.objective.block), labels.split(recipe.objective.block), strict=True):
-            made.optimizer.zero_grad()
-            F.cross_entropy(made.model(x), y).backward()
-            made.optimizer.step()
+            experiment.optimizer.zero_grad()
+            F.cross_entropy(experiment.model(x), y).backward()
+            experiment.optimizer.step()
 
     return one
 
 
 def _in_turns(sides: list[Pass], rounds: int) -> list[list[float]]:
     """Seconds of each side, round by round; the first round is not counted."""
-    found: list[list[float]] = [[] for _ in sides]
+    seconds: list[list[float]] = [[] for _ in sides]
     for step in range(rounds + 1):
-        for side, seconds in zip(sides, found, strict=True):
+        for side, its_seconds in zip(sides, seconds, strict=True):
             began = time.perf_counter()
             side(step)
             if step:
-                seconds.append(time.perf_counter() - began)
-    return found
+                its_seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -1,9 +1,9 @@
-"""Sweeps of ResNet-18 on 32x32 images beside two plain PyTorch loops: speed, share of peak, overhead, memory, workers.
+"""Times sweeps of ResNet-18 on 32x32 images beside two plain PyTorch loops; also overhead, memory and workers.
 
 Run it alone on the machine: .venv/bin/python benchmarks/sweeps.py [--threads 2] [--rounds 5] [--compile on|off]
-The first loop is what one writes at first; the second has its model and images in channels-last format, and a process
-that keeps the memory which it frees, as this program's sweeps have. `--ratios` times the sweeps alone. All sides take
-turns in processes of their own; figures are medians over the rounds, with the smallest and largest.
+The first loop is the simplest one. The second has its model and images in channels-last format and a process that keeps
+the memory which it frees, as in this program. With `--ratios`, only sweeps are timed. All sides run in separate
+processes and take turns; numbers are medians over the rounds, with the smallest and largest.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from noiseless.run.speed import keep_memory
 from noiseless.run.work import work
 
 IMAGES = 128
-"""of a sweep: one block of 128, or four of 32"""
+"""images of a sweep: one block of 128, or four of 32"""
 MANY = 1024
-"""of the steps whose frame is timed"""
+"""images of the steps whose overhead is timed"""
 SHARED = 4096
-"""of the steps that workers share"""
+"""images of the steps that workers share"""
 STEPS = 3
-"""of the runs by workers; the first is not counted"""
+"""steps of the runs with workers; the first is not counted"""
 STILL = 1e-9
-"""learning rate of the steps that are timed: the model stays where it is"""
+"""learning rate of the timed steps, so small that the model hardly changes"""
 CASES = [(penalised, autocast) for penalised in (False, True) for autocast in ("none", "bfloat16")]
 
 
@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", choices=("on", "off"), default="on")
     parser.add_argument("--blocks", type=int, nargs="+", default=[128, 32], help="sizes of a block")
-    parser.add_argument("--ratios", action="store_true", help="no overhead, no memory and no workers")
-    asked = parser.parse_args()
+    parser.add_argument("--ratios", action="store_true", help="time sweeps only: no overhead, memory or workers")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         data = _random_images(Path(place) / "many.npz", MANY)
         shared = _random_images(Path(place) / "shared.npz", SHARED)
-        peak = ceiling.peaks(asked.threads)
+        peak = ceiling.peaks(args.threads)
         for name, rate in peak.items():
             kind = "fastest matrix product" if "product" in name else "fastest kernel"
             print(f"{kind}, {'bfloat16' if 'bfloat16' in name else 'float32'}: {rate / 1e9:.0f} GFLOP/s")
@@ -73,27 +73,27 @@ def main() -> None:
         )
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         configs = {}
-        for block in asked.blocks:
+        for block in args.blocks:
             recipe = with_flags(row("fb-regularized", "paper"), data=data, block=block)
-            configs[block] = Config(recipe, Settings(threads=asked.threads, compile=asked.compile))
-            _compare(configs[block], asked.rounds, peak)
-        if asked.ratios:
+            configs[block] = Config(recipe, Settings(threads=args.threads, compile=args.compile))
+            _compare(configs[block], args.rounds, peak)
+        if args.ratios:
             return
         for block, config in configs.items():
             print(f"\nblock {block}, penalised step over {MANY} images:")
-            with Side(framed, config, MANY) as side:
+            with Side(step_overhead, config, MANY) as side:
                 print(f"outside forward and backward {_spread([side.turn(True) for _ in range(4)][1:])} %")
             mine, other = (_mebibytes(make, config) for make in (ours, plain))
             print(f"peak memory {mine:.0f} MiB, the plain loop's {other:.0f} MiB: {mine / other:.2f}")
         for count, images in ((MANY, data), (SHARED, shared)):
-            alone, both = _workers(images, asked.compile, 1, 2), _workers(images, asked.compile, 2, 1)
-            alone += _workers(images, asked.compile, 1, 2)  # before and after, as machines change their speed
+            alone, both = _workers(images, args.compile, 1, 2), _workers(images, args.compile, 2, 1)
+            alone += _workers(images, args.compile, 1, 2)  # before and after, as machines change their speed
             rates = [median(alone) / seconds for seconds in both]
             print(f"\n2 workers x 1 thread against 1 worker x 2 threads, steps of {count} images: {_spread(rates)}")
 
 
 def tuned(config: Config, images: int) -> Sweep:
-    """The plain loop's sweeps with channels-last model and images, in a process that keeps its memory."""
+    """Builds the sweeps of the plain loop with channels-last model and images, in a process that keeps its memory."""
     keep_memory()
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
     model = experiment.model.train().to(memory_format=torch.channels_last)
@@ -102,11 +102,11 @@ def tuned(config: Config, images: int) -> Sweep:
 
 
 BASELINES: tuple[Make, ...] = (plain, tuned)
-"""loops beside which the sweeps are timed"""
+"""plain loops beside which the sweeps are timed"""
 
 
 def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
-    """Prints the rows of a block size; all sides take turns in each round, of which the first is not counted."""
+    """Prints the table rows of a block size. All sides take turns in each round; the first round is not counted."""
     seconds: dict[tuple[bool, str], list[float]] = {case: [] for case in CASES}
     loops: list[dict[bool, list[float]]] = [{False: [], True: []} for _ in BASELINES]
     limits: dict[str, list[float]] = {"none": [], "bfloat16": []}
@@ -119,18 +119,18 @@ def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
             for autocast in limits
         }
         for number in range(rounds + 1):
-            for side, taken in zip(others, loops, strict=True):
-                for penalised, times in taken.items():
+            for side, loop_seconds in zip(others, loops, strict=True):
+                for penalised, times in loop_seconds.items():
                     times.append(side.turn(penalised))
             for autocast, alone in limits.items():
                 if number:
-                    alone.append(ceiling.of(config, autocast, IMAGES, 2))
+                    alone.append(ceiling.sweep_ceiling(config, autocast, IMAGES, 2))
             for penalised, autocast in CASES:
                 seconds[penalised, autocast].append(mine[autocast].turn(penalised))
     eager = build(replace(config, settings=replace(config.settings, compile="off")))
     flops = work(eager.config.recipe, eager.model, eager.train).gradient_flops
     for penalised, autocast in CASES:
-        counted, baselines = seconds[penalised, autocast][1:], [taken[penalised][1:] for taken in loops]
+        counted, baselines = seconds[penalised, autocast][1:], [loop[penalised][1:] for loop in loops]
         rate = IMAGES / median(counted)
         speed = rate * flops * (1 + penalised)
         precision = "float32" if autocast == "none" else autocast
@@ -147,13 +147,13 @@ def _compare(config: Config, rounds: int, peak: dict[str, float]) -> None:
 
 
 def _mebibytes(make: Make, config: Config) -> float:
-    """Peak memory of a side's sweeps; the first is not counted."""
+    """Peak memory of a side's penalised sweeps, in MiB; the first is not counted."""
     with Side(partial(peak_memory, make), config, IMAGES) as side:
         return [side.turn(True) / 2**20 for _ in range(2)][-1]
 
 
-def framed(config: Config, images: int) -> Sweep:
-    """Whole steps (transforms, optimizer and record too): percentage of a step outside forward and backward."""
+def step_overhead(config: Config, images: int) -> Sweep:
+    """Builds whole steps, with transforms, optimizer and record; a step returns its % outside forward and backward."""
     keep_memory()
     experiment = build(config)
     experiment.model.train()
@@ -165,8 +165,8 @@ def framed(config: Config, images: int) -> Sweep:
         risk = objective.risk if isinstance(objective, GradientPenalty) else objective
         risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
         began = time.perf_counter()
-        taken = take_step(experiment.optimizer, objective, experiment.transform)
-        make_row(DoneStep(experiment, 0, 1.0, config.recipe.optimizer.lr, [taken], 0.0))
+        outcome = take_step(experiment.optimizer, objective, experiment.transform)
+        make_row(DoneStep(experiment, 0, 1.0, config.recipe.optimizer.lr, [outcome], 0.0))
         wait()
         seconds = time.perf_counter() - began
         return 100 * (seconds - clocked.seconds) / seconds
@@ -175,7 +175,7 @@ def framed(config: Config, images: int) -> Sweep:
 
 
 def peak_memory(make: Make, config: Config, images: int) -> Sweep:
-    """The most bytes in memory that the process had during a sweep; NaN where the system does not tell."""
+    """Builds sweeps that return the peak memory of the process in bytes; NaN if the system does not report it."""
     sweep = make(config, images)
 
     def measured(penalised: bool) -> float:
@@ -184,7 +184,7 @@ def peak_memory(make: Make, config: Config, images: int) -> Sweep:
             sweep(penalised)
             return float(torch.cuda.max_memory_allocated())
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak
             sweep(penalised)
             status = Path("/proc/self/status").read_text()
         except OSError:
@@ -195,10 +195,10 @@ def peak_memory(make: Make, config: Config, images: int) -> Sweep:
 
 
 class _Clocked:
-    """Block gradients whose time is added up.
+    """A block loss that adds up the seconds of its gradients.
 
     Args:
-        inner: what computes them.
+        inner: block loss that computes them.
     """
 
     def __init__(self, inner: BlockLoss):
@@ -218,25 +218,25 @@ class _Clocked:
 
 
 def _workers(data: str, compiled: str, workers: int, threads: int) -> list[float]:
-    """Seconds of the steps of a run."""
+    """Seconds of each step of a run, without the first."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         command = ["train", "fb", "--form", "paper", "--data", data, "--steps", STEPS, "--compile", compiled]
         command += ["--workers", workers, "--threads", threads, "--run-dir", run]
-        called = [sys.executable, "-m", "noiseless", *(str(each) for each in command)]
-        subprocess.run(called, check=True, capture_output=True)  # noqa: S603
+        program = [sys.executable, "-m", "noiseless", *(str(word) for word in command)]
+        subprocess.run(program, check=True, capture_output=True)  # noqa: S603
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        return [each["seconds"] for each in rows[1:]]
+        return [row["seconds"] for row in rows[1:]]
 
 
 def _random_images(path: Path, count: int) -> str:
-    """A set of that many training images in a file."""
+    """Writes a data set with `count` random training images; returns its name for `--data`."""
     random = np.random.default_rng(0)
-    made: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for part, images in (("train", count), ("test", 32)):
-        made[f"x_{part}"] = random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
-        made[f"y_{part}"] = np.arange(images) % 10
-    np.savez(path, **made)
+        arrays[f"x_{part}"] = random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(images) % 10
+    np.savez(path, **arrays)
     return f"npz:{path}"
 
 

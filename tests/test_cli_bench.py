@@ -63,7 +63,7 @@ def test_a_side_times_sweeps_in_a_process_of_its_own(tmp_path):
 def test_the_benchmark_of_sweeps_measures_overhead_memory_and_kernels(tmp_path, benchmark):
     sweeps, ceiling = benchmark("sweeps"), benchmark("ceiling")
     config = _config(tmp_path, block=16)
-    assert 0 < sweeps.framed(config, 32)(True) < 100
+    assert 0 < sweeps.step_overhead(config, 32)(True) < 100
     assert sweeps.peak_memory(plain, config, 32)(False) > 2**26  # torch alone is more
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 3))
     assert ceiling.ceiling(model, torch.zeros(1, 1, 8, 8), 16, torch.float32, rounds=1) > 0

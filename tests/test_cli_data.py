@@ -70,7 +70,7 @@ def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
         answer = call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d")
         assert answer.code == 0, answer.err
         path = tmp_path / "d" / "cifar-10-python.tar.gz"
-        assert answer.out == f"cifar10 is here: {path}\n"
+        assert answer.out == f"cifar10 is on this machine: {path}\n"
         assert (
             answer.err == f"downloading {server.url}/data/cifar-10-python.tar.gz ({_size(content)}) to {path.parent}\n"
         )
@@ -168,7 +168,7 @@ def test_pack_and_verify(tmp_path):
     assert "packing 36 images of cifar10" in answer.err
     said = call("data", "info", "cifar10", "--verify")
     assert digest in said.out
-    assert "verified: the contents are those that were written" in said.out
+    assert "verified: the contents have the digest that was written" in said.out
     assert f"packed: cifar10 in {path}" in call("data", "list").out
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

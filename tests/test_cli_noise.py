@@ -55,7 +55,7 @@ def test_two_workers_keep_the_same_bits(whole, tmp_path):
         command = [sys.executable, "-m", "noiseless", "noise", str(directory.path), "--workers", str(workers)]
         job = jobs.Job(command, tmp_path / f"log-{workers}")
         assert job.wait() == 0, job.log.read_text()[-3000:]
-        assert job.log.read_text().count("kept:") == 1
+        assert job.log.read_text().count("saved:") == 1
         found.append((directory.path / "analysis" / "noise-step-3.json").read_bytes())
     assert found[0] == found[1]
     assert len(json.loads(found[0])["found"]["block_norms"]) == 6

@@ -223,7 +223,7 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     program.terminate()
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)
-    assert "the same command goes on" in words(out)
+    assert "run the same command again" in words(out)
     ended = {run.path: run.model.stat().st_mtime_ns for run in runs(path) if run.model.exists()}
     answer = call(*arguments)
     assert answer.code == 0, answer.err
@@ -246,7 +246,7 @@ def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path, mon
     ("arguments", "names"),
     [
         (("--contenders", "sdg"), ("unknown contender 'sdg'", "did you mean sgd")),
-        (("--contenders", "sgd,sgd"), ("each contender races once", "sgd, sgd")),
+        (("--contenders", "sgd,sgd"), ("--contenders has a name twice", "sgd, sgd")),
         (("--budgets", "15;30"), ("--budgets", "15;30", "separated by commas")),
         (("--budgets", "0,15"), ("--budgets", "0,15", "at least 1")),
         (("--budgets", "1", "--contenders", "fb-regularized"), ("fb-regularized", "costs 2 passes", "budget of 1")),

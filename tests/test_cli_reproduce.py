@@ -119,7 +119,7 @@ def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
     for each in found.values():
         recipe = each.config().recipe
         assert (recipe.compat, recipe.objective.drop_last, recipe.objective.statistics) == ("published", True, "ema")
-    assert "2 are kept" in words(call(*asked).out)
+    assert "2 of 2 runs have finished in" in words(call(*asked).out)
 
 
 def test_a_table_for_two_models_has_a_run_for_each(data, tmp_path):
@@ -146,7 +146,7 @@ def test_finished_runs_are_kept_and_the_report_made_anew(ladder, data):
     stamps = {name: (path / name).stat().st_mtime_ns for name in before}
     answer = call(*command(data, path))
     assert answer.code == 0, answer.err
-    assert f"4 are kept from {path}" in words(answer.out)
+    assert f"4 of 4 runs have finished in {path}" in words(answer.out)
     assert "all runs" not in answer.out  # there is nothing whose progress could be shown
     assert (path / "report.html").exists()
     assert {name: (path / name).stat().st_mtime_ns for name in before} == stamps
@@ -205,7 +205,7 @@ def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)
-    assert "the same command goes on" in words(out)
+    assert "run the same command again" in words(out)
     assert "Traceback" not in out + err
     done = len(directory.rows())
     assert 1 <= done < directory.config().recipe.schedule.steps
@@ -286,7 +286,7 @@ def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
     refused(*asked, *twice, names=("fb-resnet8-seed0", "give resnet8 once"))
     file = tmp_path / "file"
     file.write_text("mine")
-    refused(*asked, "--run-dir", file / "runs", names=(file, "is no directory", "--run-dir"))
+    refused(*asked, "--run-dir", file / "runs", names=(file, "is not a directory", "--run-dir"))
     refused(*asked, "--seeds", 0, names=("--seeds must be at least 1, not 0",))
     refused(*asked, "--jobs", -1, names=("--jobs must be at least 1, not -1",))
     assert {p.name for p in tmp_path.iterdir()} == {"file"}

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Torch is imported by the commands that need it, not by `--help`."""
+"""The command line: finds the command and calls it. Torch is imported by the commands that need it, not by `--help`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from noiseless.exits import INTERRUPTED, USER_ERROR, exit_status, first_worker
 
 @dataclass(frozen=True)
 class Command:
-    """One of the program's commands."""
+    """A command of the program."""
 
     run: Callable[[list[str]], int]
     """(arguments) -> exit code"""
     usage: str
+    """command and arguments, for help"""
     help: str
+    """what the command does, in one line"""
 
 
 def _from(module: str, name: str) -> Callable[[list[str]], int]:
-    """A function of a module of `commands/`, which is imported when it is called."""
+    """A function in a module of `commands/`; the module is imported when the function is called."""
 
     def run(arguments: list[str]) -> int:
         code: int = getattr(importlib.import_module(f"noiseless.commands.{module}"), name)(arguments)
@@ -42,97 +44,95 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         _from("training", "train"),
         "train [RECIPE] [--FLAG VALUE ...]",
-        "train one model; the default is fb-regularized on digits",
+        "train a model; default: fb-regularized on digits",
     ),
     "plan": Command(
         _from("plan", "plan"),
         "plan [RECIPE] [--FLAG VALUE ...]",
-        "what train would take: passes, memory, bytes sent, time",
+        "cost of train before it begins: passes, memory, time",
     ),
     "reproduce": Command(
         _from("ladder", "reproduce"),
         "reproduce [--table T] [--quick]",
-        "run a table of the paper: each row, several seeds",
+        "run a table of the paper: all recipes, several seeds",
     ),
     "race": Command(
         _from("race", "race"),
         "race [--FLAG VALUE ...]",
-        "what accuracy costs: optimizers side by side, with budgets of passes",
+        "compare optimizers that have equal budgets of passes",
     ),
     "resume": Command(
-        _from("training", "resume"), "resume RUN", "go on with a run from its newest checkpoint, to the same bits"
+        _from("training", "resume"), "resume RUN", "continue a run from its newest checkpoint, bit for bit"
     ),
     "evaluate": Command(
-        _from("runs", "evaluate"), "evaluate RUN", "loss and accuracy of a run's model on the test images"
+        _from("runs", "evaluate"), "evaluate RUN", "loss and accuracy of a run on training and test images"
     ),
     "watch": Command(
-        _from("watch", "watch"), "watch RUN [RUN ...]", "runs in the terminal while they go: curves, last rows"
+        _from("watch", "watch"), "watch RUN [RUN ...]", "show the progress of runs in the terminal: curves, last rows"
     ),
     "report": Command(
-        _from("runs", "report"), "report RUN [RUN ...]", "one HTML page with the table and all figures of runs"
+        _from("runs", "report"), "report RUN [RUN ...]", "write an HTML page with a table and all figures of runs"
     ),
     "compare": Command(
         _from("compare", "compare"),
         "compare RUN... --against RUN...",
-        "differences in accuracy between recipes, with errors over seeds and test images",
+        "differences in accuracy, with errors over seeds and images",
     ),
     "sharpness": Command(
         _from("sharpness", "sharpness"),
         "sharpness RUN[@STEP]",
-        "the Hessian's largest eigenvalues over the whole training set, its density and trace",
+        "largest Hessian eigenvalues over all training images",
     ),
     "recipes": Command(
-        _from("ladder", "recipes"), "recipes", "the ladder: what each recipe replaces in its predecessor"
+        _from("ladder", "recipes"), "recipes", "list the recipes: what each one replaces in the one before"
     ),
     "data": Command(
         _from("data", "data"),
         "data list|fetch|info|pack [NAME]",
-        "data sets: what there is, what is here, download, pack",
+        "list, download, describe and pack data sets",
     ),
-    "models": Command(_from("models", "models"), "models [NAME ...]", "the models, and how many parameters they have"),
+    "models": Command(_from("models", "models"), "models [NAME ...]", "list models and their numbers of parameters"),
     "verify": Command(
         _from("runs", "verify"),
         "verify RUN [--no-precision]",
-        "whether a run's gradient has the same bits in any order, for any workers",
+        "check that a gradient has the same bits for any workers",
     ),
     "noise": Command(
         _from("noise", "noise"),
-        "noise RUN[@STEP] [--FLAG VALUE ...]",
-        "how noisy block gradients are: noise scale, alignment",
+        "noise RUN[@STEP]",
+        "gradient noise: noise scale, signal to noise, alignment",
     ),
     "weights": Command(
         _from("noise", "weights"),
         "weights RUN[@STEP]",
-        "norm, distance from the start and update of each parameter tensor",
+        "norm, distance and update of each parameter tensor",
     ),
     "landscape": Command(
         _from("landscape", "landscape"),
         "landscape RUN[@STEP] [OTHER]",
-        "loss, accuracy and penalised loss on a line or in a plane around a state",
+        "loss on a line or in a plane around a state of a run",
     ),
     "flatness": Command(
         _from("landscape", "flatness"),
         "flatness RUN[@STEP]",
-        "mean rise of the loss along random directions, with its error",
+        "mean increase of the loss along random directions",
     ),
-    "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 over a run's final parameters and buffers"),
-    "bench": Command(
-        _from("bench", "bench"), "bench [RECIPE] [--FLAG VALUE ...]", "how fast sweeps are here, beside a plain loop"
-    ),
+    "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 of the final parameters and buffers of a run"),
+    "bench": Command(_from("bench", "bench"), "bench [RECIPE]", "speed on this machine, beside a plain PyTorch loop"),
     "import": Command(
         _from("interop", "import_checkpoint"),
-        "import FILE [RECIPE] [--FLAG VALUE ...]",
-        "make a run of a published checkpoint",
+        "import FILE [RECIPE]",
+        "convert a checkpoint of the paper's code to a run",
     ),
     "export": Command(
-        _from("interop", "export"), "export RUN DIRECTORY", "a run's model with a card, for from_pretrained and hubs"
+        _from("interop", "export"), "export RUN DIRECTORY", "write a model and its card, for from_pretrained and hubs"
     ),
 }
-"""by the name that is typed"""
+"""the commands by name"""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0 done, 2 a user's mistake, 3 not finite, 130 interrupted."""
+    """Runs the command line and exits: 0 done, 2 wrong input, 3 diverged, 130 interrupted; others are in `exits.py`."""
     sys.exit(exit_status(run(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -143,11 +143,11 @@ def run(arguments: list[str]) -> int:
         arguments: without the program's name.
 
     Returns:
-        The exit code. Mistakes are told on standard error without a traceback, unless NOISELESS_TRACEBACK is set.
+        The exit code. Errors are printed to standard error, with a traceback only if NOISELESS_TRACEBACK is set.
     """
     try:
         return _dispatch(arguments)
-    except BrokenPipeError:  # the reader of a pipe has gone: nothing more to say, not even at exit
+    except BrokenPipeError:  # the reader of the pipe has ended: print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
@@ -155,7 +155,7 @@ def run(arguments: list[str]) -> int:
 
         if os.environ.get("NOISELESS_TRACEBACK"):
             traceback.print_exc()
-        if first_worker():  # the workers of a job fail together, with one message
+        if first_worker():  # all workers of a job fail together: print one message
             tell_error(message(error))
         return USER_ERROR
     except KeyboardInterrupt:
@@ -185,4 +185,6 @@ def _help() -> None:
     for command in COMMANDS.values():
         table.add_row(command.usage, command.help)
     console.print(table)
-    console.print("\nnoiseless COMMAND --help explains each flag.\nStart with: noiseless reproduce --quick")
+    console.print("\nnoiseless COMMAND --help explains each flag. RECIPE is one of noiseless recipes.")
+    console.print("RUN is the directory that train prints, RUN@STEP its state after STEP steps.")
+    console.print("\nStart with: noiseless reproduce --quick")

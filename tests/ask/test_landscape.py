@@ -167,7 +167,7 @@ def test_what_is_known_is_not_asked_again_and_a_cut_line_is(mine, monkeypatch):
     whole = files(mine.path / "analysis")
     again = call(*arguments)
     assert again.code == 0
-    assert "6 points, 6 of them known; 0 passes" in again.out
+    assert "6 points, 6 of them computed before; 0 passes" in again.out
     assert files(mine.path / "analysis") == whole
     path = mine.path / "analysis" / "landscape-line.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -187,7 +187,7 @@ def test_stopped_it_keeps_what_it_has_and_says_how_to_go_on(mine, tmp_path):
     program.send_signal(signal.SIGINT)
     out, _ = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert f"go on with: noiseless {' '.join(arguments)}" in words(out)
+    assert f"continue with: noiseless {' '.join(arguments)}" in words(out)
     part = json.loads((mine.path / "analysis" / "landscape-plane.json").read_text())["found"]
     done = len(path.read_text().splitlines()) - 1
     assert part["done"] == done < part["total"] == 144
@@ -231,13 +231,13 @@ def test_two_workers_one_of_them_killed_find_the_same_bits(mine, tmp_path):
     arguments[1] = str(other.path)
     assert call(*arguments).code == 0
     assert files(mine.path / "analysis") == files(other.path / "analysis")
-    assert job.log.read_text().count("kept: ") == 1  # one of them speaks
+    assert job.log.read_text().count("saved: ") == 1  # one of them speaks
 
 
 def test_a_surface_that_is_not_finite_has_gaps(mine):
     answer = call("landscape", mine.path, "--points", 5, "--range", "1e30", "--batch-norm", "running")
     assert answer.code == 0
-    assert "4 of 5 points are not finite: they are gaps" in answer.out
+    assert "4 of 5 points are not finite, and are left blank" in answer.out
     (found,) = (each.values for each in answers.read(mine, "landscape"))
     for column in ("loss", "accuracy", "penalised"):
         assert [value is None for value in found[column]] == [True, True, False, True, True]

@@ -67,7 +67,7 @@ def test_axes_that_cannot_be_made_are_refused(mine, data, tmp_path):
         "landscape", f"{path}@1", "--axes", "pca", names=("at least 3 states", "has 2 up to step 1", "--keep-every")
     )
     refused("landscape", path, "--axes", "pca", "--normalised", "layer", names=("--normalised layer is for random",))
-    refused("landscape", path, "--points", 1, names=("--points 1", "at least 2 points", "one point has no shape"))
+    refused("landscape", path, "--points", 1, names=("--points must be at least 2", "not 1"))
     refused("landscape", path, "--points", "3x1", names=("at least 2 points along each axis",))
     refused("landscape", path, "--points", "3x3x3", names=("21x11", "'3x3x3'"))
     refused("landscape", path, "--points", "3x4", "--dimensions", 1, names=("--points has 2 numbers for 1 axes",))

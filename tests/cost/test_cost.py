@@ -11,7 +11,7 @@ from small_runs import npz, prepare, run, small_recipe
 
 from noiseless import optim
 from noiseless.cost import cost
-from noiseless.cost.cost import Measured, alike, measure, seconds
+from noiseless.cost.cost import Measured, measure, seconds, timing_key
 from noiseless.objective import risk_of
 from noiseless.objective.risk import Blockwise
 from noiseless.recipes.ladder import LADDER, row
@@ -110,11 +110,11 @@ def test_measuring_changes_nothing(data, name, parts):
 
 def test_rows_whose_steps_do_the_same_work_are_measured_once():
     rows = [row(name) for name in LADDER]
-    kinds = {alike(each) for each in rows}
+    kinds = {timing_key(each) for each in rows}
     # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut anew
     assert len(kinds) == 5
-    assert alike(row("fb")) == alike(row("fb-clipped")) != alike(row("fb-regularized"))
-    assert alike(row("fb")) != alike(row("fb", data="mnist-5k"))
+    assert timing_key(row("fb")) == timing_key(row("fb-clipped")) != timing_key(row("fb-regularized"))
+    assert timing_key(row("fb")) != timing_key(row("fb", data="mnist-5k"))
 
 
 def test_a_measurement_is_scaled_to_the_steps_and_evaluations_of_a_run(data):

@@ -146,7 +146,7 @@ def test_evaluate_keeps_the_file_of_the_run(practice, tmp_path):
     predictions.write(directory.path, Predictions(changed, found.target))
     answer = call("evaluate", directory.path)
     assert answer.code == 0
-    assert "is kept as the run has written it: 2 predictions differ" in answer.out
+    assert "is left unchanged, but 2 of its predictions differ" in answer.out
     assert predictions.read(directory.path).predicted.tolist() == changed.tolist()
 
 

@@ -144,8 +144,8 @@ LINE = r"test +loss ([\d.]+) +accuracy ([\d.]+)%"
 def test_evaluate_says_what_it_evaluates(whole):
     answer = call("evaluate", whole.path)
     assert answer.code == 0, answer.err
-    first, second = answer.out.split("the model as training has left it:")
-    assert "the average of its states, momentum 0.7" in first
+    first, second = answer.out.split("final parameters:")
+    assert "exponential average of the parameters (momentum 0.7)" in first
     last, loss = whole.rows()[-1], re.search(LINE, first)
     assert loss is not None
     assert (float(loss[1]), float(loss[2])) == (pytest.approx(last["test_loss"], abs=1e-6), 100 * last["test_accuracy"])
@@ -157,7 +157,7 @@ def test_evaluate_says_what_it_evaluates(whole):
 def test_evaluate_takes_the_newest_checkpoints_average_of_a_run_that_has_not_ended(data, tmp_path):
     directory = run(tmp_path / "run", recipe_of(data), stop_after=1)
     answer = call("evaluate", directory.path)
-    assert "the run has not ended: this is its newest checkpoint" in answer.out
+    assert "the run has not ended: these are the results of its newest checkpoint" in answer.out
     found = re.search(LINE, answer.out)
     assert found is not None
     assert float(found[1]) == pytest.approx(directory.rows()[1]["test_loss"], abs=1e-6)

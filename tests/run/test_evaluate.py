@@ -88,7 +88,7 @@ def test_a_run_is_tested_with_flips_and_evaluate_does_the_same(data, tmp_path):
     assert (last["test_loss"], last["test_accuracy"]) == (found.loss, found.accuracy)
     assert last["test_loss"] != plain.rows()[-1]["test_loss"]
     answer = call("evaluate", flipped.path)
-    assert "averaged with those of the mirror image" in answer.out
+    assert "averaged over the image and its mirror image" in answer.out
     assert f"test   loss {found.loss:.6f}" in answer.out
     assert "mirror" not in call("evaluate", plain.path).out
 

@@ -10,7 +10,7 @@ from archives import Server
 from small_runs import go_on, record, small_recipe, start_program
 from small_runs import run as run_here
 
-from noiseless.commands.interrupt import noted
+from noiseless.commands.interrupt import stop_signals
 from noiseless.files.directory import RunDirectory
 
 STEPS = 25
@@ -97,14 +97,14 @@ def test_a_second_interrupt_ends_the_program_at_once():
     program.send_signal(signal.SIGTERM)
     out, err = program.communicate(timeout=60)
     assert (out, program.returncode) == (b"forced\n", 0)
-    assert b"once more to stop at once" in err
+    assert b"repeat to stop immediately" in err
 
 
 WAITING = """
 import time
-from noiseless.commands.interrupt import noted
+from noiseless.commands.interrupt import stop_signals
 try:
-    with noted() as asked:
+    with stop_signals() as asked:
         print("ready", flush=True)
         while not asked:
             time.sleep(0.01)
@@ -117,7 +117,7 @@ except KeyboardInterrupt:
 
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with noted() as asked:
+    with stop_signals() as asked:
         signal.raise_signal(signal.SIGTERM)
         assert asked == [signal.SIGTERM]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -8,7 +8,7 @@ from noiseless.data import Extent
 from noiseless.recipes.flags import differing, flag_value, with_flags
 from noiseless.recipes.ladder import LADDER, row
 from noiseless.run.work import passes_a_step
-from noiseless.study.contenders import CONTENDERS, SIZES, USUAL, Course, chosen
+from noiseless.study.contenders import CONTENDERS, SIZES, USUAL, Course, select
 
 DIGITS = Course("digits", Extent(512, 1285, (1, 8, 8), 10))
 CIFAR = Course("cifar10", Extent(50_000, 10_000, (3, 32, 32), 10))
@@ -79,7 +79,7 @@ def test_aggregated_in_a_race_is_the_recipe():
 
 
 def test_the_usual_ones_differ():
-    recipes = [with_flags(DIGITS.recipe(each, 60), name="") for each in chosen(())]
+    recipes = [with_flags(DIGITS.recipe(each, 60), name="") for each in select(())]
     assert all(one != other for k, one in enumerate(recipes) for other in recipes[:k])
 
 

@@ -1,1 +1,1 @@
-"""What each command of the program does with its arguments. Step by step: read, call the rooms below, print."""
+"""One function for each command: parses its arguments, calls the library, prints the result."""

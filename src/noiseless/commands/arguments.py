@@ -1,4 +1,4 @@
-"""Arguments that several commands share, or that decide the defaults of others."""
+"""Parses arguments that several commands share, and those that decide the defaults of others."""
 
 from __future__ import annotations
 
@@ -20,71 +20,80 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OneRun:
-    """The directory of a run."""
+    """The argument of commands that read one run."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """directory of the run, as noiseless train has printed it"""
+    """directory of the run, as printed by noiseless train"""
 
 
-def one_run(arguments: list[str], command: str) -> RunDirectory:
-    """The run that the one argument of a command names."""
-    asked = tyro.cli(OneRun, args=arguments, prog=f"noiseless {command}")
+def one_run(arguments: list[str], usage: str, description: str) -> RunDirectory:
+    """Opens the run that the only argument of a command names.
+
+    Args:
+        arguments: of the command.
+        usage: the command with its other flags, for help.
+        description: text of the help.
+
+    Returns:
+        The directory of the run.
+    """
+    args = tyro.cli(OneRun, args=arguments, prog=f"noiseless {usage}", description=description)
     from noiseless.files.directory import RunDirectory
 
-    return RunDirectory.open(Path(asked.run))
+    return RunDirectory.open(Path(args.run))
 
 
 def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list[str]]:
-    """The recipe's name, which stands before the flags, and the arguments without it."""
+    """Splits off the name of the recipe, which comes before the flags; the default is `fb-regularized`."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for before, argument in pairwise(arguments):
         if argument in RECIPES and before != "--name":
-            rest = [each for each in arguments if each != argument]
-            raise ValueError(f"the recipe comes before the flags: noiseless {command} {argument} {' '.join(rest)}")
+            flags = [other for other in arguments if other != argument]
+            raise ValueError(f"the recipe must come before the flags: noiseless {command} {argument} {' '.join(flags)}")
     return "fb-regularized", arguments
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """The config that arguments ask for, and what it was made from."""
+    """A config from the command line, and what it was made from."""
 
     config: Config
     name: str
-    """of the recipe"""
+    """name of the recipe"""
     form: str
-    """in which it was taken: small or paper"""
+    """form of the recipe: `small` or `paper`"""
     flags: list[str]
-    """the others"""
+    """the remaining arguments, without the recipe's name and `--form`"""
 
 
 def parse_config(arguments: list[str], usage: str, description: str, data: str) -> Parsed:
-    """Reads `[RECIPE] [--form FORM] [--FLAG VALUE ...]`: a row of the ladder with fields replaced.
+    """Parses `[RECIPE] [--form FORM] [--FLAG VALUE ...]`: a recipe of the ladder with fields replaced.
 
     Args:
         arguments: of the command.
-        usage: the command, as help shows it.
-        description: what help says of it.
-        data: the data set that is meant where none is given, which decides the form.
+        usage: the command with its own arguments, for help.
+        description: text of the help, which is followed by the list of recipes.
+        data: data set that decides the form where `--data` is not given.
 
     Returns:
         The config, not resolved.
     """
     name, arguments = take_recipe(arguments, usage.split()[0])
     form, arguments = take(arguments, "--form")
-    given, _ = take(list(arguments), "--data")
-    form = form or default_form(given or data)
+    data_set, _ = take(list(arguments), "--data")
+    form = form or default_form(data_set or data)
     config = read_flags(
         arguments,
-        Config(row(name, form, given)),
+        Config(row(name, form, data_set)),
         usage,
-        f"RECIPE is one of {', '.join(RECIPES)}; defaults below are those of {name}. {description}",
+        f"{description}\n\nRECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}.",
     )
     return Parsed(config, name, form, arguments)
 
 
 def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of a flag that decides the defaults of others, and the arguments without it."""
+    """Splits off a flag: its value, or None if it is not given, and the arguments without it."""
     for position, argument in enumerate(arguments):
         if argument == flag and position + 1 < len(arguments):
             return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
@@ -94,17 +103,17 @@ def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
 
 
 def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
-    """The whole number that a flag has, 1 without it, and the arguments without it.
+    """Splits off a flag whose value is a whole number.
 
     Args:
         arguments: of the command.
         flag: its name.
 
     Returns:
-        The number, and the other arguments.
+        The number, 1 if the flag is not given, and the arguments without the flag.
 
     Raises:
-        ValueError: if it is no whole number of at least 1.
+        ValueError: if the value is not a whole number of at least 1.
     """
     text, arguments = take(arguments, flag)
     if text is not None and (not text.isdecimal() or int(text) < 1):
@@ -113,20 +122,20 @@ def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
 
 
 def take_positive(arguments: list[str], flag: str) -> tuple[float | None, list[str]]:
-    """The positive number that a flag has, and the arguments without it.
+    """Splits off a flag whose value is a positive number.
 
     Args:
         arguments: of the command.
         flag: its name.
 
     Returns:
-        The number, None without the flag, and the other arguments.
+        The number, None if the flag is not given, and the arguments without the flag.
 
     Raises:
-        ValueError: if it is no positive, finite number.
+        ValueError: if the value is missing, or is not a positive, finite number.
     """
     if arguments[-1:] == [flag]:
-        raise ValueError(f"{flag} must be a positive number such as 4e14, and none is given")
+        raise ValueError(f"{flag} must be followed by a positive number such as 4e14, but none is given")
     text, arguments = take(arguments, flag)
     if text is None:
         return None, arguments

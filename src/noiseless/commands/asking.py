@@ -1,4 +1,4 @@
-"""What the commands that ask about a run's state share: flags, the workers of a job, progress, and how they end."""
+"""Shared code of the commands that analyse a state of a run: flags, workers, progress bar, messages when stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from noiseless.commands.arguments import take
 from noiseless.commands.console import console, duration, tell_error
-from noiseless.commands.interrupt import at_once, noted
+from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.exits import INTERRUPTED, WORKER_LOST
 
 if TYPE_CHECKING:
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """Progress: a bar in a terminal, elsewhere one line after the first sweep."""
+    """Progress of a computation: a bar in a terminal, otherwise one line after the first item."""
 
     def __init__(self, title: str, progress: Progress):
         self._title, self._progress = title, progress
         self._left: int | None = None
 
     def begin(self, done: int, total: int) -> None:
-        """Shows how many there are."""
+        """Shows how many items there are, and how many of them are done."""
         self._left = total - done
         self._task = self._progress.add_task(self._title, total=total, completed=done)
 
     def advance(self, seconds: float) -> None:
-        """Shows one more; after the first, tells how long the others will take."""
+        """Shows that an item is done; after the first one, prints an estimate of the remaining time."""
         self._progress.advance(self._task)
         if self._left is not None and self._left > 1:
             rest = duration(seconds * (self._left - 1))
             self._progress.console.print(
-                f"the first of them took {duration(seconds)}: the other {self._left - 1} take at most about {rest}"
+                f"the first took {duration(seconds)}; the other {self._left - 1} will take about {rest} at most"
             )
         self._left = None
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Bar]:
-    """Progress while something is computed.
+    """Shows progress while something is computed.
 
     Args:
-        title: what is counted.
+        title: what is counted, such as `points`.
 
     Yields:
         The bar.
@@ -66,18 +66,18 @@ def bar(title: str) -> Iterator[Bar]:
 
 @dataclass(frozen=True)
 class StateFlags:
-    """Flags of every command that asks a question about a run's state."""
+    """Flags of all commands that analyse a state of a run."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
-    """directory of the run, with @STEP for the state after that many steps; none: its end"""
+    """directory of the run; @STEP is the state after that many steps, without it the final state"""
     workers: int = 1
-    """processes that share the work, with the same bits"""
+    """processes that share the work; the result has the same bits for any number"""
 
     def check(self) -> None:
-        """Refuses values that no run can make right.
+        """Refuses values that are wrong for any run.
 
         Raises:
-            ValueError: naming the flag, its value and what it must be.
+            ValueError: with the flag, its value and what it must be.
         """
         if self.workers < 1:
             raise ValueError(f"--workers must be a whole number of at least 1, not {self.workers}")
@@ -92,58 +92,58 @@ def answer_question(
     flags_type: type[Flags],
     question: Callable[[Flags, StateAddress, Workers], Iterable[Answer]],
     show: Callable[[Flags, StateAddress, Answer], None],
-    stopped: str = "nothing is kept; start again with",
+    stopped: str = "there is no result; start again with",
 ) -> int:
-    """A command that asks about a run's state: parses, starts the job, keeps and prints each answer.
+    """Runs a command that analyses a state of a run: parses, starts the workers, saves and prints each answer.
 
     Args:
         command: its name.
         arguments: of the command.
-        flags_type: the dataclass of its flags.
-        question: computes the answers; each worker calls it, and loads the state by `load`.
-        show: prints an answer, in the first worker.
-        stopped: printed before the command with which a user can go on, where the question is stopped by a signal.
+        flags_type: dataclass of its flags.
+        question: computes the answers; called by each worker, loads the state by `load`.
+        show: prints an answer; called by the first worker.
+        stopped: message after a signal, printed before the command that continues or repeats the work.
 
     Returns:
         The exit code.
     """
-    given = [command, *arguments]
-    flags = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
-    flags.check()
+    command_line = [command, *arguments]
+    args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
+    args.check()
     from noiseless.ask.state import StateAddress
     from noiseless.files import answers
     from noiseless.run import team
 
-    address = StateAddress.read(flags.run)
-    if flags.workers > 1 and not team.in_job():
-        return team.launch(flags.workers, take(given, "--workers")[1])
+    address = StateAddress.read(args.run)
+    if args.workers > 1 and not team.in_job():
+        return team.launch(args.workers, take(command_line, "--workers")[1])
 
     def work(workers: Workers) -> int:
-        for answer in question(flags, address, workers):
+        for answer in question(args, address, workers):
             if workers.rank == 0:
                 path = answers.write(address.directory, answer)
-                show(flags, address, answer)
-                console.print(f"kept: {path}; noiseless report {address.directory.path} draws it")
+                show(args, address, answer)
+                console.print(f"saved: {path}; draw it with: noiseless report {address.directory.path}")
         return 0
 
-    return in_job(work, given, stopped)
+    return in_job(work, command_line, stopped)
 
 
 def load(address: StateAddress, workers: Workers) -> RunState:
-    """A run's objects at a state, for a question. While they are loaded, a signal ends the program at once."""
+    """Loads a state of a run with its model, data and objective. A signal ends the program immediately meanwhile."""
     from noiseless.ask.state import load_state
 
-    with at_once():
+    with interruptible():
         return load_state(address, workers)
 
 
-def in_job(work: Callable[[Workers], int], given: list[str], stopped: str) -> int:
-    """Works as one of the workers of a job, or alone.
+def in_job(work: Callable[[Workers], int], command_line: list[str], stopped: str) -> int:
+    """Calls a function as one worker of a job, or as the only process.
 
     Args:
         work: (workers) -> exit code.
-        given: the command, for what a user can type to go on.
-        stopped: printed before that command where the work is stopped by a signal.
+        command_line: command and arguments, for the message after a signal.
+        stopped: that message, printed before the command.
 
     Returns:
         The exit code.
@@ -153,13 +153,13 @@ def in_job(work: Callable[[Workers], int], given: list[str], stopped: str) -> in
     from noiseless.run.speed import keep_memory
 
     keep_memory()
-    with noted() as signals:
+    with stop_signals() as signals:
         workers = team.join(lambda: bool(signals))
         try:
             return work(workers)
         except SweepStoppedError:
-            console.print(f"stopped; {stopped}: noiseless {shlex.join(given)}")
+            console.print(f"stopped; {stopped}: noiseless {shlex.join(command_line)}")
             return INTERRUPTED
         except WorkerLostError as error:
             tell_error(str(error))
-            sys.exit(WORKER_LOST)  # at once: torchrun is to start the workers anew
+            sys.exit(WORKER_LOST)  # immediately: torchrun is to restart the workers

@@ -1,4 +1,4 @@
-"""The command that times a recipe's sweeps on this machine, beside those of a plain PyTorch loop."""
+"""The command `bench`: times a recipe's sweeps on this machine, beside those of a plain PyTorch loop."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from noiseless.commands.arguments import parse_config, take_count
 from noiseless.commands.console import console
 
 ROUNDS = 5
+"""default number of timed sweeps of each kind"""
 
 
 def bench(arguments: list[str]) -> int:
-    """Times sweeps of one's own model, data and device beside a plain loop."""
+    """Times the sweeps of a model, data set and device beside those of a plain loop."""
     rounds, arguments = take_count(arguments, "--rounds") if "--rounds" in arguments else (ROUNDS, arguments)
     parsed = parse_config(
         arguments,
         "bench [RECIPE] [--form {small,paper}] [--rounds N]",
-        "Sweeps of the recipe's model, data and block beside those of a plain PyTorch loop, in turns, in about a"
-        " minute.",
+        "Time sweeps (the gradient over many blocks) with the recipe's model, data and block size, in turns with those"
+        " of a plain PyTorch loop. This takes about a minute; --rounds N is the number of timed sweeps of each kind.",
         data="digits",
     )
     import torch
@@ -41,7 +42,7 @@ def bench(arguments: list[str]) -> int:
         table.add_column(heading, justify="left" if heading == "sweep" else "right", no_wrap=True)
     for times in comparisons:
         seconds, plain_seconds = median(times.seconds), median(times.plain_seconds)
-        ratios = [theirs / mine for mine, theirs in zip(times.seconds, times.plain_seconds, strict=True)]
+        ratios = [plain / ours for ours, plain in zip(times.seconds, times.plain_seconds, strict=True)]
         table.add_row(
             times.name,
             f"{seconds:.3g}",
@@ -51,8 +52,8 @@ def bench(arguments: list[str]) -> int:
         )
     console.print(table)
     console.print(
-        "plain loop: images/s of an eager loop in PyTorch over the same blocks, without autocast, with one gradient a"
+        "plain loop: images/s of an eager PyTorch loop over the same blocks, without autocast, with one gradient a"
         f" block, or two where the sweep has a gradient penalty (of strength {STRENGTH:g})"
     )
-    console.print("ratio: how many times as fast as the plain loop the sweep is, round by round")
+    console.print("ratio: how many times faster the sweep is than the plain loop, computed in each round")
     return 0

@@ -1,4 +1,4 @@
-"""The terminal. Names and paths are printed as they are: nothing in a text is markup, styles are given beside it."""
+"""Output to the terminal. Markup is off, so that names and paths with brackets are printed unchanged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, qu
 
 
 def tell_error(text: str) -> None:
-    """One line on standard error."""
+    """Prints an error as one line on standard error."""
     _errors().print("error:", style="bold red", end=" ")
     _errors().print(text)
 
 
 def tell_aside(text: str) -> None:
-    """One line on standard error, where standard output is for what was asked."""
+    """Prints a note as one line on standard error, so that standard output has the result alone."""
     _errors().print(text)
 
 

@@ -1,4 +1,4 @@
-"""The commands about data sets: what there is, what is here, download, pack."""
+"""The commands `data list`, `data fetch`, `data info` and `data pack`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def data(arguments: list[str]) -> int:
     actions = {"list": list_sets, "fetch": fetch, "info": info, "pack": pack}
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
-        console.print("noiseless data list           which sets there are, and which are here")
-        console.print("noiseless data fetch NAME     download a set")
-        console.print("noiseless data info NAME      what a set holds; --verify reads all of it again")
-        console.print("noiseless data pack NAME      decode a set once, into one file that runs map into memory")
+        console.print("noiseless data list           list data sets, and which are on this machine")
+        console.print("noiseless data fetch NAME     download a data set")
+        console.print("noiseless data info NAME      show sizes, classes and statistics of a data set")
+        console.print("noiseless data pack NAME      decode the images once, into a file that runs map into memory")
         console.print("\nnoiseless data COMMAND --help explains each flag.")
         return 0
     if name not in actions:
@@ -37,30 +37,30 @@ def data(arguments: list[str]) -> int:
 
 @dataclass(frozen=True)
 class List:
-    """Print which data sets there are, and which of them are on this machine."""
+    """List data sets, and which of them are on this machine."""
 
     data_dir: str | None = None
-    """directory of data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
 
 
 def list_sets(arguments: list[str]) -> int:
-    """The sets as a table."""
-    asked = tyro.cli(List, args=arguments, prog="noiseless data list")
+    """Prints the data sets as a table."""
+    args = tyro.cli(List, args=arguments, prog="noiseless data list")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
     from noiseless.data.packed import sets
 
-    directory = home(asked.data_dir)
+    directory = home(args.data_dir)
     table = Table(title=f"data sets, in {directory}")
     table.add_column("name", no_wrap=True)
-    for heading in ("images", "of", "classes"):
+    for heading in ("training + test", "shape", "classes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("here")
+    table.add_column("on this machine")
     for name, entry in ENTRIES.items():
-        here = entry.here(directory)
-        short = f"no, {entry.origin}" if here is None else here.removeprefix(f"{directory}/")
-        table.add_row(name, f"{entry.train:,} + {entry.test:,}", entry.shape, str(entry.classes), short)
+        place = entry.here(directory)
+        note = f"no, {entry.origin}" if place is None else place.removeprefix(f"{directory}/")
+        table.add_row(name, f"{entry.train:,} + {entry.test:,}", entry.shape, str(entry.classes), note)
     console.print(table)
     console.print("npz:FILE     your arrays, made with numpy.savez")
     console.print("folder:PATH  your images, in PATH/train/CLASS/ and PATH/test/CLASS/")
@@ -71,47 +71,47 @@ def list_sets(arguments: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set, or go on with its download; the file is checked before it gets its name."""
+    """Download a data set, or continue its download; the file is checked by its hash."""
 
     name: Name
     """data set, see noiseless data list"""
     data_dir: str | None = None
-    """directory of data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
 
 
 def fetch(arguments: list[str]) -> int:
-    """Downloads a set."""
-    asked = tyro.cli(Fetch, args=arguments, prog="noiseless data fetch")
+    """Downloads a data set."""
+    args = tyro.cli(Fetch, args=arguments, prog="noiseless data fetch")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
     from noiseless.data.datasets import full_name
 
-    directory, name = home(asked.data_dir), full_name(asked.name)
+    directory, name = home(args.data_dir), full_name(args.name)
     if name not in ENTRIES:
-        raise ValueError(f"{name} is your own: there is nothing to download")
+        raise ValueError(f"{name} is your own data set: there is nothing to download")
     ENTRIES[name].fetch(directory)
-    console.print(f"{name} is here: {ENTRIES[name].here(directory)}")
+    console.print(f"{name} is on this machine: {ENTRIES[name].here(directory)}")
     return 0
 
 
 @dataclass(frozen=True)
 class Info:
-    """Print what a data set holds; nothing is downloaded."""
+    """Show sizes, classes and statistics of a data set; nothing is downloaded."""
 
     name: Name
     """data set, see noiseless data list; npz:FILE or folder:PATH"""
     pixels: int | None = None
-    """size to which images are resized and cropped; none: as they are"""
+    """size to which images are resized and cropped; none: unchanged"""
     data_dir: str | None = None
-    """directory of data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
     verify: bool = False
-    """read all of a packed set again, and compare its digest"""
+    """read a packed data set completely, and compare its digest with the one that was written"""
 
 
 def info(arguments: list[str]) -> int:
-    """Describes a set."""
-    asked = tyro.cli(Info, args=arguments, prog="noiseless data info")
+    """Prints the contents of a data set."""
+    args = tyro.cli(Info, args=arguments, prog="noiseless data info")
 
     from noiseless.data import home, packed
     from noiseless.data.catalogue import ENTRIES
@@ -119,74 +119,74 @@ def info(arguments: list[str]) -> int:
     from noiseless.data.images import ImageSet
     from noiseless.data.pictures import resized
 
-    directory, name = home(asked.data_dir), full_name(asked.name, asked.pixels)
-    path = packed.place(directory, name, asked.pixels)
-    if asked.verify and not path.exists():
-        raise ValueError(f"{name} is not packed: there is no digest to compare its contents with")
+    directory, name = home(args.data_dir), full_name(args.name, args.pixels)
+    path = packed.place(directory, name, args.pixels)
+    if args.verify and not path.exists():
+        raise ValueError(f"{name} is not packed, so there is no digest to verify: leave out --verify, or pack it first")
     if not path.exists() and name in ENTRIES and ENTRIES[name].here(directory) is None:
         console.print(f"{name} is not in {directory}: {ENTRIES[name].origin}")
         return 0
-    found = packed.read(path, name, asked.pixels) if path.exists() else opened(name, directory, asked.pixels)
+    images = packed.read(path, name, args.pixels) if path.exists() else opened(name, directory, args.pixels)
     if path.exists():
-        stale(path, name, asked.pixels)
-    found = resized(found, asked.pixels) if isinstance(found, ImageSet) else found
+        stale(path, name, args.pixels)
+    images = resized(images, args.pixels) if isinstance(images, ImageSet) else images
     table = Table(title=name, show_header=False)
     if path.exists():
         table.add_row("packed", str(path))
     elif name in ENTRIES:
         table.add_row("place", str(ENTRIES[name].here(directory)))
-    for row in _described(found):
+    for row in _described(images):
         table.add_row(*row)
     console.print(table)
-    if asked.verify:
-        assert isinstance(found, ImageSet)
-        packed.verify(path, found, asked.pixels)
-        console.print("verified: the contents are those that were written")
+    if args.verify:
+        assert isinstance(images, ImageSet)
+        packed.verify(path, images, args.pixels)
+        console.print("verified: the contents have the digest that was written")
     return 0
 
 
-def _described(found: ImageSet | ImageFiles) -> list[tuple[str, str]]:
-    """What a set holds, as rows of a table."""
+def _described(images: ImageSet | ImageFiles) -> list[tuple[str, str]]:
+    """Rows (what, value) of the table about a data set."""
     from noiseless.data.images import ImageSet
     from noiseless.data.progress import size
 
-    if isinstance(found, ImageSet):
-        mean, std = found.statistics()
+    if isinstance(images, ImageSet):
+        mean, std = images.statistics()
         return [
-            ("images", f"{len(found.x_train):,} for training, {len(found.x_test):,} for testing"),
-            ("image", "x".join(map(str, found.x_train.shape[1:]))),
-            ("classes", str(found.classes)),
-            ("size", size(found.x_train.nbytes + found.x_test.nbytes)),
+            ("images", f"{len(images.x_train):,} for training, {len(images.x_test):,} for testing"),
+            ("image", "x".join(map(str, images.x_train.shape[1:]))),
+            ("classes", str(images.classes)),
+            ("size", size(images.x_train.nbytes + images.x_test.nbytes)),
             ("mean", ", ".join(f"{value:.4f}" for value in mean)),
             ("deviation", ", ".join(f"{value:.4f}" for value in std)),
-            ("sha256", found.sha256()),
+            ("sha256", images.sha256()),
         ]
     return [
-        ("image files", f"{len(found.train):,} for training, {len(found.test):,} for testing"),
-        ("image", "x".join(map(str, found.shape()))),
-        ("classes", str(int(found.train.labels.max()) + 1)),
-        ("size", f"{size(found.bytes())} when decoded; not packed yet"),
+        ("image files", f"{len(images.train):,} for training, {len(images.test):,} for testing"),
+        ("image", "x".join(map(str, images.shape()))),
+        ("classes", str(int(images.train.labels.max()) + 1)),
+        ("size", f"{size(images.bytes())} when decoded; not packed yet"),
     ]
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode a data set once, into one file that runs map into memory; it is downloaded if it has to be."""
+    """Decode the images of a data set once, into a file that runs map into memory; downloads it if needed."""
 
     name: Name
     """data set, see noiseless data list; or folder:PATH"""
     pixels: int | None = None
-    """size to which images are resized and cropped; none: as they are"""
+    """size to which images are resized and cropped; none: unchanged"""
     data_dir: str | None = None
-    """directory of data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
 
 
 def pack(arguments: list[str]) -> int:
-    """Packs a set."""
-    asked = tyro.cli(Pack, args=arguments, prog="noiseless data pack")
+    """Packs a data set."""
+    args = tyro.cli(Pack, args=arguments, prog="noiseless data pack")
 
     from noiseless.data.datasets import pack as write
 
-    path = write(asked.name, Path(asked.data_dir) if asked.data_dir else None, asked.pixels)
+    path = write(args.name, Path(args.data_dir) if args.data_dir else None, args.pixels)
     console.print(f"packed: {path}")
     return 0

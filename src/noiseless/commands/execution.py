@@ -1,4 +1,4 @@
-"""Many runs at once, as the commands for tables and races show them: bars, lines, Ctrl-C."""
+"""Executes many runs in parallel for `reproduce` and `race`, with progress bars and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noiseless.commands.console import console
-from noiseless.commands.interrupt import handled
+from noiseless.commands.interrupt import signal_handler
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from noiseless.study.reproduce import Job
 
 
-def import_beside() -> None:
-    """Lets the server from which the runs' processes are forked import torch, while this process does and measures."""
+def preload() -> None:
+    """Starts the process from which the processes of the runs are forked, so that it imports torch in the meantime."""
     modules = ["noiseless.study.processes", "noiseless.run.build", "noiseless.run.train"]
     modules.append("torch._dynamo")  # which an optimizer imports when it is made
     multiprocessing.set_forkserver_preload(modules)
@@ -28,56 +28,56 @@ def import_beside() -> None:
 
 
 def refuse_place(path: Path) -> None:
-    """Raises where runs cannot be written, before anything is measured."""
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "is no directory" if not there.is_dir() else "cannot be written"
-        raise ValueError(f"{there} {what}: choose another --run-dir than {path}")
+    """Raises if runs cannot be written into a directory, before anything is measured."""
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        problem = "is not a directory" if not existing.is_dir() else "is not writable"
+        raise ValueError(f"{existing} {problem}: choose another --run-dir than {path}")
 
 
 def execute(
     jobs: list[Job], at_once: int, settings: Settings, line: Callable[[Job], str | None], command: str
 ) -> tuple[bool, list[str]]:
-    """Runs those that have not finished, with progress.
+    """Executes the jobs that have not finished, with progress bars.
 
     Args:
-        jobs: what is to be there in the end.
-        at_once: processes.
+        jobs: all planned runs, finished ones included.
+        at_once: number of processes.
         settings: of new runs.
-        line: what is printed of a job that has ended; None: nothing.
-        command: name of the command, for the runs' records.
+        line: (job that has ended) -> the line to print, None for no line.
+        command: name of the command, for the records of the runs.
 
     Returns:
-        Whether it was stopped, and the titles of what diverged.
+        Whether the user stopped it, and the titles of jobs that diverged.
     """
     from noiseless.report import live
     from noiseless.study import processes
 
     failed: list[str] = []
     try:
-        with handled(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
+        with signal_handler(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
             left = {job.title: job.recipe.schedule.steps * job.passes for job in jobs if not job.finished}
             if left:
                 shown.plan(sum(left.values()))
 
-            def told(job: Job, found: Row) -> None:
-                if job.title in left:  # rows and ends come by two ways: a row may come after the end
-                    shown.advance(job.title, job.recipe.schedule.steps, found)
+            def on_row(job: Job, row: Row) -> None:
+                if job.title in left:  # a row may arrive after the end of its job, as they come by different ways
+                    shown.advance(job.title, job.recipe.schedule.steps, row)
                     shown.spend(job.passes)
                     left[job.title] -= job.passes
 
-            def ended(job: Job, problem: str | None) -> None:
-                shown.spend(left.pop(job.title, 0.0))  # a run may be resumed, or end before its steps
+            def on_end(job: Job, problem: str | None) -> None:
+                shown.spend(left.pop(job.title, 0.0))  # passes remain if a run was resumed or ended early
                 if problem:
                     failed.append(job.title)
                     shown.end(job.title, f"{job.title}: {problem}", "bold red")
                 else:
                     shown.end(job.title, line(job))
 
-            def warned(job: Job, text: str) -> None:
+            def on_message(job: Job, text: str) -> None:
                 console.print(f"{job.title}: {text}", style="yellow")
 
-            processes.execute(jobs, at_once, told, ended, settings, warned, command)
+            processes.execute(jobs, at_once, on_row, on_end, settings, on_message, command)
     except KeyboardInterrupt:
         return True, failed
     return False, failed

@@ -1,4 +1,4 @@
-"""The flags of a run, from the dataclasses of its recipe and settings, in the groups in which help shows them."""
+"""Builds the flags of a run from the dataclasses of its recipe and settings, in groups for the help."""
 
 from __future__ import annotations
 
@@ -28,64 +28,64 @@ FIRST = (
     "seed",
     "run_dir",
 )
-"""the flags that matter most, which help shows before all others"""
+"""the most important flags, which help lists first"""
 
 
 def read_flags(arguments: list[str], default: Config, usage: str, description: str) -> Config:
-    """The config that flags ask for. With `--help`, prints the flags and exits.
+    """Parses the flags of a config. With `--help`, prints them and exits.
 
     Args:
-        arguments: of the command, without those that are no flags of the config.
-        default: the config without a flag.
-        usage: the command, as help shows it.
-        description: what help says of it.
+        arguments: of the command, without those that are not flags of the config.
+        default: config that has the values of flags that are not given.
+        usage: the command with its other arguments, for help.
+        description: text of the help.
 
     Returns:
-        The default with the given flags in it.
+        The default with the given flags replaced.
     """
     values = flag_values(default.recipe) | asdict(default.settings)
-    hints = {flag: found.type for flag, found in FLAGS.items()} | get_type_hints(Settings)
+    hints = {name: flag.type for name, flag in FLAGS.items()} | get_type_hints(Settings)
     texts = help_texts()
 
-    def members(flags: Iterable[str]) -> list[Any]:
+    def members(names: Iterable[str]) -> list[Any]:
         return [
-            (flag, Annotated[hints[flag], tyro.conf.arg(help=texts[flag])], field(default=values[flag]))
-            for flag in flags
+            (name, Annotated[hints[name], tyro.conf.arg(help=texts[name])], field(default=values[name]))
+            for name in names
         ]
 
     groups: dict[str, tuple[type, list[str]]] = {}
-    for flag, found in FLAGS.items():
-        groups.setdefault(found.part or "recipe", (found.owner, []))[1].append(flag)
-    groups["recipe"] = groups.pop("recipe")  # after its parts
+    for name, flag in FLAGS.items():
+        groups.setdefault(flag.part or "recipe", (flag.owner, []))[1].append(name)
+    groups["recipe"] = groups.pop("recipe")  # listed after its parts
     groups["settings"] = (Settings, list(get_type_hints(Settings)))
     shown = members(FIRST)
-    for title, (owner, flags) in groups.items():
-        kind: Any = make_dataclass(
-            "Group", members(f for f in flags if f not in FIRST), namespace={"__doc__": inspect.getdoc(owner)}
+    for title, (owner, names) in groups.items():
+        group: Any = make_dataclass(
+            "Group", members(n for n in names if n not in FIRST), namespace={"__doc__": inspect.getdoc(owner)}
         )
-        shown.append((f"{title}_group", Annotated[kind, tyro.conf.arg(name=title)], field(default_factory=kind)))
-    parsed: Any = tyro.cli(
+        shown.append((f"{title}_group", Annotated[group, tyro.conf.arg(name=title)], field(default_factory=group)))
+    args: Any = tyro.cli(
         make_dataclass("Flags", shown),
         args=arguments,
         prog=f"noiseless {usage}",
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    given = {name: getattr(parsed, name) for name in FIRST}
+    flags = {name: getattr(args, name) for name in FIRST}
     for title in groups:
-        given |= vars(getattr(parsed, f"{title}_group"))
-    settings = Settings(**{name: given.pop(name) for name in get_type_hints(Settings)})
-    return Config(with_flags(default.recipe, **given), settings)
+        flags |= vars(getattr(args, f"{title}_group"))
+    settings = Settings(**{name: flags.pop(name) for name in get_type_hints(Settings)})
+    return Config(with_flags(default.recipe, **flags), settings)
 
 
 def help_texts() -> dict[str, str]:
-    """The string under the field of each flag of a recipe, and of each setting."""
+    """Help text of each flag: the string under its field in the dataclass of a recipe's part or of the settings."""
     texts = {kind: _strings(kind) for kind in dict.fromkeys([*(flag.owner for flag in FLAGS.values()), Settings])}
     return {name: texts[flag.owner][flag.field] for name, flag in FLAGS.items()} | texts[Settings]
 
 
 def _strings(kind: type) -> dict[str, str]:
-    """The strings under the fields of a dataclass, by field."""
+    """The string under each field of a dataclass, by the name of the field."""
     (tree,) = ast.parse(dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     return {

@@ -1,4 +1,4 @@
-"""The commands that take models in and give them away: import a published checkpoint, export a run's model."""
+"""The commands `import`, for published checkpoints, and `export`, for the model of a run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from noiseless.recipes.flags import with_flags
 
 
 def import_checkpoint(arguments: list[str]) -> int:
-    """Makes a run of a published checkpoint."""
+    """Converts a published checkpoint to a run."""
     first, rest = arguments[:1], arguments[1:]
     if {"-h", "--help"} & set(arguments):
         rest = ["--help"]
     elif not first or first[0].startswith("-"):
-        raise ValueError("the file comes first: noiseless import FILE [RECIPE] [--FLAG VALUE ...]")
+        raise ValueError("the file must come first: noiseless import FILE [RECIPE] [--FLAG VALUE ...]")
     parsed = parse_config(
         rest,
         "import FILE [RECIPE] [--form {small,paper}]",
-        "FILE is a list of optimizer, model, scheduler, scaler state and step, as the paper's published code saves it."
-        " RECIPE and flags say what the run goes on with. Without --model the model is recognised. The form is the"
-        " paper's unless the data are digits.",
+        "Convert a checkpoint of the paper's published code to a run, which can be evaluated or resumed.\n\n"
+        "FILE is a list of optimizer, model, scheduler, scaler state and step. RECIPE and flags decide how the run"
+        " continues. Without --model, the model is recognised by its parameters. The default form is paper, or small"
+        " with --data digits or mnist-5k.",
         data="",
     )
     config, file = parsed.config, Path(first[0])
@@ -44,34 +45,34 @@ def import_checkpoint(arguments: list[str]) -> int:
             raise ValueError(f"{file}: {error}") from None
         config = replace(config, recipe=with_flags(config.recipe, model=name))
     path = Path(config.settings.run_dir or run_place(config.recipe))
-    made = import_run(published, config, path, ["noiseless", "import", *arguments])
-    for note in made.notes:
+    imported = import_run(published, config, path, ["noiseless", "import", *arguments])
+    for note in imported.notes:
         console.print(note, style="yellow")
-    recipe = made.experiment.config.recipe
+    recipe = imported.experiment.config.recipe
     console.print(
-        f"imported {file}: {recipe.model.name} ({len(made.experiment.space):,} parameters) at step {published.step} of"
-        f" {recipe.schedule.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
+        f"imported {file}: {recipe.model.name} ({len(imported.experiment.space):,} parameters) at step {published.step}"
+        f" of {recipe.schedule.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
     )
-    go_on = f"noiseless evaluate {path}" if made.ended else f"noiseless resume {path}"
-    console.print(f"{'the run has ended; its result' if made.ended else 'go on'}: {go_on}")
+    next_command = f"noiseless evaluate {path}" if imported.ended else f"noiseless resume {path}"
+    console.print(f"{'the run has ended; its result' if imported.ended else 'continue with'}: {next_command}")
     return 0
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run's model with a card into a directory of its own, for from_pretrained, torch.hub and model hubs."""
+    """Write the model of a run with a model card into a directory, for from_pretrained, torch.hub and model hubs."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """directory of the run"""
     directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIRECTORY")]
-    """new or empty directory that gets the model"""
+    """new or empty directory to write to"""
     license: str = "unknown"
-    """licence of the model, as hubs name it: apache-2.0, mit, cc-by-4.0, ..."""
+    """licence of the model, by its name on model hubs: apache-2.0, mit, cc-by-4.0, ..."""
 
 
 def export(arguments: list[str]) -> int:
-    """Writes a run's model for others."""
-    asked = tyro.cli(Export, args=arguments, prog="noiseless export")
+    """Writes the model of a run with its card."""
+    args = tyro.cli(Export, args=arguments, prog="noiseless export")
     from noiseless.exchange.card import Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained
@@ -83,12 +84,12 @@ def export(arguments: list[str]) -> int:
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
 
-    directory = RunDirectory.open(Path(asked.run))
+    directory = RunDirectory.open(Path(args.run))
     experiment = rebuild(directory, snapshots=False)
     recipe, state = experiment.config.recipe, directory.state()
     fill(experiment.model, state, directory.path)
-    ended, found, rows = directory.model.exists(), newest(directory.checkpoints), directory.rows()
-    step = found.step if found else recipe.schedule.steps
+    ended, last, rows = directory.model.exists(), newest(directory.checkpoints), directory.rows()
+    step = last.step if last else recipe.schedule.steps
     passes = next((row["passes"] for row in reversed(rows) if row["step"] == step - 1), None)
     tested = score(experiment.model, experiment.test)
     facts = Facts(
@@ -96,12 +97,12 @@ def export(arguments: list[str]) -> int:
         len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
     )  # fmt: skip
     description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
-    text = card(description, checkpoint.digest(state), facts, asked.license)
-    sha256 = save_pretrained(experiment.model, asked.directory, description, text)
+    text = card(description, checkpoint.digest(state), facts, args.license)
+    sha256 = save_pretrained(experiment.model, args.directory, description, text)
     if not ended:
-        console.print("the run has not ended: this is its newest checkpoint", style="yellow")
+        console.print("the run has not ended: its newest checkpoint is exported", style="yellow")
     console.print(
-        f"{asked.directory}: {recipe.model.name} of {recipe.name} after {step} steps, test accuracy"
+        f"{args.directory}: {recipe.model.name} of {recipe.name} after {step} steps, test accuracy"
         f" {tested.accuracy:.2%} (one seed), digest {sha256}"
     )
     return 0

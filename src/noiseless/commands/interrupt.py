@@ -1,6 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: asked once, a run stops at its next block; asked twice, the program ends at once.
+"""Handles Ctrl-C (SIGINT), SIGTERM and SIGUSR1.
 
-Before there are blocks, while data are downloaded or packed, it ends at once where it is asked once.
+After the first signal a run stops at its next block; after a second one the program ends immediately. While data are
+downloaded or packed there are no blocks yet, and the first signal ends the program immediately.
 """
 
 from __future__ import annotations
@@ -13,51 +14,51 @@ from typing import Any
 
 from noiseless.exits import first_worker
 
-STOPPING = b"\nstopping at the next block; once more to stop at once, without what is not yet written\n"
+STOPPING = b"\nstopping at the next block; repeat to stop immediately, which loses what is not yet written\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
-def noted() -> Iterator[list[int]]:
-    """Notes the first signal that asks to stop; from then on one raises `KeyboardInterrupt`.
+def stop_signals() -> Iterator[list[int]]:
+    """Records the first signal to stop; a second one raises `KeyboardInterrupt`.
 
     Yields:
-        The numbers of the signals that have come.
+        The numbers of the signals received so far.
     """
     received: list[int] = []
 
-    def note(number: int, frame: object) -> None:
+    def record(number: int, frame: object) -> None:
         received.append(number)
-        if "RANK" not in os.environ:  # torchrun hands on to its workers what the terminal has sent them already
-            for each in SIGNALS:
-                signal.signal(each, signal.default_int_handler)
+        if "RANK" not in os.environ:  # torchrun sends its workers each signal again that the terminal has sent them
+            for stop_signal in SIGNALS:
+                signal.signal(stop_signal, signal.default_int_handler)
         if first_worker():
-            os.write(2, STOPPING)  # not through the console, which the signal may have found in the middle of a line
+            os.write(2, STOPPING)  # not by the console, which may be in the middle of a line
 
-    with handled(note, *SIGNALS):
+    with signal_handler(record, *SIGNALS):
         yield received
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Within it a signal raises `KeyboardInterrupt`: no block is under way that could be waited for.
+def interruptible() -> Iterator[None]:
+    """A context in which a signal raises `KeyboardInterrupt`, for work that has no blocks.
 
-    The workers of a job, who wait for each other, keep their handlers.
+    The workers of a job keep their handlers, because they wait for each other.
 
     Yields:
         Nothing.
     """
-    with handled(signal.default_int_handler, *(SIGNALS if "RANK" not in os.environ else ())):
+    with signal_handler(signal.default_int_handler, *(SIGNALS if "RANK" not in os.environ else ())):
         yield
 
 
 @contextmanager
-def handled(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
-    """Handles signals in its own way for a while.
+def signal_handler(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
+    """A context in which signals have another handler.
 
     Args:
-        handler: as `signal.signal` takes it.
-        numbers: of the signals.
+        handler: argument of `signal.signal`.
+        numbers: the signals.
 
     Yields:
         Nothing.

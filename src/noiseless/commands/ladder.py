@@ -1,4 +1,4 @@
-"""The commands about the whole ladder: run it, print it."""
+"""The commands `reproduce`, which runs a table of the paper, and `recipes`, which prints the ladder."""
 
 from __future__ import annotations
 
@@ -25,71 +25,74 @@ if TYPE_CHECKING:
     from noiseless.study.reproduce import Job
 
 QUICK = tuple(LADDER)[: tuple(LADDER).index("fb-regularized") + 1]
-"""rows of `reproduce --quick`"""
+"""recipes of `reproduce --quick`"""
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a table of the paper: every recipe with every seed, then table.md, table.csv and a report."""
+    """Run a table of the paper: train every recipe with every seed, then write table.md, table.csv and a report.
+
+    Finished runs are kept, so the same command continues after an interruption.
+    """
 
     quick: bool = False
-    """a first impression: one seed, the rows from sgd to fb-regularized"""
+    """a short version: one seed, the recipes from sgd to fb-regularized"""
     table: Literal["augmented", "fixed", "architectures"] = "augmented"
-    """fresh augmentations at each step; none, or a fixed set of copies; or the ladder for several models"""
+    """augmented: fresh augmentations at each step; fixed: none, or fixed copies; architectures: several models"""
     rows: tuple[str, ...] = ()
-    """recipes to run; none: all of the table"""
+    """recipes to run, see noiseless recipes; none: all of the table"""
     seeds: int | None = None
-    """seeds of each recipe, from 0 on; none: 3"""
+    """number of seeds of each recipe, from 0 on; none: 3, or 1 with --quick"""
     data: str = "digits"
     """data set, see noiseless data list"""
     pixels: int | None = None
-    """images are resized and cropped to this size; none: as they are"""
+    """size to which images are resized and cropped; none: unchanged"""
     model: tuple[str, ...] = ()
-    """models, see noiseless train --help; none: the form's"""
+    """models, see noiseless models; none: those of the table, in its form"""
     form: Literal["small", "paper"] | None = None
-    """small: the scaled ladder for small sets; paper: the paper's; none: small for digits and mnist-5k"""
+    """paper: as in the paper; small: scaled down; none: small for digits and mnist-5k, paper for other data"""
     compat: Literal["none", "published"] = "none"
-    """published: the arithmetic of the published code, see docs/parity.md"""
+    """published: the arithmetic of the paper's published code, see docs/parity.md"""
     jobs: int | None = None
-    """runs at once, each on one thread; none: one for each core"""
+    """number of parallel runs, each on one thread; none: one for each core"""
     run_dir: str | None = None
-    """directory of the runs; none: runs/reproduce-DATA, with the table's name if it is not augmented"""
+    """directory of the runs; none: runs/reproduce-DATA, or runs/reproduce-DATA-TABLE for the other tables"""
     data_dir: str | None = None
-    """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
     tensorboard: bool = False
-    """the rows of each run go to TensorBoard as well, in the run's directory"""
+    """also log each run to TensorBoard, in its directory"""
     wandb: str | None = None
-    """project of Weights & Biases to which the rows of each run go as well; none: they do not"""
+    """also log each run to this project of Weights & Biases; none: do not"""
     plan_only: bool = False
-    """print the plan with its cost, and run nothing"""
+    """print the planned runs and their cost, and run nothing"""
 
 
 def reproduce(arguments: list[str]) -> int:
     """Runs a table of the paper."""
-    asked = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
-    names = asked.rows or (QUICK if asked.quick else tuple(LADDER))
-    seeds = asked.seeds if asked.seeds is not None else 1 if asked.quick else 3
-    for flag, number in (("--seeds", seeds), ("--jobs", asked.jobs)):
+    args = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
+    names = args.rows or (QUICK if args.quick else tuple(LADDER))
+    seeds = args.seeds if args.seeds is not None else 1 if args.quick else 3
+    for flag, number in (("--seeds", seeds), ("--jobs", args.jobs)):
         if number is not None and number < 1:
             raise ValueError(f"{flag} must be at least 1, not {number}")
-    recipes = _recipes(asked, names)
-    settings = Settings(data_dir=asked.data_dir, threads=1, tensorboard=asked.tensorboard, wandb=asked.wandb)
-    path = Path(asked.run_dir or ladder_place(asked.data, asked.table))
-    if not asked.plan_only:
-        execution.import_beside()
+    recipes = _recipes(args, names)
+    settings = Settings(data_dir=args.data_dir, threads=1, tensorboard=args.tensorboard, wandb=args.wandb)
+    path = Path(args.run_dir or ladder_place(args.data, args.table))
+    if not args.plan_only:
+        execution.preload()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files
     from noiseless.run import tracking
     from noiseless.study import reproduce
 
-    tracking.chosen(settings)  # what is missing is told now, not by each run
+    tracking.chosen(settings)  # raises now, not in each run, if a tracker is missing
     jobs = reproduce.plan(recipes, seeds, path)
     execution.refuse_place(path)
-    at_once = asked.jobs or len(os.sched_getaffinity(0))
-    costs = reproduce.check(jobs, asked.data_dir)
-    _tell_plan(jobs, costs, seeds, at_once, path)
-    if asked.plan_only:
+    at_once = args.jobs or len(os.sched_getaffinity(0))
+    costs = reproduce.check(jobs, args.data_dir)
+    _print_plan(jobs, costs, seeds, at_once, path)
+    if args.plan_only:
         return 0
 
     def line(job: Job) -> str:
@@ -98,9 +101,11 @@ def reproduce(arguments: list[str]) -> int:
 
     stopped, failed = execution.execute(jobs, at_once, settings, line, "reproduce")
     models = dict.fromkeys([*(recipe.model.name for recipe in recipes), *reproduce.models(path)])
-    whole = [each for model in models for each in _recipes(replace(asked, model=(model,), rows=(), quick=False), ())]
-    jobs = reproduce.grown(jobs, whole, path)
-    title = f"The paper's table {asked.table!r} on {asked.data}"
+    full_table = [
+        recipe for model in models for recipe in _recipes(replace(args, model=(model,), rows=(), quick=False), ())
+    ]
+    jobs = reproduce.grown(jobs, full_table, path)
+    title = f"The paper's table {args.table!r} on {args.data}"
     if runs := summary.read(job.directory for job in jobs if job.directory.rows()):
         console.print(summary.table(summary.by_recipe(runs), title))
         page.write(path / "report.html", runs, f"Noiseless: {title}")
@@ -108,64 +113,66 @@ def reproduce(arguments: list[str]) -> int:
         markdown, table = files.write(path, files.lines(jobs), title, command)
         console.print(f"table: {markdown} and {table}\nreport: {path / 'report.html'}")
     if stopped:
-        console.print("stopped; the same command goes on from the checkpoints")
+        console.print("stopped; run the same command again to continue from the checkpoints")
         return INTERRUPTED
     return DIVERGED if failed else 0
 
 
-def _recipes(asked: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
-    """The table's recipes, with what the flags replace in all of them."""
+def _recipes(args: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
+    """The recipes of the table, with the fields that the flags replace in all of them."""
     from noiseless.data.datasets import full_name
 
-    data = full_name(asked.data, asked.pixels)
-    form = asked.form or default_form(asked.data)
-    made = tables.recipes(asked.table, form, data, asked.model, names if asked.rows or asked.quick else ())
-    made = [with_flags(each, pixels=asked.pixels) for each in made]
-    return [published(each) for each in made] if asked.compat == "published" else made
+    data = full_name(args.data, args.pixels)
+    form = args.form or default_form(args.data)
+    recipes = tables.recipes(args.table, form, data, args.model, names if args.rows or args.quick else ())
+    recipes = [with_flags(recipe, pixels=args.pixels) for recipe in recipes]
+    return [published(recipe) for recipe in recipes] if args.compat == "published" else recipes
 
 
-def _tell_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
-    """Prints what will run, and what it costs."""
+def _print_plan(jobs: list[Job], costs: dict[Recipe, float], seeds: int, at_once: int, path: Path) -> None:
+    """Prints the planned runs and their cost."""
     from noiseless.study import reproduce
 
     recipes = dict.fromkeys(replace(job.recipe, seed=0) for job in jobs)
-    kept = sum(job.finished for job in jobs)
-    made = Table(title=f"plan: {len(jobs)} runs, {at_once} at once on one thread each")
-    for heading in ("row", "model", "steps", "passes", "seeds left", "estimate a run"):
-        named = heading in ("row", "model")
-        made.add_column(heading, justify="left" if named else "right", no_wrap=named)
+    finished = sum(job.finished for job in jobs)
+    table = Table(title=f"plan: {len(jobs)} runs, {at_once} in parallel on one thread each")
+    for heading in ("recipe", "model", "steps", "passes", "seeds left", "time of a run"):
+        is_name = heading in ("recipe", "model")
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
     for recipe in recipes:
-        alike = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
-        left = sum(not job.finished for job in alike)
-        passes = f"{recipe.schedule.steps * alike[0].passes:g}"
-        took = duration(costs[recipe]) if recipe in costs else "-"
-        made.add_row(recipe.name, recipe.model.name, str(recipe.schedule.steps), passes, f"{left} of {seeds}", took)
-    console.print(made)
-    whole = duration(reproduce.estimate(jobs, costs, at_once))
-    note = f"{kept} are kept from {path}; " if kept else ""
+        seed_jobs = [job for job in jobs if replace(job.recipe, seed=0) == recipe]
+        left = sum(not job.finished for job in seed_jobs)
+        passes = f"{recipe.schedule.steps * seed_jobs[0].passes:g}"
+        time = duration(costs[recipe]) if recipe in costs else "-"
+        table.add_row(recipe.name, recipe.model.name, str(recipe.schedule.steps), passes, f"{left} of {seeds}", time)
+    console.print(table)
+    total = duration(reproduce.estimate(jobs, costs, at_once))
+    note = f"{finished} of {len(jobs)} runs have finished in {path}; " if finished else ""
     to_go = f"{reproduce.passes_left(jobs):g} passes"
-    console.print(f"{note}{to_go} to go, about {whole} from a short measurement on this machine")
+    console.print(f"{note}{to_go} to go, about {total} from a short measurement on this machine")
 
 
 @dataclass(frozen=True)
 class Recipes:
-    """Print the ladder: what each recipe replaces in its predecessor."""
+    """Print the ladder: the fields that each recipe replaces in its predecessor."""
 
     form: str = "paper"
-    """paper: as in the paper, for CIFAR-10; small: scaled for digits"""
+    """paper: as in the paper, for CIFAR-10; small: scaled down for digits"""
 
 
 def recipes(arguments: list[str]) -> int:
-    """The ladder as a table of differences."""
-    asked = tyro.cli(Recipes, args=arguments, prog="noiseless recipes")
-    title = f"the ladder, {asked.form} form: each recipe is the one above, or the one named, with something replaced"
+    """Prints the ladder as a table of differences."""
+    args = tyro.cli(Recipes, args=arguments, prog="noiseless recipes")
+    title = (
+        f"the ladder, {args.form} form: each recipe is the one above, or the one in parentheses, with fields replaced"
+    )
     table = Table(title=title)
     table.add_column("recipe", no_wrap=True)
     table.add_column("steps", justify="right")
     table.add_column("replaces")
     for above, name in zip((None, *RECIPES), RECIPES, strict=False):
-        recipe, predecessor = row(name, asked.form), PREDECESSORS.get(name, above)
-        changes = differences(recipe, row(predecessor, asked.form) if predecessor else None)
+        recipe, predecessor = row(name, args.form), PREDECESSORS.get(name, above)
+        changes = differences(recipe, row(predecessor, args.form) if predecessor else None)
         text = ", ".join(f"{key} {new}" for key, (_, new) in changes.items() if key not in ("steps", "data"))
         note = f"{predecessor}{'' if name in LADDER else '; docs/price.md'}"
         table.add_row(name, str(recipe.schedule.steps), text if predecessor == above else f"(in {note}) {text}")

@@ -1,4 +1,4 @@
-"""The command that lists the models: models."""
+"""The command `models`, which lists models with their numbers of parameters."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from noiseless.commands.console import console
 
 @dataclass(frozen=True)
 class Models:
-    """List models in their default form with their numbers of parameters."""
+    """List models and their numbers of parameters, with default options."""
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]")] = ()
-    """names of models; none: all that noiseless makes by itself"""
+    """names of models, also torchvision:NAME and timm:NAME; none: all models of noiseless"""
     channels: int = 3
-    """channels of the images"""
+    """number of channels of the images"""
     classes: int = 10
-    """classes"""
+    """number of classes"""
     pixels: int = 32
     """height and width of the images"""
 
 
 def models(arguments: list[str]) -> int:
-    """Prints a table of models; nothing is computed, no parameter gets memory."""
-    asked = tyro.cli(Models, args=arguments, prog="noiseless models")
+    """Prints a table of models; no memory is allocated for parameters."""
+    args = tyro.cli(Models, args=arguments, prog="noiseless models")
     for field in ("channels", "classes", "pixels"):
-        if getattr(asked, field) < 1:
-            raise ValueError(f"--{field} must be at least 1, not {getattr(asked, field)}")
+        if getattr(args, field) < 1:
+            raise ValueError(f"--{field} must be at least 1, not {getattr(args, field)}")
 
     from noiseless.models import names, outline
 
-    table = Table(title=f"images of {asked.channels} x {asked.pixels} x {asked.pixels}, {asked.classes} classes")
+    table = Table(title=f"images of {args.channels} x {args.pixels} x {args.pixels}, {args.classes} classes")
     table.add_column("model")
     table.add_column("parameters", justify="right")
-    for name in asked.names or names():
-        made = outline(name, asked.channels, asked.classes, size=(asked.pixels, asked.pixels))
-        table.add_row(name, f"{sum(p.numel() for p in made.parameters()):,}")
+    for name in args.names or names():
+        model = outline(name, args.channels, args.classes, size=(args.pixels, args.pixels))
+        table.add_row(name, f"{sum(p.numel() for p in model.parameters()):,}")
     console.print(table)
     return 0

@@ -1,4 +1,4 @@
-"""The commands that measure gradient noise and weights at a run's state."""
+"""The commands `noise` and `weights`, which measure gradient noise and parameter norms at a state of a run."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoiseFlags(StateFlags):
-    """How noisy the gradients of a run's blocks are at one of its states: noise scale, signal to noise, alignment."""
+    """Measure how noisy block gradients are at a state of a run: noise scale, signal to noise, alignment."""
 
     noise: NoiseOptions = field(default_factory=NoiseOptions)
     layers: bool = False
-    """print each parameter tensor's numbers, too"""
+    """also print the numbers of each parameter tensor"""
 
     def check(self) -> None:
-        """Refuses values that no run can make right."""
+        """Refuses values that are wrong for any run."""
         super().check()
         self.noise.check()
 
 
 def noise(arguments: list[str]) -> int:
-    """Measures the gradient noise of a run at one of its states."""
+    """Measures the gradient noise at a state of a run."""
     return answer_question("noise", arguments, NoiseFlags, _noise, _print_noise)
 
 
-def _noise(flags: NoiseFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
+def _noise(args: NoiseFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
     from noiseless.ask.noise import noise
 
-    yield noise(load(address, workers), flags.noise)
+    yield noise(load(address, workers), args.noise)
 
 
 @dataclass(frozen=True)
 class WeightFlags(StateFlags):
-    """Norm, distance from the start, gradient and next update of each parameter tensor of a run at a state."""
+    """Compute the norm, distance from the start, gradient norm and next update of each parameter tensor."""
 
 
 def weights(arguments: list[str]) -> int:
-    """Measures the weight space of a run at one of its states."""
+    """Measures the parameters at a state of a run."""
     return answer_question("weights", arguments, WeightFlags, _weights, _print_weights)
 
 
-def _weights(flags: WeightFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
+def _weights(args: WeightFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
     from noiseless.ask.weights import weights
 
     yield weights(load(address, workers))
 
 
-def _print_weights(flags: WeightFlags, address: StateAddress, answer: Answer) -> None:
+def _print_weights(args: WeightFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
     table = Table(
         title=f"{address.directory.path} after {values['step']} steps: L2 norms, update at lr {values['lr']:.3g}"
@@ -73,14 +73,14 @@ def _print_weights(flags: WeightFlags, address: StateAddress, answer: Answer) ->
     for heading in headings.values():
         table.add_column(heading, justify="right")
     for name, numbers in [*values["layers"].items(), ("all", values["whole"])]:
-        table.add_row(name, *(_shown(numbers[key]) for key in headings))
+        table.add_row(name, *(_number(numbers[key]) for key in headings))
     console.print(table)
     for reason in values["reasons"]:
         console.print(reason, style="yellow")
     console.print(f"{values['passes']:.3g} passes")
 
 
-def _print_noise(flags: NoiseFlags, address: StateAddress, answer: Answer) -> None:
+def _print_noise(args: NoiseFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
     norm = values["norm_block"]
     table = Table(
@@ -100,22 +100,22 @@ def _print_noise(flags: NoiseFlags, address: StateAddress, answer: Answer) -> No
         ("signal_to_noise", f"signal to noise of a block of {values['block']}"),
     ):
         value = values[key]
-        table.add_row(name, _spread(value) if isinstance(value, list) else _shown(value))
+        table.add_row(name, _spread(value) if isinstance(value, list) else _number(value))
     console.print(table)
     if values["reason"]:
         console.print(f"no noise scale: {values['reason']}", style="yellow")
     console.print(_predicted(values))
-    if flags.layers:
+    if args.layers:
         console.print(_by_layer(values))
     console.print(f"{values['passes']:.3g} passes")
 
 
 def _predicted(values: dict[str, Any]) -> Table:
-    table = Table(title="a block of other sizes")
+    table = Table(title="prediction for other block sizes")
     for heading in ("examples", "signal to noise", "distance from the full gradient, rms"):
         table.add_column(heading, justify="right")
     for row in values["by_block"]:
-        table.add_row(str(row["block"]), _shown(row["signal_to_noise"]), _shown(row["noise_norm"]))
+        table.add_row(str(row["block"]), _number(row["signal_to_noise"]), _number(row["noise_norm"]))
     return table
 
 
@@ -126,17 +126,17 @@ def _by_layer(values: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     for name, numbers in values["layers"].items():
         keys = ("gradient_norm", "covariance_trace", "noise_scale", "signal_to_noise")
-        table.add_row(name, *(_shown(numbers[key]) for key in keys))
+        table.add_row(name, *(_number(numbers[key]) for key in keys))
     return table
 
 
 def _spread(values: list[float]) -> str:
-    """Smallest, largest and median of those that are numbers."""
+    """Smallest, largest and median of the values that are not NaN."""
     known = [value for value in values if value == value]
     if not known:
         return "-"
-    return f"{_shown(min(known))} to {_shown(max(known))}, median {_shown(median(known))}"
+    return f"{_number(min(known))} to {_number(max(known))}, median {_number(median(known))}"
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

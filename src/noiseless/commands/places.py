@@ -1,4 +1,4 @@
-"""Where runs go if nobody says where."""
+"""Default directories of runs, tables and races."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from noiseless.recipes.recipe import Recipe
 
 
 def run_place(recipe: Recipe) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist."""
     name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{recipe.model.name}-seed{recipe.seed}"
     number = 1
     while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
@@ -17,15 +17,16 @@ def run_place(recipe: Recipe) -> Path:
 
 
 def ladder_place(data: str, table: str = "augmented") -> Path:
-    """The directory of all runs of a table: it goes on where it stands."""
+    """Directory of all runs of a table; a second command continues there."""
     return Path(f"runs/reproduce-{_slug(data)}" + ("" if table == "augmented" else f"-{table}"))
 
 
 def race_place(data: str, pixels: int | None, augment: bool) -> Path:
-    """The directory of a race: it goes on where it stands."""
+    """Directory of a race; a second command continues there."""
     size = f"-{pixels}px" if pixels else ""
     return Path(f"runs/race-{_slug(data)}{size}{'' if augment else '-noaug'}")
 
 
 def _slug(data: str) -> str:
+    """Name of a data set for a path: of `npz:FILE` and `folder:PATH`, the file name without its suffix."""
     return Path(data.partition(":")[2] or data).stem

@@ -1,4 +1,4 @@
-"""The command that lets optimizers race: what accuracy costs, with the full batch and with mini-batches."""
+"""The command `race`: accuracy of optimizers with equal budgets of passes."""
 
 from __future__ import annotations
 
@@ -26,76 +26,77 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Race:
-    """Accuracy against passes: mini-batch contenders, the paper's rows, others with the full batch, and aggregated.
+    """Compare the test accuracy of optimizers that have equal budgets of passes over the training images.
 
-    Each tuned contender has the same number of tuning runs, on a part of the training images; the table names each axis
-    of a grid (rate, decay, block) on which the choice is the smallest or largest value. The test images are evaluated
-    once, after the last step of the runs that count.
+    First each contender is tuned, all with the same number of runs, on a part of the training images. Then it runs with
+    its best setting on all of them, and the test images are evaluated once, after the last step. The table has a note
+    where the chosen learning rate, weight decay or block size is the smallest or largest that was tried. Finished runs
+    are kept, so the same command continues after an interruption.
     """
 
     data: str = "digits"
     """data set, see noiseless data list"""
     pixels: int | None = None
-    """images are resized and cropped to this size; none: as they are"""
+    """size to which images are resized and cropped; none: unchanged"""
     model: str | None = None
-    """model, see noiseless train --help; none: the form's"""
+    """model, see noiseless models; none: resnet8 in the small form, resnet18 in the paper form"""
     form: Literal["small", "paper"] | None = None
-    """small: resnet8, no mirror images, small blocks; paper: resnet18; none: small for digits and mnist-5k"""
+    """paper: as in the paper; small: scaled down; none: small for digits and mnist-5k, paper for other data"""
     augment: Literal["fresh", "none"] = "fresh"
-    """fresh augmentations at each step, or none"""
+    """fresh: random crops and mirror images, drawn anew at each step; none: no augmentation"""
     budgets: str = "15,30,60,120,300"
-    """passes over the training images"""
+    """budgets in passes over the training images, separated by commas"""
     contenders: str = ""
-    """who races: sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated; none: all that differ"""
+    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ"""
     seeds: int = 5
-    """seeds of each contender, from 0 on"""
+    """number of seeds of each contender, from 0 on"""
     rates: int = 5
-    """learning rates that each contender tries with each of three block sizes, a factor 2 apart"""
+    """number of learning rates, a factor 2 apart, that are tried with each of three block sizes"""
     tuning_seeds: int = 2
-    """seeds of each setting that is tried, from 1000 on, each with another validation part"""
+    """number of tuning runs for each setting, with seeds from 1000 on and another validation part for each seed"""
     tune_at: int | None = None
-    """budget at which settings are chosen for all budgets; none: for each by itself"""
+    """budget at which settings are tuned for all budgets; none: tuned at each budget"""
     choices: str | None = None
-    """choices.json of an earlier race: its settings are taken, and only contenders that it had not are tuned"""
+    """choices.json of an earlier race, whose settings are used; only contenders that are not in it are tuned"""
     validation: float = 0.25
-    """share of the training images that tuning runs leave out, and that choose"""
+    """share of the training images that tuning runs leave out and are evaluated on"""
     jobs: int | None = None
-    """runs at once, each on one thread; none: one for each core"""
+    """number of parallel runs, each on one thread; none: one for each core"""
     run_dir: str | None = None
-    """directory of the race; none: runs/race-DATA, with what is not usual behind it"""
+    """directory of the race; none: runs/race-DATA, with --pixels and --augment none in its name"""
     data_dir: str | None = None
-    """directory of downloaded and packed data sets; none: that of NOISELESS_DATA, or ~/.cache/noiseless/data"""
+    """directory of data sets; none: the environment variable NOISELESS_DATA, or ~/.cache/noiseless/data"""
     plan_only: bool = False
-    """print the plan with its cost, and run nothing"""
+    """print the planned runs and their cost, and run nothing"""
 
 
 def race(arguments: list[str]) -> int:
-    """Runs a race to its end."""
-    asked = tyro.cli(Race, args=arguments, prog="noiseless race")
-    if asked.jobs is not None and asked.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {asked.jobs}")
-    budgets = _numbers("--budgets", asked.budgets)
-    if not asked.plan_only:
-        execution.import_beside()
-    running = _race(asked, budgets)
+    """Runs a race: tuning, then the runs with the chosen settings."""
+    args = tyro.cli(Race, args=arguments, prog="noiseless race")
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
+    budgets = _numbers("--budgets", args.budgets)
+    if not args.plan_only:
+        execution.preload()
+    running = _race(args, budgets)
     path = running.directory
     execution.refuse_place(path)
     tuning = [job for entry in running.entries() for job in _jobs(entry)]
-    at_once = asked.jobs or len(os.sched_getaffinity(0))
-    _tell_plan(running, tuning, at_once, asked.data_dir)
-    if asked.plan_only:
+    at_once = args.jobs or len(os.sched_getaffinity(0))
+    _print_plan(running, tuning, at_once, args.data_dir)
+    if args.plan_only:
         return 0
-    # evaluated after the last step only, whatever the budget
-    last = max(*budgets, asked.tune_at or 0)
-    settings = Settings(data_dir=asked.data_dir, threads=1, evaluate_every=last, keep=1)
+    # no evaluation before the last step, at any budget
+    last = max(*budgets, args.tune_at or 0)
+    settings = Settings(data_dir=args.data_dir, threads=1, evaluate_every=last, keep=1)
     stopped, _ = execution.execute(tuning, at_once, settings, lambda job: None, "race")
     if stopped:
         return _stopped()
-    return _run(running, asked, shlex.join(["noiseless", "race", *arguments]), at_once, settings)
+    return _run(running, args, shlex.join(["noiseless", "race", *arguments]), at_once, settings)
 
 
-def _run(running: Running, asked: Race, command: str, at_once: int, settings: Settings) -> int:
-    """Chooses, runs the race with what was chosen, and writes its table and figures."""
+def _run(running: Running, args: Race, command: str, at_once: int, settings: Settings) -> int:
+    """Chooses settings, runs the race with them, and writes its table and figures."""
     from noiseless.files.atomic import write_json
     from noiseless.report import drawing, price
     from noiseless.study import reproduce
@@ -111,7 +112,7 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
         console.print(f"{name:16} {budget:5} passes: {setting(choice.recipe)}{edge}")
     heats = running.heats(choices)
     jobs = [job for heat in heats for job in heat.jobs]
-    reproduce.refuse_others(jobs, asked.data_dir)
+    reproduce.refuse_others(jobs, args.data_dir)
 
     def line(job: Job) -> str:
         last = job.directory.rows()[-1]
@@ -119,70 +120,72 @@ def _run(running: Running, asked: Race, command: str, at_once: int, settings: Se
 
     stopped, _ = execution.execute(jobs, at_once, settings, line, "race")
     results = [_result(heat) for heat in heats]
-    title = f"Race on {_course(asked)}"
+    title = f"Race on {_course(args)}"
     console.print(price.table(results, title))
-    tables = price.write(running.directory, results, title, _protocol(asked), command)
-    figures = drawing.write(running.directory, price.figures(results, _course(asked)), "passes")
+    tables = price.write(running.directory, results, title, _protocol(args), command)
+    figures = drawing.write(running.directory, price.figures(results, _course(args)), "passes")
     shown = [path for path in figures if path.suffix == ".png"]
     console.print(f"table: {' and '.join(map(str, tables))}\nfigures: {', '.join(map(str, shown))}")
     return _stopped() if stopped else 0
 
 
 def _stopped() -> int:
-    console.print("stopped; the same command goes on from the checkpoints")
+    console.print("stopped; run the same command again to continue from the checkpoints")
     return INTERRUPTED
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    """Parses whole numbers separated by commas; sorted, without repetitions."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"{flag} are whole numbers of at least 1, separated by commas, not {text!r}")
+        raise ValueError(f"{flag} must be whole numbers of at least 1, separated by commas, not {text!r}")
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _race(asked: Race, budgets: tuple[int, ...]) -> Running:
+def _race(args: Race, budgets: tuple[int, ...]) -> Running:
+    """Builds the race that the flags describe."""
     from noiseless.data import extent, home
     from noiseless.data.datasets import full_name
     from noiseless.study import contenders, earlier
     from noiseless.study.race import Protocol
     from noiseless.study.race import Race as Running
 
-    names = [name.strip() for name in asked.contenders.split(",") if name.strip()]
-    data = full_name(asked.data, asked.pixels)
+    names = [name.strip() for name in args.contenders.split(",") if name.strip()]
+    data = full_name(args.data, args.pixels)
     course = contenders.Course(
-        data, extent(data, home(asked.data_dir), asked.pixels), asked.pixels, asked.model, asked.form,
-        asked.augment == "fresh",
+        data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,
+        args.augment == "fresh",
     )  # fmt: skip
-    protocol = Protocol(budgets, asked.seeds, asked.rates, asked.tuning_seeds, asked.validation, asked.tune_at)
-    place = asked.run_dir or race_place(data, asked.pixels, asked.augment == "fresh")
-    known = earlier.read(Path(asked.choices)) if asked.choices else None
-    return Running(course, protocol, contenders.chosen(names), Path(place), known)
+    protocol = Protocol(budgets, args.seeds, args.rates, args.tuning_seeds, args.validation, args.tune_at)
+    place = args.run_dir or race_place(data, args.pixels, args.augment == "fresh")
+    prior_choices = earlier.read(Path(args.choices)) if args.choices else None
+    return Running(course, protocol, contenders.select(names), Path(place), prior_choices)
 
 
-def _course(asked: Race) -> str:
-    pixels = f" at {asked.pixels} pixels" if asked.pixels else ""
-    return f"{asked.data}{pixels}, {'fresh augmentation' if asked.augment == 'fresh' else 'without augmentation'}"
+def _course(args: Race) -> str:
+    pixels = f" at {args.pixels} pixels" if args.pixels else ""
+    return f"{args.data}{pixels}, {'fresh augmentation' if args.augment == 'fresh' else 'without augmentation'}"
 
 
-def _protocol(asked: Race) -> str:
-    """What was done, as a sentence for the table's file."""
+def _protocol(args: Race) -> str:
+    """Describes the protocol, for the file of the table."""
     runs = (
-        f"The runs below have the seeds 0 to {asked.seeds - 1}, all training images, and the test images once, after"
-        " the last step. aggregated is one setting for all sets, and is not tuned."
+        f"The runs below have the seeds 0 to {args.seeds - 1} and all training images; the test images are evaluated"
+        " once, after the last step. aggregated has one setting for all data sets, and is not tuned."
     )
-    if asked.choices:
-        runs = f"Contenders of an earlier race have the settings that it has chosen ({asked.choices}). {runs}"
-    where = f"at {asked.tune_at} passes, for all budgets" if asked.tune_at else "for each budget by itself"
+    if args.choices:
+        runs = f"Contenders of an earlier race have the settings chosen there ({args.choices}). {runs}"
+    where = f"at {args.tune_at} passes, for all budgets" if args.tune_at else "separately for each budget"
     return (
-        f"Each tuned contender tried {asked.rates} learning rates (a factor 2 apart) with each of three block sizes,"
-        f" three weight decays among them (the paper's rows: the paper's one), in {asked.tuning_seeds} runs a setting"
-        f" with seeds from 1000 on, {where}; the mean accuracy on"
-        f" {asked.validation:.0%} of the training images, left out of these runs, has chosen. {runs}"
+        f"Each tuned contender tried {args.rates} learning rates (a factor 2 apart) with each of three block sizes,"
+        " and three weight decays spread over them (the paper's rows: that of the paper), in"
+        f" {args.tuning_seeds} runs for each setting with seeds from 1000 on, {where}. The setting with the best mean"
+        f" accuracy on {args.validation:.0%} of the training images, left out of these runs, was chosen. {runs}"
     )
 
 
 def _result(heat: Heat) -> Result:
-    """What has ended of a heat."""
+    """The finished runs of a heat, for the table."""
     from noiseless.report import summary
     from noiseless.report.price import Result
     from noiseless.study.race import edges, setting
@@ -195,8 +198,8 @@ def _result(heat: Heat) -> Result:
     )
 
 
-def _tell_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str | None) -> None:
-    """Refuses what cannot run; prints what will, and what it costs, with the middle of its grid for a contender."""
+def _print_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str | None) -> None:
+    """Checks the planned runs and prints them with their cost, estimated with the middle setting of each grid."""
     from noiseless.study import reproduce
 
     costs = reproduce.check(tuning, data_dir)
@@ -208,20 +211,19 @@ def _tell_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str 
     left = [job for jobs in planned.values() for job in jobs if not job.finished]
     costs |= reproduce.costs(dict.fromkeys(replace(job.recipe, seed=0) for job in left), data_dir)
     at = ", ".join(map(str, running.protocol.budgets))
-    made = Table(title=f"plan: budgets of {at} passes, {at_once} runs at once on one thread each")
+    table = Table(title=f"plan: budgets of {at} passes, {at_once} runs in parallel on one thread each")
     for heading in ("contender", "group", "tuning left", "runs left", "longest run"):
-        made.add_column(heading, justify="left" if heading in ("contender", "group") else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in ("contender", "group") else "right", no_wrap=True)
     for contender in running.contenders:
-        own = [job for entry in running.entries() if entry.contender is contender for job in _jobs(entry)]
+        tuning_jobs = [job for entry in running.entries() if entry.contender is contender for job in _jobs(entry)]
         runs = [job for budget in running.protocol.budgets for job in planned[contender.name, budget]]
-        waiting = [costs[replace(job.recipe, seed=0)] for job in [*own, *runs] if not job.finished]
-        made.add_row(
-            contender.name, contender.group, _left(own), _left(runs), duration(max(waiting)) if waiting else "-"
-        )
-    console.print(made)
-    whole = reproduce.estimate(tuning, costs, at_once) + reproduce.estimate(left, costs, at_once)
+        waiting = [costs[replace(job.recipe, seed=0)] for job in [*tuning_jobs, *runs] if not job.finished]
+        longest = duration(max(waiting)) if waiting else "-"
+        table.add_row(contender.name, contender.group, _left(tuning_jobs), _left(runs), longest)
+    console.print(table)
+    total = reproduce.estimate(tuning, costs, at_once) + reproduce.estimate(left, costs, at_once)
     passes = reproduce.passes_left(tuning) + reproduce.passes_left(left)
-    console.print(f"{passes:g} passes to go, about {duration(whole)} from a short measurement on this machine")
+    console.print(f"{passes:g} passes to go, about {duration(total)} from a short measurement on this machine")
 
 
 def _jobs(entry: Entry) -> list[Job]:

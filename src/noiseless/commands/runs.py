@@ -1,4 +1,4 @@
-"""The commands that read a run: evaluate, report, digest, verify."""
+"""The commands `evaluate`, `report`, `digest` and `verify`, which read runs."""
 
 from __future__ import annotations
 
@@ -24,121 +24,136 @@ if TYPE_CHECKING:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Loss and accuracy of a run's model, and of the average of its states where the run keeps one."""
+    """Prints loss and accuracy of a run's model, and of the average of its parameters if the run keeps one."""
     from noiseless.files.parameters import fill
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
 
-    directory = one_run(arguments, "evaluate")
+    directory = one_run(
+        arguments,
+        "evaluate",
+        "Print the loss and accuracy of a run's model on the training and test images, and save its test predictions.",
+    )
     experiment = rebuild(directory)
     recipe, ended = experiment.config.recipe, directory.model.exists()
     if recipe.evaluation.test_flips:
-        console.print("class probabilities are averaged with those of the mirror image")
-    tested = []
+        console.print("class probabilities are averaged over the image and its mirror image (--test-flips)")
+    test_scores = []
     ema = recipe.evaluation.ema
     for average in (True, False) if ema else (False,):
         if ema:
-            kept = f"the average of its states, momentum {ema:g}: what the record's test columns are of"
-            console.print(kept if average else "the model as training has left it:")
+            title = f"exponential average of the parameters (momentum {ema:g}), as in the test columns of the record:"
+            console.print(title if average else "final parameters:")
         file = directory.average if average else directory.model
         fill(experiment.model, directory.state(average), file if ended else directory.checkpoints)
         for part, images in (("train", experiment.train), ("test", experiment.test)):
             result = score(experiment.model, replace(images, augment="none", policy=None), recipe.evaluation.test_flips)
             console.print(f"{part:5}  loss {result.loss:.6f}  accuracy {result.accuracy:.4%}  ({len(images)} images)")
-        tested.append(result)  # on the test images; the first is what the record's test columns are of
+        test_scores.append(result)  # on the test images; the first one is that of the record
     if ended:
-        _keep_predictions(directory.path, tested[0])
+        _save_predictions(directory.path, test_scores[0])
     else:
-        console.print("the run has not ended: this is its newest checkpoint")
+        console.print("the run has not ended: these are the results of its newest checkpoint")
     return 0
 
 
-def _keep_predictions(path: Path, tested: Score) -> None:
-    """Writes a run's predictions where they are not there yet, and tells what a comparison of runs has to know."""
+def _save_predictions(path: Path, score: Score) -> None:
+    """Writes the predictions of a run unless the file exists, and warns if they differ from the file."""
     from noiseless.files import predictions
 
     file = path / predictions.FILE
     try:
-        differing = predictions.keep(path, tested.predictions)
+        differing = predictions.keep(path, score.predictions)
     except OSError as error:
-        console.print(f"predictions are not written: {message(error)}", style="yellow")
+        console.print(f"predictions are not saved: {message(error)}", style="yellow")
         return
     if differing is None:
         console.print(f"predictions: {file}")
     elif differing:
-        console.print(f"{file} is kept as the run has written it: {differing} predictions differ there", style="yellow")
+        console.print(
+            f"{file} is left unchanged, but {differing} of its predictions differ from those computed now",
+            style="yellow",
+        )
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write one HTML page with the table and all figures of runs; runs of one recipe become mean and band.
+    """Write one HTML page with a table and all figures of runs; runs of one recipe are shown as mean and band.
 
-    The page opens without a network. --figures writes each figure as PNG and SVG and its data as CSV, too.
+    The page works without a network. --figures also writes each figure as PNG and SVG, and its data as CSV.
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """directories of runs"""
     output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
-    """path of the page; none: report.html in the first run"""
+    """path of the page; none: report.html in the directory of the first run"""
     figures: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """directory for NAME.png, NAME.svg and NAME.csv of each figure; none: they are in the page alone"""
+    """directory for NAME.png, NAME.svg and NAME.csv of each figure; none: no such files"""
     over: Literal["passes", "steps"] = "passes"
-    """horizontal axis of the curves in these files; the page has both"""
+    """horizontal axis of the curves in the files of --figures; the page has both"""
 
 
 def report(arguments: list[str]) -> int:
     """Writes the report of runs."""
-    flags = tyro.cli(Report, args=arguments, prog="noiseless report")
-    if not flags.runs:
+    args = tyro.cli(Report, args=arguments, prog="noiseless report")
+    if not args.runs:
         raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
 
     from noiseless.files.directory import RunDirectory
     from noiseless.report import page, summary
 
-    runs = summary.read(RunDirectory.open(Path(run)) for run in flags.runs)
+    runs = summary.read(RunDirectory.open(Path(run)) for run in args.runs)
     summaries = summary.by_recipe(runs)
     console.print(summary.table(summaries, "runs"))
-    path = Path(flags.output) if flags.output else runs[0].directory.path / "report.html"
+    path = Path(args.output) if args.output else runs[0].directory.path / "report.html"
     page.write(path, runs, "Noiseless: report")
     console.print(f"report: {path}")
-    if flags.figures is not None:
-        from noiseless.report import contents, drawing  # matplotlib, which the page does not need
+    if args.figures is not None:
+        from noiseless.report import contents, drawing  # import matplotlib, which the page does not need
 
         figures = [figure for section in contents.sections(summaries) for figure in section.figures]
-        drawing.write(Path(flags.figures), figures, flags.over)
-        console.print(f"figures: {len(figures)} in {flags.figures}, each as {', '.join(drawing.FORMATS)}")
+        drawing.write(Path(args.figures), figures, args.over)
+        console.print(f"figures: {len(figures)} in {args.figures}, each as {', '.join(drawing.FORMATS)}")
     return 0
 
 
 def digest(arguments: list[str]) -> int:
-    """SHA-256 over a run's final parameters and buffers."""
+    """Prints the SHA-256 of a run's final parameters and buffers."""
     from noiseless.files import checkpoint
 
-    directory = one_run(arguments, "digest")
+    directory = one_run(
+        arguments, "digest", "Print the SHA-256 of the final parameters and buffers: equal digests mean equal bits."
+    )
     state = directory.state()
     if not directory.model.exists():
-        Console(stderr=True).print("the run has not ended: this is its newest checkpoint")
+        Console(stderr=True).print("the run has not ended: this is the digest of its newest checkpoint")
     console.print(checkpoint.digest(state))
     return 0
 
 
 def verify(arguments: list[str]) -> int:
-    """Compares the bits of a run's gradient, computed in several orders, with several workers, in other precisions."""
-    part, arguments = take(arguments, "--part")  # in a job that verify has started: the file of its digest
-    precision = "--no-precision" not in arguments  # float64 may take many times as long
-    directory = one_run([argument for argument in arguments if argument != "--no-precision"], "verify")
+    """Compares the bits of a run's gradient between orders of blocks and numbers of workers, and with other sums."""
+    part, arguments = take(arguments, "--part")  # given in the worker jobs that verify starts: file for the digest
+    precision = "--no-precision" not in arguments  # float64 may be many times slower
+    directory = one_run(
+        [argument for argument in arguments if argument != "--no-precision"],
+        "verify [--no-precision]",
+        "Check that the gradient at the newest state of a run has the same bits for other orders of blocks and other"
+        " numbers of workers. Then print how much it differs from plain float32 sums, and from the gradient in float64;"
+        " --no-precision leaves out the latter, which may be slow.",
+    )
 
     from noiseless.ask import verify as verification
 
     if part is not None:
         return _verify_part(directory, Path(part))
     digests, differences = verification.verify(directory)
-    equal = len({way.digest for way in digests}) == 1
+    equal = len({finding.digest for finding in digests}) == 1
     table = Table(title="the gradient of the newest state, computed in several ways")
     for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
         table.add_column(heading)
-    for way in digests:
-        table.add_row(way.way, way.digest, "equal" if way.digest == digests[0].digest else "DIFFERENT")
+    for finding in digests:
+        table.add_row(finding.way, finding.digest, "equal" if finding.digest == digests[0].digest else "DIFFERENT")
     console.print(table)
     console.print(_differences("what plain float32 sums of the same block gradients differ by", "summed", differences))
     if precision:
@@ -151,7 +166,7 @@ def verify(arguments: list[str]) -> int:
 
 
 def _verify_part(directory: RunDirectory, path: Path) -> int:
-    """As one worker of a job that verify has started: computes the gradient with the others."""
+    """Computes the gradient as one worker of a job that `verify` has started, and writes its digest."""
     from noiseless.ask.verify import write_digest
 
     def work(workers: Workers) -> int:
@@ -162,6 +177,7 @@ def _verify_part(directory: RunDirectory, path: Path) -> int:
 
 
 def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:
+    """Table of the largest and the relative difference of each way of computing the gradient."""
     table = Table(title=title)
     for name in (heading, "largest difference", "relative, in L2"):
         table.add_column(name)

@@ -1,4 +1,4 @@
-"""The command that computes how sharp a run's states are."""
+"""The command `sharpness`: eigenvalues, density and trace of the Hessian at states of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from noiseless.ask.options import SharpnessOptions
 from noiseless.commands.asking import StateFlags, answer_question, bar, load
 from noiseless.commands.console import console, duration
-from noiseless.commands.interrupt import at_once
+from noiseless.commands.interrupt import interruptible
 
 if TYPE_CHECKING:
     from noiseless.ask.state import RunState, StateAddress
@@ -21,52 +21,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SharpnessFlags(StateFlags):
-    """How sharp a run's states are: largest and smallest Hessian eigenvalues, exact over all training examples."""
+    """Compute the largest and smallest eigenvalues of the Hessian over all training examples at a state of a run."""
 
     sharpness: SharpnessOptions = field(default_factory=SharpnessOptions)
     every_checkpoint: bool = False
-    """compute it at each checkpoint that the run has kept, see noiseless train --keep-every"""
+    """compute them at every checkpoint that the run has kept, see --keep-every of noiseless train"""
     estimate: bool = False
-    """only print what it would cost"""
+    """print the cost, and compute nothing"""
 
     def check(self) -> None:
-        """Refuses values that no run can make right."""
+        """Refuses values that are wrong for any run."""
         super().check()
         self.sharpness.check()
 
 
 def sharpness(arguments: list[str]) -> int:
-    """Eigenvalues, density and trace of the Hessian, at one or all states of a run."""
-    stopped = "answers are kept; start again with"
+    """Computes eigenvalues, density and trace of the Hessian at one or all states of a run."""
+    stopped = "results of finished states are saved; start again with"
     return answer_question("sharpness", arguments, SharpnessFlags, _sharpness, _print, stopped)
 
 
-def _sharpness(flags: SharpnessFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
+def _sharpness(args: SharpnessFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
     from noiseless.ask.sharpness import sharpness_along
 
-    addresses = _checkpoints(address) if flags.every_checkpoint else [address]
+    addresses = _checkpoints(address) if args.every_checkpoint else [address]
     first = load(addresses[0], workers)
-    with at_once():
-        _print_cost(first, flags.sharpness, len(addresses))
-    if flags.estimate:
+    with interruptible():
+        _print_cost(first, args.sharpness, len(addresses))
+    if args.estimate:
         return
     with bar("products, at most") as progress:
-        progress.begin(0, len(addresses) * flags.sharpness.products)
-        yield from sharpness_along(first, addresses, flags.sharpness, progress.advance)
+        progress.begin(0, len(addresses) * args.sharpness.products)
+        yield from sharpness_along(first, addresses, args.sharpness, progress.advance)
 
 
 def _checkpoints(address: StateAddress) -> list[StateAddress]:
+    """The states of all checkpoints that a run has kept."""
     from noiseless.ask.state import checkpoint_steps
 
     if address.step is not None:
-        raise ValueError(f"{address} is one state and --every-checkpoint means all of a run: give one or the other")
+        raise ValueError(f"{address} is one state, and --every-checkpoint means all of the run: give only one of them")
     steps = checkpoint_steps(address.directory)
     if not steps:
-        raise ValueError(f"{address} has no checkpoint, so it has no state to analyse")
+        raise ValueError(f"{address} has no checkpoint, so there is no state to analyse")
     return [type(address)(address.directory, step) for step in steps]
 
 
 def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None:
+    """Prints passes, seconds and memory of a Hessian product, and the largest number of products."""
     from noiseless.ask.sharpness import cost
 
     product, most = cost(state, options), states * options.products
@@ -79,13 +81,13 @@ def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None
     )
 
 
-def _print(flags: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
+def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
     console.print(_table(values, f"{address.directory.path}@{values['step']}"))
     products = f"{values['products']} products, " if "products" in values else ""
     console.print(f"step {values['step']}: {products}{values['passes']:g} passes, {values['seconds']:g} s")
     if not values["converged"]:
-        console.print("not converged: residuals are above --tolerance; give more with --most", style="yellow")
+        console.print("not converged: residuals are above --tolerance; allow more products with --most", style="yellow")
     threshold = values["stability"]
     if threshold is not None:
         console.print(f"the edge of stability at lr {values['lr']:g} is {threshold:.6g}")
@@ -96,7 +98,7 @@ def _print(flags: SharpnessFlags, address: StateAddress, answer: Answer) -> None
 
 def _table(values: dict[str, Any], title: str) -> Table:
     what = {"loss": "training loss", "objective": "objective, with its penalty"}[str(values["of"])]
-    seen = ", as its optimizer sees it" if values["preconditioned"] else ""
+    seen = ", preconditioned by its optimizer" if values["preconditioned"] else ""
     table = Table(title=f"{title}: eigenvalues of the Hessian of the {what}{seen}")
     for heading in ("", "eigenvalue", "residual"):
         table.add_column(heading, justify="right" if heading else "left")

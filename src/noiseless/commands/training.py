@@ -1,4 +1,4 @@
-"""The commands that train: a new run, or one that was begun; alone, or as one of the workers of a job."""
+"""The commands `train` and `resume`, in one process or as one of the workers of a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 
 from noiseless.commands.arguments import OneRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
-from noiseless.commands.interrupt import at_once, noted
+from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 
 def train(arguments: list[str]) -> int:
     """Trains one model."""
-    given = ["train", *arguments]
+    command_line = ["train", *arguments]
     workers, arguments = take_count(arguments, "--workers")
     again = "--again" in arguments
     arguments = [argument for argument in arguments if argument != "--again"]
     parsed = parse_config(
         arguments,
         "train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
-        "The small form is for digits and mnist-5k, the paper's for other data. --workers W shares the work among W"
-        " processes, with the same bits; torchrun may start this command as well. --again goes on where --run-dir"
-        " holds this run already.",
+        "Train a model, and write a directory with its record, checkpoints and report.\n\n"
+        "The default form is small for digits and mnist-5k, and paper for other data. --workers W shares the work among"
+        " W processes, with the same bits; torchrun may start this command as well. With --again, the command continues"
+        " a run that --run-dir holds already.",
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
@@ -45,81 +46,84 @@ def train(arguments: list[str]) -> int:
 
     trackers = tracking.chosen(config.settings) if first_worker() else []
     if team.in_job() and not config.settings.run_dir:
-        raise ValueError("under torchrun, give --run-dir: workers that are started anew must find the run")
+        raise ValueError("--run-dir is required under torchrun, so that restarted workers find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
     if workers > 1 and not team.in_job():
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
-        return team.launch(workers, [*take(given, "--workers")[1], *place])
+        return team.launch(workers, [*take(command_line, "--workers")[1], *place])
     command = ["noiseless", "train", name, "--form", form, *parsed.flags]
-    intro = f"recipe {name} in its {form} form, with the flags that were given"
+    intro = f"recipe {name} in its {form} form, with the given flags"
     return _in_job(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
 
 
 @dataclass(frozen=True)
 class Resume(OneRun):
-    """Go on with a run from its newest checkpoint, to the same bits as if it had not been stopped."""
+    """Continue a run from its newest checkpoint; the result has the same bits as without the interruption.
+
+    With --workers W, the work is shared among W processes.
+    """
 
     tensorboard: bool = False
-    """the rows go to TensorBoard as well, also where the run was begun without it"""
+    """log to TensorBoard, even if the run was started without it"""
     wandb: str | None = None
-    """project of Weights & Biases to which the rows go as well; none: as the run was begun"""
+    """log to this project of Weights & Biases; none: as when the run was started"""
     untracked: bool = False
-    """leave out all trackers with which the run was begun"""
+    """do not log to the trackers with which the run was started"""
 
 
 def resume(arguments: list[str]) -> int:
-    """Goes on with a run."""
-    given = ["resume", *arguments]
+    """Continues a run."""
+    command_line = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
-    asked = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
+    args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
     from noiseless.files.directory import RunDirectory
     from noiseless.run import session, team, tracking
 
-    directory = RunDirectory.open(Path(asked.run))
+    directory = RunDirectory.open(Path(args.run))
     if directory.model.exists():
-        console.print(f"{directory.path} has ended; noiseless evaluate {directory.path} shows its result")
+        console.print(f"{directory.path} has ended; see its result with: noiseless evaluate {directory.path}")
         return 0
-    trackers = tracking.chosen(_trackers(directory.config().settings, asked)) if first_worker() else []
+    trackers = tracking.chosen(_trackers(directory.config().settings, args)) if first_worker() else []
     if workers > 1 and not team.in_job():
-        return team.launch(workers, take(given, "--workers")[1])
+        return team.launch(workers, take(command_line, "--workers")[1])
     return _in_job(lambda joined: session.existing(directory.path, joined), trackers)
 
 
-def _trackers(settings: Settings, asked: Resume) -> Settings:
-    """A run's settings with the trackers that a resume asks for."""
-    if asked.untracked:
+def _trackers(settings: Settings, args: Resume) -> Settings:
+    """The settings of a run with the trackers changed by the flags of `resume`."""
+    if args.untracked:
         settings = replace(settings, tensorboard=False, wandb=None)
     return replace(
         settings,
-        tensorboard=settings.tensorboard or asked.tensorboard,
-        wandb=settings.wandb if asked.wandb is None else asked.wandb,
+        tensorboard=settings.tensorboard or args.tensorboard,
+        wandb=settings.wandb if args.wandb is None else args.wandb,
     )
 
 
 def _in_job(
     enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
 ) -> int:
-    """Runs a session as one of the workers of its job, or alone; gives the exit code."""
+    """Runs a session in one process or as one worker of a job; returns the exit code."""
     from noiseless.objective.workers import WorkerLostError
     from noiseless.run import team
 
-    with noted() as asked_to_stop:
-        workers = team.join(lambda: bool(asked_to_stop))
+    with stop_signals() as signals:
+        workers = team.join(lambda: bool(signals))
         try:
             with ExitStack() as stack:
-                with at_once():  # a download may take hours
+                with interruptible():  # a download may take hours
                     session = stack.enter_context(enter(workers))
-                stack.enter_context(_telling_how_to_go_on(session.directory))
+                stack.enter_context(_add_remedy(session.directory))
                 if intro:
                     console.print(intro)
                 return _run(session, trackers)
         except WorkerLostError as error:
             tell_error(str(error))
-            sys.exit(WORKER_LOST)  # at once, past `told`: torchrun is to start the workers anew
+            sys.exit(WORKER_LOST)  # directly, not by `told`: torchrun is to restart the workers
 
 
 def _run(session: Session, trackers: Sequence[Tracker]) -> int:
-    """Trains from where the directory stands, with progress; writes the report."""
+    """Trains from the state in the directory to the end, with progress, and writes the report."""
     from noiseless.report import live, page, summary
     from noiseless.run.session import in_first
     from noiseless.run.tracking import Tracking
@@ -148,24 +152,24 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     tracked = Tracking(trackers, experiment.config, directory, warn)
     try:
         with ExitStack() as stack:
-            with at_once():  # a tracker may wait for its network
+            with interruptible():  # a tracker may wait for the network
                 stack.enter_context(in_first(workers, lambda: tracked))
             for line in tracked.where():
                 console.print(line)
             shown = stack.enter_context(live.Live(console))
 
-            def told(row: Row) -> None:
+            def on_row(row: Row) -> None:
                 shown.advance(recipe.name, recipe.schedule.steps, row)
                 tracked.log(row)
 
-            train_to_end(experiment, directory, Progress(on_row=told, on_message=warn))
+            train_to_end(experiment, directory, Progress(on_row=on_row, on_message=warn))
             shown.finish(recipe.name)
     except Diverged as error:
         if first_worker():
             tell_error(str(error))
         return DIVERGED
-    except Interrupted as stopped:
-        console.print(str(stopped))
+    except Interrupted as interruption:
+        console.print(str(interruption))
         return INTERRUPTED
     if workers.rank == 0:
         runs = summary.read([directory])
@@ -176,8 +180,8 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
 
 
 @contextmanager
-def _telling_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
-    """A full disk and its like end a run with what could not be written, and the command that goes on."""
+def _add_remedy(directory: RunDirectory) -> Iterator[None]:
+    """Adds the command that continues the run to errors of the system, such as a full disk."""
     try:
         yield
     except BrokenPipeError:
@@ -185,4 +189,4 @@ def _telling_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(directory.path)
         command = "report" if directory.model.exists() else "resume"
-        raise ValueError(f"{message(error)}. Then go on with: noiseless {command} {directory.path}") from error
+        raise ValueError(f"{message(error)}. Then continue with: noiseless {command} {directory.path}") from error

@@ -1,4 +1,4 @@
-"""The command that shows runs while they go. It imports no torch, takes no lock and writes nothing."""
+"""The command `watch`, which shows the progress of runs. It does not import torch, take locks or write files."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ import tyro
 from rich.console import Console
 from rich.live import Live
 
-from noiseless.commands.interrupt import handled
+from noiseless.commands.interrupt import signal_handler
 from noiseless.files.reading import Followed
 from noiseless.report import watching
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Show runs while they go: progress, curves and the last rows, until they have ended or Ctrl-C.
+    """Show the progress of runs in the terminal: curves and the last rows, until they have ended or Ctrl-C.
 
-    Where standard output is no terminal, what there is now is printed once.
+    If standard output is not a terminal, the present state is printed once.
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """directories of runs, on this machine or on a file system that it shares"""
+    """directories of runs, on this machine or on a shared file system"""
     once: bool = False
-    """print what there is now, and end"""
+    """print the present state, and exit"""
     every: float = 1.0
-    """seconds between looks"""
+    """seconds between updates"""
 
 
 def watch(arguments: list[str]) -> int:
-    """Shows runs while they go."""
-    asked = tyro.cli(Watch, args=arguments, prog="noiseless watch")
-    if not asked.runs:
+    """Shows the progress of runs."""
+    args = tyro.cli(Watch, args=arguments, prog="noiseless watch")
+    if not args.runs:
         raise ValueError("give at least one run: noiseless watch RUN [RUN ...]")
-    if not 0 < asked.every < math.inf:
-        raise ValueError(f"--every must be a positive number of seconds, not {asked.every:g}")
-    runs = [Followed(Path(run)) for run in asked.runs]
+    if not 0 < args.every < math.inf:
+        raise ValueError(f"--every must be a positive number of seconds, not {args.every:g}")
+    runs = [Followed(Path(run)) for run in args.runs]
     for run in runs:
         run.look()
     console = Console(highlight=False, markup=False, emoji=False)
     plain = console.options.ascii_only
-    if not asked.once and sys.stdout.isatty() and not console.is_dumb_terminal:
-        with handled(signal.default_int_handler, signal.SIGTERM), suppress(KeyboardInterrupt):
-            _follow(runs, console, asked.every, plain)
+    if not args.once and sys.stdout.isatty() and not console.is_dumb_terminal:
+        with signal_handler(signal.default_int_handler, signal.SIGTERM), suppress(KeyboardInterrupt):
+            _follow(runs, console, args.every, plain)
     for run in runs:
         console.print(watching.block(run, console.width, ascii_only=plain))
     return 0
 
 
 def _follow(runs: Sequence[Followed], console: Console, every: float, plain: bool) -> None:
-    """Draws until all runs have ended."""
+    """Draws the runs until all of them have ended."""
     if all(run.ended for run in runs):
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:

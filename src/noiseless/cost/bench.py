@@ -1,7 +1,7 @@
-"""Seconds of a recipe's sweeps beside those of a plain PyTorch loop, measured in turns on this machine.
+"""Times a recipe's sweeps beside those of a plain PyTorch loop on this machine.
 
-Each side works in a process of its own, as kept memory belongs to a process; the two take turns, so that a machine that
-slows down slows both.
+Each side runs in a separate process, because a process keeps the memory that it frees. The two take turns, so that a
+machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from noiseless.run.build import Experiment, build
 from noiseless.run.speed import keep_memory
 
 STRENGTH = 0.5
-"""of the penalty in penalised sweeps"""
+"""strength of the gradient penalty in penalised sweeps"""
 LONG = 1.0
-"""seconds that a sweep of the plain loop takes at least"""
+"""seconds that a sweep of the plain loop takes at least, about; decides how many blocks it has"""
 
 Sweep = Callable[[bool], float]
-"""(whether penalised) -> seconds of one sweep, or another number that was measured of it"""
+"""(penalised or not) -> seconds of one sweep, or another measured number"""
 Make = Callable[[Config, int], Sweep]
-"""(config, training images of a sweep, in whole blocks) -> sweep"""
+"""(config, number of training images in a sweep, a multiple of the block) -> sweep"""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sweeps of one kind by both sides, in turns."""
+    """Times of one kind of sweep by both sides, round by round."""
 
     name: str
-    """risk or penalised"""
+    """`risk` or `penalised`"""
     seconds: list[float]
-    """of this program's sweeps"""
+    """times of this program's sweeps"""
     plain_seconds: list[float]
-    """of the plain loop's, in the same rounds"""
+    """times of the plain loop's sweeps in the same rounds"""
 
 
 class Side:
-    """A process that makes sweeps.
+    """A process that runs the sweeps of one side. Leaving the context ends the process.
 
     Args:
-        make: gives, in that process, the function that makes a sweep.
+        make: called in that process with the next two arguments; returns the function that runs a sweep.
         config: of the run.
-        images: of the training set that are used, in whole blocks.
+        images: number of training images in a sweep, a multiple of the block.
     """
 
     def __init__(self, make: Make, config: Config, images: int):
@@ -73,13 +73,16 @@ class Side:
         self._process.kill()
 
     def turn(self, penalised: bool) -> float:
-        """One sweep.
+        """Runs one sweep in the process.
+
+        Args:
+            penalised: whether the sweep has a gradient penalty.
 
         Returns:
-            What `make`'s function returns in the process.
+            The number that the sweep returned, seconds for most.
 
         Raises:
-            ValueError: with what went wrong in the process.
+            ValueError: if the sweep failed or the process has ended.
         """
         try:
             self._ours.send(penalised)
@@ -96,10 +99,10 @@ def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
 
     Args:
         config: of the run.
-        rounds: sweeps of each kind that are timed, after a first one that is not.
+        rounds: number of timed sweeps of each kind; one more before them is not timed.
 
     Returns:
-        Images of a sweep, and the times of risk and penalised sweeps.
+        Number of images in a sweep, and the times of risk and penalised sweeps.
 
     Raises:
         ValueError: if there are fewer training images than one block has.
@@ -108,7 +111,7 @@ def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
     available = len(build(replace(config, settings=replace(config.settings, compile="off"))).train)
     if available < block:
         raise ValueError(
-            f"there are {available} training images, less than one block of {block}: give a smaller --block"
+            f"there are {available} training images, fewer than one block of {block}: give a smaller --block"
         )
     with Side(plain, config, block) as side:
         side.turn(False)
@@ -127,7 +130,7 @@ def compare(config: Config, rounds: int) -> tuple[int, list[Comparison]]:
 
 
 def ours(config: Config, images: int) -> Sweep:
-    """This program's sweeps, as a run makes them."""
+    """Builds the sweeps of this program, as in a run."""
     keep_memory()
     experiment = build(config)
     experiment.model.train()
@@ -143,30 +146,30 @@ def ours(config: Config, images: int) -> Sweep:
 
 
 def objective_over(experiment: Experiment, images: int, penalised: bool) -> EmpiricalRisk | GradientPenalty:
-    """The risk over the first training images in the order of step 0, or its penalised form."""
+    """The risk over the first `images` training images in the order of step 0, penalised or not."""
     risk = experiment.regime.risk_at(0)
     risk = risk.at(risk.selection.head(images))
     return GradientPenalty(risk, STRENGTH, lr=experiment.config.recipe.optimizer.lr) if penalised else risk
 
 
 def plain(config: Config, images: int) -> Sweep:
-    """The plain loop's sweeps, uncompiled and without autocast, with its blocks ready in memory."""
+    """Builds the sweeps of the plain loop: uncompiled, without autocast, the blocks ready in memory."""
     experiment = build(replace(config, settings=replace(config.settings, compile="off")))
     x, y = experiment.train.take(torch.arange(images))
     return plain_sweeps(experiment.model.train(), x, y, experiment.config.recipe)
 
 
 def plain_sweeps(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Sweep:
-    """The sweeps of a plain loop.
+    """Builds the sweeps of a plain loop over given images.
 
     Args:
         model: in training mode.
         x: images `[n, C, H, W]`.
         y: labels `[n]`.
-        recipe: gives the block, and rate and probe of the penalty.
+        recipe: its block, and the learning rate and probe length of the penalty, are used.
 
     Returns:
-        penalised or not -> the seconds of a sweep.
+        (penalised or not) -> seconds of a sweep.
     """
     blocks = list(zip(x.split(recipe.objective.block), y.split(recipe.objective.block), strict=True))
 
@@ -183,12 +186,13 @@ def plain_sweeps(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Swee
 
 
 def wait() -> None:
-    """Waits until a GPU has finished its work."""
+    """Waits until the GPU has finished its work, if one is in use."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def _serve(connection: Connection, make: Make, config: Config, images: int) -> None:
+    """Runs sweeps in the process of a `Side` until None is received: a message, penalised or not, for each sweep."""
     sweep: Sweep | None = None
     while True:
         try:

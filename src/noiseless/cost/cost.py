@@ -1,4 +1,4 @@
-"""What a run will cost in seconds, from a short measurement of its own objective."""
+"""Predicts the seconds of a run from a short measurement of its step on this machine."""
 
 from __future__ import annotations
 
@@ -26,72 +26,83 @@ from noiseless.run.speed import keep_memory
 from noiseless.run.updates import make_optimizer, make_transform
 
 SECONDS = 0.15
-"""of measuring each part, at least, unless it is asked so often before:"""
-MOST = 100
+"""default time spent on measuring each part of a step, in seconds"""
+MAX_CALLS = 100
+"""calls of a part after which its measurement ends, even before that time"""
 CHUNKS = 4
-"""of the longer one of two sweeps, whose difference tells what a chunk takes"""
+"""number of chunks in the longer of two timed sweeps; the shorter has one chunk, and the difference gives the seconds
+of a chunk"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Times of this machine, as this process stands."""
+    """Measured times of a run's step, evaluation and checkpoint in this process."""
 
     step: float
     """seconds of a step"""
     evaluation: float
     """seconds of an evaluation on the test images"""
     fixed: float = 0.0
-    """seconds of the step that do not belong to a block: the objectives, the sum's value, the update"""
+    """seconds of the step that do not depend on the number of blocks: objectives, the sum's value, the update"""
     checkpoint: float = 0.0
     """seconds of writing a checkpoint"""
 
 
 def seconds(recipe: Recipe, settings: Settings, measured: Measured) -> float:
-    """How long a run will take on this machine.
+    """Predicts how long a run will take on this machine.
 
     Args:
         recipe: of the run.
         settings: of the run, resolved or not.
-        measured: of a run whose steps do the same work.
+        measured: times of a run whose steps do the same work.
 
     Returns:
         Seconds from the first step to the last.
     """
-    found = recipe.schedule.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
-    return found + checkpoints(recipe, settings, found) * measured.checkpoint
+    computing = recipe.schedule.steps * measured.step + evaluations(recipe, settings) * measured.evaluation
+    return computing + checkpoints(recipe, settings, computing) * measured.checkpoint
 
 
 def evaluations(recipe: Recipe, settings: Settings) -> int:
-    """How often a run evaluates; where the settings leave it open, ten times."""
+    """Number of evaluations in a run; about ten where the settings do not say."""
     return -(-recipe.schedule.steps // (settings.evaluate_every or max(1, recipe.schedule.steps // 10)))
 
 
 def checkpoints(recipe: Recipe, settings: Settings, seconds: float) -> int:
-    """How many a run of so many seconds writes: before the first step, after the last, and from time to time."""
+    """Number of checkpoints in a run of that many seconds: before the first step, in between, and after the last."""
     between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.schedule.steps
     return min(2 + between, recipe.schedule.steps + 1)
 
 
-def alike(recipe: Recipe) -> Recipe:
-    """The recipe without what does not matter to a step's time: rows with the same value are measured once."""
+def timing_key(recipe: Recipe) -> Recipe:
+    """The recipe with all fields that do not affect the time of a step set to fixed values.
+
+    Recipes with equal keys have equally long steps, so that one measurement serves them all.
+
+    Args:
+        recipe: of a run.
+
+    Returns:
+        The key.
+    """
     schedule = {"name": "", "seed": 0, "steps": 1, "lr": 1.0, "warmup": 0, "horizon": None, "schedule": "constant"}
     return with_flags(recipe, **schedule, clip=None, penalty=float(recipe.objective.penalty > 0))
 
 
 def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
-    """Times a step and an evaluation.
+    """Times a step, an evaluation and a checkpoint; the experiment is left unchanged.
 
-    The objective of step 0 is asked on its first chunk of blocks and, where that is quick, on its first few, so that
-    what a sweep costs apart from its chunks is not counted with each of them. Both are asked again and again, in turn,
-    and so are the evaluation on test images and the update of a copy; all is scaled to the whole. In the stochastic
-    regime, updates are made one after the other. In the end, nothing of the experiment is changed.
+    The objective of step 0 is evaluated on its first chunk of blocks and, where that is quick, also on its first few
+    chunks. The difference separates the seconds of a chunk from those that a sweep costs whatever its size. Both are
+    evaluated repeatedly, in turns, and scaled to all examples. The update is timed on a copy of the model, the
+    evaluation on a batch of test images. In the stochastic regime, consecutive updates are timed and then undone.
 
     Args:
         experiment: built for this machine.
         least: seconds of measuring each part of a step.
 
     Returns:
-        The seconds.
+        The measured times.
     """
     experiment.model.train()
     update, checkpoint = _update(experiment)
@@ -112,65 +123,67 @@ def measure_beside(config: Config, processes: int, least: float = SECONDS) -> Me
 
     Args:
         config: of the run.
-        processes: how many.
+        processes: number of processes.
         least: see `measure`.
 
     Returns:
-        The seconds of the slowest: the others would wait for it.
+        The times of the process with the slowest step, for which the others would wait.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=keep_memory) as pool:
-        return max(pool.map(_measured, [config] * processes, [least] * processes), key=lambda found: found.step)
+        return max(
+            pool.map(_build_and_measure, [config] * processes, [least] * processes), key=lambda times: times.step
+        )
 
 
-def _measured(config: Config, least: float) -> Measured:
+def _build_and_measure(config: Config, least: float) -> Measured:
     return measure(build(config), least)
 
 
 def _sweep(experiment: Experiment, least: float) -> tuple[float, float]:
-    """Seconds of a step's evaluation over the full batch, and those of them that do not belong to a block."""
-    recipe, chosen = experiment.config.recipe, experiment.config.recipe.objective
-    examples = len(experiment.train) * max(1, recipe.data.copies) * chosen.max_up // chosen.parts  # of a sweep
-    one = min(chosen.block * (experiment.config.settings.chunk or 1), examples)
-    few = min(CHUNKS * one, examples // one * one)
+    """Seconds of a full-batch step without its update, and how many of them do not depend on the number of blocks."""
+    recipe, spec = experiment.config.recipe, experiment.config.recipe.objective
+    examples = len(experiment.train) * max(1, recipe.data.copies) * spec.max_up // spec.parts  # of a sweep
+    chunk_examples = min(spec.block * (experiment.config.settings.chunk or 1), examples)
+    several = min(CHUNKS * chunk_examples, examples // chunk_examples * chunk_examples)
     began = time.perf_counter()
-    objective = next(iter(experiment.regime.objectives(chosen.switch)))
-    made = time.perf_counter() - began
-    part = _first(objective, one)
-    alone = a_chunk = _means(part.evaluate, least=0)[0]
-    if few == one and 2 * alone < least:
-        alone = a_chunk = _means(part.evaluate, least=least)[0]
-    elif few > one and alone < least:
-        alone, together = _means(part.evaluate, _first(objective, few).evaluate, least=least)
-        a_chunk = min(max((together - alone) / (few // one - 1), 0.0) or alone, alone)
-    fixed = made + chosen.parts * (alone - a_chunk)
-    return fixed + chosen.parts * a_chunk * examples / one, fixed
+    objective = next(iter(experiment.regime.objectives(spec.switch)))
+    setup = time.perf_counter() - began
+    first_chunk = _first(objective, chunk_examples)
+    sweep = chunk_seconds = _means(first_chunk.evaluate, least=0)[0]
+    if several == chunk_examples and 2 * sweep < least:
+        sweep = chunk_seconds = _means(first_chunk.evaluate, least=least)[0]
+    elif several > chunk_examples and sweep < least:
+        sweep, longer = _means(first_chunk.evaluate, _first(objective, several).evaluate, least=least)
+        chunk_seconds = min(max((longer - sweep) / (several // chunk_examples - 1), 0.0) or sweep, sweep)
+    fixed = setup + spec.parts * (sweep - chunk_seconds)
+    return fixed + spec.parts * chunk_seconds * examples / chunk_examples, fixed
 
 
 def _stochastic(experiment: Experiment, least: float) -> float:
-    """Seconds of a step: those of its updates, which are taken back afterwards."""
+    """Seconds of a step in the stochastic regime, from its first updates, which are undone afterwards."""
     recipe, model, optimizer = experiment.config.recipe, experiment.model, experiment.optimizer
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     updates = -(-len(experiment.train) * recipe.objective.max_up // recipe.objective.block)
-    found: list[float] = []
+    seconds: list[float] = []
     state = None
-    while sum(found[1:]) < least and len(found) <= updates:
+    while sum(seconds[1:]) < least and len(seconds) <= updates:
         objectives = iter(experiment.regime.objectives(0))
         began = time.perf_counter()
         for objective in objectives:
             state = take_step(optimizer, objective, experiment.transform, state, 0).transformed
-            found.append(time.perf_counter() - began)
-            if sum(found[1:]) >= least:
+            seconds.append(time.perf_counter() - began)
+            if sum(seconds[1:]) >= least:
                 break
             began = time.perf_counter()
     model.load_state_dict(before[0])
     optimizer.load_state_dict(before[1])
-    later = found[1:] or found  # the first one also allocates
-    return updates * sum(later) / len(later)
+    timed = seconds[1:] or seconds  # the first one also allocates
+    return updates * sum(timed) / len(timed)
 
 
 def _update(experiment: Experiment) -> tuple[float, float]:
-    """Seconds in which a copy of the model is moved by a gradient of its own size, and those of a checkpoint of it."""
+    """Seconds of an update of a copy of the model, transforms and optimizer, and seconds of writing a checkpoint."""
     model = copy.deepcopy(experiment.model)
     space = parameter_space(model)
     recipe = experiment.config.recipe
@@ -178,7 +191,7 @@ def _update(experiment: Experiment) -> tuple[float, float]:
     transform = make_transform(recipe, space, experiment.schedule, len(experiment.train))
     state = transform.init(space.theta) if transform else {}
     gradient = space.theta.detach().clone()
-    for _ in range(recipe.objective.parts if transform else 0):  # until it knows all parts
+    for _ in range(recipe.objective.parts if transform else 0):  # until its state has a gradient of every part
         state = transform.update(gradient, state, space.theta, 0)[1]  # type: ignore[union-attr]
 
     def closure() -> Tensor:
@@ -186,30 +199,30 @@ def _update(experiment: Experiment) -> tuple[float, float]:
         space.set_gradient(changed)
         return torch.zeros(())
 
-    update = 0.0  # of a line search, it is that of the sweeps that it asks for
+    update = 0.0  # 0 for a line search: its evaluations are timed as sweeps
     if not line_search(optimizer):
         (update,) = _means(lambda: optimizer.step(closure), least=0.05)  # type: ignore[arg-type]
-    whole = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict(), "transforms": state}
+    state_dicts = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict(), "transforms": state}
     with TemporaryDirectory(prefix="noiseless-") as place:
         began = time.perf_counter()
-        save(Path(place), 0, whole, 1)
+        save(Path(place), 0, state_dicts, 1)
         return update, time.perf_counter() - began
 
 
 def _first(objective: Objective, count: int) -> Objective:
-    """The same objective over its first examples."""
+    """A copy of the objective over the first `count` examples."""
     risk = risk_of(objective)
     return objective.over(risk.at(risk.selection.head(count)))
 
 
-def _means(*asks: Callable[[], object], least: float) -> list[float]:
-    """Mean seconds of each, asked in turn, so that a machine that slows down is no difference between them."""
-    for ask in asks:
-        ask()  # the first one also allocates
-    found: list[list[float]] = [[] for _ in asks]
-    while not found[0] or (sum(map(sum, found)) < least * len(asks) and len(found[0]) < MOST):
-        for ask, seconds in zip(asks, found, strict=True):
+def _means(*calls: Callable[[], object], least: float) -> list[float]:
+    """Mean seconds of each call. Calls take turns, so that a machine that slows down affects all of them equally."""
+    for call in calls:
+        call()  # the first one also allocates
+    seconds: list[list[float]] = [[] for _ in calls]
+    while not seconds[0] or (sum(map(sum, seconds)) < least * len(calls) and len(seconds[0]) < MAX_CALLS):
+        for call, its_seconds in zip(calls, seconds, strict=True):
             began = time.perf_counter()
-            ask()
-            seconds.append(time.perf_counter() - began)
-    return [sum(each) / len(each) for each in found]
+            call()
+            its_seconds.append(time.perf_counter() - began)
+    return [sum(times) / len(times) for times in seconds]

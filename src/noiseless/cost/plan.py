@@ -1,7 +1,7 @@
-"""What a run will take before it begins: passes, FLOPs, memory, bytes on the wire and time, for any number of workers.
+"""Plans a run for any number of workers: passes, FLOPs, memory, bytes sent and time.
 
-Sizes are counted on a model without values (`sizes`), and turned into seconds by figures of a device, or by a short
-measurement on this machine (`cost`). The formulas are those of `by_figures`, and of `memory` in `share`.
+Sizes are counted on a model without values (`sizes`). Seconds come from figures of a device (`by_figures`, with the
+formulas) or from a short measurement on this machine (`by_measurement`); the formulas of memory are in `share.memory`.
 """
 
 from __future__ import annotations
@@ -19,80 +19,80 @@ from noiseless.run import speed
 from noiseless.run.work import BACKWARD, objective_of, passes_a_step
 
 TRAFFIC = 5.0
-"""times that a saved activation, or a gradient of its size, goes over the memory's bus in a gradient evaluation: the
-forward writes it and its next layer reads it; the backward reads it again, writes its gradient and reads that"""
+"""how often a saved activation, or a gradient of its size, is read or written in a gradient evaluation: the forward
+writes it and the next layer reads it; the backward reads it again, writes its gradient and reads that gradient"""
 FORWARD_TRAFFIC = 2.0
-"""of these, in the forward"""
+"""how often in the forward alone"""
 READS = 2
-"""times that the exact sum reads a block's gradient: for its largest magnitude, and to add it"""
+"""how often the exact sum reads a block's gradient: for its largest magnitude, and to add it"""
 LOOPBACK = 1e9
-"""bytes/s of all-reduces between the processes of one machine (gloo over the loopback interface)"""
+"""bytes/s of an all-reduce between processes of one machine (gloo over the loopback interface)"""
 MEETING = 8e-3
-"""seconds of a sweep in which processes that keep all cores busy find together, seen on two cores"""
+"""seconds per sweep that processes which keep all cores busy need to synchronise, measured on two cores"""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one worker's device can do."""
+    """Speed of one worker's device."""
 
     flops: float
-    """FLOP/s, as they are reached"""
+    """FLOP/s that are reached in practice"""
     memory_bandwidth: float | None = None
-    """bytes/s of its memory; None: not known, and what waits for it is not counted"""
+    """bytes/s of its memory; None: not known, and time spent on memory traffic is not counted"""
     link_bandwidth: float | None = None
-    """bytes/s of its link to the other workers; None: not known, and not counted"""
+    """bytes/s of its link to the other workers; None: not known, and the all-reduce is not counted"""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a step, by part; compute and traffic go on at the same time."""
+    """Seconds of a step by part. Compute and traffic overlap."""
 
     compute: float = 0.0
-    """arithmetic of the gradients; of a measurement, the sweeps as they are, with traffic and exact sum"""
+    """arithmetic of the gradients; in a plan by measurement, the measured sweeps, with traffic and exact sum"""
     traffic: float = 0.0
-    """activations through the memory"""
+    """reading and writing activations"""
     exact_sum: float = 0.0
-    """the bins and block gradients through the memory"""
+    """reading and writing the exact sum's bins and the block gradients"""
     all_reduce: float = 0.0
     rest: float = 0.0
-    """measured: what does not belong to a block"""
+    """in a plan by measurement, what does not depend on the number of blocks"""
 
     @property
     def step(self) -> float:
-        """All of it."""
+        """Seconds of a whole step: `max(compute, traffic) + exact_sum + all_reduce + rest`."""
         return max(self.compute, self.traffic) + self.exact_sum + self.all_reduce + self.rest
 
     @property
     def limit(self) -> str:
-        """The part that takes longest, by its name."""
+        """Name of the part that takes longest."""
         parts = asdict(self)
         return max(parts, key=lambda name: parts[name])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take. What differs from step to step (with a switch of regimes) is the mean over the steps."""
+    """Cost of a run. Where steps differ (with a switch of regimes), numbers of a step are means over the steps."""
 
     steps: int
     workers: int
     share: Share
-    """of a step; with a switch, of one with the full batch"""
+    """busiest worker's share of a step; with a switch, of a full-batch step"""
     passes_a_step: float
     passes: float
     flops: float
-    """of all gradients, over all workers"""
+    """FLOPs of all gradients, over all workers"""
     parameters: int
     memory: Memory
-    """of a worker"""
+    """memory of one worker"""
     wire: float
-    """bytes that a worker sends in a step"""
+    """bytes that one worker sends in a step"""
     seconds: Seconds
-    """of a step"""
+    """seconds of a step, by part"""
     evaluation: float
-    """seconds of an evaluation on the test images, by one worker"""
+    """seconds of an evaluation on the test images by one worker"""
     evaluations: int
     checkpoint: float
-    """seconds of writing one; 0 where it was not measured"""
+    """seconds of writing a checkpoint; 0 in a plan by figures"""
     checkpoints: int
 
     @property
@@ -103,81 +103,88 @@ class Plan:
 
     @property
     def busy(self) -> int:
-        """Workers that have something to do."""
+        """Number of workers that have a chunk to compute."""
         return min(self.workers, self.share.chunks)
 
     @property
     def idle(self) -> int:
-        """Those that have nothing to do, as there are more of them than chunks."""
+        """Number of workers that have nothing to do, because there are fewer chunks than workers."""
         return self.workers - self.busy
 
 
 _Clock = Callable[[Recipe, Share, float], Seconds]
-"""(recipe of a part of the steps, share of a step, bytes that a worker sends) -> seconds of a step"""
+"""(recipe of some of the steps, share of a step, bytes that a worker sends in a step) -> seconds of a step"""
 
 
 def by_figures(recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, figures: Figures) -> Plan:
-    """The plan of a run on devices with known figures.
+    """Plans a run on devices of known speed.
 
-    A step takes `max(compute, traffic) + sum + all-reduce`. The busiest of W workers has n examples in b blocks; an
-    example costs c gradient evaluations of F FLOPs and saves a bytes. Then compute is `c n F` over its FLOP/s; traffic
-    `5 c n a` and the sum, in r sweeps, `r b (48 P + 2 e P)` over its memory bandwidth (three bins of float64 read and
-    written, the block's gradient of e bytes a number read twice); and a ring sends `2 (W - 1) / W` times the `message`
-    of each sweep over the link. Latencies, updates, augmentation and checkpoints are not counted.
+    A step takes `max(compute, traffic) + sum + all-reduce` seconds. The busiest of W workers has n examples in b
+    blocks; an example costs c gradient evaluations of F FLOPs each and saves a bytes. Then
+
+    - compute is `c n F / (FLOP/s)`;
+    - traffic is `5 c n a / (memory bandwidth)`;
+    - the sum, in r sweeps, is `r b (48 P + 2 e P) / (memory bandwidth)`: three bins of float64 are read and written,
+      and the block's gradient of e bytes a number is read twice;
+    - the all-reduce is a ring, which sends `2 (W - 1) / W` times the `message` of each sweep over the link.
+
+    Latencies, updates, augmentation and checkpoints are not counted.
 
     Args:
         recipe: resolved or not.
         settings: of the run.
         sizes: of the run.
-        workers: W.
-        figures: of one worker's device.
+        workers: W, number of workers.
+        figures: speed of one worker's device.
 
     Returns:
         The plan.
     """
     flops, bandwidth = sizes.work.gradient_flops, figures.memory_bandwidth
 
-    def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
-        asked = objective_of(part).passes * own.examples
+    def seconds(phase: Recipe, busiest: Share, wire: float) -> Seconds:
+        gradients = objective_of(phase).passes * busiest.examples
         touched = sizes.work.parameters * (2 * BINS * BIN + READS * sizes.element)
         return Seconds(
-            compute=asked * flops / figures.flops,
-            traffic=TRAFFIC * asked * sizes.saved / bandwidth if bandwidth else 0.0,
-            exact_sum=objective_of(part).sweeps * own.own * touched / bandwidth if bandwidth else 0.0,
+            compute=gradients * flops / figures.flops,
+            traffic=TRAFFIC * gradients * sizes.saved / bandwidth if bandwidth else 0.0,
+            exact_sum=objective_of(phase).sweeps * busiest.own * touched / bandwidth if bandwidth else 0.0,
             all_reduce=wire / figures.link_bandwidth if figures.link_bandwidth else 0.0,
         )
 
-    tested = sizes.data.test * (2 if recipe.evaluation.test_flips else 1)
-    moved = FORWARD_TRAFFIC * tested * sizes.saved / bandwidth if bandwidth else 0.0
-    evaluation = max(tested * flops / (1 + BACKWARD) / figures.flops, moved)
+    images = sizes.data.test * (2 if recipe.evaluation.test_flips else 1)
+    memory_seconds = FORWARD_TRAFFIC * images * sizes.saved / bandwidth if bandwidth else 0.0
+    evaluation = max(images * flops / (1 + BACKWARD) / figures.flops, memory_seconds)
     return _plan(recipe, settings, sizes, workers, seconds, evaluation)
 
 
 def by_measurement(
     recipe: Recipe, settings: Settings, sizes: Sizes, workers: int, measured: Measured, room: float = 1.0
 ) -> Plan:
-    """The plan of a run whose workers are processes of this machine.
+    """Plans a run whose workers are processes of this machine.
+
+    Workers fetch the next chunk when they have finished one, so the others wait half a chunk on average for the last.
 
     Args:
         recipe: resolved or not.
         settings: of the run.
         sizes: of the run.
-        workers: W.
-        measured: of one process, with the threads that a worker has.
-        room: workers that fit on the machine; where n more are at work, sweeps take `(room + n) / room` times as long.
+        workers: W, number of workers.
+        measured: times of one process, with as many threads as a worker has.
+        room: number of workers with cores of their own; with n more workers, sweeps take `(room + n) / room` times as
+            long.
 
     Returns:
-        The plan, with the sweeps' seconds as compute. Workers take chunks as they get on: in the mean, the others wait
-        half a chunk for the last one.
+        The plan; its compute is the seconds of the sweeps.
     """
 
-    def seconds(part: Recipe, own: Share, wire: float) -> Seconds:
-        sweeps = (measured.step - measured.fixed) * own.examples / own.whole
-        crowd = max(1.0, min(workers, own.chunks) / room)
-        rest = measured.fixed * max(1.0, workers / room)  # which all workers do
-        if workers > 1:  # half a chunk, in the middle, until the last one is done
-            sweeps += (measured.step - measured.fixed) / own.chunks / 2 if own.chunks > 1 else 0.0
-            rest += MEETING * own.updates * objective_of(part).sweeps
+    def seconds(phase: Recipe, busiest: Share, wire: float) -> Seconds:
+        sweeps = (measured.step - measured.fixed) * busiest.examples / busiest.whole
+        crowd = max(1.0, min(workers, busiest.chunks) / room)
+        rest = measured.fixed * max(1.0, workers / room)  # done by all workers
+        if workers > 1:  # on average half a chunk until the last worker has finished
+            sweeps += (measured.step - measured.fixed) / busiest.chunks / 2 if busiest.chunks > 1 else 0.0
+            rest += MEETING * busiest.updates * objective_of(phase).sweeps
         return Seconds(compute=sweeps * crowd, all_reduce=wire / LOOPBACK, rest=rest)
 
     return _plan(recipe, settings, sizes, workers, seconds, measured.evaluation, measured.checkpoint)
@@ -192,20 +199,21 @@ def _plan(
     evaluation: float,
     checkpoint: float = 0.0,
 ) -> Plan:
+    """The plan of a run, with the seconds of a step from a function of recipe, share and bytes sent."""
     chunk = settings.chunk or speed.chunk(
         recipe.objective.block, sizes.work.parameters, sizes.data.shape[1] * sizes.data.shape[2]
     )
-    parts = _parts(recipe)
-    shares = [share(part, sizes.data.train, chunk, workers) for part in parts]
+    phases = _phases(recipe)
+    shares = [share(phase, sizes.data.train, chunk, workers) for phase in phases]
     wires = [
-        own.updates * objective_of(part).sweeps * 2 * (workers - 1) / workers * message(sizes, own)
-        for part, own in zip(parts, shares, strict=True)
+        busiest.updates * objective_of(phase).sweeps * 2 * (workers - 1) / workers * message(sizes, busiest)
+        for phase, busiest in zip(phases, shares, strict=True)
     ]
-    spent = [seconds(*each) for each in zip(parts, shares, wires, strict=True)]
-    weights = [part.schedule.steps / recipe.schedule.steps for part in parts]
-    passes = sum(part.schedule.steps * passes_a_step(part) for part in parts)
-    in_step = Seconds(**{name: _mean(weights, [getattr(each, name) for each in spent]) for name in asdict(spent[0])})
-    asked = evaluations(recipe, settings)
+    by_phase = [seconds(*inputs) for inputs in zip(phases, shares, wires, strict=True)]
+    weights = [phase.schedule.steps / recipe.schedule.steps for phase in phases]
+    passes = sum(phase.schedule.steps * passes_a_step(phase) for phase in phases)
+    in_step = Seconds(**{name: _mean(weights, [getattr(s, name) for s in by_phase]) for name in asdict(by_phase[0])})
+    evaluation_count = evaluations(recipe, settings)
     return Plan(
         steps=recipe.schedule.steps,
         workers=workers,
@@ -214,18 +222,18 @@ def _plan(
         passes=passes,
         flops=passes * sizes.data.train * sizes.work.gradient_flops,
         parameters=sizes.work.parameters,
-        memory=memory(parts[-1], sizes, shares[-1], chunk),
+        memory=memory(phases[-1], sizes, shares[-1], chunk),
         wire=_mean(weights, wires),
         seconds=in_step,
         evaluation=evaluation,
-        evaluations=asked,
+        evaluations=evaluation_count,
         checkpoint=checkpoint,
-        checkpoints=checkpoints(recipe, settings, recipe.schedule.steps * in_step.step + asked * evaluation),
+        checkpoints=checkpoints(recipe, settings, recipe.schedule.steps * in_step.step + evaluation_count * evaluation),
     )
 
 
-def _parts(recipe: Recipe) -> list[Recipe]:
-    """The recipe; with a switch, what is before and after it."""
+def _phases(recipe: Recipe) -> list[Recipe]:
+    """The recipe alone; with a switch of regimes, one recipe for the steps before it and one for those after it."""
     if recipe.objective.regime != "switch":
         return [recipe]
     before = with_flags(recipe, regime="stochastic", steps=recipe.objective.switch)
@@ -233,4 +241,5 @@ def _parts(recipe: Recipe) -> list[Recipe]:
 
 
 def _mean(weights: Iterable[float], values: Iterable[float]) -> float:
+    """Weighted mean, for weights whose sum is 1."""
     return sum(w * v for w, v in zip(weights, values, strict=True))

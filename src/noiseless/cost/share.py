@@ -1,4 +1,4 @@
-"""What the busiest worker of a run has to do, to hold and to send, in examples and bytes."""
+"""Work, memory and messages of the busiest worker of a run, in examples and bytes."""
 
 from __future__ import annotations
 
@@ -12,65 +12,68 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
 
 BIN = 8
-"""bytes of a number in one of the exact sum's bins, float64"""
+"""bytes of a number in a bin of the exact sum (float64)"""
 BINS = 3
-"""bins of the exact sum"""
+"""number of bins of the exact sum"""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What the busiest worker has to do in a step: the others wait for it."""
+    """Work of the busiest worker in a step, for which the others wait."""
 
     blocks: int
-    """of an update, over all workers"""
+    """blocks of an update, over all workers"""
     chunks: int
-    """in which they are handed out, whole"""
+    """chunks of an update, over all workers; a chunk is computed by one worker"""
     updates: int
-    """of a step"""
+    """updates of a step"""
     own: int
-    """blocks of a step that are the busiest worker's, in one sweep over them"""
+    """blocks of a step that the busiest worker computes in a sweep"""
     examples: int
-    """in those"""
+    """examples in those blocks"""
     whole: int
     """examples of a step, over all workers"""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a worker, by part."""
+    """Bytes of memory of one worker, by part."""
 
     parameters: int
     gradient: int
     parts: int
-    """newest gradients of the parts, where a step has several"""
+    """newest gradient of each part, where a step has several parts"""
     optimizer: int
     average: int
-    """of the states, where one is kept"""
+    """exponential average of the parameters, where the run has one"""
     bins: int
-    """of the exact sum"""
+    """bins of the exact sum"""
     block_gradients: int
     activations: int
-    """saved by the forward of a chunk"""
+    """activations that the forward of a chunk saves"""
     data: int
-    """images and labels, where they are small enough to live on the device"""
+    """images and labels, where they are small enough to be kept on the device"""
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """Sum of all parts, in bytes."""
         return sum(asdict(self).values())
 
 
 def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
-    """The busiest worker's part of a step: of an update's B blocks in chunks of k, `ceil(ceil(B / k) / W)` chunks.
+    """Computes the busiest worker's share of a step.
+
+    An update's B blocks are divided into chunks of k blocks, and the busiest worker computes `ceil(ceil(B / k) / W)`
+    of these chunks. In the stochastic regime each block is an update, which one worker computes.
 
     Args:
         recipe: resolved or not, without a switch of regimes.
-        examples: in the training set.
-        chunk: k, blocks that are handed out at once; a short last block is a chunk of its own.
-        workers: W.
+        examples: number of training examples.
+        chunk: k, number of blocks in a chunk; a last last block is a separate chunk.
+        workers: W, number of workers.
 
     Returns:
-        The share. In the stochastic regime each block is an update, which one worker computes.
+        The share.
     """
     objective = recipe.objective
     stochastic = objective.regime == "stochastic"
@@ -79,23 +82,23 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
     check_norm_block(objective.norm_block or objective.block, objective.block)
     parts = objective.parts
     largest = part_sizes(total // objective.max_up, parts)[0] * objective.max_up
-    whole, short = divmod(largest, objective.block)
-    short = 0 if objective.drop_last else short
-    total = min(parts * (whole * objective.block + short), total)
-    blocks = whole + (short > 0)
+    full, last = divmod(largest, objective.block)
+    last = 0 if objective.drop_last else last
+    total = min(parts * (full * objective.block + last), total)
+    blocks = full + (last > 0)
     if stochastic:
         return Share(1, 1, blocks, blocks, total, total)
-    chunks = -(-whole // chunk) + (short > 0)
-    own = min(-(-chunks // workers) * chunk, blocks)
-    return Share(blocks, chunks, parts, parts * own, min(parts * own * objective.block, total), total)
+    chunks = -(-full // chunk) + (last > 0)
+    busiest = min(-(-chunks // workers) * chunk, blocks)
+    return Share(blocks, chunks, parts, parts * busiest, min(parts * busiest * objective.block, total), total)
 
 
 def message(sizes: Sizes, share: Share) -> int:
-    """Bytes that a sweep's all-reduce adds up: `24 (P + S)` of bins, 32 a block, 1 a chunk.
+    """Bytes that the all-reduce of a sweep adds up: `24 (P + S)` for the bins, 32 for each block, 1 for each chunk.
 
     Args:
-        sizes: of the run; P parameters, S numbers of batch norm's statistics.
-        share: has blocks and chunks.
+        sizes: of the run, with P parameters and S numbers of batch norm's statistics.
+        share: of a step; its blocks and chunks are counted.
 
     Returns:
         The bytes.
@@ -105,28 +108,32 @@ def message(sizes: Sizes, share: Share) -> int:
 
 
 def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
-    """What a worker holds.
+    """Computes the memory of one worker.
 
-    With P parameters of e bytes and chunks of k blocks: e P of theta, as much of the gradient, and of each of several
-    parts' newest; `s e P` of an optimizer that keeps s numbers for each; 24 P of bins; `k e P` for each vector that a
-    block has at once (with forward differences 3: its gradient, the probed point and the gradient there); the saved
-    activations of a chunk.
+    With P parameters of e bytes each and chunks of k blocks:
+
+    - theta and the gradient: `e P` each, and another `e P` for the newest gradient of each part, if there are several;
+    - optimizer state: `s e P` for an optimizer that keeps s numbers for each parameter;
+    - bins of the exact sum: `24 P`;
+    - block gradients: `k e P` for each vector that a block needs at once (with forward differences 3: its gradient, the
+      probed point and the gradient there);
+    - the saved activations of a chunk.
 
     Args:
         recipe: resolved or not.
         sizes: of the run.
         share: of a step.
-        chunk: k.
+        chunk: k, number of blocks in a chunk.
 
     Returns:
         Bytes by part. Buffers of single operations are not counted.
     """
     theta = sizes.work.parameters * sizes.element
-    together, largest = min(chunk, share.own // share.updates), -(-share.whole // share.updates)
-    held = 1
+    blocks, update_examples = min(chunk, share.own // share.updates), -(-share.whole // share.updates)
+    vectors = 1
     if recipe.objective.penalty or recipe.objective.full_penalty:
-        # a product by double backward is a second one; a probe is a point for each block, and a gradient there
-        held = 2 + PROBES[recipe.objective.penalty_method] + (recipe.objective.full_penalty > 0)
+        # exact: gradient and product, 2; forward differences: gradient, probed point and gradient there, 3; central: 4
+        vectors = 2 + PROBES[recipe.objective.penalty_method] + (recipe.objective.full_penalty > 0)
     return Memory(
         parameters=theta,
         gradient=theta,
@@ -134,7 +141,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
         optimizer=int(sizes.state * theta),
         average=theta if recipe.evaluation.ema else 0,
         bins=BINS * BIN * sizes.work.parameters,
-        block_gradients=together * held * theta,
-        activations=int(together * min(recipe.objective.block, largest) * sizes.saved),
+        block_gradients=blocks * vectors * theta,
+        activations=int(blocks * min(recipe.objective.block, update_examples) * sizes.saved),
         data=sizes.data.bytes if sizes.data.resident else 0,
     )

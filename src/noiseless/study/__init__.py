@@ -1,1 +1,1 @@
-"""Questions to many runs at once: how recipes compare over seeds and test images."""
+"""Studies of many runs: tables of the paper, races of optimizers, comparisons over seeds and test images."""

@@ -1,4 +1,7 @@
-"""Runs that are compared: read, grouped by recipe, and held against those of one recipe. Torch is not needed here."""
+"""Compares groups of runs with the runs of one recipe: reads them, groups them by recipe, tests the differences.
+
+The statistics are those of `comparison.py`. This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ from noiseless.study import comparison, grouping
 from noiseless.study.comparison import POINTS, Agreement, Comparison, Correct
 
 IMAGES_ONLY = "images only: one seed"
-"""what an interval covers where a group has one seed"""
+"""sources of variance that an interval covers where a group has one seed"""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """A run that has ended, with its predictions."""
+    """A finished run with its predictions on the test images."""
 
     path: Path
     recipe: Recipe
@@ -42,7 +45,7 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the runs, ascending."""
+        """Seeds of the runs, ascending."""
         return [run.recipe.seed for run in self.runs]
 
     @property
@@ -52,7 +55,7 @@ class Group:
 
     @property
     def accuracies(self) -> NDArray[np.float64]:
-        """Of the runs, in %, `[S]`."""
+        """Test accuracies of the runs, in %, `[S]`."""
         return POINTS * self.correct.mean(1)
 
     @property
@@ -68,28 +71,29 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One recipe beside the one that it is compared with."""
+    """Comparison of one group with the reference."""
 
     group: Group
     comparison: Comparison
     agreement: Agreement
     adjusted_p: float
-    """the comparison's p value, adjusted for the number of rows after Holm"""
+    """p value of the difference, adjusted for the number of rows by Holm's method"""
     equivalence_p: float
-    """of the two one-sided tests"""
+    """p value of the two one-sided tests"""
     verdict: str
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonTable:
-    """Recipes, each compared with the same one."""
+    """Comparisons of one or more recipes with one reference recipe."""
 
     against: Group
+    """the reference"""
     rows: list[Row]
     margin: float
-    """of equivalence, in points"""
+    """margin of equivalence, in points"""
     confidence: float
-    """of the intervals; 1 - confidence is the level of the tests of a difference"""
+    """confidence of the intervals; differences are tested at the level 1 - confidence"""
 
     @property
     def images(self) -> int:
@@ -100,16 +104,16 @@ class ComparisonTable:
 def compare_runs(
     runs: Sequence[Path], against: Sequence[Path], margin: float = 0.5, confidence: float = 0.95
 ) -> ComparisonTable:
-    """Compares the recipes of some runs with the recipe of others.
+    """Compares runs of one or more recipes with runs of a reference recipe.
 
     Args:
-        runs: directories of runs of one or more recipes; those that are equal but for their seed are one group.
-        against: directories of runs of the one recipe with which each group is compared.
-        margin: of equivalence, in points of accuracy.
-        confidence: of the intervals.
+        runs: directories of the runs; runs that differ only in their seed form a group.
+        against: directories of the runs of the reference recipe.
+        margin: margin of equivalence, in points of accuracy.
+        confidence: confidence of the intervals.
 
     Returns:
-        A row a group, in the order of first appearance.
+        A row for each group, in the order of first appearance.
 
     Raises:
         ValueError: if margin or confidence is out of range, a run cannot be compared, or the runs were not evaluated on
@@ -124,31 +128,31 @@ def compare_runs(
         raise ValueError(f"{what}: noiseless compare RUN [RUN ...] --against RUN [RUN ...]")
     _refuse_repeated(runs, against)
     compared, references = [_read(path) for path in runs], [_read(path) for path in against]
-    recipes, reference = grouping.by_recipe(compared), grouping.by_recipe(references)
-    if len(reference) > 1:
-        first, second = (alike[0] for alike in list(reference.values())[:2])
-        fields = ", ".join(grouping.differing(list(reference)))
+    by_recipe, by_reference = grouping.by_recipe(compared), grouping.by_recipe(references)
+    if len(by_reference) > 1:
+        first, second = (seed_runs[0] for seed_runs in list(by_reference.values())[:2])
+        fields = ", ".join(grouping.differing(list(by_reference)))
         raise ValueError(
-            f"--against must be runs of one recipe, but {first.path} and {second.path} differ in {fields}: give those"
-            " of one recipe"
+            f"--against must be runs of one recipe, but {first.path} and {second.path} differ in {fields}: give the"
+            " runs of one of them"
         )
-    everything = [*compared, *references]
-    grouping.by_recipe(everything)  # the same recipe with the same seed on both sides would be compared with itself
-    _refuse_other_images(everything)
-    names = dict(zip(recipes | reference, grouping.names(list(recipes | reference)), strict=True))
-    (one,) = (_group(names[recipe], alike) for recipe, alike in reference.items())
-    groups = [_group(names[recipe], alike) for recipe, alike in recipes.items()]
-    return ComparisonTable(one, _rows(groups, one, margin, confidence), margin, confidence)
+    all_runs = [*compared, *references]
+    grouping.by_recipe(all_runs)  # refuses a recipe that has the same seed on both sides
+    _refuse_other_images(all_runs)
+    names = dict(zip(by_recipe | by_reference, grouping.names(list(by_recipe | by_reference)), strict=True))
+    (reference,) = (_group(names[recipe], seed_runs) for recipe, seed_runs in by_reference.items())
+    groups = [_group(names[recipe], seed_runs) for recipe, seed_runs in by_recipe.items()]
+    return ComparisonTable(reference, _rows(groups, reference, margin, confidence), margin, confidence)
 
 
 def as_json(table: ComparisonTable) -> dict[str, Any]:
-    """Comparisons as plain values, unrounded.
+    """Converts a table of comparisons to JSON values, unrounded.
 
     Args:
         table: the comparisons.
 
     Returns:
-        Accuracies in %, differences in points, variances in squared points; None for what one seed cannot tell.
+        Accuracies in %, differences in points, variances in squared points; None for what one seed cannot estimate.
     """
     return {
         "images": table.images,
@@ -162,10 +166,11 @@ def as_json(table: ComparisonTable) -> dict[str, Any]:
 
 
 def _refuse_repeated(runs: Sequence[Path], against: Sequence[Path]) -> None:
-    there = {path.resolve() for path in runs}
+    """Raises if a directory is given twice."""
+    compared = {path.resolve() for path in runs}
     for path in against:
-        if path.resolve() in there:
-            raise ValueError(f"{path} is in both groups: a run compared with itself tells nothing; give it once")
+        if path.resolve() in compared:
+            raise ValueError(f"{path} is in both groups, before and after --against: give it once")
     for group in (runs, against):
         for position, path in enumerate(group):
             if path.resolve() in {other.resolve() for other in group[:position]}:
@@ -173,17 +178,18 @@ def _refuse_repeated(runs: Sequence[Path], against: Sequence[Path]) -> None:
 
 
 def _read(path: Path) -> EvaluatedRun:
+    """Reads a run; raises if it has not ended or its data are not known."""
     recipe = reading.config(reading.find(path)).recipe
     if not (path / "model.safetensors").exists():
         raise ValueError(
-            f"{path} has not ended, so there is nothing to compare yet: go on with noiseless resume {path}"
+            f"{path} has not ended, so it has no result to compare: finish it with noiseless resume {path}"
         )
     try:
         data_sha256 = str(json.loads((path / "environment.json").read_text())["data_sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path / 'environment.json'} cannot be read ({error!r}), so whether the data are the same is not known:"
-            " put it back, or leave the run out"
+            f"{path / 'environment.json'} cannot be read ({error!r}), so it is not known on which data the run was"
+            " trained: restore the file, or leave the run out"
         ) from None
     return EvaluatedRun(path, recipe, predictions.read(path), data_sha256)
 
@@ -194,18 +200,18 @@ def _refuse_other_images(runs: Sequence[EvaluatedRun]) -> None:
     for run in runs[1:]:
         if run.data_sha256 != first.data_sha256:
             raise ValueError(
-                f"{first.path} and {run.path} are of different data ({first.recipe.data.name} and"
+                f"{first.path} and {run.path} were trained on different data ({first.recipe.data.name} and"
                 f" {run.recipe.data.name}, by their digests): compare runs on the same data"
             )
     for run in runs:
         if run.recipe.data.validation and len(seeds) > 1:
             raise ValueError(
                 f"{run.path} was evaluated on held-out training images (validation"
-                f" {run.recipe.data.validation:g}), which are others for each of the seeds"
+                f" {run.recipe.data.validation:g}), which differ between the seeds"
                 f" {', '.join(map(str, sorted(seeds)))}: compare runs of one seed"
             )
         if not np.array_equal(run.predictions.target, first.predictions.target):
-            counts = [len(each.predictions.target) for each in (first, run)]
+            counts = [len(evaluated.predictions.target) for evaluated in (first, run)]
             how = f"{counts[0]} and {counts[1]}" if len(set(counts)) > 1 else "their labels differ"
             raise ValueError(
                 f"{first.path} and {run.path} were evaluated on different images ({how}): compare runs that were"
@@ -214,21 +220,23 @@ def _refuse_other_images(runs: Sequence[EvaluatedRun]) -> None:
 
 
 def _group(name: str, runs: list[EvaluatedRun]) -> Group:
+    """A group with its runs in the order of their seeds."""
     return Group(name, sorted(runs, key=lambda run: run.recipe.seed))
 
 
 def _rows(groups: list[Group], against: Group, margin: float, confidence: float) -> list[Row]:
-    other, comparisons, agreements = against.correct, [], []
+    """Compares each group with the reference, and adjusts the p values for the number of groups."""
+    reference, comparisons, agreements = against.correct, [], []
     for group in groups:
         paired = group.seeds == against.seeds
-        comparisons.append(comparison.compare(group.correct, other, paired))
-        agreements.append(comparison.agreement(group.correct, other, paired))
-    adjusted = comparison.holm([found.p for found in comparisons])
+        comparisons.append(comparison.compare(group.correct, reference, paired))
+        agreements.append(comparison.agreement(group.correct, reference, paired))
+    adjusted = comparison.holm([compared.p for compared in comparisons])
     rows = []
-    for group, found, agreement, p in zip(groups, comparisons, agreements, adjusted, strict=True):
-        equivalence_p = found.equivalence(margin)
-        shown = comparison.verdict(p, equivalence_p, margin, confidence)
-        rows.append(Row(group, found, agreement, p, equivalence_p, shown))
+    for group, compared, agreement, p in zip(groups, comparisons, agreements, adjusted, strict=True):
+        equivalence_p = compared.equivalence(margin)
+        conclusion = comparison.verdict(p, equivalence_p, margin, confidence)
+        rows.append(Row(group, compared, agreement, p, equivalence_p, conclusion))
     return rows
 
 
@@ -241,20 +249,20 @@ def _group_json(group: Group) -> dict[str, Any]:
 
 
 def _row_json(row: Row, table: ComparisonTable) -> dict[str, Any]:
-    found, agreement = row.comparison, row.agreement
+    compared, agreement = row.comparison, row.agreement
     return {
         **_group_json(row.group),
-        "paired_by_seed": found.paired,
-        "interval_covers": IMAGES_ONLY if found.images_only else "seeds and images",
-        "difference": found.difference,
-        "interval": list(found.interval(table.confidence)),
-        "interval_90": list(found.interval(1 - 2 * comparison.EQUIVALENCE_LEVEL)),
-        "standard_error": found.standard_error,
-        "degrees_of_freedom": found.degrees,
-        "variance_seeds": found.variance_seeds,
-        "variance_images": found.variance_images,
-        "variance_interaction": found.variance_interaction,
-        "p": found.p,
+        "paired_by_seed": compared.paired,
+        "interval_covers": IMAGES_ONLY if compared.images_only else "seeds and images",
+        "difference": compared.difference,
+        "interval": list(compared.interval(table.confidence)),
+        "interval_90": list(compared.interval(1 - 2 * comparison.EQUIVALENCE_LEVEL)),
+        "standard_error": compared.standard_error,
+        "degrees_of_freedom": compared.degrees,
+        "variance_seeds": compared.variance_seeds,
+        "variance_images": compared.variance_images,
+        "variance_interaction": compared.variance_interaction,
+        "p": compared.p,
         "p_holm": row.adjusted_p,
         "p_equivalence": row.equivalence_p,
         "verdict": row.verdict,

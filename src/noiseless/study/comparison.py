@@ -1,6 +1,6 @@
-"""Two groups of runs on the same test images: their difference in accuracy, with its error over seeds and images.
+"""Statistics of the difference in accuracy between two groups of runs, with its error over seeds and test images.
 
-Statistics on arrays alone, `correct [S, M]`: whether the run of seed s classifies image i correctly. `compared.py`
+The functions take arrays `correct [S, M]`: whether the run of seed s classifies test image i correctly. `compared.py`
 reads these arrays from runs.
 
 Seeds and images are two crossed random factors. With D the mean of the differences
@@ -9,7 +9,7 @@ Seeds and images are two crossed random factors. With D the mean of the differen
     d[s, i] = D + seed_s + image_i + interaction_si
     var D = sigma_seed^2 / S + sigma_image^2 / M + sigma_interaction^2 / (S M).
 
-Its estimate is by the method of moments of this model (Searle, Casella, McCulloch: Variance Components, 1992; Owen:
+var D is estimated by the method of moments of this model (Searle, Casella, McCulloch: Variance Components, 1992; Owen:
 The pigeonhole bootstrap, 2007, arXiv 0712.1111, has the same variance of a mean over crossed factors):
 
     V_seeds       = var_s(mean_i d) / S,   expectation sigma_seed^2 / S  + sigma_interaction^2 / (S M)
@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 POINTS = 100.0
-"""percentage points of a share of 1"""
+"""percentage points of a share of 1: a share times POINTS is in %"""
 EQUIVALENCE_LEVEL = 0.05
-"""of each of the two one-sided tests"""
+"""significance level of each of the two one-sided tests"""
 
 Correct = NDArray[np.bool_]
 
@@ -47,7 +47,7 @@ class Comparison:
     difference: float
     """D, in percentage points"""
     variance_seeds: float | None
-    """V_seeds, in squared points; None where a group has one seed, as it cannot be estimated"""
+    """V_seeds, in squared points; None where a group has one seed, which is not enough to estimate it"""
     variance_images: float
     """V_images, in squared points"""
     variance_interaction: float | None
@@ -55,13 +55,13 @@ class Comparison:
     variance: float
     """V, in squared points; V_images where a group has one seed"""
     degrees: float
-    """of freedom of V, after Satterthwaite"""
+    """degrees of freedom of V, by Satterthwaite's formula"""
     paired: bool
     """whether the groups were paired by seed"""
 
     @property
     def images_only(self) -> bool:
-        """Whether the variance is over images alone: the interval says nothing of other seeds."""
+        """Whether the variance is over images only, so that the interval does not cover other seeds."""
         return self.variance_seeds is None
 
     @property
@@ -78,10 +78,10 @@ class Comparison:
         """Confidence interval of the difference, `D -+ t_((1 + confidence) / 2) sqrt(V)`, in points.
 
         Args:
-            confidence: of the interval, in (0, 1).
+            confidence: probability in (0, 1) with which the interval covers D.
 
         Returns:
-            Its lower and its upper end.
+            Lower and upper end.
         """
         half = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.standard_error
         return self.difference - half, self.difference + half
@@ -93,7 +93,7 @@ class Comparison:
         10.1007/BF01068419).
 
         Args:
-            margin: in points, positive.
+            margin: margin of equivalence in points, positive.
 
         Returns:
             The larger of the p values of `D <= -margin` and `D >= margin`.
@@ -101,7 +101,7 @@ class Comparison:
         return max(self._above(margin + self.difference), self._above(margin - self.difference))
 
     def _above(self, distance: float) -> float:
-        """`P(t > distance / sqrt(V))`; without variance 0 for a positive distance, and else 1."""
+        """`P(t > distance / sqrt(V))`; if V is 0: 0 for a positive distance, otherwise 1."""
         if self.variance == 0:
             return float(distance <= 0)
         return float(stats.t.sf(distance / self.standard_error, self.degrees))
@@ -109,10 +109,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Who is right where: numbers of images, mean over pairs of a run of A and one of B."""
+    """How many images both runs of a pair classify correctly, only one, or neither: means over pairs (A, B)."""
 
     pairs: int
-    """the S pairs of one seed, or all S_A S_B where the seeds are not the same"""
+    """number of pairs: S pairs of equal seed, or all S_A S_B pairs where the seeds differ"""
     both: float
     only_first: float
     only_second: float
@@ -122,19 +122,20 @@ class Agreement:
 def compare(first: Correct, second: Correct, paired: bool) -> Comparison:
     """Compares two groups of runs on the same images.
 
-    Where the groups are not paired, seeds and interaction are estimated in each group by itself, and their variances
-    add; the images are the same, so V_images is of the difference as before. The degrees of freedom are Satterthwaite's
-    (1946, doi 10.2307/3002019), with the mean squares' own S - 1, M - 1 and (S - 1) (M - 1):
+    Where the groups are not paired, the variances of seeds and of the interaction are estimated in each group and
+    added. The images are the same in both groups, so V_images is still that of the difference. The degrees of freedom
+    are Satterthwaite's (1946, doi 10.2307/3002019), with S - 1, M - 1 and (S - 1) (M - 1) for the mean squares:
 
         V^2 / (V_seeds^2 / (S - 1) + V_images^2 / (M - 1) + V_interaction^2 / ((S - 1) (M - 1))),
 
-    in which unpaired groups have a first and a last term each; where V is one of its parts alone, only that part's
-    terms are there. All sums are of whole numbers, so that the order of images and seeds cannot change a bit.
+    For unpaired groups, the first and the last term of the denominator are sums over both groups. Where V is the
+    maximum of the single estimates, only the terms of that estimate are in the denominator. All sums are sums of whole
+    numbers, so the order of images and seeds does not change a bit of the result.
 
     Args:
-        first: of A, `[S_A, M]`.
-        second: of B, `[S_B, M]`; where paired, of the same seeds in the same order.
-        paired: whether row s of both is of one seed.
+        first: correctness of A, `[S_A, M]`.
+        second: correctness of B, `[S_B, M]`; if paired, of the same seeds in the same order.
+        paired: whether row s of both groups has the same seed.
 
     Returns:
         The comparison.
@@ -145,7 +146,7 @@ def compare(first: Correct, second: Correct, paired: bool) -> Comparison:
     _refuse_shapes(first, second, paired)
     a, b = first.astype(np.int64), second.astype(np.int64)
     images = a.shape[1]
-    # S_A S_B times the image's difference of means
+    # S_A S_B times the difference of mean accuracy, for each image
     by_image = len(b) * a.sum(0) - len(a) * b.sum(0)
     cells = len(a) * len(b) * images
     difference = POINTS * int(by_image.sum()) / cells
@@ -168,15 +169,15 @@ def compare(first: Correct, second: Correct, paired: bool) -> Comparison:
 
 
 def agreement(first: Correct, second: Correct, paired: bool) -> Agreement:
-    """Counts who is right where.
+    """Counts the images that both runs of a pair, one of them, or neither classifies correctly.
 
     Args:
-        first: of A, `[S_A, M]`.
-        second: of B, `[S_B, M]`; where paired, of the same seeds in the same order.
-        paired: whether the pairs are those of one seed; if not, all pairs of a run of A and one of B.
+        first: correctness of A, `[S_A, M]`.
+        second: correctness of B, `[S_B, M]`; if paired, of the same seeds in the same order.
+        paired: True: pairs are runs of equal seed; False: all pairs of a run of A and a run of B.
 
     Returns:
-        Mean numbers of images; they add up to M.
+        Numbers of images, means over pairs; they add up to M.
 
     Raises:
         ValueError: if there are fewer than two images, or the shapes do not fit.
@@ -191,13 +192,13 @@ def agreement(first: Correct, second: Correct, paired: bool) -> Agreement:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusts p values for their number after Holm (1979): it bounds the chance of even one false rejection.
+    """Adjusts p values for their number by Holm's method (1979), which bounds the probability of any false rejection.
 
     Args:
-        p_values: one or more.
+        p_values: one or more p values.
 
     Returns:
-        The adjusted ones, in the same order.
+        The adjusted p values, in the same order.
     """
     from statsmodels.stats.multitest import multipletests  # takes seconds to import
 
@@ -205,16 +206,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def verdict(adjusted_p: float, equivalence_p: float, margin: float, confidence: float) -> str:
-    """What a comparison shows.
+    """States the result of a comparison in words.
 
     Args:
         adjusted_p: two-sided p value of no difference, adjusted for the number of comparisons.
         equivalence_p: p value of the two one-sided tests.
-        margin: of equivalence, in points.
-        confidence: 1 - confidence is the level of the first test; that of the others is 0.05.
+        margin: margin of equivalence, in points.
+        confidence: the level of the test of a difference is 1 - confidence; that of the one-sided tests is 0.05.
 
     Returns:
-        "different", "equivalent", both as "different, but within MARGIN", or "undecided".
+        "different", "equivalent", "different, but within MARGIN" where both hold, or "undecided".
     """
     different, equivalent = adjusted_p < 1 - confidence, equivalence_p < EQUIVALENCE_LEVEL
     if different:
@@ -224,22 +225,23 @@ def verdict(adjusted_p: float, equivalence_p: float, margin: float, confidence: 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a variance, in squared points, with its degrees of freedom."""
+    """One term of a variance, in squared points, with its degrees of freedom."""
 
     value: float
     degrees: int
 
 
 def _seeds(table: NDArray[np.int64]) -> _Part:
-    """var_s(mean_i x) / S of a table x of whole numbers `[S, M]`."""
+    """`var_s(mean_i x) / S` of a table x `[S, M]` of whole numbers, in squared points."""
     seeds, images = table.shape
     value = POINTS**2 * _squares(table.sum(1)) / (seeds - 1) / (seeds * images) ** 2
     return _Part(value, seeds - 1)
 
 
 def _interaction(table: NDArray[np.int64]) -> _Part:
-    """Residual mean square over S M, of a table x of whole numbers `[S, M]`; the sum of squares times S M is whole."""
+    """Residual mean square over `S M` of a table x `[S, M]` of whole numbers, in squared points."""
     seeds, images = table.shape
+    # S M times the residual sum of squares, a whole number
     sums = seeds * images * int((table**2).sum()) + int(table.sum()) ** 2
     sums -= seeds * int((table.sum(1) ** 2).sum()) + images * int((table.sum(0) ** 2).sum())
     degrees = (seeds - 1) * (images - 1)
@@ -247,21 +249,22 @@ def _interaction(table: NDArray[np.int64]) -> _Part:
 
 
 def _squares(values: NDArray[np.int64]) -> int:
-    """Sum of squared deviations of n whole numbers from their mean, times n: a whole number."""
+    """Sum of squared deviations of n whole numbers from their mean, times n, which makes it a whole number."""
     return len(values) * int((values**2).sum()) - int(values.sum()) ** 2
 
 
 def _satterthwaite(variance: float, parts: Sequence[_Part]) -> float:
-    """Degrees of freedom of a sum of parts; without variance the smallest ones, which then change nothing."""
+    """Degrees of freedom of a sum of parts; if it is 0, the smallest of the parts, which does not matter then."""
     if variance == 0:
         return min(part.degrees for part in parts)
     return variance**2 / sum(part.value**2 / part.degrees for part in parts)
 
 
 def _refuse_shapes(first: Correct, second: Correct, paired: bool) -> None:
+    """Raises unless both are `[seeds, images]` with the same images, at least two, and the same seeds if paired."""
     shapes = first.shape, second.shape
     fit = len(shapes[0]) == len(shapes[1]) == 2 and shapes[0][1] == shapes[1][1] and min(*shapes[0], *shapes[1]) > 0
     if not fit or (paired and shapes[0] != shapes[1]):
         raise ValueError(f"shapes must be [seeds, images] with the same images, not {shapes[0]} and {shapes[1]}")
     if shapes[0][1] < 2:
-        raise ValueError("one test image tells nothing of others: at least two are needed")
+        raise ValueError("a comparison needs at least two test images, not one")

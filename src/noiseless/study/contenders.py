@@ -1,9 +1,9 @@
-"""Who races: optimizers with a budget of passes, and the settings that each may choose from before it runs.
+"""Contenders of a race: recipes with a budget of passes, and the grid of settings with which each is tuned.
 
-A contender is a recipe whose steps are what the budget allows. One that is tuned has a grid: learning rates a factor
-`FACTOR` apart around a usual one, for each of three sizes of a block, and with them three weight decays, which differ
-from one rate and one size to the next as in a Latin square. The paper's rows keep the paper's weight decay. Every tuned
-contender has a grid of the same size; `aggregated` has none: it is one setting for all sets.
+A contender is a recipe with as many steps as its budget allows. A tuned contender has a grid: learning rates around a
+usual one, a factor `FACTOR` apart, for each of three block sizes. Three weight decays are spread over the grid as in a
+Latin square, so that neighbouring rates and sizes have different ones; the paper's rows keep the paper's weight decay.
+All grids have the same number of settings. `aggregated` is not tuned: it has one setting for all data sets.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
-"""between neighbouring learning rates of a grid"""
+"""ratio of neighbouring learning rates of a grid"""
 SIZES = {"paper": (32, 64, 128), "small": (32 // BLOCK_SCALE, 64 // BLOCK_SCALE, 128 // BLOCK_SCALE)}
-"""sizes of a block that a grid has, by form"""
+"""block sizes of a grid, by form"""
 Group = Literal["mini-batch", "paper", "full-batch", "aggregated"]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One who races."""
+    """An entrant of a race: a recipe, and what its tuning grid varies."""
 
     recipe: Recipe
-    """in the paper's form; its learning rate is the middle of the grid"""
+    """in the paper form; its learning rate is the middle of the grid"""
     group: Group
-    """mini-batch; a row of the paper; another with the full batch; or cyclic mini-batches with memory"""
+    """mini-batch optimizers; rows of the paper; other full-batch optimizers; cyclic mini-batches with memory"""
     size: Literal["block", "norm_block"] | None = "block"
-    """the field that the grid's sizes are of: mini-batches, or the blocks of batch norm (and of a penalty); None: there
-    is no grid, and the recipe runs as it is"""
+    """field that takes the grid's block sizes: `block` for mini-batches and for the blocks of batch norm and a penalty;
+    `norm_block` for batch norm alone; None: there is no grid, and the recipe is used unchanged"""
     decays: tuple[float, ...] = ()
-    """weight decays of the grid; none: the recipe's own alone"""
+    """weight decays of the grid; empty: that of the recipe"""
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """Name of the recipe."""
         return self.recipe.name
 
 
@@ -52,7 +52,7 @@ def _contenders() -> dict[str, Contender]:
         sgd(), name="muon", optimizer="Muon", lr=2e-2, momentum=0.95, optimizer_options="inner_lr_ratio=0.1"
     )
     full: Mapping[str, Any] = {"regime": "full-batch", "shuffle": True}
-    made = [
+    contenders = [
         Contender(sgd(), "mini-batch", decays=(5e-4, 1.5e-3, 5e-3)),
         Contender(adamw, "mini-batch", decays=(1e-2, 1e-1, 1.0)),
         Contender(muon, "mini-batch", decays=(1e-2, 3e-2, 1e-1)),
@@ -61,10 +61,11 @@ def _contenders() -> dict[str, Contender]:
         Contender(with_flags(muon, name="fb-muon", lr=5e-2, **full), "full-batch", "norm_block", (0.1, 0.3, 1.0)),
         Contender(aggregated(), "aggregated", None),
     ]
-    return {each.name: each for each in made}
+    return {contender.name: contender for contender in contenders}
 
 
 CONTENDERS: Mapping[str, Contender] = _contenders()
+"""all contenders by name"""
 USUAL = (
     "sgd",
     "adamw",
@@ -77,112 +78,117 @@ USUAL = (
     "fb-muon",
     "aggregated",
 )
-"""who races where nobody is named: fb-longer with a budget is fb, and fb-strong with its grid fb-regularized"""
+"""default contenders of a race. With a budget, fb-longer is the same as fb; with a grid, fb-strong is fb-regularized"""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What all contenders of a race have in common."""
+    """Data, model and augmentation, which are the same for all contenders of a race."""
 
     data: str
     extent: Extent
-    """of that set"""
+    """extent of the data set"""
     pixels: int | None = None
-    """images are resized and cropped to this size; None: as they are"""
+    """size to which images are resized and cropped; None: their size in the data set"""
     model: str | None = None
-    """None: the form's"""
+    """name of the model; None: that of the form"""
     form: Literal["paper", "small"] | None = None
-    """None: the set's"""
+    """None: the usual form for the data set"""
     augment: bool = True
-    """fresh augmentation at each step, or none"""
+    """True: fresh augmentation at each step; False: none"""
 
     @property
     def kind(self) -> str:
-        """The form in which it is run."""
+        """The form of the recipes: `paper` or `small`."""
         return self.form or default_form(self.data)
 
     def recipe(self, contender: Contender, budget: int) -> Recipe:
-        """A contender's recipe on this course, with a budget.
+        """Builds a contender's recipe for this course and a budget.
 
-        Warm-up and horizon keep the proportion to the steps that they have in the contender's recipe; a crop's border
-        is an eighth of the image's side.
+        Warm-up and horizon are scaled with the number of steps; the border of a crop is an eighth of the shorter side
+        of an image, at least 1 pixel.
 
         Args:
-            contender: any.
-            budget: passes.
+            contender: the contender.
+            budget: in passes.
 
         Returns:
-            The recipe, with the budget behind its name.
+            The recipe, with the budget appended to its name.
 
         Raises:
-            ValueError: if the budget is less than a step.
+            ValueError: if a step costs more than the budget.
         """
-        made = contender.recipe
-        cost = passes_a_step(made)
+        recipe = contender.recipe
+        cost = passes_a_step(recipe)
         steps = int(budget / cost)
         if steps < 1:
-            raise ValueError(f"a step of {contender.name} costs {cost:g} passes: a budget of {budget} is too small")
-        scale = steps / made.schedule.steps
-        made = on_small(made, self.data) if self.kind == "small" else with_flags(made, data=self.data)
+            raise ValueError(
+                f"a step of {contender.name} costs {cost:g} passes, so a budget of {budget} is too small: give larger"
+                " --budgets"
+            )
+        scale = steps / recipe.schedule.steps
+        recipe = on_small(recipe, self.data) if self.kind == "small" else with_flags(recipe, data=self.data)
         return with_flags(
-            made,
+            recipe,
             name=f"{contender.name}-{budget}",
             pixels=self.pixels,
-            model=self.model or made.model.name,
+            model=self.model or recipe.model.name,
             steps=steps,
-            warmup=round(made.schedule.warmup * scale),
-            horizon=None if made.schedule.horizon is None else round(made.schedule.horizon * scale),
+            warmup=round(recipe.schedule.warmup * scale),
+            horizon=None if recipe.schedule.horizon is None else round(recipe.schedule.horizon * scale),
             augment="crop-flip" if self.augment else "none",
             padding=max(1, min(self.extent.shape[1:]) // 8),
         )
 
     def grid(self, contender: Contender, budget: int, rates: int) -> list[Recipe]:
-        """The settings from which a contender chooses.
+        """Builds the settings with which a contender is tuned.
+
+        The learning rates are `m FACTOR**k` with the recipe's rate m and k from `-((rates - 1) // 2)` on. Rate i with
+        size j has the weight decay number `(i + j) mod 3`, or the one weight decay that there is.
 
         Args:
-            contender: any.
-            budget: passes.
-            rates: learning rates on the grid.
+            contender: the contender.
+            budget: in passes.
+            rates: number of learning rates.
 
         Returns:
-            By size, then by rising rate: lr `m FACTOR**k`, k = -(rates - 1) / 2, ... rounded down, around the
-            recipe's own m; rate i with size j has weight decay `(i + j) mod 3`. A contender without a grid has its
-            recipe alone.
+            Recipes by size, then by rising rate; for a contender without a grid, its recipe alone.
         """
-        made = self.recipe(contender, budget)
+        recipe = self.recipe(contender, budget)
         if contender.size is None:
-            return [made]
-        lrs = [made.optimizer.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
-        decays = contender.decays or (made.optimizer.weight_decay,)
+            return [recipe]
+        lrs = [recipe.optimizer.lr * FACTOR ** (k - (rates - 1) // 2) for k in range(rates)]
+        decays = contender.decays or (recipe.optimizer.weight_decay,)
         return [
-            _sized(with_flags(made, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
+            _sized(with_flags(recipe, lr=lr, weight_decay=decays[(i + j) % len(decays)]), contender.size, size)
             for j, size in enumerate(SIZES[self.kind])
             for i, lr in enumerate(lrs)
         ]
 
 
 def _sized(recipe: Recipe, field: str, size: int) -> Recipe:
+    """The recipe with a size of the grid in a field. A block becomes at least as large as its norm block."""
     if field == "block":
         return with_flags(recipe, block=size)
     return with_flags(recipe, norm_block=size, block=max(size, recipe.objective.block))
 
 
-def chosen(names: Sequence[str]) -> list[Contender]:
-    """Contenders by name.
+def select(names: Sequence[str]) -> list[Contender]:
+    """Looks up contenders by name.
 
     Args:
-        names: none: `USUAL`.
+        names: of the contenders; empty: `USUAL`.
 
     Returns:
         The contenders, in the given order.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ValueError: for a name that is there twice.
+        UnknownNameError: for an unknown name; the message has the nearest names.
+        ValueError: if a name is given twice.
     """
     for name in names:
         if name not in CONTENDERS:
             raise UnknownNameError("contender", name, CONTENDERS)
     if len(set(names)) < len(names):
-        raise ValueError(f"each contender races once: {', '.join(names)}")
+        raise ValueError(f"--contenders has a name twice: {', '.join(names)}; give each contender once")
     return [CONTENDERS[name] for name in names or USUAL]

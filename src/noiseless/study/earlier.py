@@ -1,4 +1,4 @@
-"""Settings that an earlier race has chosen, from its `choices.json`: another race takes them and tunes only others."""
+"""Reads the settings that an earlier race chose, from its `choices.json`, so that another race need not tune them."""
 
 from __future__ import annotations
 
@@ -8,64 +8,66 @@ from pathlib import Path
 from typing import Any
 
 AXES = {"lr": "rate", "weight_decay": "decay", "block": "block", "norm_block": "norm block"}
-"""fields of a recipe that a grid sets, and how they are called"""
-SET = tuple(AXES)
+"""fields of a recipe that a tuning grid varies, and their names in messages"""
+GRID_FIELDS = tuple(AXES)
+"""these fields alone"""
 Chosen = Mapping[str, Any]
-"""an element of the file: contender, passes, setting (a value for each of `SET`), at_edge (`Choice.at_edge`), trials"""
+"""an element of the file: contender, passes, setting (a value for each of `GRID_FIELDS`), at_edge (as in
+`Choice.at_edge`), trials"""
 
 
 def read(path: Path) -> dict[tuple[str, int], Chosen]:
-    """What a race has chosen.
+    """Reads the choices of a race.
 
     Args:
-        path: of its `choices.json`.
+        path: its `choices.json`.
 
     Returns:
-        By contender and the budget of passes at which it was tuned, the elements of the file.
+        (contender, budget in passes at which it was tuned) -> element of the file.
 
     Raises:
-        ValueError: if the file is not there, or is no such file.
+        ValueError: if the file cannot be read, or is not the choices of a race.
     """
     try:
         elements = json.loads(path.read_text())
-        found = {(str(each["contender"]), int(each["passes"])): each for each in elements}
-        for each in elements:
-            _refuse(each["setting"])
-            _refuse_ends(each["at_edge"])
+        choices = {(str(element["contender"]), int(element["passes"])): element for element in elements}
+        for element in elements:
+            _refuse_setting(element["setting"])
+            _refuse_ends(element["at_edge"])
     except OSError as error:
         raise ValueError(f"--choices {path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"--choices {path} is not the choices.json of a race ({error!r})") from None
-    return found
+    return choices
 
 
-def of(found: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> Chosen | None:
-    """What was chosen for a contender.
+def find(choices: Mapping[tuple[str, int], Chosen], contender: str, budget: int) -> Chosen | None:
+    """Finds the choice of a contender that was tuned at a budget.
 
     Args:
-        found: as `read` gives it.
+        choices: from `read`.
         contender: its name.
-        budget: passes at which it was to be tuned.
+        budget: in passes.
 
     Returns:
-        The element of the file; None where the contender is not in it.
+        The element of the file; None where the file does not have the contender.
 
     Raises:
-        ValueError: if the file has it at other budgets only.
+        ValueError: if the file has the contender at other budgets only.
     """
-    budgets = [passes for name, passes in found if name == contender]
+    budgets = [passes for name, passes in choices if name == contender]
     if budgets and budget not in budgets:
         raise ValueError(
             f"--choices has a setting of {contender} at {', '.join(map(str, budgets))} passes, not at {budget}: give"
-            " --tune-at a budget that it has, or leave --choices out"
+            " --tune-at one of its budgets, or leave out --choices"
         )
-    return found.get((contender, budget))
+    return choices.get((contender, budget))
 
 
-def _refuse(values: Mapping[str, Any]) -> None:
-    """Raises unless the values are a setting: that they suit a recipe is checked where it is run."""
-    if set(values) != set(SET):
-        raise ValueError(f"a setting has {', '.join(SET)}, not {', '.join(values)}")
+def _refuse_setting(values: Mapping[str, Any]) -> None:
+    """Raises unless each field of a grid has a value of its type. Whether it suits a recipe is checked by the run."""
+    if set(values) != set(GRID_FIELDS):
+        raise ValueError(f"a setting has {', '.join(GRID_FIELDS)}, not {', '.join(values)}")
     for name, value in values.items():
         kinds = (int, float) if name in ("lr", "weight_decay") else (int,)
         if not (value is None and name == "norm_block") and (isinstance(value, bool) or not isinstance(value, kinds)):
@@ -73,7 +75,7 @@ def _refuse(values: Mapping[str, Any]) -> None:
 
 
 def _refuse_ends(at_edge: Mapping[str, str]) -> None:
-    """Raises unless each value says at which end of its grid a field is."""
+    """Raises unless each key is a field of a grid and each value is `smallest` or `largest`."""
     for name, end in dict(at_edge).items():
         if name not in AXES or end not in ("smallest", "largest"):
             raise ValueError(f"at_edge has {name!r}: {end!r}")

@@ -1,4 +1,4 @@
-"""Runs of one recipe: those that are equal but for their seed. Torch is not needed here."""
+"""Groups runs of one recipe, which differ only in their seed. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noiseless.recipes.recipe import Recipe
 
 
 class WithRecipe(Protocol):
-    """A run, as far as grouping needs it."""
+    """What grouping needs of a run."""
 
     @property
     def recipe(self) -> Recipe:
@@ -27,16 +27,16 @@ R = TypeVar("R", bound=WithRecipe)
 
 
 def by_recipe(runs: Iterable[R]) -> dict[Recipe, list[R]]:
-    """Groups runs that differ in nothing but their seed, in the order of first appearance.
+    """Groups runs that differ only in their seed, in the order of first appearance.
 
     Args:
-        runs: each recipe with each seed at most once.
+        runs: at most one for each recipe and seed.
 
     Returns:
         The runs of each recipe; the keys have the seed 0.
 
     Raises:
-        ValueError: if a recipe is there twice with the same seed, which would pass for two seeds.
+        ValueError: if two runs have the same recipe and the same seed, which would count as two seeds.
     """
     groups: dict[Recipe, dict[int, R]] = {}
     for run in runs:
@@ -44,30 +44,30 @@ def by_recipe(runs: Iterable[R]) -> dict[Recipe, list[R]]:
         seeds = groups.setdefault(recipe, {})
         if seed in seeds:
             raise ValueError(
-                f"{seeds[seed].path} and {run.path} are the same recipe with the same seed {seed}, so one says nothing"
-                " that the other does not: give one of them"
+                f"{seeds[seed].path} and {run.path} are the same recipe with the same seed {seed}, and would count as"
+                " two seeds: give one of them"
             )
         seeds[seed] = run
     return {recipe: list(seeds.values()) for recipe, seeds in groups.items()}
 
 
 def names(recipes: Sequence[Recipe]) -> list[str]:
-    """The recipes' names; where several have one name, each with the flags in which they differ behind it.
+    """Names recipes; where several have the same name, the flags in which they differ are added to it.
 
     Args:
         recipes: with the seed 0.
 
     Returns:
-        A name a recipe.
+        A name for each recipe.
     """
     shown = []
     for recipe in recipes:
-        alike = [other for other in recipes if other.name == recipe.name]
-        own = ", ".join(f"{name} {flag_value(recipe, name)}" for name in differing(alike))
-        shown.append(f"{recipe.name} ({own})" if own else recipe.name)
+        namesakes = [other for other in recipes if other.name == recipe.name]
+        flags = ", ".join(f"{flag} {flag_value(recipe, flag)}" for flag in differing(namesakes))
+        shown.append(f"{recipe.name} ({flags})" if flags else recipe.name)
     return shown
 
 
 def differing(recipes: Sequence[Recipe]) -> list[str]:
-    """The flags in which recipes differ."""
+    """Names of the flags in which recipes differ."""
     return [flag for flag in FLAGS if len({flag_value(recipe, flag) for recipe in recipes}) > 1]

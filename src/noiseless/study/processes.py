@@ -1,7 +1,7 @@
-"""The runs of a ladder, several at once on the machine's cores.
+"""Executes many runs in parallel processes on the cores of this machine.
 
-Each run is on one thread, so its bits do not depend on how many run beside it. The parent tells the processes to stop;
-where it was killed, they stop by themselves, with checkpoints.
+Each run has one thread, so its bits do not depend on how many others run at the same time. On Ctrl-C the parent tells
+the processes to stop; if the parent is killed, they write checkpoints and stop by themselves.
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ from noiseless.run.speed import keep_memory
 from noiseless.study.reproduce import Job
 
 ONE_THREAD = Settings(threads=1)
-Told = Callable[[Job, Row], None]
-Ended = Callable[[Job, str | None], None]
-"""(job, why it did not reach its end, if so)"""
+"""default settings of new runs"""
+OnRow = Callable[[Job, Row], None]
+"""(job, a new row of its record) -> None"""
+OnEnd = Callable[[Job, str | None], None]
+"""(job, why it did not reach its last step, or None) -> None"""
 
 
 def execute(
     jobs: list[Job],
     at_once: int,
-    on_row: Told,
-    on_end: Ended,
+    on_row: OnRow,
+    on_end: OnEnd,
     settings: Settings = ONE_THREAD,
     on_message: Callable[[Job, str], None] = lambda job, text: None,
     command: str = "reproduce",
 ) -> None:
-    """Runs the jobs that have not finished, the longest first.
+    """Executes the jobs that have not finished, the longest first.
 
     Args:
-        jobs: what to run, found good by `check`.
-        at_once: processes.
-        on_row: told of each row of each run.
-        on_end: told of each run that has ended, those that were finished before included.
-        settings: of new runs, the place of each aside; their trackers are those of resumed ones as well.
-        on_message: told what a user should know of a run.
-        command: that runs them, for their records.
+        jobs: checked by `reproduce.check`.
+        at_once: number of processes.
+        on_row: called with each new row of each run.
+        on_end: called for each run that has ended, also for those that had finished before.
+        settings: of new runs, except for `run_dir`. The trackers apply to resumed runs as well.
+        on_message: called with messages to the user about a run.
+        command: name of the command that executes the jobs, for their records.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
-        ValueError: if a run cannot go on, or a process was killed; the others have written checkpoints.
+        ValueError: if a run fails or a process is killed; the other runs have written checkpoints.
     """
     waiting = [job for job in jobs if not job.finished]
     for job in jobs:
@@ -67,11 +69,11 @@ def execute(
     rows, stop = context.Queue(), context.Event()
     by_path = {job.path: job for job in waiting}
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:
-        # the dearest first, so that no long run starts when the others have ended
-        dearest = sorted(waiting, key=_cost, reverse=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit: Ctrl-C is for the parent
+        # so that no long run starts when the others have ended
+        longest_first = sorted(waiting, key=_cost, reverse=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the processes: the parent handles Ctrl-C
         try:
-            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in dearest}
+            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
         finally:
             signal.signal(signal.SIGINT, before)
         try:
@@ -82,31 +84,36 @@ def execute(
                     _tell(rows, by_path, on_row, on_message, wait=0)
                     on_end(started.pop(future), problem)
         except BrokenProcessPool:
-            raise ValueError("a process of the ladder was killed (out of memory?); the same command goes on") from None
+            raise ValueError(
+                "a process was killed (out of memory?): start the same command again to continue, with fewer --jobs if"
+                " memory is short"
+            ) from None
         except BaseException:
             stop.set()
             try:
                 pool.shutdown(cancel_futures=True)
-            except KeyboardInterrupt:  # asked twice: not even to the end of the step
+            except KeyboardInterrupt:  # a second Ctrl-C: do not wait for the end of the step
                 for process in multiprocessing.active_children():
                     process.terminate()
             raise
 
 
 def _cost(job: Job) -> float:
-    return job.recipe.schedule.steps * job.passes / job.recipe.objective.block**0.25  # small blocks are dearer
+    """Estimate of a job's relative duration: small blocks take longer for the same number of passes."""
+    return job.recipe.schedule.steps * job.passes / job.recipe.objective.block**0.25
 
 
 def _tell(
-    rows: Any, by_path: dict[Path, Job], on_row: Told, on_message: Callable[[Job, str], None], wait: float = 0.1
+    rows: Any, by_path: dict[Path, Job], on_row: OnRow, on_message: Callable[[Job, str], None], wait: float = 0.1
 ) -> None:
+    """Hands on the rows and messages in the queue until it has been empty for `wait` seconds."""
     try:
         while True:
-            path, told = rows.get(timeout=wait) if wait else rows.get_nowait()
-            if isinstance(told, str):
-                on_message(by_path[path], told)
+            path, item = rows.get(timeout=wait) if wait else rows.get_nowait()
+            if isinstance(item, str):
+                on_message(by_path[path], item)
             else:
-                on_row(by_path[path], told)
+                on_row(by_path[path], item)
     except queue.Empty:
         return
 
@@ -117,7 +124,7 @@ _at_work = threading.Lock()
 
 
 def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
-    """In each process of the pool: Ctrl-C reaches the parent, which tells the runs to stop."""
+    """Initialises a process of the pool. It ignores Ctrl-C, as the parent tells the runs to stop."""
     global _rows, _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -132,13 +139,13 @@ def _asked_to_stop() -> bool:
 
 
 def _orphaned() -> bool:
-    """Whether the parent was killed, which can tell nothing any more."""
+    """Whether the parent process has ended, so that it cannot tell this one to stop."""
     parent = multiprocessing.parent_process()
     return parent is not None and not parent.is_alive()
 
 
 def _end_with_parent() -> None:
-    """Ends this process, which would wait for ever, when the parent is gone and the run at hand has been written."""
+    """Ends this process once the parent has ended and the current run has written its checkpoint."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -147,13 +154,13 @@ def _end_with_parent() -> None:
 
 
 def _run(recipe: Recipe, path: Path, settings: Settings, command: str) -> str | None:
-    """One job, in a process of the pool.
+    """Runs or resumes one job, in a process of the pool.
 
     Returns:
-        Why it did not stay finite, if so.
+        Why the run diverged, or None.
 
     Raises:
-        ValueError: for whatever else went wrong; a plain one, as not every error can be pickled on its way.
+        ValueError: for any other error. Other types may not survive pickling on the way to the parent.
     """
     from noiseless.files.directory import environment
     from noiseless.run.build import Experiment, build, rebuild
@@ -170,23 +177,25 @@ def _run(recipe: Recipe, path: Path, settings: Settings, command: str) -> str | 
     try:
         trackers = chosen(settings)
 
-        def go(made: Experiment) -> None:
-            with Tracking(trackers, made.config, directory, tell) as tracked:
+        def train_to_end(experiment: Experiment) -> None:
+            with Tracking(trackers, experiment.config, directory, tell) as tracked:
 
-                def told(row: Row) -> None:
+                def on_row(row: Row) -> None:
                     _rows.put((path, row))
                     tracked.log(row)
 
-                train(made, directory, Progress(told, tell))
+                train(experiment, directory, Progress(on_row, tell))
 
         if (path / "config.json").exists():
             with directory.locked():
-                go(rebuild(directory, Alone(_asked_to_stop)))
+                train_to_end(rebuild(directory, Alone(_asked_to_stop)))
         else:
             config = Config(recipe, replace(settings, run_dir=str(path)))
-            made = build(config, Alone(_asked_to_stop), path)
-            with directory.created(made.config, environment(made.config, made.data_sha256, ["noiseless", command])):
-                go(made)
+            experiment = build(config, Alone(_asked_to_stop), path)
+            with directory.created(
+                experiment.config, environment(experiment.config, experiment.data_sha256, ["noiseless", command])
+            ):
+                train_to_end(experiment)
     except Diverged as error:
         return str(error)
     except Interrupted:
