@@ -88,7 +88,7 @@ def test_all_damaged_is_an_error_that_changes_nothing(unfinished):
     for command in ("resume", "evaluate", "digest"):
         answer = call(command, unfinished.path)
         assert answer.code == 2
-        assert "no checkpoint" in answer.err
+        assert "all checkpoints in" in answer.err
         assert str(unfinished.checkpoints) in answer.err
         assert "Traceback" not in answer.err
     before.pop("lock")

@@ -1,8 +1,8 @@
-"""Snapshots: the partial sums of an unfinished sweep on disk, from which a killed step goes on with any workers.
+"""Snapshots: the partial sums of an unfinished sweep on disk, with which a killed step goes on after a restart.
 
-Each worker writes its own partial sum, alternately to two files, so that one is left if the other is damaged, which its
-hash shows. A file says which chunks are in it. After a restart the files are merged, the one with most chunks first; a
-file with a chunk that is already counted is skipped.
+Each worker writes its own partial sum, alternately to two files: if a hash shows that one is damaged, the other is
+used. A file says which chunks are in it. After a restart, with any number of workers, the files are merged, the one
+with most chunks first; a file with a chunk that is already counted is skipped.
 """
 
 from __future__ import annotations
