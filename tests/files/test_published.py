@@ -66,7 +66,7 @@ WRONG = {
     "optimizer without groups": (lambda c: [{"state": {}}, *c[1:]], ("optimizer state", "a dict of state")),
     "two groups": (lambda c: [c[0] | {"param_groups": [{}, {}]}, *c[1:]], ("one group", "a list of 2", "--init")),
     "unnumbered": (lambda c: [c[0] | {"param_groups": [{"params": [[]]}]}, *c[1:]], ("number its parameters",)),
-    "Adam": (lambda c: [momentum_of(c, exp_avg=torch.ones(1)), *c[1:]], ("exp_avg", "only the momentum of SGD", "--init")),
+    "Adam": (lambda c: [momentum_of(c, exp_avg=torch.ones(1)), *c[1:]], ("exp_avg", "only the momentum of", "--init")),
     "momentum NaN": (
         lambda c: [momentum_of(c, momentum_buffer=torch.tensor(float("inf"))), *c[1:]],
         ("momentum of parameter 4", "infinity"),
