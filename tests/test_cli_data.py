@@ -106,7 +106,7 @@ def test_fetch_without_a_network_tells_what_to_do(tmp_path, monkeypatch):
         (("data", "lst"), ("unknown data command 'lst'", "did you mean list")),
         (("data", "fetch", "cifar"), ("unknown data set 'cifar'", "did you mean cifar10")),
         (("data", "fetch", "imagenet"), ("without an account", "image-net.org", "train/WNID")),
-        (("data", "fetch", "npz:x.npz"), ("your own: there is nothing to download",)),
+        (("data", "fetch", "npz:x.npz"), ("your own data set: there is nothing to download",)),
         (("data", "pack", "digits"), ("there is nothing to pack",)),
         (("data", "pack", "folder:/not/there"), ("there is no folder /not/there",)),
         (("data", "info", "cifar10", "--pixels", "0"), ("--pixels", "at least 1", "0")),
