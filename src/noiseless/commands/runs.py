@@ -148,12 +148,12 @@ def verify(arguments: list[str]) -> int:
     if part is not None:
         return _verify_part(directory, Path(part))
     digests, differences = verification.verify(directory)
-    equal = len({finding.digest for finding in digests}) == 1
+    equal = len({gradient.digest for gradient in digests}) == 1
     table = Table(title="the gradient of the newest state, computed in several ways")
     for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
         table.add_column(heading)
-    for finding in digests:
-        table.add_row(finding.way, finding.digest, "equal" if finding.digest == digests[0].digest else "DIFFERENT")
+    for gradient in digests:
+        table.add_row(gradient.way, gradient.digest, "equal" if gradient.digest == digests[0].digest else "DIFFERENT")
     console.print(table)
     console.print(_differences("what plain float32 sums of the same block gradients differ by", "summed", differences))
     if precision:
