@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import problems
 import pytest
 import torch
 
-from noiseless.objective import ExactSum
+from noiseless.objective import ExactSum, exactsum
 
 
 def test_a_weighted_sum_in_float64():
@@ -47,3 +48,13 @@ def test_the_value_is_a_copy():
 def test_as_many_weights_as_terms_are_asked_for():
     with pytest.raises(ValueError, match="argument"):
         ExactSum(1).add(torch.ones(3, 1), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("exponent", [-1074, -1000, -65, -64, -33, -1, 0, 1, 30, 31, 32, 63, 64, 1000, 1023])
+@pytest.mark.parametrize("mantissa", [1.0, 1.0 + 2**-52, 1.5, 2.0 - 2**-52])
+def test_the_highest_bin_is_the_lowest_that_holds_the_largest_term(exponent, mantissa):
+    largest = math.ldexp(mantissa, exponent)
+    top = exactsum._top(largest)
+    # u_i = 2**(32 i): bin I holds what is at most u_(I+1) / 2
+    assert Fraction(largest) <= Fraction(2) ** (32 * (top + 1)) / 2
+    assert top == exactsum.LOWEST or Fraction(largest) > Fraction(2) ** (32 * top) / 2

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from noiseless.analysis import stability_threshold
+from noiseless.optim.registry import entry_of
 
 SGDS = [
     {},
@@ -70,3 +71,27 @@ def test_what_is_not_known_is_not_guessed():
     y = nn.Parameter(torch.ones(1))
     groups = [{"params": [x], "weight_decay": 0.0}, {"params": [y], "weight_decay": 0.1}]
     assert stability_threshold(torch.optim.SGD(groups, lr=0.1)) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, 0.9)),
+        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, 0.9), amsgrad=True),
+        lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.0, 0.99), eps=0.01, weight_decay=0.0),
+        lambda p: torch.optim.RMSprop(p, lr=0.1),
+        lambda p: torch.optim.RMSprop(p, lr=0.1, centered=True, eps=0.1),
+        lambda p: torch.optim.Adagrad(p, lr=0.1, eps=0.02),
+    ],
+)
+def test_without_momentum_a_step_is_the_gradient_over_the_diagonal(make):
+    x = nn.Parameter(torch.ones(5, dtype=torch.float64))
+    optimizer = make([x])
+    for step in range(4):
+        before = x.detach().clone()
+        x.grad = torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(step)) * 3 ** (2 - step)
+        optimizer.step()
+        (group,) = optimizer.param_groups
+        diagonal = entry_of(optimizer).diagonal(group, optimizer.state[x])
+        # float64: a few roundings of numbers near 1
+        torch.testing.assert_close(before - x.detach(), 0.1 * x.grad / diagonal, rtol=1e-12, atol=1e-15)
