@@ -145,7 +145,7 @@ def momentum(content, number, tensor):
         (lambda c: momentum(c, 0, torch.ones(3)), (), ("momentum of stem.0.weight", "[3]", "[16, 1, 3, 3]")),
         (lambda c: momentum(c, 99, torch.ones(3)), (), ("momentum of parameter 99",)),
         (lambda c: c, ("--optimizer", "AdamW"), ("momentum of SGD", "AdamW", "--init")),
-        (lambda c: c, ("--init", "x.pth"), ("--init", "checkpoint's")),
+        (lambda c: c, ("--init", "x.pth"), ("--init", "the parameters come from the checkpoint")),
         (lambda c: c, ("--data", "npz:nowhere.npz"), ("no file", "nowhere.npz")),
         (lambda c: c, ("--steps", "0"), ("--steps", "0")),
     ],

@@ -277,7 +277,7 @@ def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):
     text = markdown.read_text()
     assert "| good (1 unfinished) | 3 | 3 |" in text
     assert "| wild (2 unfinished) | - | - | - | - | 0 |" in text
-    assert "in no mean" in text
+    assert "not part of any mean" in text
 
 
 def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):

@@ -68,7 +68,7 @@ def test_axes_that_cannot_be_made_are_refused(mine, data, tmp_path):
     )
     refused("landscape", path, "--axes", "pca", "--normalised", "layer", names=("--normalised layer is for random",))
     refused("landscape", path, "--points", 1, names=("--points must be at least 2", "not 1"))
-    refused("landscape", path, "--points", "3x1", names=("at least 2 points along each axis",))
+    refused("landscape", path, "--points", "3x1", names=("at least 2 along each axis", "3x1"))
     refused("landscape", path, "--points", "3x3x3", names=("21x11", "'3x3x3'"))
     refused("landscape", path, "--points", "3x4", "--dimensions", 1, names=("--points has 2 numbers for 1 axes",))
     refused("landscape", path, "--range", 0, names=("--range must be a positive, finite number, not 0.0",))

@@ -123,7 +123,7 @@ def test_a_shuffle_is_a_keyed_order_that_keeps_draws_together(data, tmp_path):
     assert orders[0].tolist() != state.risk.selection.order.tolist()
     pairs = orders[0].reshape(-1, 2)
     assert torch.equal(pairs[:, 0] + 48, pairs[:, 1])
-    with pytest.raises(ValueError, match="--block 7 must be a multiple of --max-up 2"):
+    with pytest.raises(ValueError, match="--block 7 must be a multiple of the run's --max-up 2"):
         noise.risk_in_blocks(state, NoiseOptions(7, batch_norm="running"))
 
 

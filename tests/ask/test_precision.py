@@ -28,7 +28,7 @@ def test_the_measure_is_the_gradient_of_a_float64_loop(plain):
     x = (x - torch.tensor(recipe.data.mean, dtype=torch.float64)) / torch.tensor(recipe.data.std, dtype=torch.float64)
     data = (x, torch.from_numpy(made["y_train"]))
     expected = oracles.block_loop(model, cross_entropy, data, recipe.objective.block).gradient
-    found = precision._computed(plain, precision.EXACT)
+    found = precision._gradient(plain, precision.EXACT)
     assert found.dtype == torch.float64
     # some hundred float64 roundings of 1e-16 each, as in oracles.ROUNDING
     assert float((found - expected).norm() / expected.norm()) < 1e-11

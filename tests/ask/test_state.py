@@ -203,7 +203,7 @@ def test_an_estimate_computes_nothing(kept, tmp_path):
         (("--tolerance", 0), ("--tolerance", "0")),
         (("--most", 1, "--largest", 2), ("--most 1",)),
         (("--preconditioned",), ("SGD has no diagonal",)),
-        (("--every-checkpoint",), ("one or the other",)),
+        (("--every-checkpoint",), ("give only one of them",)),
     ],
 )
 def test_wrong_questions(kept, flags, names):

@@ -171,7 +171,7 @@ def test_evaluate_answers_where_the_file_cannot_be_written(practice, tmp_path):
     (directory.path / predictions.FILE).mkdir()  # nobody can put a file there
     answer = call("evaluate", directory.path)
     assert answer.code == 0
-    assert "predictions are not written" in answer.out
+    assert "predictions are not saved" in answer.out
     assert "test   loss" in answer.out
 
 
