@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
-
 import pytest
+from values import by_identity, mutable
 
-import noiseless.objective
+from noiseless import objective
 from noiseless.objective.base import Objective, Wrapper
 from noiseless.objective.risk import Blockwise
 from noiseless.objective.workers import Workers
 
 
-def dataclasses_of(package):
-    modules = [importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + ".")]
-    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
-    return [c for c in classes if dataclasses.is_dataclass(c) and c.__module__.startswith(package.__name__)]
-
-
 def test_values_are_frozen():
     """All but the objectives, whose fields may be set, and a sum that is under way."""
-    mutable = {c.__name__ for c in dataclasses_of(noiseless.objective) if not c.__dataclass_params__.frozen}
-    assert mutable == {"EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Partial"}
+    assert mutable(objective) == {"EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Partial"}
 
 
 def test_what_holds_a_module_or_examples_is_compared_by_identity():
-    by_identity = {c.__name__ for c in dataclasses_of(noiseless.objective) if not c.__dataclass_params__.eq}
-    assert by_identity == {
+    assert by_identity(objective) == {
         "EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Selection", "Execution",
     }  # fmt: skip
 
