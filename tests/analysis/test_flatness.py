@@ -86,7 +86,7 @@ def test_the_value_of_a_penalised_objective_includes_the_penalty(minimum):
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
 def test_the_batch_norm_mode_is_that_of_the_value_at_the_point_too(batch_norm):
-    module, (x, y) = problems.normed(), problems.points()
+    module, (x, y) = problems.with_batch_norm(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=3)
     # along directions of length 1e-7 the loss hardly moves, if both are asked in one mode; the modes differ by 3e-3
     found = average_flatness(risk, 1e-7, batch_norm=batch_norm, most=4)

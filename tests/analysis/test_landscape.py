@@ -47,7 +47,7 @@ def test_a_quadratic_has_the_surface_that_gradient_and_hessian_give():
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
 def test_each_point_is_that_of_a_net_built_there(batch_norm):
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, data, block=3)
     penalty = GradientPenalty(risk, 0.5, lr=0.4)
     directions = _directions(risk, 1, seed=4)
@@ -76,7 +76,7 @@ def test_each_point_is_that_of_a_net_built_there(batch_norm):
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_parameters_buffers_and_modes_are_as_they_were(batch_norm, dtype):
-    module = problems.normed().to(dtype)
+    module = problems.with_batch_norm().to(dtype)
     module[1].eval()  # a mixture of modes
     modes, before = [m.training for m in module.modules()], problems.state(module)
     x, y = problems.points()

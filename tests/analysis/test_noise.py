@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import COUNT, convolution, normed, perceptron, pictures, points
+from problems import COUNT, convolution, images, perceptron, points, with_batch_norm
 from torch import nn
 
 from noiseless import keyed
@@ -40,8 +40,8 @@ def _cosine(a, b):
     [  # 11 examples: short last blocks of 3, 1, 3, 3
         (perceptron, points, 4, None),
         (perceptron, points, 2, None),
-        (normed, points, 4, 4),
-        (convolution, pictures, 8, 4),
+        (with_batch_norm, points, 4, 4),
+        (convolution, images, 8, 4),
     ],
 )
 def test_all_numbers_are_those_of_a_loop_over_blocks(make, data, block, norm_block, chunk):
@@ -241,7 +241,7 @@ def test_without_any_spread_the_signal_has_no_bound():
 
 
 def test_nothing_of_the_module_is_moved():
-    module = normed()
+    module = with_batch_norm()
     before = {name: t.clone() for name, t in module.state_dict().items()}
     gradient_noise(EmpiricalRisk(module, cross_entropy, points(12), block=4))
     assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())

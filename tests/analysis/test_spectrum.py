@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import COUNT, fill, generator, normed, perceptron
+from problems import COUNT, fill, generator, perceptron, with_batch_norm
 from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call, grad, jacrev
@@ -160,7 +160,7 @@ def test_single_precision_reaches_its_tolerance():
     assert found.largest.values.tolist() == pytest.approx([40, 20], rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [perceptron, normed])
+@pytest.mark.parametrize("make", [perceptron, with_batch_norm])
 def test_the_hessian_of_a_small_net(make):
     module = make()
     x, y = examples()

@@ -9,7 +9,7 @@ import oracles
 import pytest
 import small_runs
 import torch
-from small_models import images, shaken
+from small_models import images, perturbed
 from small_runs import call, refused, small_recipe
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -125,8 +125,8 @@ def test_a_first_convolution_for_other_channels_keeps_its_outputs_variance():
 )
 def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
     data = images(count, 1, 16)
-    module = shaken(models.build(name, 1, 3, options=options, size=(16, 16)))
-    expected = oracles.block_loop(shaken(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
+    module = perturbed(models.build(name, 1, 3, options=options, size=(16, 16)))
+    expected = oracles.block_loop(perturbed(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
     for chunk in (1, 2):
         found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
@@ -137,7 +137,7 @@ def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
 @pytest.mark.parametrize(("name", "size"), [("timm:test_efficientnet", 32), ("timm:test_vit", 16)])
 def test_the_exact_penalty_is_that_of_central_differences(name, size):
     options = {"img_size": size} if "vit" in name else {}
-    module, data = shaken(models.build(name, 1, 3, options=options, size=(size, size))), images(8, 1, size)
+    module, data = perturbed(models.build(name, 1, 3, options=options, size=(size, size))), images(8, 1, size)
     risk = EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=2))
     exact, central = (
         GradientPenalty(risk, 0.5, lr=1.0, method=method, eps=1e-6).evaluate().gradient

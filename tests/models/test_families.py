@@ -7,7 +7,7 @@ import re
 import oracles
 import pytest
 import torch
-from small_models import MEMBERS, images, member, shaken
+from small_models import MEMBERS, images, member, perturbed
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, models
 from noiseless.errors import UnknownNameError
@@ -70,8 +70,8 @@ CLOSE = {"rtol": 1e-7, "atol": 1e-9}
 
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
 def test_a_sweep_is_the_loop_over_blocks_for_any_chunk(name, form):
-    module, data = shaken(member(name, 1, 3, form)), images(11, 1, 8)
-    expected = oracles.block_loop(shaken(member(name, 1, 3, form)), cross_entropy, data, 3)
+    module, data = perturbed(member(name, 1, 3, form)), images(11, 1, 8)
+    expected = oracles.block_loop(perturbed(member(name, 1, 3, form)), cross_entropy, data, 3)
     for chunk in (1, 2):
         found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
@@ -81,7 +81,7 @@ def test_a_sweep_is_the_loop_over_blocks_for_any_chunk(name, form):
 
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
 def test_hessian_products_and_the_exact_penalty_are_differences_of_gradients(name, form):
-    module, data = shaken(member(name, 1, 3, form)), images(8, 1, 8)
+    module, data = perturbed(member(name, 1, 3, form)), images(8, 1, 8)
     risk = EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=2))
     v = torch.randn(len(risk.space), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     v /= v.norm()

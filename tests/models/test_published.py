@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from small_models import shaken
+from small_models import perturbed
 from timm.models.nfnet import NfCfg, NormFreeNet
 from torch import nn
 from torchvision.models import densenet as their_densenet
@@ -138,7 +138,7 @@ def test_nfnet_is_timms_function():
         gamma_in_act=True, skipinit=True, num_features=96, act_layer="gelu", attn_layer="se",
         attn_kwargs={"rd_ratio": 0.5, "rd_divisor": 1},
     )  # fmt: skip
-    theirs = shaken(NormFreeNet(settings, num_classes=5))
+    theirs = perturbed(NormFreeNet(settings, num_classes=5))
     ours = NFNet(*shape.values(), 4, 3, 5, Form(stem="standard")).double()
     for module in theirs.modules():
         if hasattr(module, "gain"):
@@ -179,7 +179,7 @@ def _take(mine, their):
 
 def test_a_unit_of_a_pyramidnet_written_out():
     torch.manual_seed(0)
-    unit, x = shaken(Unit(4, [(6, 3, 2), (6, 3, 1)], Form())), _images(3, 4, 5, 5)
+    unit, x = perturbed(Unit(4, [(6, 3, 2), (6, 3, 1)], Form())), _images(3, 4, 5, 5)
 
     def normed(y, layer):
         mean, variance = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)

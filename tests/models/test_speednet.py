@@ -9,7 +9,7 @@ import pytest
 import small_runs
 import torch
 import torch.nn.functional as F
-from small_models import images, member, shaken
+from small_models import images, member, perturbed
 from small_runs import go_on, prepare, record, small_recipe
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -51,7 +51,7 @@ def test_a_hundred_classes_have_ninety_more_rows_in_the_head():
 
 
 def test_the_function_written_out():
-    module, (x, _) = shaken(member("speednet", 3, 5)), images(4, 3, 17)
+    module, (x, _) = perturbed(member("speednet", 3, 5)), images(4, 3, 17)
     state = dict(module.state_dict())  # as it is before the forward writes batch norm's buffers
 
     def normed(y, name):
@@ -205,7 +205,7 @@ def test_only_the_bias_is_trained():
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_chunks_and_vmap_are_the_loop(norm):
     pixels = pictures(12, 3, 8)
-    module = shaken(member("speednet", 3, 3, Form(norm)))
+    module = perturbed(member("speednet", 3, 3, Form(norm)))
     models.whiten(module, [pixels], STD)
     data = ((pixels.double() / 255 - 0.45) / 0.25, torch.arange(12) % 3)
     one, three = (

@@ -1,4 +1,4 @@
-"""What the classes of the room are: frozen values, objects that are compared by identity, abstract interfaces."""
+"""The classes of noiseless.objective: frozen values, objects compared by identity, abstract interfaces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dataclasses_of(package):
 
 
 def test_values_are_frozen():
-    """All but the objectives, whose fields may be set, and a sum that is under way."""
+    """All but the objectives, whose fields may be set, and the partial sum."""
     mutable = {c.__name__ for c in dataclasses_of(noiseless.objective) if not c.__dataclass_params__.frozen}
     assert mutable == {"EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Partial"}
 

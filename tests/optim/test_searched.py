@@ -283,7 +283,7 @@ def test_the_schedule_reaches_the_optimizer_inside_also_after_a_failure():
 
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting"])
 def test_a_step_counts_its_trials_and_accepts_the_first_statistics(kind):
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     twin = copy.deepcopy(module)
     reference = EmpiricalRisk(twin, cross_entropy, data, block=3)
     first = reference.evaluate()

@@ -74,7 +74,7 @@ def test_steps_are_those_of_a_plain_loop(name, settings):
 @pytest.mark.parametrize("name", ["SGD", "LBFGS"])
 @pytest.mark.parametrize("statistics", ["average", "ema"])
 def test_accepted_statistics_are_those_of_the_first_evaluation(name, statistics):
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     twin = copy.deepcopy(module)
     reference = EmpiricalRisk(twin, cross_entropy, data, block=3, statistics=statistics)
     reference.accept(reference.evaluate())
@@ -129,7 +129,7 @@ def test_noise_is_keyed_by_the_number_of_the_step():
 
 
 def test_a_value_that_is_not_finite_moves_nothing():
-    module = problems.normed()
+    module = problems.with_batch_norm()
     risk = EmpiricalRisk(module, lambda o, y: cross_entropy(o, y) / 0.0, problems.points(), block=3)
     before = problems.state(module)
     step = take_step(torch.optim.SGD(module.parameters(), lr=1.0), risk)
