@@ -194,10 +194,8 @@ def test_sizes_of_a_linear_model_by_hand():
     planned_sizes = sizes(with_flags(Recipe(), model="linear"), Extent(5, 5, (1, 8, 8), 10))
     # 64 inputs, 10 outputs: a product of 2 * 640 FLOPs, and two for its backward; it saves its input
     assert (planned_sizes.work.parameters, planned_sizes.work.gradient_flops, planned_sizes.saved) == (
-        650,
-        3 * 1280,
-        4 * 64,
-    )
+        650, 3 * 1280, 4 * 64,
+    )  # fmt: skip
     doubled = sizes(with_flags(Recipe(), model="linear", dtype="float64"), Extent(5, 5, (1, 8, 8), 10))
     assert (doubled.saved, doubled.element) == (8 * 64, 8)
 

@@ -31,11 +31,8 @@ def test_sweep_equals_one_batch_without_batch_norm(block, chunk):
     assert 0 < evaluation.hits < COUNT
     torch.testing.assert_close(evaluation.block_square_norms, naive.block_square_norms, **ROUNDING)
     assert (evaluation.count, evaluation.passes, evaluation.penalty, evaluation.value) == (
-        COUNT,
-        1.0,
-        0.0,
-        evaluation.loss,
-    )
+        COUNT, 1.0, 0.0, evaluation.loss,
+    )  # fmt: skip
 
 
 GHOSTS = [(11, 11), (11, 1), (3, 3), (7, 7), (4, 2), (8, 2), (8, 4), (6, 3), (10, 5)]

@@ -61,11 +61,8 @@ def test_the_gradient_is_that_of_the_wrapped_objective_at_the_point_ahead(kind):
     g = oracle.gradient(theta)
     torch.testing.assert_close(evaluation.gradient, oracle.gradient(theta + 0.1 * g / g.norm()), rtol=1e-9, atol=1e-10)
     assert (evaluation.loss, evaluation.penalty, evaluation.hits, evaluation.count) == (
-        plain.loss,
-        plain.penalty,
-        plain.hits,
-        plain.count,
-    )
+        plain.loss, plain.penalty, plain.hits, plain.count,
+    )  # fmt: skip
     assert torch.equal(evaluation.block_square_norms, plain.block_square_norms)
     assert evaluation.passes == 2 * plain.passes
     assert torch.equal(objective.space.theta, theta)
