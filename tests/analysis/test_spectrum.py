@@ -68,7 +68,7 @@ def dense_hessian(module, x, y):
 
 
 @pytest.mark.parametrize(("largest", "smallest"), [(1, 0), (3, 0), (0, 2), (3, 2)])
-def test_the_extreme_eigenvalues_of_a_known_spectrum(largest, smallest):
+def test_the_extreme_eigenvalues_of_a_known_spectrum_are_found(largest, smallest):
     values = torch.cat((torch.linspace(-2, 1, 90), torch.tensor([3.0, 5.0, 9.0, -4.0, -3.5])))
     known = matrix(values)
     spectrum = top_eigenvalues(known, largest, smallest, tolerance=1e-7, most=400)
@@ -86,7 +86,7 @@ def test_the_extreme_eigenvalues_of_a_known_spectrum(largest, smallest):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 40), st.integers(1, 4), st.integers(0, 3))
-def test_the_extreme_eigenvalues_of_random_matrices(seed, size, largest, smallest):
+def test_the_extreme_eigenvalues_of_random_matrices_are_found(seed, size, largest, smallest):
     square = torch.randn(size, size, dtype=torch.float64, generator=generator(seed))
     known = Matrix(square + square.T)
     largest, smallest = min(largest, size), min(smallest, size - min(largest, size))
@@ -97,7 +97,7 @@ def test_the_extreme_eigenvalues_of_random_matrices(seed, size, largest, smalles
     torch.testing.assert_close(spectrum.smallest.values, exact[:smallest], rtol=1e-7, atol=1e-7)
 
 
-def test_all_eigenvalues_of_a_small_matrix():
+def test_all_eigenvalues_of_a_small_matrix_are_found():
     spectrum = top_eigenvalues(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
     torch.testing.assert_close(spectrum.largest.values, torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
 

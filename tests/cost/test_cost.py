@@ -111,7 +111,7 @@ def test_measuring_changes_nothing(data, name, parts):
 def test_rows_whose_steps_do_the_same_work_are_measured_once():
     rows = [row(name) for name in LADDER]
     kinds = {timing_key(r) for r in rows}
-    # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut anew
+    # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut at each step
     assert len(kinds) == 5
     assert timing_key(row("fb")) == timing_key(row("fb-clipped")) != timing_key(row("fb-regularized"))
     assert timing_key(row("fb")) != timing_key(row("fb", data="mnist-5k"))

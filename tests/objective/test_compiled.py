@@ -38,7 +38,7 @@ class Counting(Compiler):
 
 
 class Backwards(Alone):
-    """One worker that takes the chunks from the last to the first."""
+    """One worker that computes the chunks from the last to the first."""
 
     def share(self, partial):
         yield from reversed(list(super().share(partial)))
@@ -152,7 +152,7 @@ def test_modes_are_followed_and_buffers_not_baked_in(module, compiler):
     assert same_bits(risk.evaluate(), trained)
 
 
-def test_two_models_with_one_compiler(module, compiler):
+def test_two_models_may_share_a_compiler(module, compiler):
     other = convolution()
     with torch.no_grad():
         other[5].weight.mul_(-2)

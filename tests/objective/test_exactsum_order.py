@@ -70,7 +70,7 @@ def test_a_hundred_thousand_terms_equal_fsum_in_any_order():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_vectors_longer_than_a_slice_with_weights(dtype):
+def test_weighted_sums_of_vectors_longer_than_a_slice_are_within_the_bound(dtype):
     generator = torch.Generator().manual_seed(0)
     scale = 10.0 ** torch.randint(-20, 20, (7, 40_000), generator=generator).double()
     terms = (torch.randn(7, 40_000, generator=generator).double() * scale).to(dtype)

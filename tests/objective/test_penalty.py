@@ -163,7 +163,7 @@ def test_zero_gradient_gives_zero_penalty(method, full, dtype):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_block_without_gradient_does_not_change_the_others(method):
-    # theta = 0: block 0 has target 0 and is at rest; block 1 has x = 1, y = 1: g = -2, H = 2 (slope alone)
+    # theta = 0: block 0 has target 0 and is at rest; block 1 has x = 1, y = 1: g = -2, H = 2 (no bias)
     module = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(module.weight)
     y = torch.tensor([[0.0], [0.0], [1.0], [1.0]]).double()

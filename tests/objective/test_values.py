@@ -42,7 +42,7 @@ def test_what_holds_a_module_or_examples_is_compared_by_identity():
         (Workers, {"begin", "share", "combine", "any", "exchange"}),
     ],
 )
-def test_an_interface_asks_for_its_methods(interface, names):
+def test_an_interface_requires_its_methods(interface, names):
     assert interface.__abstractmethods__ == names
     with pytest.raises(TypeError, match="abstract"):
         interface()

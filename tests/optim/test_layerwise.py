@@ -102,7 +102,7 @@ def test_a_layer_of_zeros_can_leave_zero():
     theta, gradient = torch.zeros(len(space)).double(), torch.ones(len(space)).double()
     for transform in (lars(0.02, space, 0.1), larc(0.02, space, lambda t: 0.1, 0.1)):
         assert torch.equal(apply(transform, gradient, theta)[0], gradient)
-        assert torch.equal(apply(transform, theta, gradient)[0], 0.1 * gradient)  # g = 0: the decay alone
+        assert torch.equal(apply(transform, theta, gradient)[0], 0.1 * gradient)  # g = 0: only the decay
 
 
 def test_lars_on_a_quadratic_shrinks_all_layers_at_the_same_rate():

@@ -49,7 +49,7 @@ def parabola(bend):
 
 
 @pytest.mark.parametrize(("c1", "halvings"), [(0.1, 6), (0.5, 7), (0.7, 8)])
-def test_backtracking_on_a_parabola(c1, halvings):
+def test_backtracking_on_a_parabola_ends_at_the_first_low_enough_size(c1, halvings):
     # -a + 50 a**2 <= -c1 a where a <= (1 - c1) / 50: 0.018, 0.01, 0.006. Powers of 2 below: 1/64, 1/128, 1/256
     phi = parabola(100.0)
     assert point(ArmijoSearch(c1=c1), phi).size == 2.0**-halvings

@@ -49,19 +49,19 @@ def test_every_number_has_a_range():
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("name", FROM_ONE)
-def test_values_below_one_are_refused(name, value):
+def test_values_below_one_or_not_finite_are_refused(name, value):
     assert_refused(f"{flag(name)} must be a finite number of at least 1, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize("value", [-1, -1e-300, math.nan, math.inf])
 @pytest.mark.parametrize("name", FROM_ZERO)
-def test_values_below_zero_are_refused(name, value):
+def test_values_below_zero_or_not_finite_are_refused(name, value):
     assert_refused(f"{flag(name)} must be a finite number of at least 0, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("name", POSITIVE)
-def test_values_that_are_not_positive_are_refused(name, value):
+def test_values_that_are_not_positive_or_not_finite_are_refused(name, value):
     assert_refused(f"{flag(name)} must be a positive number, not {value}", **{name: value})
 
 

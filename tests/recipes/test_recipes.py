@@ -1,4 +1,4 @@
-"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor in them alone."""
+"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor only in them."""
 
 from itertools import pairwise
 

@@ -36,7 +36,7 @@ def test_architectures_is_the_ladder_for_each_model(form):
     assert all(differences(recipe, row(recipe.name.rpartition("-")[0], form)).keys() <= {"model"} for recipe in table)
 
 
-def test_rows_data_and_models_are_chosen():
+def test_rows_data_and_models_can_be_chosen():
     (recipe,) = recipes("augmented", "small", "mnist-5k", ["resnet20"], ["fb"])
     assert (recipe.name, recipe.data.name, recipe.model.name, recipe.data.padding) == ("fb", "mnist-5k", "resnet20", 3)
     fixed = recipes("fixed", "small", "digits", ["resnet8", "timm:x.y"], ["fb-regularized"])
