@@ -1,4 +1,4 @@
-"""The naive, obviously right float64 versions that tests hold the program against. Imports nothing of the program."""
+"""Naive float64 implementations that tests compare the program with. Nothing here imports the program."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def slices(count: int, size: int) -> list[slice]:
 
 
 class GhostNorm(nn.Module):
-    """Batch norm by hand: each norm block by itself, in a loop; what it saw is kept in `reports`."""
+    """Batch norm by hand: each norm block by itself, in a loop; `reports` has (count, mean, unbiased variance)."""
 
     def __init__(self, layer: _BatchNorm, norm_block: int):
         super().__init__()
@@ -90,10 +90,10 @@ def block_loop(module: nn.Module, loss: Loss, tensors: Sequence[Tensor], block: 
     count = len(tensors[0])
     total, gradient, hits, squares = 0.0, torch.zeros(len(theta(module)), dtype=torch.float64), 0, []
     for part in slices(count, block):
-        taken = [t[part] for t in tensors]
-        value, g = one_batch(module, loss, taken)
+        batch = [t[part] for t in tensors]
+        value, g = one_batch(module, loss, batch)
         with torch.no_grad():
-            hits += int((module(*taken[:-1]).argmax(1) == taken[-1]).sum()) if taken[-1].ndim == 1 else 0
+            hits += int((module(*batch[:-1]).argmax(1) == batch[-1]).sum()) if batch[-1].ndim == 1 else 0
         n = part.stop - part.start
         total, gradient = total + value * n, gradient + g * n
         squares.append(float(g @ g))
@@ -149,7 +149,7 @@ def central_difference(value: Callable[[Tensor], float], point: Tensor, h: float
 
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
-    """Philox4x32-10 on Python's whole numbers, as the SC 2011 paper writes it."""
+    """Philox4x32-10 on Python integers, as in the SC 2011 paper."""
     c, k = list(counter), list(key)
     for _ in range(10):
         product0, product1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]

@@ -13,15 +13,15 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def fill(module: nn.Module, seed: int = 1) -> nn.Module:
-    """Float64, with parameters and batch-norm buffers of some size, none of them 0 or 1."""
+    """The module in float64, with random parameters and batch-norm buffers, none of them 0 or 1."""
     module = module.double()
-    drawn = generator(seed)
+    rng = generator(seed)
     with torch.no_grad():
         for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=drawn, dtype=torch.float64) * 0.6)
+            p.copy_(torch.randn(p.shape, generator=rng, dtype=torch.float64) * 0.6)
         for name, b in module.named_buffers():
             if b.is_floating_point():
-                b.copy_(torch.rand(b.shape, generator=drawn, dtype=torch.float64) + (0.5 if "var" in name else 0.0))
+                b.copy_(torch.rand(b.shape, generator=rng, dtype=torch.float64) + (0.5 if "var" in name else 0.0))
     return module
 
 
@@ -30,8 +30,8 @@ def perceptron() -> nn.Module:
     return fill(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)))
 
 
-def normed() -> nn.Module:
-    """The same with two batch-norm layers of different momentum."""
+def with_batch_norm() -> nn.Module:
+    """As `perceptron`, with two batch-norm layers of different momentum."""
     return fill(
         nn.Sequential(
             nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=0.3), nn.Tanh(),
@@ -47,22 +47,22 @@ def convolution() -> nn.Module:
     )
 
 
-def dropped() -> nn.Module:
+def with_dropout() -> nn.Module:
     return fill(nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 3)))
 
 
 def points(count: int = COUNT, seed: int = 2) -> tuple[Tensor, Tensor]:
     """Inputs `[count, 3]` and 3 classes."""
-    drawn = generator(seed)
-    x = torch.randn(count, 3, generator=drawn, dtype=torch.float64)
-    return x, torch.randint(3, (count,), generator=drawn)
+    rng = generator(seed)
+    x = torch.randn(count, 3, generator=rng, dtype=torch.float64)
+    return x, torch.randint(3, (count,), generator=rng)
 
 
-def pictures(count: int = COUNT, seed: int = 3) -> tuple[Tensor, Tensor]:
+def images(count: int = COUNT, seed: int = 3) -> tuple[Tensor, Tensor]:
     """Images `[count, 1, 4, 4]` and 3 classes."""
-    drawn = generator(seed)
-    x = torch.randn(count, 1, 4, 4, generator=drawn, dtype=torch.float64)
-    return x, torch.randint(3, (count,), generator=drawn)
+    rng = generator(seed)
+    x = torch.randn(count, 1, 4, 4, generator=rng, dtype=torch.float64)
+    return x, torch.randint(3, (count,), generator=rng)
 
 
 def targets(count: int = COUNT, width: int = 3, seed: int = 4) -> Tensor:

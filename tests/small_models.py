@@ -1,4 +1,4 @@
-"""Small members of every family, for the tests of models/: built like the large ones, in milliseconds."""
+"""Small members of every model family for the tests: built like the large ones, in milliseconds."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ MEMBERS: dict[str, Callable[[int, int, Form], nn.Module]] = {
 
 
 def member(name: str, channels: int, classes: int, form: Form | None = None, size: int = 8) -> nn.Module:
-    """A small member with keyed parameters."""
+    """A small member of a family; equal arguments give equal parameters."""
     if name == "linear":
         return models.build("linear", channels, classes, form, size=(size, size))
     torch.manual_seed(0)
     return MEMBERS[name](channels, classes, form or Form())
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def perturbed(module: nn.Module) -> nn.Module:
     """Float64, each parameter moved by some random tenths, so that no scale is 0 or 1 and nothing is symmetric."""
-    module, drawn = module.double(), torch.Generator().manual_seed(1)
+    module, rng = module.double(), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in module.parameters():
-            p.add_(torch.randn(p.shape, generator=drawn, dtype=torch.float64), alpha=0.2)
+            p.add_(torch.randn(p.shape, generator=rng, dtype=torch.float64), alpha=0.2)
     return module
 
 
 def images(count: int, channels: int, size: int, classes: int = 3, seed: int = 2) -> tuple[Tensor, Tensor]:
     """Float64 images `[count, channels, size, size]` and classes."""
-    drawn = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, channels, size, size, generator=drawn, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, channels, size, size, generator=rng, dtype=torch.float64)
     return x, torch.arange(count) % classes

@@ -44,42 +44,42 @@ def _length(values):
     return math.sqrt(sum(v * v for v in values))
 
 
-def _naive(tensor, drawn, how):
-    """What one parameter's part of a direction should be, by Python loops over numbers: flat lists in and out."""
+def _naive(tensor, draws, how):
+    """One parameter's part of a direction, by Python loops over numbers: flat lists in and out."""
     w = tensor.detach().flatten().tolist()
     if how == "weight":
-        return [d * abs(v) for d, v in zip(drawn, w, strict=True)]
+        return [d * abs(v) for d, v in zip(draws, w, strict=True)]
     if how == "layer":
-        return [d / _length(drawn) * _length(w) for d in drawn]
+        return [d / _length(draws) * _length(w) for d in draws]
     if tensor.ndim < 2:
         return [0.0] * len(w)
-    found, width = [], len(w) // len(tensor)
+    scaled, width = [], len(w) // len(tensor)
     for start in range(0, len(w), width):
-        row = drawn[start : start + width]
-        found += [d / _length(row) * _length(w[start : start + width]) for d in row]
-    return found
+        row = draws[start : start + width]
+        scaled += [d / _length(row) * _length(w[start : start + width]) for d in row]
+    return scaled
 
 
-def _drawn(space, seed, number):
+def _draws(space, seed, number):
     return keyed.normal(seed, "direction", number, torch.arange(len(space))).tolist()
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("make", [_odd, problems.convolution, problems.perceptron])
-def test_random_directions_are_those_of_plain_loops(make, how):
+def test_random_directions_equal_plain_loops(make, how):
     module = make()
     space = parameter_space(module)
-    drawn, found = _drawn(space, 3, 2), random_direction(space, 3, 2, how)
-    assert found.dtype == torch.float64
+    draws, direction = _draws(space, 3, 2), random_direction(space, 3, 2, how)
+    assert direction.dtype == torch.float64
     if how == "none":
         theta = [v for p in module.parameters() if p.requires_grad for v in p.detach().flatten().tolist()]
-        assert found.tolist() == pytest.approx([d / _length(drawn) * _length(theta) for d in drawn], **CLOSE)
+        assert direction.tolist() == pytest.approx([d / _length(draws) * _length(theta) for d in draws], **CLOSE)
         return
     expected = []
     for p in module.parameters():
         if p.requires_grad:
-            expected += _naive(p, drawn[len(expected) : len(expected) + p.numel()], how)
-    assert found.tolist() == pytest.approx(expected, **CLOSE)
+            expected += _naive(p, draws[len(expected) : len(expected) + p.numel()], how)
+    assert direction.tolist() == pytest.approx(expected, **CLOSE)
 
 
 def test_directions_are_keyed():
@@ -95,8 +95,8 @@ def test_a_long_direction_is_drawn_in_parts():
     space = parameter_space(module)
     index = torch.arange(len(space))
     raw = keyed.normal(1, "direction", 0, index)
-    found = random_direction(space, 1, 0, "none")
-    torch.testing.assert_close(found, raw * (space.theta.double().norm() / raw.norm()), rtol=1e-13, atol=0)
+    direction = random_direction(space, 1, 0, "none")
+    torch.testing.assert_close(direction, raw * (space.theta.double().norm() / raw.norm()), rtol=1e-13, atol=0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,21 +107,21 @@ def test_a_long_direction_is_drawn_in_parts():
     seed=st.integers(0, 2**32),
     how=st.sampled_from(HOW),
 )
-def test_normalising_forgets_the_length_and_takes_that_of_the_weights(shape, scale, stretch, seed, how):
-    drawn = torch.Generator().manual_seed(seed)
+def test_normalised_directions_have_the_length_of_the_weights(shape, scale, stretch, seed, how):
+    rng = torch.Generator().manual_seed(seed)
     module = nn.Module()
-    module.p = nn.Parameter(torch.randn(shape, generator=drawn, dtype=torch.float64) * scale)
-    module.q = nn.Parameter(torch.randn(2, 3, generator=drawn, dtype=torch.float64))
+    module.p = nn.Parameter(torch.randn(shape, generator=rng, dtype=torch.float64) * scale)
+    module.q = nn.Parameter(torch.randn(2, 3, generator=rng, dtype=torch.float64))
     space = parameter_space(module)
-    d = torch.randn(len(space), generator=drawn, dtype=torch.float64)
-    found = normalise(d, space, how)
-    if how != "weight":  # each part has the weights' norm, whatever its own was
-        torch.testing.assert_close(normalise(d * stretch, space, how), found, rtol=1e-12, atol=0)
-        torch.testing.assert_close(normalise(found, space, how), found, rtol=1e-12, atol=0)
-    assert ((found == 0) | (found.sign() == d.sign())).all()
-    parts = space.split(found)
+    d = torch.randn(len(space), generator=rng, dtype=torch.float64)
+    normalised = normalise(d, space, how)
+    if how != "weight":  # each part has the weights' norm, whatever its norm was before
+        torch.testing.assert_close(normalise(d * stretch, space, how), normalised, rtol=1e-12, atol=0)
+        torch.testing.assert_close(normalise(normalised, space, how), normalised, rtol=1e-12, atol=0)
+    assert ((normalised == 0) | (normalised.sign() == d.sign())).all()
+    parts = space.split(normalised)
     if how == "none":
-        assert found.norm().item() == pytest.approx(space.theta.norm().item(), rel=1e-12)
+        assert normalised.norm().item() == pytest.approx(space.theta.norm().item(), rel=1e-12)
     elif how == "layer":
         for name, p in module.named_parameters():
             assert parts[name].norm().item() == pytest.approx(p.norm().item(), rel=1e-12)
@@ -131,7 +131,7 @@ def test_normalising_forgets_the_length_and_takes_that_of_the_weights(shape, sca
                 assert row.norm().item() == pytest.approx(weights.norm().item(), rel=1e-12)
 
 
-def test_a_net_scaled_where_its_function_is_not_has_the_same_landscape():
+def test_rescaling_a_net_without_changing_its_function_keeps_its_landscape():
     # what filter normalisation is for (section 3 of the paper): w2 = W2 / 10 after w1 = 10 W1, with ReLU between
     net = nn.Sequential(nn.Linear(3, 5, bias=False), nn.ReLU(), nn.Linear(5, 2, bias=False)).double()
     x, _ = problems.points()
@@ -141,23 +141,23 @@ def test_a_net_scaled_where_its_function_is_not_has_the_same_landscape():
         with torch.no_grad():
             net[0].weight.mul_(factor)
             net[2].weight.div_(factor)
-        kept = space.theta.clone()
+        before = space.theta.clone()
         space.theta.add_(random_direction(space, 0, 0, "filter"), alpha=0.3)
         outputs.append(net(x).detach())
-        space.theta.copy_(kept)
+        space.theta.copy_(before)
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-12, atol=1e-12)
 
 
 def test_differences_are_exact():
     start, end = torch.tensor([1.0, 0.1]), torch.tensor([1.5, -0.3])
-    found = difference(start, end)
-    assert found.dtype == torch.float64
-    assert torch.equal((start.double() + found).float(), end)
+    change = difference(start, end)
+    assert change.dtype == torch.float64
+    assert torch.equal((start.double() + change).float(), end)
 
 
 def _states(count, length, seed=0):
-    drawn = problems.generator(seed)
-    steps = torch.randn(count, length, generator=drawn) * torch.linspace(1, 0.1, count)[:, None]
+    rng = problems.generator(seed)
+    steps = torch.randn(count, length, generator=rng) * torch.linspace(1, 0.1, count)[:, None]
     return list(steps.cumsum(0))
 
 
@@ -166,25 +166,25 @@ def test_principal_directions_are_singular_vectors(count, length, k):
     states = _states(count, length)
     rows = np.stack([state.numpy().astype(np.float64) for state in states])
     left, s, right = np.linalg.svd(rows[:-1] - rows[-1], full_matrices=False)
-    found = principal_directions(states, k)
+    principal = principal_directions(states, k)
     for n in range(k):
         vector = right[n]
         sign = np.sign(vector[np.abs(vector).argmax()])
         # the Gram matrix squares the singular values: rounding of 1e-16 (s_1 / s_k)**2, and those differ by some ten
-        np.testing.assert_allclose(found.directions[n].numpy(), sign * vector, rtol=0, atol=1e-11)
-        np.testing.assert_allclose(found.coordinates[:-1, n].numpy(), sign * left[:, n] * s[n], rtol=0, atol=1e-10)
-        assert found.explained[n].item() == pytest.approx(s[n] ** 2 / (s**2).sum(), rel=1e-10)
-    assert not found.coordinates[-1].any()
+        np.testing.assert_allclose(principal.directions[n].numpy(), sign * vector, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(principal.coordinates[:-1, n].numpy(), sign * left[:, n] * s[n], rtol=0, atol=1e-10)
+        assert principal.explained[n].item() == pytest.approx(s[n] ** 2 / (s**2).sum(), rel=1e-10)
+    assert not principal.coordinates[-1].any()
 
 
-def test_the_sign_does_not_depend_on_the_trajectorys_mirror_image():
+def test_mirrored_states_have_the_same_principal_directions():
     states = _states(6, 20)
     mirrored = [-state for state in states]
     one, other = (principal_directions(trajectory, 2).directions for trajectory in (states, mirrored))
     torch.testing.assert_close(one, other, rtol=1e-10, atol=0)
 
 
-def test_what_has_no_directions_is_refused():
+def test_invalid_vectors_and_states_are_refused():
     space = parameter_space(problems.perceptron())
     with pytest.raises(ValueError, match=r"has shape \[31\], not \[30\]: is it of another model"):
         normalise(torch.ones(30), space, "layer")

@@ -1,4 +1,4 @@
-"""Surfaces of functions that are known in closed form, parameters that are put back, gaps that are marked."""
+"""Landscapes of functions known in closed form, parameters that are restored, and points that are not finite."""
 
 from __future__ import annotations
 
@@ -27,56 +27,56 @@ def _directions(risk, count, seed=0):
     return torch.stack([random_direction(risk.space, seed, number, "layer") for number in range(count)])
 
 
-def test_a_quadratic_has_the_surface_that_gradient_and_hessian_give():
+def test_a_quadratic_has_the_landscape_that_gradient_and_hessian_give():
     risk = quadratic()
     d1, d2 = directions = _directions(risk, 2)
     here = risk.evaluate()
     h11, h12, h22 = (float(risk.hvp(a[None])[0] @ b) for a, b in ((d1, d1), (d1, d2), (d2, d2)))
     g1, g2 = float(here.gradient @ d1), float(here.gradient @ d2)
     x, y = spread(-1.0, 1.0, 5), spread(-2.0, 0.5, 4)
-    found = loss_landscape(risk, directions, x, y)
-    assert found.loss.shape == (5, 4)
+    landscape = loss_landscape(risk, directions, x, y)
+    assert landscape.loss.shape == (5, 4)
     for i, a in enumerate(x):
         for j, b in enumerate(y):
             expected = here.loss + a * g1 + b * g2 + (a * a * h11 + 2 * a * b * h12 + b * b * h22) / 2
-            assert found.loss[i, j].item() == pytest.approx(expected, rel=1e-12)
-    assert found.accuracy.isnan().all()  # no classification
-    assert found.penalised.isnan().all()  # no penalty
-    assert found.passes == pytest.approx(20 / 3)
+            assert landscape.loss[i, j].item() == pytest.approx(expected, rel=1e-12)
+    assert landscape.accuracy.isnan().all()  # no classification
+    assert landscape.penalised.isnan().all()  # no penalty
+    assert landscape.passes == pytest.approx(20 / 3)
 
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
-def test_each_point_is_that_of_a_net_built_there(batch_norm):
-    module, data = problems.normed(), problems.points()
+def test_each_point_has_the_values_of_a_net_with_its_parameters(batch_norm):
+    module, data = problems.with_batch_norm(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, data, block=3)
     penalty = GradientPenalty(risk, 0.5, lr=0.4)
     directions = _directions(risk, 1, seed=4)
     points = spread(-0.8, 0.8, 5)
     plain = loss_landscape(risk, directions, points, batch_norm=batch_norm)
-    found = loss_landscape(penalty, directions, points, batch_norm=batch_norm)
+    landscape = loss_landscape(penalty, directions, points, batch_norm=batch_norm)
     start = oracles.theta(module)
     for k, a in enumerate(points):
-        there = copy.deepcopy(module)
-        nn.utils.vector_to_parameters(start + a * directions[0], there.parameters())
+        net = copy.deepcopy(module)
+        nn.utils.vector_to_parameters(start + a * directions[0], net.parameters())
         if batch_norm == "block":
-            there = oracles.ghosted(there, 3)
+            net = oracles.ghosted(net, 3)
         else:
-            there.eval()
-        naive = oracles.block_loop(there, cross_entropy, data, 3)
-        assert found.loss[k].item() == pytest.approx(naive.loss, rel=1e-11)
-        assert found.accuracy[k].item() == naive.hits / len(data[0])
+            net.eval()
+        naive = oracles.block_loop(net, cross_entropy, data, 3)
+        assert landscape.loss[k].item() == pytest.approx(naive.loss, rel=1e-11)
+        assert landscape.accuracy[k].item() == naive.hits / len(data[0])
         weights = torch.tensor([3.0, 3.0, 3.0, 2.0], dtype=torch.float64) / 11
         norms = float((naive.block_square_norms * weights).sum())
-        assert found.penalised[k].item() == pytest.approx(naive.loss + 0.4 / 8 * 0.5 * norms, rel=1e-11)
-    assert torch.equal(plain.loss, found.loss)
-    assert found.passes == 5
+        assert landscape.penalised[k].item() == pytest.approx(naive.loss + 0.4 / 8 * 0.5 * norms, rel=1e-11)
+    assert torch.equal(plain.loss, landscape.loss)
+    assert landscape.passes == 5
     assert plain.passes == pytest.approx(5 / 3)
 
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_parameters_buffers_and_modes_are_as_they_were(batch_norm, dtype):
-    module = problems.normed().to(dtype)
+def test_parameters_buffers_and_modes_are_restored(batch_norm, dtype):
+    module = problems.with_batch_norm().to(dtype)
     module[1].eval()  # a mixture of modes
     modes, before = [m.training for m in module.modules()], problems.state(module)
     x, y = problems.points()
@@ -86,7 +86,7 @@ def test_parameters_buffers_and_modes_are_as_they_were(batch_norm, dtype):
     assert [m.training for m in module.modules()] == modes
 
 
-def test_the_parameters_are_put_back_where_the_model_fails():
+def test_the_parameters_are_restored_where_the_model_fails():
     class Fails(nn.Module):
         def __init__(self):
             super().__init__()
@@ -122,7 +122,7 @@ def test_float32_parameters_reach_the_other_state_exactly():
     assert surface.at(0.0).loss == risk.measure().loss
 
 
-def test_what_is_not_finite_is_a_gap_and_the_others_are_not():
+def test_points_that_are_not_finite_are_nan_and_the_others_are_not():
     # sqrt of a parameter: not a number where it is negative
     class Root(nn.Module):
         def __init__(self):
@@ -134,11 +134,11 @@ def test_what_is_not_finite_is_a_gap_and_the_others_are_not():
 
     risk = EmpiricalRisk(Root(), cross_entropy, problems.points(), block=3)
     penalty = GradientPenalty(risk, 0.5, lr=0.4)
-    found = loss_landscape(penalty, torch.ones(1, 3), [-2.0, -1.0, 0.0, 1.0])
-    assert found.loss.isnan().tolist() == [True, False, False, False]
-    assert found.accuracy.isnan().tolist() == [True, False, False, False]
+    landscape = loss_landscape(penalty, torch.ones(1, 3), [-2.0, -1.0, 0.0, 1.0])
+    assert landscape.loss.isnan().tolist() == [True, False, False, False]
+    assert landscape.accuracy.isnan().tolist() == [True, False, False, False]
     # at w = 0 the root has an infinite slope: the loss is finite, its gradient is not
-    assert found.penalised.isnan().tolist() == [True, True, False, False]
+    assert landscape.penalised.isnan().tolist() == [True, True, False, False]
     point = LossSurface(risk, torch.ones(1, 3)).at(-2.0)
     assert (point.loss, point.accuracy) == (None, None)
 

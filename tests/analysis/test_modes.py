@@ -1,4 +1,4 @@
-"""The module's mode decides what every question sees of batch norm and dropout, unless the question names another."""
+"""All analyses use the module's mode for batch norm and dropout, unless their argument names another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _risk(module):
 
 
 def _module():
-    """Batch norm and dropout, of which each changes the loss with the mode."""
+    """A module with batch norm and dropout, which both change the loss with the mode."""
     return problems.fill(nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Tanh(), nn.Linear(6, 3)))
 
 
@@ -46,9 +46,9 @@ MODULES = {"train": lambda: _module().train(), "eval": lambda: _module().eval(),
 
 
 @pytest.mark.parametrize("batch_norm", [None, "block", "running"])
-@pytest.mark.parametrize("stands", list(MODULES))
-def test_every_question_at_one_point_sees_one_function(stands, batch_norm):
-    module = MODULES[stands]()
+@pytest.mark.parametrize("mode", list(MODULES))
+def test_all_analyses_at_a_point_are_of_the_same_function(mode, batch_norm):
+    module = MODULES[mode]()
     twin = copy.deepcopy(module)
     if batch_norm is not None:
         twin.train(batch_norm == "block")
@@ -62,8 +62,8 @@ def test_every_question_at_one_point_sees_one_function(stands, batch_norm):
     line = loss_landscape(risk, direction[None], [-0.5, 0.0], batch_norm=batch_norm)
     assert line.loss[1].item() == here.loss
     flatness = average_flatness(risk, 0.3, batch_norm=batch_norm, most=4, tolerance=0.0)
-    moved = [LossSurface(expected, random_direction(expected.space, 0, k)[None]).at(0.3).loss for k in range(4)]
-    assert flatness.increases == [value - here.loss for value in moved]
+    losses = [LossSurface(expected, random_direction(expected.space, 0, k)[None]).at(0.3).loss for k in range(4)]
+    assert flatness.increases == [value - here.loss for value in losses]
     noise = gradient_noise(risk, batch_norm=batch_norm)
     torch.testing.assert_close(noise.gradient, here.gradient, rtol=1e-14, atol=0)
     torch.testing.assert_close(noise.block_norms, here.block_square_norms.sqrt(), rtol=1e-14, atol=0)
@@ -82,12 +82,12 @@ def _same(a, b):
 
 
 def test_the_modes_are_different_functions():
-    losses = {stands: _risk(make()).evaluate().loss for stands, make in MODULES.items()}
+    losses = {mode: _risk(make()).evaluate().loss for mode, make in MODULES.items()}
     assert min(abs(losses[a] - losses[b]) for a, b in (("train", "eval"), ("train", "frozen"))) > 1e-2
-    assert losses["eval"] != losses["frozen"]  # by dropout alone
+    assert losses["eval"] != losses["frozen"]  # only by dropout
 
 
-def test_the_modes_come_back_where_a_question_fails():
+def test_the_modes_are_restored_after_an_error():
     module = _frozen()
     modes = [part.training for part in module.modules()]
     with pytest.raises(ArithmeticError), module_mode(module, "running"):

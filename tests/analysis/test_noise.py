@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import COUNT, convolution, normed, perceptron, pictures, points
+from problems import COUNT, convolution, images, perceptron, points, with_batch_norm
 from torch import nn
 
 from noiseless import keyed
@@ -23,11 +23,11 @@ from noiseless.objective.workers import Alone
 
 def _naive(module, data, block):
     """Each block's gradient by plain autograd, `[blocks, P]`, and the counts: numpy float64."""
-    found = [
+    gradients = [
         oracles.one_batch(module, cross_entropy, [t[part] for t in data])[1].numpy()
         for part in oracles.slices(len(data[0]), block)
     ]
-    return np.stack(found), np.array([s.stop - s.start for s in oracles.slices(len(data[0]), block)])
+    return np.stack(gradients), np.array([s.stop - s.start for s in oracles.slices(len(data[0]), block)])
 
 
 def _cosine(a, b):
@@ -40,48 +40,48 @@ def _cosine(a, b):
     [  # 11 examples: short last blocks of 3, 1, 3, 3
         (perceptron, points, 4, None),
         (perceptron, points, 2, None),
-        (normed, points, 4, 4),
-        (convolution, pictures, 8, 4),
+        (with_batch_norm, points, 4, 4),
+        (convolution, images, 8, 4),
     ],
 )
-def test_all_numbers_are_those_of_a_loop_over_blocks(make, data, block, norm_block, chunk):
+def test_all_numbers_equal_a_loop_over_blocks(make, data, block, norm_block, chunk):
     module, tensors = make(), data()
-    seen = module if norm_block is None else oracles.ghosted(module, norm_block)
-    gradients, counts = _naive(seen, tensors, block)
+    naive_module = module if norm_block is None else oracles.ghosted(module, norm_block)
+    gradients, counts = _naive(naive_module, tensors, block)
     mean = (counts[:, None] * gradients).sum(0) / COUNT
-    draw = np.random.default_rng(0)
-    references = [torch.from_numpy(draw.standard_normal(len(mean))), torch.from_numpy(mean.copy())]
+    rng = np.random.default_rng(0)
+    references = [torch.from_numpy(rng.standard_normal(len(mean))), torch.from_numpy(mean.copy())]
 
     risk = EmpiricalRisk(
         module, cross_entropy, tensors, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
     )
-    found = gradient_noise(risk, references)
+    noise = gradient_noise(risk, references)
 
     close = {"rtol": oracles.ROUNDING["rtol"], "atol": oracles.ROUNDING["atol"]}
-    np.testing.assert_allclose(found.gradient.numpy(), mean, **close)
-    np.testing.assert_allclose(found.block_norms.numpy(), np.linalg.norm(gradients, axis=1), **close)
+    np.testing.assert_allclose(noise.gradient.numpy(), mean, **close)
+    np.testing.assert_allclose(noise.block_norms.numpy(), np.linalg.norm(gradients, axis=1), **close)
     # element by element, then summed: the variance with weights n_b and n - 1 degrees of freedom
     elements = (counts[:, None] * (gradients - mean) ** 2).sum(0) / (len(counts) - 1)
-    assert found.total.covariance_trace == pytest.approx(elements.sum(), rel=1e-11)
-    assert found.total.signal == pytest.approx(mean @ mean - elements.sum() / COUNT, rel=1e-10, abs=1e-12)
+    assert noise.total.covariance_trace == pytest.approx(elements.sum(), rel=1e-11)
+    assert noise.total.signal == pytest.approx(mean @ mean - elements.sum() / COUNT, rel=1e-10, abs=1e-12)
     pairs = [_cosine(a, b) for a, b in itertools.combinations(gradients, 2)]
-    assert found.alignment == pytest.approx(np.mean(pairs), rel=1e-10, abs=1e-12)
+    assert noise.alignment == pytest.approx(np.mean(pairs), rel=1e-10, abs=1e-12)
     for k, reference in enumerate(references):
         expected = [_cosine(g, reference.numpy()) for g in gradients]
-        np.testing.assert_allclose(found.cosines[k].numpy(), expected, **close)
-        assert float(found.full_cosines[k]) == pytest.approx(_cosine(mean, reference.numpy()), rel=1e-11)
-    place = 0
+        np.testing.assert_allclose(noise.cosines[k].numpy(), expected, **close)
+        assert float(noise.full_cosines[k]) == pytest.approx(_cosine(mean, reference.numpy()), rel=1e-11)
+    offset = 0
     for name, p in module.named_parameters():
-        part = slice(place, place + p.numel())
-        place += p.numel()
-        assert found.layers[name].covariance_trace == pytest.approx(elements[part].sum(), rel=1e-10, abs=1e-14)
-        assert found.layers[name].gradient_norm == pytest.approx(np.linalg.norm(mean[part]), rel=1e-10, abs=1e-12)
-    assert place == len(mean)
-    assert found.counts.tolist() == counts.tolist()
-    assert found.passes == noise_passes(risk) == pytest.approx((COUNT + block) / COUNT)
+        part = slice(offset, offset + p.numel())
+        offset += p.numel()
+        assert noise.layers[name].covariance_trace == pytest.approx(elements[part].sum(), rel=1e-10, abs=1e-14)
+        assert noise.layers[name].gradient_norm == pytest.approx(np.linalg.norm(mean[part]), rel=1e-10, abs=1e-12)
+    assert offset == len(mean)
+    assert noise.counts.tolist() == counts.tolist()
+    assert noise.passes == noise_passes(risk) == pytest.approx((COUNT + block) / COUNT)
 
 
-def test_with_equal_blocks_they_are_the_two_batch_estimators():
+def test_with_equal_blocks_the_estimates_are_those_of_two_batches():
     # arXiv 1812.06162, appendix A.1: |G|^2 = (B_big |G_big|^2 - B_small |G_small|^2) / (B_big - B_small) and
     # S = (|G_small|^2 - |G_big|^2) / (1 / B_small - 1 / B_big), the small batch's square averaged over the blocks
     module, tensors = perceptron(), points(12)
@@ -96,8 +96,8 @@ def test_with_equal_blocks_they_are_the_two_batch_estimators():
         assert total.signal_to_noise(5) == pytest.approx(signal / (trace / 5), rel=1e-9)
 
 
-class Given(nn.Module):
-    """Its example's loss is theta . x, and so its gradient x: block gradients are means of rows."""
+class DotProduct(nn.Module):
+    """The loss of an example is theta . x, and so its gradient is x: block gradients are means of rows."""
 
     def __init__(self, length, value=0.3):
         super().__init__()
@@ -107,13 +107,13 @@ class Given(nn.Module):
         return x @ self.theta
 
 
-def _as_it_is(output, target):
+def _output(output, target):
     return output + 0 * target
 
 
-def _given(rows, block, **more):
+def _risk_of_rows(rows, block, **more):
     x = torch.as_tensor(np.asarray(rows, dtype=np.float64))
-    return EmpiricalRisk(Given(x.shape[1]), _as_it_is, (x, torch.zeros(len(x))), block=block, **more)
+    return EmpiricalRisk(DotProduct(x.shape[1]), _output, (x, torch.zeros(len(x))), block=block, **more)
 
 
 def test_estimates_are_unbiased_where_the_covariance_is_known():
@@ -127,17 +127,17 @@ def test_estimates_are_unbiased_where_the_covariance_is_known():
     layer = nn.Linear(width, 1, bias=False).double()
     with torch.no_grad():
         layer.weight.copy_(delta[None])  # w = 0
-    found = []
+    estimates = []
     for seed in range(sets):
-        drawn = keyed.normal(seed, "regression", 0, torch.arange(count * (width + 1))).reshape(count, -1)
-        data = (drawn[:, :width], 0.5 * drawn[:, width:])
+        draws = keyed.normal(seed, "regression", 0, torch.arange(count * (width + 1))).reshape(count, -1)
+        data = (draws[:, :width], 0.5 * draws[:, width:])
         risk = EmpiricalRisk(layer, lambda output, y: (output - y).square().squeeze(1), data, block=4)
         total = gradient_noise(risk).total
-        found.append((total.covariance_trace, total.signal))
-    values = np.array(found)
+        estimates.append((total.covariance_trace, total.signal))
+    values = np.array(estimates)
     errors = values.std(0, ddof=1) / math.sqrt(sets)
     assert np.all(np.abs(values.mean(0) - (trace, 4 * square)) < 3.5 * errors)
-    # and the test can tell: the biased forms are further off than that
+    # the test distinguishes the biased forms: they are further off than that
     assert 4 * square / errors[1] > 3.5
     assert (values[:, 1] + values[:, 0] / count).mean() - 4 * square > 3.5 * errors[1]
 
@@ -146,19 +146,19 @@ def test_estimates_are_unbiased_where_the_covariance_is_known():
 def test_the_noise_of_a_block_drawn_without_replacement_is_that_of_all_subsets(size):
     rows = np.random.default_rng(1).standard_normal((6, 3)) + 0.5
     mean = rows.mean(0)
-    subsets = [rows[list(chosen)].mean(0) for chosen in itertools.combinations(range(6), size)]
+    subsets = [rows[list(indices)].mean(0) for indices in itertools.combinations(range(6), size)]
     expected = math.sqrt(np.mean([((g - mean) ** 2).sum() for g in subsets]))
-    total = gradient_noise(_given(rows, 1)).total
+    total = gradient_noise(_risk_of_rows(rows, 1)).total
     assert total.noise_norm(size) == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 def test_a_small_spread_about_a_large_gradient_is_not_lost():
     # squares of 1e16 hold nothing below 1; the spread's are 1e-6 (numbers of 1e8 are rounded by 1e-8: 1e-5 of 1e-3)
     small = np.random.default_rng(2).integers(-9, 10, (8, 4)) * 1e-3
-    found = gradient_noise(_given(1e8 + small, 2))
+    noise = gradient_noise(_risk_of_rows(1e8 + small, 2))
     blocks = small.reshape(4, 2, 4).mean(1)
-    assert found.total.covariance_trace == pytest.approx(2 * blocks.var(0, ddof=1).sum(), rel=1e-3)
-    assert found.alignment == pytest.approx(1)
+    assert noise.total.covariance_trace == pytest.approx(2 * blocks.var(0, ddof=1).sum(), rel=1e-3)
+    assert noise.alignment == pytest.approx(1)
 
 
 class Permuted(Alone):
@@ -173,26 +173,26 @@ class Permuted(Alone):
         yield from (numbers[k] for k in np.random.default_rng(self.seed).permutation(len(numbers)))
 
 
-def _bits(found):
-    numbers = [found.gradient, found.block_norms, found.cosines, found.full_cosines]
+def _bits(noise):
+    numbers = [noise.gradient, noise.block_norms, noise.cosines, noise.full_cosines]
     scalars = [
-        found.alignment,
-        found.passes,
-        *(n for m in [found.total, *found.layers.values()] for n in vars(m).values()),
+        noise.alignment,
+        noise.passes,
+        *(n for m in [noise.total, *noise.layers.values()] for n in vars(m).values()),
     ]
     return [t.numpy().tobytes() for t in numbers] + [float(number).hex() for number in scalars]
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_the_order_of_work_changes_no_bit(seed, chunk):
+def test_the_order_of_chunks_changes_no_bit(seed, chunk):
     risk = EmpiricalRisk(
         perceptron().float(), cross_entropy, _float(points(31)), block=3, execution=Execution(chunk=chunk)
     )
     reference = [torch.linspace(-1, 1, len(risk.space))]
     one, other = (
-        gradient_noise(each, reference)
-        for each in (risk, replace(risk, execution=replace(risk.execution, workers=Permuted(seed))))
+        gradient_noise(variant, reference)
+        for variant in (risk, replace(risk, execution=replace(risk.execution, workers=Permuted(seed))))
     )
     assert _bits(one) == _bits(other)
 
@@ -203,10 +203,10 @@ def _float(data):
 
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(5)))
-def test_the_order_of_blocks_changes_rounding_alone(blocks):
+def test_the_order_of_blocks_changes_only_rounding(blocks):
     rows = np.random.default_rng(3).standard_normal((10, 3)) + 1
-    moved = rows.reshape(5, 2, 3)[list(blocks)].reshape(10, 3)
-    one, other = (gradient_noise(_given(each, 2)) for each in (rows, moved))
+    reordered = rows.reshape(5, 2, 3)[list(blocks)].reshape(10, 3)
+    one, other = (gradient_noise(_risk_of_rows(gradients, 2)) for gradients in (rows, reordered))
     assert other.block_norms.numpy() == pytest.approx(one.block_norms.numpy()[list(blocks)], rel=1e-12)
     for name in ("covariance_trace", "square", "signal", "noise_scale"):
         assert getattr(other.total, name) == pytest.approx(getattr(one.total, name), rel=1e-10)
@@ -214,34 +214,34 @@ def test_the_order_of_blocks_changes_rounding_alone(blocks):
 
 
 def test_a_gradient_below_its_own_noise_has_no_noise_scale():
-    found = gradient_noise(_given([[1.0], [-1.0], [1.1], [-1.0]], 1))  # mean 0.025, S = 1.4
-    assert found.total.signal < 0
-    assert found.total.noise_scale is None
-    assert found.total.signal_to_noise(8) is None
-    assert "cannot be distinguished from zero" in found.total.reason
-    assert found.total.noise_norm(2) > 0
+    noise = gradient_noise(_risk_of_rows([[1.0], [-1.0], [1.1], [-1.0]], 1))  # mean 0.025, S = 1.4
+    assert noise.total.signal < 0
+    assert noise.total.noise_scale is None
+    assert noise.total.signal_to_noise(8) is None
+    assert "cannot be distinguished from zero" in noise.total.reason
+    assert noise.total.noise_norm(2) > 0
 
 
 def test_zero_gradients_have_no_direction_and_no_scale():
-    found = gradient_noise(_given([[0.0, 0.0]] * 4, 1), [torch.tensor([1.0, 0.0])])
-    assert (found.total.noise_scale, found.alignment) == (None, None)
-    assert found.total.reason == "the full gradient is zero"
-    assert found.cosines.isnan().all()
+    noise = gradient_noise(_risk_of_rows([[0.0, 0.0]] * 4, 1), [torch.tensor([1.0, 0.0])])
+    assert (noise.total.noise_scale, noise.alignment) == (None, None)
+    assert noise.total.reason == "the full gradient is zero"
+    assert noise.cosines.isnan().all()
     # one of three blocks without a gradient: the pair that is left has the cosine 0.6 of (3, 4) and (1, 0)
-    found = gradient_noise(_given([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]], 1))
-    assert found.alignment == pytest.approx(0.6)
+    noise = gradient_noise(_risk_of_rows([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]], 1))
+    assert noise.alignment == pytest.approx(0.6)
 
 
 def test_without_any_spread_the_signal_has_no_bound():
-    found = gradient_noise(_given([[3.0, 4.0]] * 5, 2))  # a short last block, too
-    assert found.total.covariance_trace == 0
-    assert found.total.noise_scale == 0
-    assert found.total.signal_to_noise(1) == math.inf
-    assert found.alignment == pytest.approx(1)
+    noise = gradient_noise(_risk_of_rows([[3.0, 4.0]] * 5, 2))  # a short last block, too
+    assert noise.total.covariance_trace == 0
+    assert noise.total.noise_scale == 0
+    assert noise.total.signal_to_noise(1) == math.inf
+    assert noise.alignment == pytest.approx(1)
 
 
-def test_nothing_of_the_module_is_moved():
-    module = normed()
+def test_the_module_is_not_changed():
+    module = with_batch_norm()
     before = {name: t.clone() for name, t in module.state_dict().items()}
     gradient_noise(EmpiricalRisk(module, cross_entropy, points(12), block=4))
     assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
@@ -249,21 +249,21 @@ def test_nothing_of_the_module_is_moved():
 
 def test_the_noise_scale_is_that_of_the_measurement():
     rows = np.random.default_rng(5).standard_normal((8, 3)) + 1
-    risk = _given(rows, 2)
+    risk = _risk_of_rows(rows, 2)
     total = gradient_noise(risk).total
     assert gradient_noise_scale(risk) == total.noise_scale == total.covariance_trace / total.signal
 
 
-def test_a_set_of_copies_costs_as_many_passes():
-    risk = _given(np.eye(8), 2)
+def test_a_set_of_copies_costs_more_passes():
+    risk = _risk_of_rows(np.eye(8), 2)
     assert noise_passes(risk.at(replace(risk.selection, examples_per_pass=4))) == (8 + 2) / 4
 
 
 def test_one_block_has_no_variance():
     with pytest.raises(ValueError, match=r"the 6 examples make one block of 6.*at most 3"):
-        check_blocks(_given(np.eye(6), None))
+        check_blocks(_risk_of_rows(np.eye(6), None))
     with pytest.raises(ValueError, match="one block of 5"):
-        gradient_noise(_given(np.eye(5), 5))
+        gradient_noise(_risk_of_rows(np.eye(5), 5))
 
 
 @pytest.mark.parametrize(
@@ -273,9 +273,9 @@ def test_one_block_has_no_variance():
         (torch.tensor([1.0, math.nan, 0]), "1 holds NaN"),
     ],
 )
-def test_references_that_are_none_are_refused(reference, message):
+def test_invalid_references_are_refused(reference, message):
     with pytest.raises(ValueError, match=message):
-        gradient_noise(_given(np.eye(3), 1), [torch.ones(3), reference])
+        gradient_noise(_risk_of_rows(np.eye(3), 1), [torch.ones(3), reference])
 
 
 def test_gradients_that_are_not_finite_are_refused():
@@ -283,6 +283,6 @@ def test_gradients_that_are_not_finite_are_refused():
         return output * torch.where(target > 0, math.inf, 1.0)
 
     data = (torch.eye(6, dtype=torch.float64), torch.tensor([0, 0, 0, 1, 0, 1]))
-    broken = replace(_given(np.eye(6), 2), loss=breaking, data=data)
+    broken = replace(_risk_of_rows(np.eye(6), 2), loss=breaking, data=data)
     with pytest.raises(ValueError, match="gradients of 2 of 3 blocks are not finite, the first of block 1"):
         gradient_noise(broken)

@@ -1,4 +1,4 @@
-"""Sharpness and trace beside other programs: scipy's ARPACK and curvlinops."""
+"""Sharpness and trace against other programs: scipy's ARPACK and curvlinops."""
 
 import warnings
 
@@ -17,10 +17,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # a package that it imports scripts its functions
     from curvlinops import HessianLinearOperator, hutchpp_trace
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # theirs
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # in curvlinops
 
 
-def theirs(module, x, y, block):
+def curvlinops_hessian(module, x, y, block):
     """Curvlinops' Hessian of the mean loss, block by block, as a scipy operator."""
     batches = list(zip(x.split(block), y.split(block), strict=True))
     parameters = list(module.parameters())
@@ -29,50 +29,50 @@ def theirs(module, x, y, block):
 
 
 def smooth():
-    """A small convolutional net without batch norm, whose mode they share."""
+    """A small convolutional net without batch norm, which the programs treat differently."""
     return fill(nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 36, 4)))
 
 
 def images(count, size, channels=1, classes=4):
-    drawn = torch.Generator().manual_seed(7)
-    return torch.randn(count, channels, size, size, generator=drawn).double(), torch.arange(count) % classes
+    rng = torch.Generator().manual_seed(7)
+    return torch.randn(count, channels, size, size, generator=rng).double(), torch.arange(count) % classes
 
 
 def test_a_small_net_has_the_same_spectrum():
     module, (x, y) = smooth(), images(24, 8)
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=8)
-    found = top_eigenvalues(Hessian(risk), 3, 1, tolerance=1e-8)
-    _, other = theirs(module, x, y, 8)
-    top = eigsh(other, 3, which="LA", return_eigenvectors=False)[::-1]
-    low = eigsh(other, 1, which="SA", return_eigenvectors=False)
-    assert found.largest.values.numpy() == pytest.approx(top, rel=1e-8)
-    assert found.smallest.values.numpy() == pytest.approx(low, rel=1e-6)
+    spectrum = top_eigenvalues(Hessian(risk), 3, 1, tolerance=1e-8)
+    _, reference = curvlinops_hessian(module, x, y, 8)
+    top = eigsh(reference, 3, which="LA", return_eigenvectors=False)[::-1]
+    low = eigsh(reference, 1, which="SA", return_eigenvectors=False)
+    assert spectrum.largest.values.numpy() == pytest.approx(top, rel=1e-8)
+    assert spectrum.smallest.values.numpy() == pytest.approx(low, rel=1e-6)
     v = np.random.default_rng(0).standard_normal(len(risk.space))
-    assert as_linear_operator(risk) @ v == pytest.approx(other @ v, rel=1e-9, abs=1e-12)
+    assert as_linear_operator(risk) @ v == pytest.approx(reference @ v, rel=1e-9, abs=1e-12)
 
 
 def test_a_small_net_has_the_same_trace():
     module, (x, y) = smooth(), images(24, 8)
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=8)
-    found = trace(Hessian(risk), products=120)
+    estimate = trace(Hessian(risk), products=120)
     torch.manual_seed(0)
-    operator, _ = theirs(module, x, y, 8)
-    other = float(hutchpp_trace(operator, num_matvecs=120))
-    assert found.value == pytest.approx(other, abs=6 * found.error + 1e-3 * abs(other))
+    operator, _ = curvlinops_hessian(module, x, y, 8)
+    reference = float(hutchpp_trace(operator, num_matvecs=120))
+    assert estimate.value == pytest.approx(reference, abs=6 * estimate.error + 1e-3 * abs(reference))
 
 
 @pytest.mark.soak
-def test_resnet18_on_a_subset():
-    """Batch norm with its running statistics, as theirs has no blocks of its own."""
+def test_resnet18_on_a_subset_has_the_same_spectrum():
+    """Batch norm has its running statistics, because curvlinops has no norm blocks."""
     module = models.build("resnet18", 3, 10, seed=0).eval()
     x, y = images(32, 32, channels=3, classes=10)
     x = x.float()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=16)
-    found = top_eigenvalues(Hessian(risk), 2, tolerance=1e-3)
-    assert found.converged
+    spectrum = top_eigenvalues(Hessian(risk), 2, tolerance=1e-3)
+    assert spectrum.converged
     ours = eigsh(as_linear_operator(risk), 2, which="LA", tol=1e-3, return_eigenvectors=False)[::-1]
-    _, other = theirs(module, x, y, 16)
-    peers = eigsh(other, 2, which="LA", tol=1e-3, return_eigenvectors=False)[::-1]
-    print(f"\nours {found.largest.values.tolist()} ({found.products} products), scipy {ours}, curvlinops {peers}")
-    assert found.largest.values.numpy() == pytest.approx(ours, rel=1e-3)
-    assert found.largest.values.numpy() == pytest.approx(peers, rel=1e-3)
+    _, reference = curvlinops_hessian(module, x, y, 16)
+    peers = eigsh(reference, 2, which="LA", tol=1e-3, return_eigenvectors=False)[::-1]
+    print(f"\nours {spectrum.largest.values.tolist()} ({spectrum.products} products), scipy {ours}, curvlinops {peers}")
+    assert spectrum.largest.values.numpy() == pytest.approx(ours, rel=1e-3)
+    assert spectrum.largest.values.numpy() == pytest.approx(peers, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Ends of a spectrum, density and trace, against dense matrices made without the code under test."""
+"""Extreme eigenvalues, density and trace, against dense matrices computed without the code under test."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import COUNT, fill, generator, normed, perceptron
+from problems import COUNT, fill, generator, perceptron, with_batch_norm
 from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call, grad, jacrev
@@ -45,8 +45,8 @@ def matrix(eigenvalues, seed=0, dtype=torch.float64):
 
 
 def examples(count=COUNT):
-    drawn = generator(5)
-    return torch.randn(count, 3, generator=drawn, dtype=torch.float64), torch.arange(count) % 3
+    rng = generator(5)
+    return torch.randn(count, 3, generator=rng, dtype=torch.float64), torch.arange(count) % 3
 
 
 def dense_hessian(module, x, y):
@@ -68,16 +68,16 @@ def dense_hessian(module, x, y):
 
 
 @pytest.mark.parametrize(("largest", "smallest"), [(1, 0), (3, 0), (0, 2), (3, 2)])
-def test_ends_of_a_known_spectrum(largest, smallest):
+def test_the_extreme_eigenvalues_of_a_known_spectrum_are_found(largest, smallest):
     values = torch.cat((torch.linspace(-2, 1, 90), torch.tensor([3.0, 5.0, 9.0, -4.0, -3.5])))
     known = matrix(values)
-    found = top_eigenvalues(known, largest, smallest, tolerance=1e-7, most=400)
+    spectrum = top_eigenvalues(known, largest, smallest, tolerance=1e-7, most=400)
     rising = values.double().sort().values
-    assert found.converged
-    torch.testing.assert_close(found.largest.values, rising.flip(0)[:largest], rtol=0, atol=1e-9)
-    torch.testing.assert_close(found.smallest.values, rising[:smallest], rtol=0, atol=1e-9)
-    assert found.products == known.products
-    for pairs in (found.largest, found.smallest):
+    assert spectrum.converged
+    torch.testing.assert_close(spectrum.largest.values, rising.flip(0)[:largest], rtol=0, atol=1e-9)
+    torch.testing.assert_close(spectrum.smallest.values, rising[:smallest], rtol=0, atol=1e-9)
+    assert spectrum.products == known.products
+    for pairs in (spectrum.largest, spectrum.smallest):
         residual = known.product(pairs.vectors) - pairs.values[:, None] * pairs.vectors
         torch.testing.assert_close(residual.norm(dim=1), pairs.residuals, rtol=1e-3, atol=1e-9)
         assert (pairs.residuals <= 1e-7 * 9).all()
@@ -86,36 +86,36 @@ def test_ends_of_a_known_spectrum(largest, smallest):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 40), st.integers(1, 4), st.integers(0, 3))
-def test_ends_of_random_matrices(seed, size, largest, smallest):
-    drawn = torch.randn(size, size, dtype=torch.float64, generator=generator(seed))
-    known = Matrix(drawn + drawn.T)
+def test_the_extreme_eigenvalues_of_random_matrices_are_found(seed, size, largest, smallest):
+    square = torch.randn(size, size, dtype=torch.float64, generator=generator(seed))
+    known = Matrix(square + square.T)
     largest, smallest = min(largest, size), min(smallest, size - min(largest, size))
-    found = top_eigenvalues(known, largest, smallest, tolerance=1e-8, most=2000, seed=seed)
+    spectrum = top_eigenvalues(known, largest, smallest, tolerance=1e-8, most=2000, seed=seed)
     exact = torch.linalg.eigvalsh(known.dense)
-    assert found.converged
-    torch.testing.assert_close(found.largest.values, exact.flip(0)[:largest], rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(found.smallest.values, exact[:smallest], rtol=1e-7, atol=1e-7)
+    assert spectrum.converged
+    torch.testing.assert_close(spectrum.largest.values, exact.flip(0)[:largest], rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(spectrum.smallest.values, exact[:smallest], rtol=1e-7, atol=1e-7)
 
 
-def test_all_eigenvalues_of_a_small_matrix():
-    found = top_eigenvalues(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
-    torch.testing.assert_close(found.largest.values, torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
+def test_all_eigenvalues_of_a_small_matrix_are_found():
+    spectrum = top_eigenvalues(matrix([3.0, 1.0, -2.0]), 3, tolerance=1e-9)
+    torch.testing.assert_close(spectrum.largest.values, torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
 
 
-def test_an_eigenvalue_that_is_there_twice_is_found_from_two_starts():
+def test_a_double_eigenvalue_is_found_from_two_starts():
     known = matrix([4.0, 4.0, 1.0, 0.5, 0.1])
     start = torch.randn(2, 5, dtype=torch.float64, generator=generator(1))
-    found = top_eigenvalues(known, 2, start=start, tolerance=1e-9)
-    torch.testing.assert_close(found.largest.values, torch.tensor([4.0, 4.0], dtype=torch.float64))
+    spectrum = top_eigenvalues(known, 2, start=start, tolerance=1e-9)
+    torch.testing.assert_close(spectrum.largest.values, torch.tensor([4.0, 4.0], dtype=torch.float64))
 
 
-def test_the_zero_matrix():
-    found = top_eigenvalues(matrix([0.0] * 6), 2)
-    assert found.converged
-    assert found.largest.values.tolist() == pytest.approx([0, 0], abs=1e-12)
+def test_the_zero_matrix_has_eigenvalues_of_zero():
+    spectrum = top_eigenvalues(matrix([0.0] * 6), 2)
+    assert spectrum.converged
+    assert spectrum.largest.values.tolist() == pytest.approx([0, 0], abs=1e-12)
 
 
-def test_one_vector_a_step_from_one_start():
+def test_from_one_start_several_eigenvalues_cost_few_products_more():
     """From one start the residuals are collinear, so several eigenvalues cost no more products than Lanczos does."""
     values = torch.cat((torch.linspace(0, 1, 200), torch.tensor([2.0, 3.0, 4.0])))
     one, three = matrix(values), matrix(values)
@@ -146,37 +146,37 @@ def test_a_warm_start_saves_products():
 def test_restarts_keep_memory_small():
     """Far more products than the basis has room for."""
     values = torch.cat((torch.linspace(0, 1, 400), torch.tensor([1.005])))
-    found = top_eigenvalues(matrix(values), 1, tolerance=1e-6, most=2000)
-    assert found.converged
-    assert found.products > 40
-    assert found.largest.values.item() == pytest.approx(1.005, abs=1e-7)
+    spectrum = top_eigenvalues(matrix(values), 1, tolerance=1e-6, most=2000)
+    assert spectrum.converged
+    assert spectrum.products > 40
+    assert spectrum.largest.values.item() == pytest.approx(1.005, abs=1e-7)
 
 
-def test_too_few_products_say_so():
+def test_too_few_products_do_not_converge():
     known = matrix(torch.linspace(0, 1, 100))
-    found = top_eigenvalues(known, 1, tolerance=1e-9, most=4)
-    assert not found.converged
-    assert found.products == known.products == 4
-    assert abs(found.largest.values.item() - 1.0) <= found.largest.residuals.item()  # an eigenvalue is that near
+    spectrum = top_eigenvalues(known, 1, tolerance=1e-9, most=4)
+    assert not spectrum.converged
+    assert spectrum.products == known.products == 4
+    assert abs(spectrum.largest.values.item() - 1.0) <= spectrum.largest.residuals.item()  # an eigenvalue is that near
 
 
 def test_single_precision_reaches_its_tolerance():
     values = torch.cat((torch.linspace(-1, 1, 300), torch.tensor([20.0, 40.0])))
-    found = top_eigenvalues(matrix(values, dtype=torch.float32), 2, tolerance=1e-5)
-    assert found.converged
-    assert found.largest.values.tolist() == pytest.approx([40, 20], rel=1e-5)
+    spectrum = top_eigenvalues(matrix(values, dtype=torch.float32), 2, tolerance=1e-5)
+    assert spectrum.converged
+    assert spectrum.largest.values.tolist() == pytest.approx([40, 20], rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [perceptron, normed])
-def test_the_hessian_of_a_small_net(make):
+@pytest.mark.parametrize("make", [perceptron, with_batch_norm])
+def test_the_eigenvalues_of_a_small_net_equal_the_dense_ones(make):
     module = make()
     x, y = examples()
     risk = EmpiricalRisk(module, cross_entropy, (x, y))  # one block: batch norm sees what torch.func sees
     exact = torch.linalg.eigvalsh(dense_hessian(module.train(), x, y))
-    found = top_eigenvalues(Hessian(risk), 3, 2, tolerance=1e-9)
-    torch.testing.assert_close(found.largest.values, exact.flip(0)[:3], rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(found.smallest.values, exact[:2], rtol=1e-8, atol=1e-10)
-    assert found.passes == sum_of_passes(found.products)
+    spectrum = top_eigenvalues(Hessian(risk), 3, 2, tolerance=1e-9)
+    torch.testing.assert_close(spectrum.largest.values, exact.flip(0)[:3], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(spectrum.smallest.values, exact[:2], rtol=1e-8, atol=1e-10)
+    assert spectrum.passes == sum_of_passes(spectrum.products)
 
 
 def sum_of_passes(products):
@@ -184,7 +184,7 @@ def sum_of_passes(products):
     return pytest.approx(3 * products)
 
 
-def test_scipy_asks_the_same_objective():
+def test_scipy_gives_the_eigenvalues_of_the_same_objective():
     module = perceptron()
     risk = EmpiricalRisk(module, cross_entropy, examples(), block=4)
     linear = as_linear_operator(risk)
@@ -195,30 +195,30 @@ def test_scipy_asks_the_same_objective():
     assert linear.dtype == np.float64
 
 
-def test_the_penalised_objective_has_a_spectrum_of_its_own():
+def test_the_penalised_objective_has_its_own_spectrum():
     module = perceptron()
     objective = GradientPenalty(EmpiricalRisk(module, cross_entropy, examples(), block=4), 3.0, lr=0.5)
     linear = as_linear_operator(objective)
     dense = torch.from_numpy(linear.matmat(np.eye(len(objective.space))))
     torch.testing.assert_close(dense, dense.T)
-    found = top_eigenvalues(Hessian(objective), 1, tolerance=1e-9)
-    torch.testing.assert_close(found.largest.values[0], torch.linalg.eigvalsh(dense)[-1])
-    assert found.passes == pytest.approx(9 * found.products)
+    spectrum = top_eigenvalues(Hessian(objective), 1, tolerance=1e-9)
+    torch.testing.assert_close(spectrum.largest.values[0], torch.linalg.eigvalsh(dense)[-1])
+    assert spectrum.passes == pytest.approx(9 * spectrum.products)
 
 
 def test_density_has_the_moments_of_the_spectrum():
     values = torch.cat((torch.randn(500, generator=generator(2)) * 0.3, torch.tensor([4.0, 6.0])))
     known = matrix(values)
-    found = density(known, probes=40, steps=20)
-    assert found.nodes.shape == found.weights.shape == (40, 20)
-    torch.testing.assert_close(found.weights.sum(1), torch.ones(40, dtype=torch.float64))
+    quadrature = density(known, probes=40, steps=20)
+    assert quadrature.nodes.shape == quadrature.weights.shape == (40, 20)
+    torch.testing.assert_close(quadrature.weights.sum(1), torch.ones(40, dtype=torch.float64))
     for power in (1, 2, 3):
-        estimate = (found.weights * found.nodes**power).sum(1)
+        estimate = (quadrature.weights * quadrature.nodes**power).sum(1)
         error = float(estimate.std() / math.sqrt(40))
         assert abs(float(estimate.mean() - (values.double() ** power).mean())) < 4 * error
-    grid, width = found.grid(2000, share=0.01)
-    drawn = found.at(grid, width)
-    assert torch.trapezoid(drawn, grid).item() == pytest.approx(1, abs=1e-6)
+    grid, width = quadrature.grid(2000, share=0.01)
+    curve = quadrature.at(grid, width)
+    assert torch.trapezoid(curve, grid).item() == pytest.approx(1, abs=1e-6)
     assert grid[0] < values.min()
     assert grid[-1] > values.max()
 
@@ -226,47 +226,47 @@ def test_density_has_the_moments_of_the_spectrum():
 def test_each_probe_is_gauss_quadrature():
     """With m steps the moments of v^T A^k v are exact up to k = 2 m - 1."""
     known = matrix(torch.linspace(-1, 2, 60))
-    found = density(known, probes=1, steps=5)
+    quadrature = density(known, probes=1, steps=5)
     from noiseless.analysis.operator import random_vectors
 
     v = random_vectors(known.space, 0, "density", 0, 1)[0]
     v = v / v.norm()
     w = v
     for power in range(10):
-        moment = float((found.weights[0] * found.nodes[0] ** power).sum())
+        moment = float((quadrature.weights[0] * quadrature.nodes[0] ** power).sum())
         assert moment == pytest.approx(float(v @ w), rel=1e-9, abs=1e-12)
         w = known.dense @ w
 
 
 def test_density_of_an_invariant_subspace_ends_early():
-    found = density(matrix([2.0, 2.0, 2.0, 5.0]), probes=3, steps=4)
-    torch.testing.assert_close(found.weights.sum(1), torch.ones(3, dtype=torch.float64))
-    assert ((found.weights * found.nodes).sum(1) <= 5 + 1e-9).all()
+    quadrature = density(matrix([2.0, 2.0, 2.0, 5.0]), probes=3, steps=4)
+    torch.testing.assert_close(quadrature.weights.sum(1), torch.ones(3, dtype=torch.float64))
+    assert ((quadrature.weights * quadrature.nodes).sum(1) <= 5 + 1e-9).all()
 
 
 def test_trace_of_low_rank_is_exact():
     values = torch.zeros(80)
     values[:4] = torch.tensor([9.0, -3.0, 2.0, 0.5])
-    found = trace(matrix(values), products=30)
-    assert found.value == pytest.approx(8.5, rel=1e-9)
-    assert found.error < 1e-9
-    assert found.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
+    estimate = trace(matrix(values), products=30)
+    assert estimate.value == pytest.approx(8.5, rel=1e-9)
+    assert estimate.error < 1e-9
+    assert estimate.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
 
 
 def test_six_products_are_enough_for_a_trace():
-    found = trace(matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), products=6)
-    assert found.products == 6
-    assert found.error > 0
+    estimate = trace(matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), products=6)
+    assert estimate.products == 6
+    assert estimate.error > 0
 
 
 def test_trace_is_within_its_error():
     values = torch.randn(300, generator=generator(4)).double()
-    off = []
+    errors = []
     for seed in range(30):
-        found = trace(matrix(values), products=60, seed=seed)
-        off.append((found.value - float(values.sum())) / found.error)
-    assert abs(np.mean(off)) < 4 / math.sqrt(30)
-    assert 0.5 < np.std(off) < 2
+        estimate = trace(matrix(values), products=60, seed=seed)
+        errors.append((estimate.value - float(values.sum())) / estimate.error)
+    assert abs(np.mean(errors)) < 4 / math.sqrt(30)
+    assert 0.5 < np.std(errors) < 2
 
 
 @pytest.mark.parametrize(
@@ -281,22 +281,22 @@ def test_trace_is_within_its_error():
         (lambda a: trace(a, products=5), ("at least 6", "5")),
     ],
 )
-def test_numbers_that_make_no_sense(call, names):
-    with pytest.raises(ValueError) as told:
+def test_numbers_that_make_no_sense_are_refused(call, names):
+    with pytest.raises(ValueError) as error:
         call(matrix([1.0, 2, 3, 4, 5, 6]))
     for name in names:
-        assert name in str(told.value)
+        assert name in str(error.value)
 
 
 @pytest.mark.parametrize("call", [top_eigenvalues, density, trace])
-def test_products_that_are_not_finite(call):
+def test_products_that_are_not_finite_are_refused(call):
     known = matrix([1.0, 2, 3, 4, 5, 6])
     known.dense[2, 2] = math.nan
     with pytest.raises(ValueError, match="not finite"):
         call(known)
 
 
-def test_nothing_moves():
+def test_parameters_and_buffers_do_not_change():
     module = fill(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)))
     risk = EmpiricalRisk(module, cross_entropy, examples(), block=4)
     before = {name: t.clone() for name, t in module.state_dict().items()}

@@ -33,7 +33,7 @@ def dense(operator):
         (lambda p: torch.optim.Adagrad(p, lr=0.01, weight_decay=0.2), lambda v: v["sum"].sqrt() + 1e-10, 0.2),
     ],
 )
-def test_the_preconditioned_hessian(make, diagonal, shift):
+def test_the_preconditioned_hessian_has_the_eigenvalues_of_the_dense_one(make, diagonal, shift):
     risk = problem()
     optimizer = make(list(risk.module.parameters())[::-1])  # its order is not the space's
     for _ in range(3):
@@ -47,7 +47,7 @@ def test_the_preconditioned_hessian(make, diagonal, shift):
     torch.testing.assert_close(top.largest.values[0], expected, rtol=1e-6, atol=0)
 
 
-def test_no_preconditioner_is_an_error():
+def test_an_optimizer_without_a_preconditioner_is_refused():
     risk = problem()
     with pytest.raises(ValueError, match="SGD has no diagonal"):
         preconditioned(Hessian(risk), torch.optim.SGD(risk.module.parameters(), lr=0.1), risk.space)

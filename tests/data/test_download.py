@@ -35,7 +35,7 @@ def _no_mirror(monkeypatch):
 
 
 def _served(*servers, content=CONTENT):
-    return source(FILE, content, *(f"{each.url}/there/{FILE}" for each in servers))
+    return source(FILE, content, *(f"{server.url}/there/{FILE}" for server in servers))
 
 
 def _fetch(path, *servers, timeout=5.0):
@@ -70,22 +70,22 @@ def test_a_connection_cut_at_any_byte_is_resumed(cut, ranges, length):
 
 @settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, len(CONTENT)), ranges=st.booleans(), wrong=st.booleans())
-def test_what_a_killed_download_has_left_is_gone_on_with(cut, ranges, wrong):
-    left = CONTENT[:cut]
+def test_the_part_of_a_killed_download_is_resumed(cut, ranges, wrong):
+    part = CONTENT[:cut]
     if wrong and cut:
-        left = bytes([left[0] ^ 1]) + left[1:]  # the beginning of another file
+        part = bytes([part[0] ^ 1]) + part[1:]  # the beginning of another file
     with Server({FILE: CONTENT}, ranges=ranges) as server, tempfile.TemporaryDirectory() as d:
-        (Path(d) / f"{FILE}.part").write_bytes(left)
+        (Path(d) / f"{FILE}.part").write_bytes(part)
         assert _fetch(Path(d), server).read_bytes() == CONTENT
         first = [] if cut == len(CONTENT) else [f"bytes={cut}-" if cut else None]
-        again = [None] if wrong and cut and (ranges or cut == len(CONTENT)) else []
-        assert server.asked == first + again
+        repeated = [None] if wrong and cut and (ranges or cut == len(CONTENT)) else []
+        assert server.asked == first + repeated
         assert _names(Path(d)) == [FILE]
 
 
 @settings(max_examples=25, deadline=None)
 @given(cut=st.integers(0, len(CONTENT) - 1))
-def test_a_download_that_fails_at_any_byte_leaves_nothing_that_is_taken_for_whole(cut):
+def test_a_download_that_fails_at_any_byte_leaves_only_a_part(cut):
     with Server({FILE: CONTENT}, ranges=False, cuts=[cut] * 20) as server, tempfile.TemporaryDirectory() as d:
         with pytest.raises(ValueError, match=r"could not be downloaded .*the connection ended early"):
             _fetch(Path(d), server)
@@ -93,15 +93,16 @@ def test_a_download_that_fails_at_any_byte_leaves_nothing_that_is_taken_for_whol
         assert (Path(d) / f"{FILE}.part").read_bytes() == CONTENT[:cut]
 
 
-def test_a_killed_process_leaves_a_part_and_the_next_goes_on(tmp_path):
+def test_a_killed_process_leaves_a_part_and_the_next_one_resumes_it(tmp_path):
     program = (
         "import sys; from pathlib import Path; from noiseless.data import download, sources;"
         "download.fetch(sources.Source(*eval(sys.argv[1])), Path(sys.argv[2]))"
     )
     with Server({FILE: CONTENT}, hang=60, hang_after=2000) as server:
-        wanted = _served(server)
+        file_source = _served(server)
         process = subprocess.Popen(
-            [sys.executable, "-c", program, repr(tuple(vars(wanted).values())), tmp_path], stderr=subprocess.DEVNULL
+            [sys.executable, "-c", program, repr(tuple(vars(file_source).values())), tmp_path],
+            stderr=subprocess.DEVNULL,
         )
         part = tmp_path / f"{FILE}.part"
         end = time.monotonic() + 60
@@ -110,15 +111,15 @@ def test_a_killed_process_leaves_a_part_and_the_next_goes_on(tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        left = part.read_bytes()
-        assert left == CONTENT[: len(left)]
+        content = part.read_bytes()
+        assert content == CONTENT[: len(content)]
         assert not (tmp_path / FILE).exists()
         server.hang = 0
-        assert download.fetch(wanted, tmp_path).read_bytes() == CONTENT
-        assert server.asked == [None, f"bytes={len(left)}-"]
+        assert download.fetch(file_source, tmp_path).read_bytes() == CONTENT
+        assert server.asked == [None, f"bytes={len(content)}-"]
 
 
-def test_the_next_server_is_asked_where_one_fails(tmp_path):
+def test_the_next_server_is_used_where_one_fails(tmp_path):
     with Server({FILE: CONTENT}) as dead:
         pass
     other = CONTENT[:-1] + b"?"
@@ -128,29 +129,29 @@ def test_the_next_server_is_asked_where_one_fails(tmp_path):
         Server({FILE: CONTENT}) as good,
     ):  # fmt: skip
         assert _fetch(tmp_path, dead, without, ill, longer, endless, differing, good).read_bytes() == CONTENT
-        assert [len(each.asked) for each in (without, ill, longer, endless, differing, good)] == [1] * 6
+        assert [len(server.asked) for server in (without, ill, longer, endless, differing, good)] == [1] * 6
 
 
-def test_the_next_server_goes_on_where_the_one_before_broke_off(tmp_path):
+def test_the_next_server_resumes_where_the_first_one_stopped(tmp_path):
     with Server({FILE: CONTENT}, cuts=[3000, 0, 0, 0]) as first, Server({FILE: CONTENT}) as second:
         assert _fetch(tmp_path, first, second).read_bytes() == CONTENT
         assert first.asked == [None, *["bytes=3000-"] * 2]
         assert second.asked == ["bytes=3000-"]
 
 
-def test_many_breaks_are_borne_as_long_as_something_comes(tmp_path):
+def test_many_breaks_are_allowed_as_long_as_bytes_arrive(tmp_path):
     with Server({FILE: CONTENT}, cuts=[600] * 8) as server:  # 600 bytes are more than 1,000 a second for 0.5 seconds
         assert _fetch(tmp_path, server, timeout=0.5).read_bytes() == CONTENT
         assert len(server.asked) == 9
 
 
-def test_another_range_than_was_asked_for_is_not_put_in(tmp_path):
+def test_another_range_than_the_requested_one_is_discarded(tmp_path):
     with Server({FILE: CONTENT}, cuts=[1000], shift=7) as server:
         assert _fetch(tmp_path, server).read_bytes() == CONTENT
         assert server.asked == [None, "bytes=1000-", None]
 
 
-def test_a_silent_server_is_left(tmp_path):
+def test_a_silent_server_is_abandoned(tmp_path):
     with Server({FILE: CONTENT}, hang=60, hang_after=100) as silent, Server({FILE: CONTENT}) as good:
         began = time.monotonic()
         assert _fetch(tmp_path, silent, good, timeout=0.2).read_bytes() == CONTENT
@@ -159,24 +160,24 @@ def test_a_silent_server_is_left(tmp_path):
         assert good.asked == [f"bytes={100 * download.TRIES}-"]
 
 
-def test_a_trickle_is_left(tmp_path):
+def test_a_slow_server_is_abandoned(tmp_path):
     with Server({FILE: CONTENT}, trickle=0.02) as slow, Server({FILE: CONTENT}) as good:
         assert _fetch(tmp_path, slow, good, timeout=0.3).read_bytes() == CONTENT
         assert len(slow.asked) == 1
-        assert good.asked[0] is not None  # goes on from what has come
+        assert good.asked[0] is not None  # resumes after the bytes that have arrived
     with Server({FILE: CONTENT}, trickle=0.02) as slow, pytest.raises(ValueError, match="are too slow"):
         _fetch(tmp_path / "b", slow, timeout=0.3)
 
 
 @pytest.mark.parametrize("other", [CONTENT[:-1] + b"?", CONTENT[:-1], CONTENT + b"?"])
 @pytest.mark.parametrize("length", [True, False])
-def test_another_file_never_gets_the_name(tmp_path, other, length):
+def test_a_different_file_is_never_saved_under_the_name(tmp_path, other, length):
     with Server({FILE: other}, length=length) as server, pytest.raises(ValueError, match=r"set\.tar\.gz"):
         _fetch(tmp_path, server)
     assert FILE not in _names(tmp_path)
 
 
-def test_each_digest_must_hold(tmp_path):
+def test_each_digest_must_match(tmp_path):
     with Server({FILE: CONTENT}) as server:
         good = _served(server)
         for k in range(2):
@@ -187,71 +188,73 @@ def test_each_digest_must_hold(tmp_path):
             assert _names(tmp_path) == []
 
 
-def test_a_damaged_file_that_is_there_is_refused_and_left_alone(tmp_path):
+def test_a_damaged_file_is_refused_and_not_changed(tmp_path):
     (tmp_path / FILE).write_bytes(CONTENT[:-1])
     with Server({FILE: CONTENT}) as server, pytest.raises(ValueError, match=r"4,999 bytes, not 5,000.*Remove it"):
         _fetch(tmp_path, server)
     assert (tmp_path / FILE).read_bytes() == CONTENT[:-1]
 
 
-def test_without_a_network_one_is_told_what_to_do(tmp_path):
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
     with Server({}) as dead:
         pass
-    with pytest.raises(ValueError, match="could not be downloaded") as caught:
+    with pytest.raises(ValueError, match="could not be downloaded") as error:
         _fetch(tmp_path, dead, dead)
-    said = str(caught.value)
-    assert "\n" not in said
-    for each in (f"{dead.url}/there/{FILE}", "refused", "5.0 kB", str(tmp_path), "the folder folder", VARIABLE):
-        assert each in said
-    assert "kept" not in said
+    message = str(error.value)
+    assert "\n" not in message
+    for text in (f"{dead.url}/there/{FILE}", "refused", "5.0 kB", str(tmp_path), "the folder folder", VARIABLE):
+        assert text in message
+    assert "kept" not in message
     (tmp_path / f"{FILE}.part").write_bytes(CONTENT[:1500])
     with pytest.raises(ValueError, match=re.escape("The first 1.5 kB are kept: the same command resumes there")):
         _fetch(tmp_path, dead)
 
 
-def test_servers_of_ones_own_replace_the_public_ones(tmp_path, monkeypatch):
+def test_the_users_servers_replace_the_public_ones(tmp_path, monkeypatch):
     with Server({}) as public, Server({}) as first, Server({FILE: CONTENT}) as second:
         monkeypatch.setenv(VARIABLE, f"{first.url}/a/, {second.url}/b")
         assert _fetch(tmp_path, public).read_bytes() == CONTENT
-        assert [len(each.asked) for each in (public, first, second)] == [0, 1, 1]
+        assert [len(server.asked) for server in (public, first, second)] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("value", ["file:///etc", "/srv/mirror", "ftp://a"])
-def test_a_server_has_an_http_address(tmp_path, monkeypatch, value):
+def test_a_server_must_have_an_http_address(tmp_path, monkeypatch, value):
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(ValueError, match=rf"{VARIABLE} must hold http or https addresses, not '{value}'"):
         download.fetch(source(FILE, CONTENT), tmp_path)
 
 
-def test_workers_that_want_a_file_together_download_it_once(tmp_path):
+def test_concurrent_workers_download_a_file_once(tmp_path):
     with Server({FILE: CONTENT}) as server:
-        found = []
-        threads = [threading.Thread(target=lambda: found.append(_fetch(tmp_path, server))) for _ in range(4)]
+        paths = []
+        threads = [threading.Thread(target=lambda: paths.append(_fetch(tmp_path, server))) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert found == [tmp_path / FILE] * 4
+        assert paths == [tmp_path / FILE] * 4
         assert server.asked == [None]
 
 
-def test_a_disk_that_takes_no_more_is_no_fault_of_the_server(tmp_path):
+def test_a_full_disk_is_an_error_about_the_part_and_not_the_server(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Server({FILE: CONTENT}) as server:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
         try:
-            with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+            with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as error:
                 _fetch(tmp_path, server)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert caught.value.filename == str(tmp_path / f"{FILE}.part")
+        assert error.value.filename == str(tmp_path / f"{FILE}.part")
         assert _fetch(tmp_path, server).read_bytes() == CONTENT  # once there is room
 
 
-def test_the_published_digests_are_those_that_torchvision_has():
+def test_the_published_digests_are_those_of_torchvision():
     from torchvision import datasets
 
     assert sources.CIFAR10.digests[0] == f"md5:{datasets.CIFAR10.tgz_md5}"
     assert sources.CIFAR100.digests[0] == f"md5:{datasets.CIFAR100.tgz_md5}"
-    for own, theirs in ((sources.CIFAR10, datasets.CIFAR10), (sources.CIFAR100, datasets.CIFAR100)):
-        assert (own.file, own.unpacked, own.urls[0]) == (theirs.filename, theirs.base_folder, theirs.url)
+    for ours, torchvisions in ((sources.CIFAR10, datasets.CIFAR10), (sources.CIFAR100, datasets.CIFAR100)):
+        assert (ours.file, ours.unpacked, ours.urls[0]) == (
+            torchvisions.filename, torchvisions.base_folder, torchvisions.url,
+        )  # fmt: skip

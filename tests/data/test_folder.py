@@ -1,4 +1,4 @@
-"""Class folders and the image files in them: every format becomes bytes in red, green and blue, or an error."""
+"""Class folders and their image files: every format gives bytes in red, green and blue, or an error."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _pixels(seed, size=(8, 8)):
 
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_class_folders_are_read_in_the_order_of_their_names(tmp_path, test):
-    found = load(f"folder:{class_folders(tmp_path, ('bee', 'ant', 'cat'), test=test)}")
-    assert found.name == f"folder:{tmp_path}"
-    assert (found.y_train.tolist(), found.y_test.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2])
-    order = [100, 110, 0, 10, 200, 210]  # ant before bee, as `class_folders` has drawn them
-    for x, extra in ((found.x_train, 1), (found.x_test, 0)):
+    data_set = load(f"folder:{class_folders(tmp_path, ('bee', 'ant', 'cat'), test=test)}")
+    assert data_set.name == f"folder:{tmp_path}"
+    assert (data_set.y_train.tolist(), data_set.y_test.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2])
+    order = [100, 110, 0, 10, 200, 210]  # ant before bee, as `class_folders` draws them
+    for x, extra in ((data_set.x_train, 1), (data_set.x_test, 0)):
         assert (x.dtype, x.shape) == (torch.uint8, (6, 3, 8, 8))
         for k, seed in enumerate(order):
             assert np.array_equal(x[k].permute(1, 2, 0), _pixels(seed + extra))
@@ -40,9 +40,9 @@ def test_files_at_any_depth_count_and_others_do_not(tmp_path):
         "train/a/deep/er/x.PNG": image(1), "train/a/.hidden.png": b"", "train/b/notes.txt": b"no image",
         "train/.git/x.png": b"", "train/a/.checkpoints/x.png": image(2), "readme.md": b"", "test/b/Thumbs.db": b"",
     })  # fmt: skip
-    found = load(f"folder:{tmp_path}")
-    assert found.y_train.tolist() == [0, 0, 1]
-    assert np.array_equal(found.x_train[1].permute(1, 2, 0), _pixels(1))
+    data_set = load(f"folder:{tmp_path}")
+    assert data_set.y_train.tolist() == [0, 0, 1]
+    assert np.array_equal(data_set.x_train[1].permute(1, 2, 0), _pixels(1))
 
 
 def test_a_relative_path_is_recorded_as_an_absolute_one(tmp_path, monkeypatch):
@@ -51,25 +51,25 @@ def test_a_relative_path_is_recorded_as_an_absolute_one(tmp_path, monkeypatch):
     assert load("folder:mine").name == f"folder:{tmp_path / 'mine'}"
 
 
-def _missing(path, name):
+def _remove(path, name):
     shutil.rmtree(path / name)
 
 
-def _emptied(path):
-    for each in (path / "train" / "bee").iterdir():
-        each.unlink()
+def _remove_images(path):
+    for file in (path / "train" / "bee").iterdir():
+        file.unlink()
     (path / "train" / "bee" / "a.txt").write_text("x")
 
 
 BAD = {
     "nothing there": (lambda path: shutil.rmtree(path), "there is no folder"),
-    "no training": (lambda path: _missing(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
-    "no test": (lambda path: _missing(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
-    "class without test": (lambda path: _missing(path, "test/bee"), "differ: bee in one of them only. Both need"),
-    "class without training": (lambda path: _missing(path, "train/bee"), "differ: bee in one of them only"),
-    "class without images": (_emptied, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
+    "no training": (lambda path: _remove(path, "train"), "must hold train/CLASS/IMAGE .* it holds test"),
+    "no test": (lambda path: _remove(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
+    "class without test": (lambda path: _remove(path, "test/bee"), "differ: bee in one of them only. Both need"),
+    "class without training": (lambda path: _remove(path, "train/bee"), "differ: bee in one of them only"),
+    "class without images": (_remove_images, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
     "no classes": (
-        lambda path: [_missing(path, f"{p}/{c}") for p in ("train", "test") for c in ("ant", "bee", "cat")],
+        lambda path: [_remove(path, f"{p}/{c}") for p in ("train", "test") for c in ("ant", "bee", "cat")],
         "train holds no class folders; it holds nothing",
     ),
     "empty file": (lambda path: (path / "test/cat/1.png").write_bytes(b""), "test/cat/1.png is empty"),
@@ -102,7 +102,7 @@ def test_a_folder_needs_a_path():
         load("folder:")
 
 
-def test_images_of_one_channel_and_with_alpha_become_three():
+def test_grey_images_and_images_with_alpha_get_three_channels():
     grey = _pixels(0)[..., 0]
     assert np.array_equal(decode(encoded(Image.fromarray(grey)), "x"), np.stack([grey] * 3))
     colours = np.concatenate((_pixels(0), _pixels(1)[..., :1]), 2)
@@ -118,17 +118,17 @@ def test_palettes_are_looked_up():
     numbers = np.random.default_rng(0).integers(0, 4, (8, 8), dtype=np.uint8)
     picture = Image.fromarray(numbers, mode=None)
     picture.putpalette(table.tobytes())
-    held = io.BytesIO()
-    picture.save(held, "png", transparency=bytes([0, 255, 9, 255]))
-    for content in (encoded(picture), encoded(picture, "gif"), held.getvalue()):
+    buffer = io.BytesIO()
+    picture.save(buffer, "png", transparency=bytes([0, 255, 9, 255]))
+    for content in (encoded(picture), encoded(picture, "gif"), buffer.getvalue()):
         assert np.array_equal(decode(content, "x"), table[numbers].transpose(2, 0, 1))
 
 
 def test_cmyk_becomes_red_green_and_blue():
     ink = np.zeros((8, 8, 4), np.uint8)
     ink[..., 0] = 255  # cyan alone: no red
-    found = decode(encoded(Image.fromarray(ink, "CMYK"), "jpeg"), "x").astype(int)
-    assert np.abs(found - np.array([0, 255, 255])[:, None, None]).max() <= 2  # a JPEG rounds
+    pixels = decode(encoded(Image.fromarray(ink, "CMYK"), "jpeg"), "x").astype(int)
+    assert np.abs(pixels - np.array([0, 255, 255])[:, None, None]).max() <= 2  # a JPEG rounds
 
 
 def _deep_png(channels):
@@ -147,8 +147,8 @@ def _deep_png(channels):
 def _deep_tiff():
     """An uncompressed TIFF of 8x8 pixels in three channels of 16 bits: header, directory, three depths, pixels."""
     entries = [(256, 8), (257, 8), (258, 122), (259, 1), (262, 2), (273, 128), (277, 3), (278, 8), (279, 384)]
-    held = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in entries)
-    return b"II*\0" + struct.pack("<IH", 8, 9) + held + bytes(4) + struct.pack("<3H", 16, 16, 16) + bytes(384)
+    directory = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, 9) + directory + bytes(4) + struct.pack("<3H", 16, 16, 16) + bytes(384)
 
 
 DEEP = {
@@ -169,19 +169,19 @@ def test_sixteen_bits_are_refused(deep):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp"])
-def test_an_image_cut_at_any_byte_is_refused_or_whole(kind):
+def test_an_image_cut_at_any_byte_is_refused_or_complete(kind):
     content = image(3, (16, 16), kind=kind)
-    whole = decode(content, "x")
+    complete = decode(content, "x")
     for cut in {*range(0, len(content), 7), *range(len(content) - 20, len(content))}:
         try:
-            assert np.array_equal(decode(content[:cut], "some/file"), whole)
-            assert cut >= len(content) - 20  # what stands behind the pixels
+            assert np.array_equal(decode(content[:cut], "some/file"), complete)
+            assert cut >= len(content) - 20  # only the bytes after the pixels are missing
         except ValueError as error:
             assert "some/file" in str(error)
 
 
 @pytest.mark.parametrize("size", [(24, 8), (8, 24)])
-def test_the_middle_of_a_long_image_is_taken(size):
+def test_a_long_image_is_cropped_to_its_middle(size):
     long = np.zeros((8, 24, 3), np.uint8)
     long[:, 8:16] = _pixels(0)
     picture = Image.fromarray(long if size[0] == 24 else long.transpose(1, 0, 2))
@@ -200,33 +200,33 @@ def _halved(line):
 def test_resizing_is_bilinear_with_a_filter_as_wide_as_the_step():
     pixels = _pixels(5, (16, 16))
     expected = np.apply_along_axis(_halved, 1, np.apply_along_axis(_halved, 0, pixels.astype(float)))
-    found = decode(encoded(Image.fromarray(pixels)), "x", 8)
+    resized_pixels = decode(encoded(Image.fromarray(pixels)), "x", 8)
     # rounded to a whole level after either direction: half a level each
-    assert np.abs(found - expected.transpose(2, 0, 1)).max() <= 1
+    assert np.abs(resized_pixels - expected.transpose(2, 0, 1)).max() <= 1
 
 
 def test_images_of_different_sizes_are_resized(tmp_path):
     class_folders(tmp_path, ("a", "b"), 1)
     folder(tmp_path, {"train/a/1.png": image(7, (31, 17)), "test/b/3.jpg": image(8, (5, 6), "L", "jpeg")})
-    found = load(f"folder:{tmp_path}", pixels=10)
-    assert found.x_train.shape == (3, 3, 10, 10)
-    assert np.array_equal(found.x_train[1], decode(image(7, (31, 17)), "x", 10))
-    assert found.x_test.shape == (3, 3, 10, 10)
+    data_set = load(f"folder:{tmp_path}", pixels=10)
+    assert data_set.x_train.shape == (3, 3, 10, 10)
+    assert np.array_equal(data_set.x_train[1], decode(image(7, (31, 17)), "x", 10))
+    assert data_set.x_test.shape == (3, 3, 10, 10)
 
 
-def test_sets_in_memory_are_resized_alike():
-    whole = digits()
+def test_data_sets_in_memory_are_resized_like_image_files():
+    original = digits()
     small = load("digits", pixels=4)
     assert small.x_train.shape == (512, 1, 4, 4)
-    assert torch.equal(small.y_test, whole.y_test)
+    assert torch.equal(small.y_test, original.y_test)
     for k in range(5):
-        grey = encoded(Image.fromarray(whole.x_test[k, 0].numpy()))
+        grey = encoded(Image.fromarray(original.x_test[k, 0].numpy()))
         assert np.array_equal(small.x_test[k, 0], decode(grey, "x", 4)[0])
-    assert resized(whole, 8) is whole
-    assert resized(whole, None) is whole
+    assert resized(original, 8) is original
+    assert resized(original, None) is original
 
 
 @pytest.mark.parametrize("pixels", [0, -3])
-def test_pixels_are_a_size(pixels):
+def test_pixels_must_be_at_least_one(pixels):
     with pytest.raises(ValueError, match=re.escape(f"--pixels must be at least 1, not {pixels}")):
         load("digits", pixels=pixels)

@@ -1,4 +1,4 @@
-"""Images as examples: normalisation, augmentation by copy, and the statistics of a set."""
+"""Images as examples: normalisation, augmentation by copy, and the statistics of a data set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MEAN, STD = (0.4, 0.5), (0.2, 0.25)
 
 
 def _images(count=6, **settings):
-    drawn = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (count, 2, 4, 5), generator=drawn, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 2, 4, 5), generator=rng, dtype=torch.uint8)
     return Images(pixels, torch.arange(count) % 3, MEAN, STD, torch.float64, **settings)
 
 
@@ -25,7 +25,7 @@ def _normalised(pixels):
     return torch.stack(channels, 1)
 
 
-def test_taken_images_are_normalised():
+def test_take_normalises_images():
     part = _images()
     x, y = part.take(torch.tensor([[4, 0], [1, 1]]))
     assert x.shape == (2, 2, 2, 4, 5)
@@ -45,15 +45,15 @@ def test_augmentation_pads_before_it_normalises():
 def test_copies_equal_separate_epochs():
     many = _images(augment="crop-flip", padding=2, seed=3, epoch=4, copies=3)
     assert len(many) == 18
-    whole, labels = many.take(torch.arange(18))
+    all_copies, labels = many.take(torch.arange(18))
     for k in range(3):
         one = dataclasses.replace(many, copies=1, epoch=4 + k)
         x, y = one.take(torch.arange(6))
-        assert torch.equal(whole[6 * k : 6 * k + 6], x)
+        assert torch.equal(all_copies[6 * k : 6 * k + 6], x)
         assert torch.equal(labels[6 * k : 6 * k + 6], y)
-    assert not torch.equal(whole[:6], whole[6:12])
+    assert not torch.equal(all_copies[:6], all_copies[6:12])
     order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(many.take(order)[0], whole[order])
+    assert torch.equal(many.take(order)[0], all_copies[order])
 
 
 def test_copies_without_augmentation_repeat():
@@ -66,8 +66,8 @@ def test_the_policy_acts_on_the_bytes_before_crop_and_flip():
     grey = torch.randint(256, (6, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     policy, index = make_policy("trivial", 1), torch.tensor([5, 0, 3])
     part = Images(grey, torch.arange(6), (0.4,), (0.2,), torch.float64, "crop-flip", 2, 0.5, 3, 5, policy=policy)
-    bytes_of_it = crop_flip(policy(grey[index], 3, 5, index), 3, 5, index, 2, 0.5)
-    expected = (bytes_of_it.double() / 255 - 0.4) / 0.2
+    augmented = crop_flip(policy(grey[index], 3, 5, index), 3, 5, index, 2, 0.5)
+    expected = (augmented.double() / 255 - 0.4) / 0.2
     torch.testing.assert_close(part.take(index)[0], expected, rtol=1e-14, atol=1e-14)
     alone = dataclasses.replace(part, augment="none")
     expected = (policy(grey[index], 3, 5, index).double() / 255 - 0.4) / 0.2
@@ -82,28 +82,28 @@ def _with_policy(**settings):
 
 def test_a_policy_draws_for_each_copy():
     many = _with_policy(epoch=4, copies=3)
-    whole, _ = many.take(torch.arange(18))
+    all_copies, _ = many.take(torch.arange(18))
     for k in range(3):
         one = dataclasses.replace(many, copies=1, epoch=4 + k)
-        assert torch.equal(whole[6 * k : 6 * k + 6], one.take(torch.arange(6))[0])
+        assert torch.equal(all_copies[6 * k : 6 * k + 6], one.take(torch.arange(6))[0])
     order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(many.take(order)[0], whole[order])
-    assert torch.equal(torch.cat([many.take(part)[0] for part in torch.arange(18).split(5)]), whole)
-    assert len({tuple(x.flatten().tolist()) for x in whole}) == 18
+    assert torch.equal(many.take(order)[0], all_copies[order])
+    assert torch.equal(torch.cat([many.take(part)[0] for part in torch.arange(18).split(5)]), all_copies)
+    assert len({tuple(x.flatten().tolist()) for x in all_copies}) == 18
 
 
-def test_the_first_copy_is_left_as_it_is_where_asked():
+def test_with_first_clean_the_first_copy_is_not_augmented():
     plain = dataclasses.replace(_with_policy(), policy=None, augment="none").take(torch.arange(6))[0]
-    clean, drawn = (_with_policy(copies=3, first_clean=first).take(torch.arange(18))[0] for first in (True, False))
+    clean, augmented = (_with_policy(copies=3, first_clean=first).take(torch.arange(18))[0] for first in (True, False))
     assert torch.equal(clean[:6], plain)
-    assert not torch.equal(drawn[:6], plain)
-    assert torch.equal(clean[6:], drawn[6:])
+    assert not torch.equal(augmented[:6], plain)
+    assert torch.equal(clean[6:], augmented[6:])
     for k in range(3):  # visited one at a time, the copies are the same
         one = _with_policy(epoch=k, first_clean=True)
         assert torch.equal(one.take(torch.arange(6))[0], clean[6 * k : 6 * k + 6])
 
 
-def test_taking_leaves_the_pixels_alone():
+def test_take_does_not_change_the_pixels():
     part = _images(augment="crop-flip", padding=2)
     before = part.images.clone()
     part.take(torch.arange(6))
@@ -123,10 +123,10 @@ def _set(**changes):
 
 
 def test_statistics_are_those_of_the_training_pixels():
-    made = _set()
-    mean, std = made.statistics()
+    data_set = _set()
+    mean, std = data_set.statistics()
     for c in range(2):
-        pixels = [v / 255 for v in made.x_train[:, c].flatten().tolist()]
+        pixels = [v / 255 for v in data_set.x_train[:, c].flatten().tolist()]
         average = math.fsum(pixels) / len(pixels)
         assert mean[c] == pytest.approx(average, rel=1e-13)
         assert std[c] == pytest.approx(
@@ -134,7 +134,7 @@ def test_statistics_are_those_of_the_training_pixels():
         )
 
 
-def test_the_digest_sees_every_part():
+def test_the_digest_depends_on_every_part():
     other = _images().images.clone()
     other[0, 0, 0, 0] ^= 1
     sets = [
@@ -150,7 +150,7 @@ def test_classes_are_counted_from_the_training_labels():
 
 
 @pytest.mark.parametrize("value", [1, 9, 77, 255])
-def test_pixels_that_are_all_alike_have_no_deviation(value):
+def test_equal_pixels_have_a_deviation_of_zero(value):
     pixels = torch.full((7, 1, 11, 13), value, dtype=torch.uint8)
     labels = torch.zeros(7, dtype=torch.int64)
     assert ImageSet("flat", pixels, labels, pixels, labels).statistics() == ([value / 255], [0.0])

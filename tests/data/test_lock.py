@@ -1,4 +1,4 @@
-"""One process at a time makes a file, and the others say that they wait."""
+"""One process at a time writes a file, and the others print that they wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noiseless.data.lock import file_lock
 
 
 @pytest.mark.parametrize("job", [False, True])
-def test_who_waits_says_so_and_comes_second(job, tmp_path, capsys, monkeypatch):
+def test_the_second_process_waits_and_prints_a_message(job, tmp_path, capsys, monkeypatch):
     if job:
         monkeypatch.setenv("RANK", "1")
     path, order = tmp_path / "made" / "file", []
@@ -28,5 +28,5 @@ def test_who_waits_says_so_and_comes_second(job, tmp_path, capsys, monkeypatch):
         order.append("first")
     other.join(20)
     assert order == ["first", "second"]
-    said = capsys.readouterr().err
-    assert said == ("" if job else f"waiting for another process, which is writing {path}\n")
+    message = capsys.readouterr().err
+    assert message == ("" if job else f"waiting for another process, which is writing {path}\n")

@@ -1,4 +1,4 @@
-"""Packed sets: the same set from one mapped file, whole or refused."""
+"""Packed data sets: the same data from one memory-mapped file, or an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cifar(path, count=6) -> CifarFiles:
     return files
 
 
-def _same(one, other):
+def _assert_same(one, other):
     for part in ("x_train", "y_train", "x_test", "y_test"):
         assert torch.equal(getattr(one, part), getattr(other, part)), part
     assert one.sha256() == other.sha256() == replace(one, facts=None).sha256()
@@ -39,30 +39,30 @@ def _same(one, other):
 
 
 @pytest.mark.parametrize("pixels", [None, 8])
-def test_a_packed_set_is_the_set_itself(tmp_path, pixels):
+def test_a_packed_set_equals_the_original(tmp_path, pixels):
     _cifar(tmp_path)
-    whole = load("cifar10", tmp_path, pixels)
+    original = load("cifar10", tmp_path, pixels)
     path = pack("cifar10", tmp_path, pixels)
     assert path.name == ("cifar10.safetensors" if pixels is None else "cifar10-8px.safetensors")
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
-    found = load("cifar10", tmp_path, pixels)
-    _same(found, whole)
-    assert whole.facts is None
-    assert found.facts is not None
+    data_set = load("cifar10", tmp_path, pixels)
+    _assert_same(data_set, original)
+    assert original.facts is None
+    assert data_set.facts is not None
     written = path.stat().st_mtime_ns
     assert pack("cifar10", tmp_path, pixels) == path
     assert path.stat().st_mtime_ns == written
 
 
-def test_any_reader_of_safetensors_opens_it(tmp_path):
+def test_the_file_can_be_read_by_safetensors(tmp_path):
     files = _cifar(tmp_path)
-    held = safetensors.torch.load_file(pack("cifar10", tmp_path))
+    tensors = safetensors.torch.load_file(pack("cifar10", tmp_path))
     for name, expected in zip(("x_train", "y_train", "x_test", "y_test"), files.parts(), strict=True):
-        assert np.array_equal(held[name], expected)
+        assert np.array_equal(tensors[name], expected)
 
 
 def _mapping(path, field):
-    """A number of kB that /proc tells of this process's mappings of a file."""
+    """A number of kB from /proc: a field of this process's mappings of a file, summed."""
     total, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split(" ")[0]:
@@ -73,56 +73,56 @@ def _mapping(path, field):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")
-def test_only_the_pages_of_what_is_taken_are_read(tmp_path):
+def test_only_the_pages_of_requested_images_are_read(tmp_path):
     _cifar(tmp_path, count=1000)
     path = pack("cifar10", tmp_path)
-    found = load("cifar10", tmp_path)
+    data_set = load("cifar10", tmp_path)
     assert _mapping(path, "Size") > 18_000  # 6,000 images of 3 kB
     assert _mapping(path, "Rss") < 500  # of which the header and the labels have been read
-    mean, std = found.statistics()
-    images = Images(found.x_train, found.y_train, mean, std)
+    mean, std = data_set.statistics()
+    images = Images(data_set.x_train, data_set.y_train, mean, std)
     images.take(torch.arange(2000, 2064))
-    # a file system may map a few MB around a page that is asked for
+    # a file system may map a few MB around a requested page
     assert 100 < _mapping(path, "Rss") < 9000
 
 
-def test_sets_of_image_files_that_are_not_small_are_packed_at_first_use(tmp_path, monkeypatch, capsys):
+def test_large_sets_of_image_files_are_packed_at_first_use(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(datasets, "IN_MEMORY", 0)
     pictures = class_folders(tmp_path / "mine")
     name = f"folder:{pictures}"
     expected = datasets.opened(name, tmp_path, None).in_memory()
-    found = load(name, tmp_path)
+    data_set = load(name, tmp_path)
     path = packed.place(tmp_path, name, None)
     assert capsys.readouterr().err == f"packing 12 images of {name} into {path} (2.3 kB), once\n"
-    _same(found, expected)
-    _same(load(name, tmp_path), expected)
+    _assert_same(data_set, expected)
+    _assert_same(load(name, tmp_path), expected)
     assert capsys.readouterr().err == ""
-    # a file that changes is seen, one that is touched costs another pack, and a folder that is gone is no longer needed
+    # a changed file is packed again, and a folder that is gone is no longer needed
     (pictures / "train" / "bee" / "0.png").write_bytes(image(1234))
     changed = load(name, tmp_path)
     assert "has changed since it was packed" in capsys.readouterr().err
     assert changed.sha256() != expected.sha256()
-    _same(changed, datasets.opened(name, tmp_path, None).in_memory())
+    _assert_same(changed, datasets.opened(name, tmp_path, None).in_memory())
     shutil.rmtree(pictures)
-    _same(load(name, tmp_path), changed)
+    _assert_same(load(name, tmp_path), changed)
 
 
-def test_a_small_set_that_was_packed_on_purpose_is_packed_anew_when_it_changes(tmp_path):
+def test_a_small_set_that_the_user_has_packed_is_packed_again_when_it_changes(tmp_path):
     pictures = class_folders(tmp_path / "mine")
     path = pack(f"folder:{pictures}", tmp_path)
     (pictures / "train" / "bee" / "0.png").write_bytes(image(1234))
     changed = load(f"folder:{pictures}", tmp_path)
-    _same(changed, packed.read(path, f"folder:{pictures}", None))
-    _same(changed, datasets.opened(f"folder:{pictures}", tmp_path, None).in_memory())
+    _assert_same(changed, packed.read(path, f"folder:{pictures}", None))
+    _assert_same(changed, datasets.opened(f"folder:{pictures}", tmp_path, None).in_memory())
 
 
-def test_two_folders_of_one_name_have_files_of_their_own(tmp_path):
-    names = [f"folder:{class_folders(tmp_path / each / 'mine', each=k)}" for k, each in enumerate("ab", 1)]
+def test_two_folders_of_one_name_have_two_files(tmp_path):
+    names = [f"folder:{class_folders(tmp_path / parent / 'mine', each=k)}" for k, parent in enumerate("ab", 1)]
     assert len({pack(name, tmp_path) for name in names}) == 2
     assert [len(load(name, tmp_path).x_train) for name in names] == [3, 6]
 
 
-def test_a_set_that_takes_hours_is_packed_when_one_asks(tmp_path, monkeypatch):
+def test_a_very_large_set_is_packed_only_on_request(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "IN_MEMORY", 0)
     monkeypatch.setattr(datasets, "AUTOMATIC", 100)
     class_folders(tmp_path / "imagenet", test="val")
@@ -133,7 +133,7 @@ def test_a_set_that_takes_hours_is_packed_when_one_asks(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist-5k", "npz:/some/file.npz"])
-def test_what_lives_in_memory_is_not_packed(tmp_path, name):
+def test_data_sets_in_memory_are_not_packed(tmp_path, name):
     with pytest.raises(ValueError, match="there is nothing to pack"):
         pack(name, tmp_path)
 
@@ -158,7 +158,7 @@ def test_a_file_cut_at_any_byte_is_refused(written, data):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_a_changed_byte_of_header_or_labels_is_refused_and_one_of_an_image_is_found(written, data):
+def test_a_changed_byte_of_header_or_labels_is_refused_and_verify_finds_one_of_an_image(written, data):
     directory, path, content = written
     start = 8 + int.from_bytes(content[:8], "little")
     text, labels = len(content[:start].rstrip()), start + 6 * 8
@@ -169,12 +169,12 @@ def test_a_changed_byte_of_header_or_labels_is_refused_and_one_of_an_image_is_fo
         with pytest.raises(ValueError, match=r"cifar10\.safetensors is damaged"):
             load("cifar10", directory)
     else:
-        found = load("cifar10", directory)
+        data_set = load("cifar10", directory)
         with pytest.raises(ValueError, match=r"has changed since it was written .*Remove it"):
-            packed.verify(path, found, None)
+            packed.verify(path, data_set, None)
 
 
-def test_a_whole_file_is_verified(written):
+def test_an_unchanged_file_passes_verify(written):
     directory, path, content = written
     path.write_bytes(content)
     packed.verify(path, load("cifar10", directory), None)
@@ -204,7 +204,7 @@ def test_a_file_of_another_format_is_refused(written):
         load("cifar10", directory)
 
 
-def test_a_pack_that_fails_leaves_nothing_and_a_file_that_is_there_alone(tmp_path):
+def test_a_pack_that_fails_leaves_no_file_and_does_not_change_an_existing_one(tmp_path):
     pictures = class_folders(tmp_path / "mine")
     (pictures / "test" / "cat" / "1.png").write_bytes(b"no image")
     for _ in range(2):
@@ -233,42 +233,42 @@ pack(sys.argv[1], Path(sys.argv[2]))
 """
 
 
-def test_a_killed_pack_leaves_nothing_that_is_taken_for_whole(tmp_path):
+def test_a_killed_pack_leaves_only_a_temporary_file(tmp_path):
     name = f"folder:{class_folders(tmp_path / 'mine')}"
     process = subprocess.Popen([sys.executable, "-c", KILLED, name, tmp_path], stderr=subprocess.DEVNULL)
     path = packed.place(tmp_path, name, None)
-    beside = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     end = time.monotonic() + 60
-    while not beside.exists():
+    while not temporary.exists():
         assert time.monotonic() < end
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert beside.exists()
+    assert temporary.exists()
     assert not path.exists()
-    assert load(name, tmp_path).facts is None  # decoded anew
+    assert load(name, tmp_path).facts is None  # decoded again
     pack(name, tmp_path)
-    assert not beside.exists()
+    assert not temporary.exists()
     assert load(name, tmp_path).facts is not None
 
 
-def test_workers_that_want_a_set_together_pack_it_once(tmp_path, capsys, monkeypatch):
+def test_concurrent_workers_pack_a_set_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(datasets, "IN_MEMORY", 0)
     name = f"folder:{class_folders(tmp_path / 'mine')}"
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(load(name, tmp_path).sha256())) for _ in range(4)]
+    digests = []
+    threads = [threading.Thread(target=lambda: digests.append(load(name, tmp_path).sha256())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert len(digests) == 4
+    assert len(set(digests)) == 1
     assert capsys.readouterr().err.count("packing") == 1
 
 
-def test_a_set_that_does_not_fit_on_the_disk_is_told_before_it_is_decoded(tmp_path):
+def test_a_set_that_does_not_fit_on_the_disk_is_refused_before_it_is_decoded(tmp_path):
     def never():
         raise AssertionError
         yield
@@ -280,7 +280,7 @@ def test_a_set_that_does_not_fit_on_the_disk_is_told_before_it_is_decoded(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     _cifar(tmp_path)
     (tmp_path / "packed").write_text("a file")
     with pytest.raises(OSError, match=os.strerror(17)):
@@ -292,6 +292,6 @@ def test_large_sets_are_not_resident(tmp_path, monkeypatch):
     pack("cifar10", tmp_path)
     assert load("cifar10", tmp_path).resident
     monkeypatch.setattr(packed, "RESIDENT", 1000)
-    found = load("cifar10", tmp_path)
-    assert not found.resident
-    assert isinstance(found, ImageSet)
+    data_set = load("cifar10", tmp_path)
+    assert not data_set.resident
+    assert isinstance(data_set, ImageSet)

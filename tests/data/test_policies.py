@@ -1,4 +1,4 @@
-"""Policies: each image's result is torchvision's under its own key, whatever surrounds it; wrong arguments."""
+"""Policies: each image's result is torchvision's under its own key, in any order and batch; wrong arguments."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ DIRECT = {
 
 
 def _images(count=12, channels=3, height=9, width=8):
-    drawn = torch.Generator().manual_seed(0)
-    return torch.randint(256, (count, channels, height, width), generator=drawn, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, channels, height, width), generator=rng, dtype=torch.uint8)
 
 
 def _one_at_a_time(transform, images, seed, epoch, index):
-    made = []
+    results = []
     for image, number in zip(images, index.tolist(), strict=True):
         with keyed.torch_generators(seed, "policy", epoch, number, torch.device("cpu")):
-            made.append(transform(image))
-    return torch.stack(made)
+            results.append(transform(image))
+    return torch.stack(results)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_torchvision_with_its_defaults_under_each_image_s_key(name, channels):
+def test_equals_torchvision_with_its_defaults_under_the_key_of_each_image(name, channels):
     images = _images(channels=channels)
-    found = make_policy(name, channels)(images, 7, 3, INDEX)
-    assert torch.equal(found, _one_at_a_time(DIRECT[name](), images, 7, 3, INDEX))
-    assert (found.dtype, found.shape) == (torch.uint8, images.shape)
-    assert not torch.equal(found, images)
+    augmented = make_policy(name, channels)(images, 7, 3, INDEX)
+    assert torch.equal(augmented, _one_at_a_time(DIRECT[name](), images, 7, 3, INDEX))
+    assert (augmented.dtype, augmented.shape) == (torch.uint8, images.shape)
+    assert not torch.equal(augmented, images)
 
 
 @pytest.mark.parametrize(
@@ -62,34 +62,34 @@ def test_equals_torchvision_with_its_defaults_under_each_image_s_key(name, chann
 )  # fmt: skip
 def test_arguments_reach_torchvision(name, arguments, direct):
     images = _images()
-    found = make_policy(name, 3, **arguments)(images, 0, 0, INDEX)
-    assert torch.equal(found, _one_at_a_time(direct(), images, 0, 0, INDEX))
-    assert not torch.equal(found, make_policy(name, 3)(images, 0, 0, INDEX))
+    augmented = make_policy(name, 3, **arguments)(images, 0, 0, INDEX)
+    assert torch.equal(augmented, _one_at_a_time(direct(), images, 0, 0, INDEX))
+    assert not torch.equal(augmented, make_policy(name, 3)(images, 0, 0, INDEX))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_does_not_depend_on_order_or_batch(name):
     policy, images, index = make_policy(name, 3), _images(20), torch.arange(20)
-    whole = policy(images, 1, 2, index)
+    augmented = policy(images, 1, 2, index)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(policy(images[order], 1, 2, index[order]), whole[order])
-    assert torch.equal(torch.cat([policy(images[p], 1, 2, p) for p in index.split(7)]), whole)
+    assert torch.equal(policy(images[order], 1, 2, index[order]), augmented[order])
+    assert torch.equal(torch.cat([policy(images[p], 1, 2, p) for p in index.split(7)]), augmented)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_from_its_key_alone_and_leaves_no_trace(name):
-    policy, found, images = make_policy(name, 3), [], _images()
+def test_draws_only_from_its_key_and_changes_no_global_generator(name):
+    policy, results, images = make_policy(name, 3), [], _images()
     for seed in (0, 1):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-        found.append(policy(images, 1, 2, INDEX))
+        results.append(policy(images, 1, 2, INDEX))
         after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
         assert before[:2] == after[:2]
         assert torch.equal(before[2], after[2])
-    assert torch.equal(*found)
-    assert torch.equal(images, _images())  # the input is left alone
+    assert torch.equal(*results)
+    assert torch.equal(images, _images())  # the input is not changed
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,11 +102,11 @@ def test_draws_differ_by_seed_epoch_and_example(name):
 
 
 @pytest.mark.parametrize("name", ["rand", "trivial", "augmix"])
-def test_a_grey_image_passes_as_one_with_three_equal_channels(name):
+def test_a_grey_image_gives_the_result_of_three_equal_channels(name):
     """A colour image's grey is 0.2989 + 0.587 + 0.114 = 0.9999 of each channel, floored: one level less at a time.
 
-    Saturation and contrast mix that grey in, by a factor of at most 2, once an operation; equalize stretches what it
-    finds, so single pixels may land on a neighbouring level of the histogram. Most images agree but for a few levels.
+    Saturation and contrast mix that grey in, by a factor of at most 2, once an operation; equalize stretches the
+    histogram, so single pixels may land on its neighbouring level. Most images agree but for a few levels.
     """
     grey = _images(60, channels=1)
     index = torch.arange(60)
@@ -121,7 +121,7 @@ def test_a_grey_image_passes_as_one_with_three_equal_channels(name):
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_smallest_images_pass(name, size):
+def test_the_smallest_images_keep_their_shape(name, size):
     images = _images(50, 3, *size)
     assert make_policy(name, 3)(images, 0, 0, torch.arange(50)).shape == images.shape
 
@@ -154,7 +154,7 @@ def test_the_smallest_images_pass(name, size):
         ("augmix", {"all_ops": 1}, ("all_ops", "True or False", "1")),
     ],
 )
-def test_what_a_policy_cannot_have_names_itself_and_what_would_do(name, arguments, names):
+def test_wrong_arguments_are_refused_with_the_allowed_ones(name, arguments, names):
     with pytest.raises(ValueError, match=r"policy") as refusal:
         make_policy(name, 3, **arguments)
     for part in names:

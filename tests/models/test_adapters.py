@@ -1,4 +1,4 @@
-"""Models from elsewhere: torchvision's, timm's and one's own, in sweeps and real runs; what is refused, and how."""
+"""External models, of torchvision, timm and the user: in sweeps, in runs, and the ones that are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import oracles
 import pytest
 import small_runs
 import torch
-from small_models import images, shaken
+from small_models import images, perturbed
 from small_runs import call, refused, small_recipe
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -67,8 +67,8 @@ number = 3
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A module in the current directory, which Python's path does not name."""
+def user_module(tmp_path, monkeypatch):
+    """The name of a Python module in the current directory, which is not on Python's path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     (tmp_path / "noiseless_own.py").write_text(SOURCE)
@@ -79,9 +79,9 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("noiseless_own", None)
 
 
-def _same_start(name, **given):
-    """A model twice from one seed and once from another, as digests."""
-    return [digest(models.build(name, 1, 3, seed=seed, **given).state_dict()) for seed in (0, 0, 1)]
+def _digests_of_seeds(name, **settings):
+    """Digests of a model's parameters from the seeds 0, 0 and 1."""
+    return [digest(models.build(name, 1, 3, seed=seed, **settings).state_dict()) for seed in (0, 0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def _same_start(name, **given):
         ("timm:test_efficientnet", {"drop_rate": 0.1}),
     ],
 )  # fmt: skip
-def test_models_from_elsewhere_are_keyed_and_take_any_channels(name, options):
-    first, second, other = _same_start(name, options=options, size=(32, 32))
+def test_external_models_are_keyed_and_accept_any_channels(name, options):
+    first, second, other = _digests_of_seeds(name, options=options, size=(32, 32))
     assert first == second != other
     for channels in (1, 3, 4):
         module = models.build(name, channels, 7, options=options)
@@ -123,21 +123,21 @@ def test_a_first_convolution_for_other_channels_keeps_its_outputs_variance():
         ("torchvision:mobilenet_v3_small", {"dropout": 0.0, "width_mult": 0.1}, 12),
     ],
 )
-def test_sweeps_are_the_loop_over_blocks_for_any_chunk(name, options, count):
+def test_sweeps_equal_the_loop_over_blocks_for_any_chunk(name, options, count):
     data = images(count, 1, 16)
-    module = shaken(models.build(name, 1, 3, options=options, size=(16, 16)))
-    expected = oracles.block_loop(shaken(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
+    module = perturbed(models.build(name, 1, 3, options=options, size=(16, 16)))
+    expected = oracles.block_loop(perturbed(models.build(name, 1, 3, options=options)), cross_entropy, data, 3)
     for chunk in (1, 2):
-        found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
-        assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+        evaluation = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
+        assert evaluation.loss == pytest.approx(expected.loss, rel=1e-9)
         # batch norm of two or three values, as in test_families
-        torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(evaluation.gradient, expected.gradient, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "size"), [("timm:test_efficientnet", 32), ("timm:test_vit", 16)])
-def test_the_exact_penalty_is_that_of_central_differences(name, size):
+def test_the_exact_penalty_equals_that_of_central_differences(name, size):
     options = {"img_size": size} if "vit" in name else {}
-    module, data = shaken(models.build(name, 1, 3, options=options, size=(size, size))), images(8, 1, size)
+    module, data = perturbed(models.build(name, 1, 3, options=options, size=(size, size))), images(8, 1, size)
     risk = EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=2))
     exact, central = (
         GradientPenalty(risk, 0.5, lr=1.0, method=method, eps=1e-6).evaluate().gradient
@@ -157,7 +157,7 @@ def _colours(path):
 
 
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet"])
-def test_a_real_run_of_a_timm_model(tmp_path, name):
+def test_two_runs_of_a_timm_model_give_the_same_bits(tmp_path, name):
     recipe = small_recipe(_colours(tmp_path / "colours.npz"), model=name, block=24, norm_block=12)
     first, second = (small_runs.run(tmp_path / f"run{k}", recipe, chunk=2) for k in range(2))
     assert small_runs.record(first) == small_runs.record(second)
@@ -169,22 +169,26 @@ def test_a_real_run_of_a_timm_model(tmp_path, name):
     assert losses[-1] != losses[0]
 
 
-def test_a_real_run_of_ones_own_model(tmp_path, own):
+def test_a_users_model_runs_and_wrong_options_are_refused(tmp_path, user_module):
     data = small_runs.npz(tmp_path / "data.npz")
-    arguments = ["train", "fb", "--steps", 2, "--data", data, "--block", 16, "--threads", 1, "--model", f"{own}:small"]
+    arguments = [
+        "train", "fb", "--steps", 2, "--data", data, "--block", 16, "--threads", 1, "--model", f"{user_module}:small",
+    ]  # fmt: skip
     answer = call(*arguments, "--model-options", "width=5", "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
-    refused(*arguments, "--model-options", "depth=5", names=(f"{own}:small", "depth", "width"))
-    refused(*arguments, "--norm", "group", names=(f"{own}:small cannot be built with norm group", "options only"))
+    refused(*arguments, "--model-options", "depth=5", names=(f"{user_module}:small", "depth", "width"))
+    refused(
+        *arguments, "--norm", "group", names=(f"{user_module}:small cannot be built with norm group", "options only")
+    )
 
 
-def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
-    recipe = small_recipe(small_runs.npz(tmp_path / "data.npz"), model=f"{own}:tied", block=16)
+def test_a_model_that_uses_a_tensor_twice_runs(tmp_path, user_module):
+    recipe = small_recipe(small_runs.npz(tmp_path / "data.npz"), model=f"{user_module}:tied", block=16)
     directory = small_runs.run(tmp_path / "run", recipe)
     state = directory.state()
     assert torch.equal(state["1.weight"], state["3.weight"])
     assert call("evaluate", directory.path).code == 0
-    start = models.build(f"{own}:tied", 1, small_runs.CLASSES, seed=recipe.seed).state_dict()
+    start = models.build(f"{user_module}:tied", 1, small_runs.CLASSES, seed=recipe.seed).state_dict()
     assert not torch.equal(state["1.weight"], start["1.weight"])
 
 
@@ -208,13 +212,13 @@ def test_a_run_of_a_model_that_uses_a_tensor_twice(tmp_path, own):
         (":", "is no name of a function"),
     ],
 )
-def test_functions_that_give_no_model_are_refused(own, function, message):
+def test_functions_that_give_no_model_are_refused(user_module, function, message):
     with pytest.raises(ValueError, match=message):
         models.build(function, 1, 3, size=(8, 8))
 
 
-def test_a_function_within_a_class_will_do(own):
-    assert isinstance(models.build(f"{own}:Holder.make", 1, 3, size=(8, 8)), nn.Module)
+def test_a_function_within_a_class_gives_a_model(user_module):
+    assert isinstance(models.build(f"{user_module}:Holder.make", 1, 3, size=(8, 8)), nn.Module)
 
 
 @pytest.mark.parametrize(
@@ -235,28 +239,28 @@ def test_a_function_within_a_class_will_do(own):
         ("torchvision:squeezenet1_1", {}, "torchvision:squeezenet1_1 does not take images of 1 x 8 x 8"),
     ],
 )  # fmt: skip
-def test_what_the_libraries_do_not_have_is_refused(name, options, message):
+def test_unknown_models_and_options_of_the_libraries_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         models.build(name, 1, 3, options=options, size=(8, 8))
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:test_resnet", "somewhere:f"])
-def test_models_from_elsewhere_have_no_choices_of_form(name):
+def test_external_models_have_no_choices_of_form(name):
     for form in (Form("group"), Form(stem="standard"), Form(zero_init=True)):
         with pytest.raises(ValueError, match=f"{name} cannot be built with .*has options only"):
             models.build(name, 3, 10, form)
 
 
-def test_without_timm_the_extra_is_named(monkeypatch):
+def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)  # an import of it fails
     with pytest.raises(ValueError, match=r"pip install noiseless\[timm\]"):
         models.build("timm:test_resnet", 3, 10)
 
 
-def test_errors_about_one_of_hundreds_are_short():
-    with pytest.raises(UnknownNameError) as found:
+def test_an_error_about_a_name_among_hundreds_is_short():
+    with pytest.raises(UnknownNameError) as error:
         models.build("timm:resnet", 3, 10)
-    assert len(str(found.value)) < 500
+    assert len(str(error.value)) < 500
 
 
 def test_the_command_models_counts_parameters():

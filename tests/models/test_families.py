@@ -1,4 +1,4 @@
-"""Every family: output shapes, sweeps under vmap, Hessian products, keyed initialisation, what is refused."""
+"""Every family: output shapes, sweeps under vmap, Hessian products, keyed initialisation, refused forms and options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import oracles
 import pytest
 import torch
-from small_models import MEMBERS, images, member, shaken
+from small_models import MEMBERS, images, member, perturbed
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, models
 from noiseless.errors import UnknownNameError
@@ -46,7 +46,7 @@ def _label(value):
 
 @pytest.mark.parametrize("size", [8, 14, 28, 32, 64])
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
-def test_scores_of_images_of_any_size(name, form, size):
+def test_scores_are_finite_for_images_of_any_size(name, form, size):
     for channels in (1, 3):
         module = member(name, channels, 7, form, size)
         for training in (True, False):
@@ -58,7 +58,7 @@ def test_scores_of_images_of_any_size(name, form, size):
 
 
 @pytest.mark.parametrize("name", ["densenet121", "vgg11", "vgg19", "pyramidnet110", "nfnet", "speednet128", "linear"])
-def test_the_smallest_images_on_paper(name):
+def test_outlines_accept_the_smallest_images(name):
     module = models.outline(name, 1, size=(8, 8))
     assert module(torch.empty(2, 1, 8, 8, device="meta")).shape == (2, 10)
 
@@ -69,29 +69,29 @@ CLOSE = {"rtol": 1e-7, "atol": 1e-9}
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
-def test_a_sweep_is_the_loop_over_blocks_for_any_chunk(name, form):
-    module, data = shaken(member(name, 1, 3, form)), images(11, 1, 8)
-    expected = oracles.block_loop(shaken(member(name, 1, 3, form)), cross_entropy, data, 3)
+def test_a_sweep_equals_the_loop_over_blocks_for_any_chunk(name, form):
+    module, data = perturbed(member(name, 1, 3, form)), images(11, 1, 8)
+    expected = oracles.block_loop(perturbed(member(name, 1, 3, form)), cross_entropy, data, 3)
     for chunk in (1, 2):
-        found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
-        assert found.loss == pytest.approx(expected.loss, rel=1e-9)
-        torch.testing.assert_close(found.gradient, expected.gradient, **CLOSE)
+        evaluation = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk)).evaluate()
+        assert evaluation.loss == pytest.approx(expected.loss, rel=1e-9)
+        torch.testing.assert_close(evaluation.gradient, expected.gradient, **CLOSE)
     assert float(expected.gradient.norm()) > 1e-3
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
-def test_hessian_products_and_the_exact_penalty_are_differences_of_gradients(name, form):
-    module, data = shaken(member(name, 1, 3, form)), images(8, 1, 8)
+def test_hessian_products_and_the_exact_penalty_equal_differences_of_gradients(name, form):
+    module, data = perturbed(member(name, 1, 3, form)), images(8, 1, 8)
     risk = EmpiricalRisk(module, cross_entropy, data, block=4, execution=Execution(chunk=2))
     v = torch.randn(len(risk.space), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     v /= v.norm()
     product, theta, h = risk.hvp(v[None])[0], risk.space.theta.clone(), 1e-6
-    sides = []
+    gradients = []
     for sign in (1, -1):
         risk.space.theta.copy_(theta + sign * h * v)
-        sides.append(risk.evaluate().gradient)
+        gradients.append(risk.evaluate().gradient)
     risk.space.theta.copy_(theta)
-    difference = (sides[0] - sides[1]) / (2 * h)
+    difference = (gradients[0] - gradients[1]) / (2 * h)
     # truncation h**2 = 1e-12 and rounding 1e-16 / h = 1e-10 of derivatives that batch norm of few values makes large
     assert float((product - difference).norm() / product.norm()) < 1e-5
     # the blocks' products along their own gradients, from gradients of both blocks at once, each at its own theta
@@ -134,14 +134,14 @@ def test_initialisation_is_keyed(name):
         ("vgg15", "vgg1"), ("pyramid110", "pyramidnet110"),
     ],
 )  # fmt: skip
-def test_unknown_names_get_the_nearest(wrong, near):
+def test_unknown_names_are_refused_with_a_suggestion(wrong, near):
     with pytest.raises(UnknownNameError, match=f"unknown model '{wrong}'; did you mean .*{near}.*known: densenet121,"):
         models.build(wrong, 3, 10)
     with pytest.raises(UnknownNameError, match=r"timm:NAME, package.module:function$"):
         models.build(wrong, 3, 10)
 
 
-def test_names_are_by_family_and_depth():
+def test_names_are_sorted_by_family_and_depth():
     names = models.names()
     assert names.index("resnet8") < names.index("resnet18") < names.index("resnet110") < names.index("vgg11")
     assert {re.sub(r"\d", "", name) for name in names} == {
@@ -170,7 +170,7 @@ def test_names_are_by_family_and_depth():
         ("nfnet", Form(convolution="weight-standardized"), "its own scaled convolutions"),
     ],
 )
-def test_choices_that_a_family_has_not_are_refused(name, form, reason):
+def test_choices_that_a_family_does_not_have_are_refused(name, form, reason):
     with pytest.raises(ValueError, match=f"{name} cannot be built with .*{reason}"):
         models.build(name, 3, 10, form, size=(8, 8))
 
@@ -197,12 +197,12 @@ def test_forms_that_contradict_themselves_are_refused():
         ("nfnet", {"alpha": "big"}, "alpha must be a positive number"),
     ],
 )
-def test_options_that_a_model_does_not_take_are_refused(name, options, message):
+def test_wrong_options_of_a_model_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         models.build(name, 3, 10, options=options)
 
 
-def test_maps_that_are_too_small_for_their_padding_are_refused_before_a_run():
+def test_images_that_are_too_small_for_the_padding_are_refused_before_a_run():
     form = Form(padding_mode="reflect")
     with pytest.raises(
         ValueError, match=r"resnet18 does not take images of 3 x 8 x 8 .*needs a map of at least 2 pixels"

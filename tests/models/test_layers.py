@@ -1,4 +1,4 @@
-"""Layers that the families share, each held against torch's own or a naive loop in float64."""
+"""Layers that the families share, each against torch's own or a naive loop in float64."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ def _images(*shape):
     st.tuples(st.integers(0, 3), st.integers(0, 3)),
     st.tuples(st.integers(4, 6), st.integers(4, 6)),
 )
-def test_padding_is_torchs(mode, padding, size):
+def test_padding_equals_torchs(mode, padding, size):
     x = _images(2, 3, *size)
     rows, columns = padding
     assert torch.equal(pad(x, padding, mode), F.pad(x, (columns, columns, rows, rows), mode=mode))
 
 
 @pytest.mark.parametrize(("mode", "size"), [("reflect", 1), ("circular", 0)])
-def test_maps_that_cannot_be_framed_are_refused(mode, size):
+def test_maps_that_are_too_small_to_pad_are_refused(mode, size):
     with pytest.raises(ValueError, match=rf"{mode} padding of 1 needs .* at least {size + 1} pixels, .* sees {size}"):
         pad(_images(1, 1, 4, size), (1, 1), mode)
     assert pad(_images(1, 1, 1, 1), (1, 1), "replicate").shape == (1, 1, 3, 3)
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_convolutions_in_every_padding_mode_are_torchs(mode):
+def test_convolutions_in_every_padding_mode_equal_torchs(mode):
     torch.manual_seed(0)
-    mine = conv(Form(padding_mode=mode), 3, 5, 3, stride=2).double()
-    assert type(mine) is (nn.Conv2d if mode == "zeros" else PaddedConv2d)
-    theirs = nn.Conv2d(3, 5, 3, 2, 1, bias=False, padding_mode=mode, dtype=torch.float64)
-    theirs.load_state_dict(mine.state_dict())  # the same state names
+    layer = conv(Form(padding_mode=mode), 3, 5, 3, stride=2).double()
+    assert type(layer) is (nn.Conv2d if mode == "zeros" else PaddedConv2d)
+    reference = nn.Conv2d(3, 5, 3, 2, 1, bias=False, padding_mode=mode, dtype=torch.float64)
+    reference.load_state_dict(layer.state_dict())  # the same state names
     x = _images(2, 3, 7, 7)
-    torch.testing.assert_close(mine(x), theirs(x), **EXACT)
+    torch.testing.assert_close(layer(x), reference(x), **EXACT)
 
 
-def test_standardised_weights():
+def test_standardised_weights_equal_their_formula():
     torch.manual_seed(0)
     layer = conv(Form(convolution="weight-standardized", padding_mode="circular"), 3, 5, 3, bias=True).double()
     assert type(layer) is StandardizedConv2d
@@ -59,8 +59,8 @@ def test_standardised_weights():
         deviation = ((weight - mean).square().sum() / 27 + 1e-5).sqrt()
         expected[k] = (weight - mean) / deviation
     x = _images(2, 3, 6, 6)
-    framed = F.pad(x, (1, 1, 1, 1), mode="circular")
-    torch.testing.assert_close(layer(x), F.conv2d(framed, expected, layer.bias), **EXACT)
+    padded = F.pad(x, (1, 1, 1, 1), mode="circular")
+    torch.testing.assert_close(layer(x), F.conv2d(padded, expected, layer.bias), **EXACT)
     # neither a shift nor (up to the 1e-5) a scale of the weight matters
     before = layer(x)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_standardised_weights():
 
 
 @pytest.mark.parametrize("pool", [MaxPool(2), AvgPool(2), MaxPool(3, 2, 1)])
-def test_pools_leave_single_pixels_alone(pool):
+def test_pools_do_not_change_maps_of_one_pixel_in_a_direction(pool):
     plain = {MaxPool: nn.MaxPool2d, AvgPool: nn.AvgPool2d}[type(pool)](pool.kernel_size, pool.stride, pool.padding)
     for shape in ((1, 1), (1, 4), (4, 1)):
         x = _images(2, 3, *shape)
@@ -83,5 +83,5 @@ def test_a_halving_pool_has_the_size_of_a_strided_convolution(size):
     x = _images(1, 1, size, size)
     pooled = halving_pool(2)(x)
     assert pooled.shape == nn.Conv2d(1, 1, 3, 2, 1, dtype=torch.float64)(x).shape
-    corner = x[0, 0, 2 * ((size - 1) // 2) :, 2 * ((size - 1) // 2) :]  # what is there of the last window
+    corner = x[0, 0, 2 * ((size - 1) // 2) :, 2 * ((size - 1) // 2) :]  # the part of the last window inside the image
     assert float(pooled[0, 0, -1, -1]) == pytest.approx(float(corner.mean()), rel=1e-12)

@@ -1,4 +1,4 @@
-"""The families against what is known elsewhere: published states and counts, torchvision's and timm's functions."""
+"""The families against published states and counts, and against the models of torchvision and timm."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from small_models import shaken
+from small_models import perturbed
 from timm.models.nfnet import NfCfg, NormFreeNet
 from torch import nn
-from torchvision.models import densenet as their_densenet
-from torchvision.models import vgg as their_vgg
+from torchvision.models import densenet as torchvision_densenet
+from torchvision.models import vgg as torchvision_vgg
 
 from noiseless import models
 from noiseless.models import Form
@@ -34,18 +34,18 @@ def _images(*shape):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def _fill(ours, theirs):
+def _fill(model, reference):
     """Gives a model the parameters and buffers of another whose layers stand in the same order."""
-    values = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
-    ours.load_state_dict(dict(values))
+    values = zip(model.state_dict(), reference.state_dict().values(), strict=True)
+    model.load_state_dict(dict(values))
 
 
-# Names and shapes of the published code's states, as a published checkpoint has them; the counts are arXiv 2109.14119's
-# code's, too
+# Names and shapes of the states of the published code, as in a published checkpoint; the counts are also those of the
+# code of arXiv 2109.14119
 @pytest.mark.parametrize(
     ("name", "count"), [("resnet18", 11_173_962), ("densenet121", 6_956_298), ("vgg16", 14_728_266)]
 )
-def test_published_states(name, count):
+def test_states_and_counts_are_the_published_ones(name, count):
     published = json.loads((Path(__file__).parent / "published" / f"{name}.json").read_text())
     module = models.outline(name)
     assert [(key, list(t.shape)) for key, t in module.state_dict().items()] == list(published.items())
@@ -104,60 +104,62 @@ def test_pyramidnets_have_the_parameters_of_the_papers_formula(name, alpha, coun
 
 def test_nfnet_has_the_parameters_of_f0():
     with torch.device("meta"):
-        theirs = timm.create_model("dm_nfnet_f0", num_classes=10)
-    assert _count(models.outline("nfnet")) == _count(theirs) == 68_447_014
-    assert len(models.outline("nfnet", options={"variant": 1}).layers[2]) == 2 * len(theirs.stages[2])
+        reference = timm.create_model("dm_nfnet_f0", num_classes=10)
+    assert _count(models.outline("nfnet")) == _count(reference) == 68_447_014
+    assert len(models.outline("nfnet", options={"variant": 1}).layers[2]) == 2 * len(reference.stages[2])
 
 
 @pytest.mark.parametrize("size", [32, 40])
-def test_densenet_is_torchvisions_function(size):
+def test_densenet_equals_torchvisions(size):
     torch.manual_seed(0)
-    theirs = their_densenet.DenseNet(4, (2, 3, 1, 1), 8, num_classes=5).double()
-    ours = DenseNet((2, 3, 1, 1), 8, 4, 3, 5, Form(stem="standard")).double()
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    _fill(ours, theirs)
+    reference = torchvision_densenet.DenseNet(4, (2, 3, 1, 1), 8, num_classes=5).double()
+    model = DenseNet((2, 3, 1, 1), 8, 4, 3, 5, Form(stem="standard")).double()
+    assert list(model.state_dict()) == list(reference.state_dict())
+    _fill(model, reference)
     x = _images(3, 3, size, size)
-    torch.testing.assert_close(ours(x), theirs(x), **SAME)
+    torch.testing.assert_close(model(x), reference(x), **SAME)
 
 
-def test_vgg_has_torchvisions_features():
+def test_the_features_of_vgg_equal_torchvisions():
     torch.manual_seed(0)
-    theirs = their_vgg.make_layers([4, "M", 8, 8, "M", 8, "M"], batch_norm=True).double()
-    ours = VGG((1, 2, 1), (4, 8, 8), 3, 5, Form()).double()
-    assert list(ours.features.state_dict()) == list(theirs.state_dict())
-    _fill(ours.features, theirs)
+    reference = torchvision_vgg.make_layers([4, "M", 8, 8, "M", 8, "M"], batch_norm=True).double()
+    model = VGG((1, 2, 1), (4, 8, 8), 3, 5, Form()).double()
+    assert list(model.features.state_dict()) == list(reference.state_dict())
+    _fill(model.features, reference)
     x = _images(3, 3, 18, 18)
-    torch.testing.assert_close(ours.features(x), theirs(x), **SAME)
-    torch.testing.assert_close(ours(x), ours.classifier(theirs(x).mean((2, 3))), **SAME)
+    torch.testing.assert_close(model.features(x), reference(x), **SAME)
+    torch.testing.assert_close(model(x), model.classifier(reference(x).mean((2, 3))), **SAME)
 
 
-def test_nfnet_is_timms_function():
+def test_nfnet_equals_timms():
     shape = {"depths": (1, 2, 1, 2), "channels": (16, 32, 32, 48)}
     settings = NfCfg(
         **shape, stem_type="deep_quad", stem_chs=8, group_size=4, bottle_ratio=0.5, extra_conv=True, ch_div=4,
         gamma_in_act=True, skipinit=True, num_features=96, act_layer="gelu", attn_layer="se",
         attn_kwargs={"rd_ratio": 0.5, "rd_divisor": 1},
     )  # fmt: skip
-    theirs = shaken(NormFreeNet(settings, num_classes=5))
-    ours = NFNet(*shape.values(), 4, 3, 5, Form(stem="standard")).double()
-    for module in theirs.modules():
+    reference = perturbed(NormFreeNet(settings, num_classes=5))
+    model = NFNet(*shape.values(), 4, 3, 5, Form(stem="standard")).double()
+    for module in reference.modules():
         if hasattr(module, "gain"):
-            module.eps = 1e-14  # added to a variance of 0.04, where ours bounds it from below
-    state = theirs.state_dict()
-    # theirs names shortcuts first and the scale of a branch before its convolutions: pair by what they are
-    for block, other in zip(_blocks(ours), [b for stage in theirs.stages for b in stage], strict=True):
-        for mine, their in zip(_layers(block.branch), _layers(other, skip=other.downsample), strict=True):
-            _take(mine, their)
+            module.eps = 1e-14  # added to a variance of 0.04; our model bounds it from below
+    state = reference.state_dict()
+    # timm has shortcuts first and the scale of a branch before its convolutions: pair layers by their kind
+    for block, reference_block in zip(_blocks(model), [b for stage in reference.stages for b in stage], strict=True):
+        for layer, reference_layer in zip(
+            _layers(block.branch), _layers(reference_block, skip=reference_block.downsample), strict=True
+        ):
+            _copy(layer, reference_layer)
         if block.downsample is not None:
-            _take(_layers(block.downsample)[0], other.downsample.conv)
-        block.skip_gain.data.copy_(other.skipinit_gain.data)
-    for mine, their in zip(_layers(ours.stem), _layers(theirs.stem), strict=True):
-        _take(mine, their)
-    _take(ours.head[0], theirs.final_conv)
-    _take(ours.fc, theirs.head.fc)
-    assert _count(ours) == sum(t.numel() for t in state.values())
+            _copy(_layers(block.downsample)[0], reference_block.downsample.conv)
+        block.skip_gain.data.copy_(reference_block.skipinit_gain.data)
+    for layer, reference_layer in zip(_layers(model.stem), _layers(reference.stem), strict=True):
+        _copy(layer, reference_layer)
+    _copy(model.head[0], reference.final_conv)
+    _copy(model.fc, reference.head.fc)
+    assert _count(model) == sum(t.numel() for t in state.values())
     x = _images(2, 3, 33, 33)
-    torch.testing.assert_close(ours(x), theirs(x), **SAME)
+    torch.testing.assert_close(model(x), reference(x), **SAME)
 
 
 def _blocks(module):
@@ -169,26 +171,26 @@ def _layers(module, skip=None):
     return [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m not in skipped]
 
 
-def _take(mine, their):
+def _copy(layer, reference):
     with torch.no_grad():
-        mine.weight.copy_(their.weight.reshape(mine.weight.shape))
-        mine.bias.copy_(their.bias)
-        if hasattr(mine, "gain"):
-            mine.gain.copy_(their.gain)
+        layer.weight.copy_(reference.weight.reshape(layer.weight.shape))
+        layer.bias.copy_(reference.bias)
+        if hasattr(layer, "gain"):
+            layer.gain.copy_(reference.gain)
 
 
-def test_a_unit_of_a_pyramidnet_written_out():
+def test_a_unit_of_a_pyramidnet_equals_its_formula():
     torch.manual_seed(0)
-    unit, x = shaken(Unit(4, [(6, 3, 2), (6, 3, 1)], Form())), _images(3, 4, 5, 5)
+    unit, x = perturbed(Unit(4, [(6, 3, 2), (6, 3, 1)], Form())), _images(3, 4, 5, 5)
 
-    def normed(y, layer):
+    def batch_norm(y, layer):
         mean, variance = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)
         scale, shift = (p[:, None, None] for p in (layer.weight, layer.bias))
         return (y - mean) / (variance + 1e-5).sqrt() * scale + shift
 
     b = unit.branch
-    y = nn.functional.conv2d(normed(x, b.bn1), b.conv1.weight, stride=2, padding=1)
-    y = normed(nn.functional.conv2d(normed(y, b.bn2).relu(), b.conv2.weight, padding=1), b.bn3)
+    y = nn.functional.conv2d(batch_norm(x, b.bn1), b.conv1.weight, stride=2, padding=1)
+    y = batch_norm(nn.functional.conv2d(batch_norm(y, b.bn2).relu(), b.conv2.weight, padding=1), b.bn3)
     shortcut = torch.zeros(3, 6, 3, 3, dtype=torch.float64)
     for row in range(3):
         for column in range(3):
@@ -197,7 +199,7 @@ def test_a_unit_of_a_pyramidnet_written_out():
     torch.testing.assert_close(unit(x), y + shortcut, **SAME)
 
 
-def test_initial_parameters():
+def test_initial_parameters_have_the_expected_deviations():
     def deviation(weight, expected):
         # the deviation of n numbers has the relative error 1 / sqrt(2 n); five of them
         assert float(weight.detach().std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * weight.numel()))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet as their_resnet
+from torchvision.models import resnet as torchvision_resnet
 
 from noiseless import EmpiricalRisk, cross_entropy, models
 from noiseless.models import Form
@@ -60,7 +60,7 @@ def test_resnet18_has_the_papers_parameters():
 @pytest.mark.parametrize(
     ("name", "norm"), [*((name, "batch") for name in DEPTHS), ("resnet50", "group"), ("resnet50", "skipinit")]
 )
-def test_output_shapes_on_paper(name, norm):
+def test_outlines_have_the_output_shape(name, norm):
     module = _on_paper(name, norm=norm)
     assert module(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
 
@@ -100,7 +100,7 @@ def test_the_shortcut_is_an_average_pool_and_a_projection():
     torch.testing.assert_close(block(x), expected.relu(), rtol=1e-12, atol=1e-12)  # rounding
 
 
-def test_norms_are_what_was_asked_for():
+def test_norms_are_those_of_the_form():
     kinds = {
         norm: [type(m) for m in models.build("resnet8", 1, 10, models.Form(norm)).modules()]
         for norm in ("batch", "group", "none")
@@ -112,8 +112,8 @@ def test_norms_are_what_was_asked_for():
     assert not {nn.BatchNorm2d, nn.GroupNorm} & set(kinds["none"])
     bare = models.build("resnet8", 1, 10, models.Form("none"))
     assert all(m.bias is not None and not m.bias.any() for m in bare.modules() if isinstance(m, nn.Conv2d))
-    normed = models.build("resnet8", 1, 10)
-    assert all(m.bias is None for m in normed.modules() if isinstance(m, nn.Conv2d))
+    with_batch_norm = models.build("resnet8", 1, 10)
+    assert all(m.bias is None for m in with_batch_norm.modules() if isinstance(m, nn.Conv2d))
 
 
 def test_an_unknown_norm_is_refused():
@@ -144,16 +144,16 @@ def test_the_form_for_large_images_has_the_literatures_parameters(name):
 
 
 @pytest.mark.parametrize(("block", "size"), [(Basic, 33), (Bottleneck, 48)])
-def test_the_form_for_large_images_is_torchvisions_function(block, size):
-    their_block = {Basic: their_resnet.BasicBlock, Bottleneck: their_resnet.Bottleneck}[block]
+def test_the_form_for_large_images_equals_torchvisions_model(block, size):
+    reference_block = {Basic: torchvision_resnet.BasicBlock, Bottleneck: torchvision_resnet.Bottleneck}[block]
     depths = (2, 1, 1, 1) if block is Basic else (1, 1, 1, 1)
     torch.manual_seed(0)
-    theirs = their_resnet.ResNet(their_block, depths, num_classes=7).double()
-    ours = ResNet(block, depths, (64, 128, 256, 512), 3, 7, Form(stem="standard", shortcut="B")).double()
+    reference = torchvision_resnet.ResNet(reference_block, depths, num_classes=7).double()
+    model = ResNet(block, depths, (64, 128, 256, 512), 3, 7, Form(stem="standard", shortcut="B")).double()
     # the layers stand in the same order, under other names
-    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    model.load_state_dict(dict(zip(model.state_dict(), reference.state_dict().values(), strict=True)))
     x = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)  # the same operations, in training mode
+    torch.testing.assert_close(model(x), reference(x), rtol=1e-9, atol=1e-9)  # the same operations, in training mode
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_form_for_large_images_is_torchvisions_function(block, size):
         ("efficient", 3 * 8 * 9 + 16 + 8 * 8 * 9 + 16 + 8 * 16 * 9 + 32, 4),
     ],
 )
-def test_stems(stem, extra, shrinks):
+def test_stems_have_the_expected_parameters_and_output(stem, extra, shrinks):
     module = models.build("resnet8", 3, 10, Form(stem=stem))
     assert _count(module.stem) == extra
     assert module.stem(torch.zeros(2, 3, 32, 32)).shape == (2, 16, 32 // shrinks, 32 // shrinks)
@@ -173,11 +173,11 @@ def test_stems(stem, extra, shrinks):
     assert not (module.stem(torch.randn(2, 3, 32, 32)) < 0).any()
 
 
-def test_shortcuts_are_what_was_asked_for():
+def test_shortcuts_are_those_of_the_form():
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for shortcut, layers in (("A", [nn.Conv2d]), ("B", [nn.Conv2d, nn.BatchNorm2d])):
         block = Basic(4, 6, 2, Form(shortcut=shortcut)).double()
-        assert [type(each) for each in block.downsample] == layers
+        assert [type(layer) for layer in block.downsample] == layers
         # 1x1 with stride 2: every other pixel
         expected = torch.einsum("oc,nchw->nohw", block.downsample[0].weight[..., 0, 0], x[..., ::2, ::2])
         torch.testing.assert_close(block.downsample[0](x), expected, rtol=1e-12, atol=1e-12)
@@ -201,27 +201,27 @@ def _two_steps(module, x, y):
 
 @pytest.mark.parametrize("block", [Basic, Bottleneck])
 @pytest.mark.parametrize("form", [Form(zero_init=True), Form("group", zero_init=True), Form("skipinit")])
-def test_branches_that_begin_at_zero_switch_on(form, block):
+def test_branches_that_begin_at_zero_contribute_after_two_steps(form, block):
     torch.manual_seed(0)
     module = ResNet(block, (2, 1), (4, 8), 1, 3, form)
-    drawn = torch.Generator().manual_seed(0)
-    x, y = torch.randn(12, 1, 8, 8, generator=drawn), torch.arange(12) % 3
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 1, 8, 8, generator=rng), torch.arange(12) % 3
     branches = {name: m for name, m in module.named_modules() if isinstance(m, Residual)}
     assert len(branches) == 3
 
     def contributions():
         """Largest absolute value that each branch adds to its shortcut."""
-        found, hooks = {}, []
+        largest, hooks = {}, []
         for name, m in branches.items():
 
             def note(unit, inputs, output, name=name):
                 shortcut = unit.downsample(inputs[0])
                 if unit.skip_scale is None:
-                    found[name] = float((output - shortcut.relu()).abs().max())
+                    largest[name] = float((output - shortcut.relu()).abs().max())
                 else:
                     inactive = isinstance(unit.downsample, nn.Identity)
                     shortcut = shortcut if inactive else unit.downsample(inputs[0].relu())
-                    found[name] = float((output - shortcut).abs().max())
+                    largest[name] = float((output - shortcut).abs().max())
 
             hooks.append(m.register_forward_hook(note))
         with torch.no_grad():
@@ -229,7 +229,7 @@ def test_branches_that_begin_at_zero_switch_on(form, block):
         module.train()
         for hook in hooks:
             hook.remove()
-        return found
+        return largest
 
     assert contributions() == dict.fromkeys(branches, 0.0)
     last = {"Basic": "bn2.weight", "Bottleneck": "bn3.weight"}[block.__name__]

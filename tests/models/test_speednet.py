@@ -9,7 +9,7 @@ import pytest
 import small_runs
 import torch
 import torch.nn.functional as F
-from small_models import images, member, shaken
+from small_models import images, member, perturbed
 from small_runs import go_on, prepare, record, small_recipe
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -50,11 +50,11 @@ def test_a_hundred_classes_have_ninety_more_rows_in_the_head():
     assert module(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 100)
 
 
-def test_the_function_written_out():
-    module, (x, _) = shaken(member("speednet", 3, 5)), images(4, 3, 17)
+def test_the_scores_equal_the_function_written_out():
+    module, (x, _) = perturbed(member("speednet", 3, 5)), images(4, 3, 17)
     state = dict(module.state_dict())  # as it is before the forward writes batch norm's buffers
 
-    def normed(y, name):
+    def batch_norm(y, name):
         mean, variance = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)
         scale, shift = (state[f"stages.{name}.{part}"][:, None, None] for part in ("weight", "bias"))
         return (y - mean) / (variance + 1e-5).sqrt() * scale + shift
@@ -64,22 +64,22 @@ def test_the_function_written_out():
         y = F.conv2d(y, state[f"stages.{first}.weight"], padding=1)
         n, c, h, w = y.shape
         y = y[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).amax((3, 5))
-        y = F.gelu(normed(y, first + 2))
-        y = F.gelu(normed(F.conv2d(y, state[f"stages.{first + 4}.weight"], padding=1), first + 5))
+        y = F.gelu(batch_norm(y, first + 2))
+        y = F.gelu(batch_norm(F.conv2d(y, state[f"stages.{first + 4}.weight"], padding=1), first + 5))
     expected = y.flatten(2).max(2).values @ state["head.weight"].T / 9
     # float64: seven layers whose norms over few values amplify roundings of 1e-16 by some powers of ten
     torch.testing.assert_close(module.train()(x), expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("convolution", ["standard", "weight-standardized"])
-def test_a_convolution_first_passes_its_inputs_on(convolution):
+def test_initial_convolutions_pass_their_inputs_on(convolution):
     module = models.build("speednet128", 3, 10, Form(convolution=convolution))
     for layer in (m for m in module.stages if isinstance(m, torch.nn.Conv2d)):
-        passed = min(layer.in_channels, layer.out_channels)
+        count = min(layer.in_channels, layer.out_channels)
         x = torch.randn(2, layer.in_channels, 5, 5, generator=torch.Generator().manual_seed(0))
         y = F.conv2d(x, layer.weight, padding=1)
-        torch.testing.assert_close(y[:, :passed], x[:, :passed], rtol=0, atol=0)
-        rest = layer.weight[passed:].detach()
+        torch.testing.assert_close(y[:, :count], x[:, :count], rtol=0, atol=0)
+        rest = layer.weight[count:].detach()
         bound = 1 / math.sqrt(layer.in_channels * 9)  # torch's own: uniform within it
         assert not len(rest) or 0.9 * bound < float(rest.abs().max()) <= bound
 
@@ -91,9 +91,9 @@ def test_a_group_norm_has_no_buffers_and_none_has_biases():
     batch, group, none = (models.outline("speednet128", form=Form(norm)) for norm in ("batch", "group", "none"))
     buffers = [{name for name, _ in module.named_buffers()} for module in (batch, group, none)]
     assert buffers[1] == buffers[2] == {"whiten.weight"} < buffers[0]
-    trained = [sum(p.numel() for p in module.parameters()) for module in (batch, group, none)]
+    counts = [sum(p.numel() for p in module.parameters()) for module in (batch, group, none)]
     # two numbers a channel of the norms, or one of the biases: the six layers have 2 * (32 + 128 + 128) channels
-    assert trained == [497_816, 497_816, 497_816 - 576]
+    assert counts == [497_816, 497_816, 497_816 - 576]
 
 
 @pytest.mark.parametrize(
@@ -111,36 +111,36 @@ def test_forms_of_residual_networks_are_refused(form, choice):
 # --- whitening ---
 
 
-def pictures(count=60, channels=3, size=9, seed=0):
+def smooth_images(count=60, channels=3, size=9, seed=0):
     """Bytes `[n, C, H, W]` in which neighbours and channels are alike, as in photographs."""
-    drawn = np.random.default_rng(seed)
-    smooth = drawn.normal(size=(count, 1, size, size)).cumsum(2).cumsum(3) * 12
-    own = drawn.normal(size=(count, channels, size, size)) * np.array([2, 4, 6])[:channels, None, None]
-    return torch.from_numpy((smooth + own + 110).clip(0, 255).astype(np.uint8))
+    rng = np.random.default_rng(seed)
+    smooth = rng.normal(size=(count, 1, size, size)).cumsum(2).cumsum(3) * 12
+    independent = rng.normal(size=(count, channels, size, size)) * np.array([2, 4, 6])[:channels, None, None]
+    return torch.from_numpy((smooth + independent + 110).clip(0, 255).astype(np.uint8))
 
 
 def fitted(pixels, batch=None):
-    """In float64, where the roundings of a sum that is not exact can be seen."""
+    """A whitening layer fitted to the images, in float64, which shows the roundings of a sum that is not exact."""
     layer = Whitening(pixels.shape[1]).double()
     layer.fit(pixels.split(batch or len(pixels)), STD[: pixels.shape[1]])
     return layer
 
 
 def patch_covariance(x):
-    """Of all 2x2 patches of images `[n, C, H, W]`, one after the other, in float64."""
-    found = [
+    """The covariance of all 2x2 patches of images `[n, C, H, W]`, one after the other, in float64."""
+    patches = [
         image[:, row : row + 2, column : column + 2].ravel()
         for image in x.numpy()
         for row in range(x.shape[2] - 1)
         for column in range(x.shape[3] - 1)
     ]
-    deviations = np.array(found) - np.mean(found, 0)
-    return sum(np.outer(d, d) for d in deviations) / len(found)
+    deviations = np.array(patches) - np.mean(patches, 0)
+    return sum(np.outer(d, d) for d in deviations) / len(patches)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_outputs_are_white_up_to_epsilon(channels):
-    pixels = pictures(channels=channels)
+    pixels = smooth_images(channels=channels)
     mean, std = (torch.tensor(v[:channels], dtype=torch.float64)[:, None, None] for v in ((0.4, 0.5, 0.6), STD))
     x = (pixels.double() / 255 - mean) / std
     values = np.linalg.eigvalsh(patch_covariance(x))[::-1]
@@ -151,22 +151,22 @@ def test_the_outputs_are_white_up_to_epsilon(channels):
     assert y.shape == (60, 2 * length, 8, 8)
     assert torch.equal(y[:, length:], -y[:, :length])
     outputs = y[:, :length].transpose(0, 1).flatten(1)
-    found = torch.cov(outputs, correction=0)
+    covariance = torch.cov(outputs, correction=0)
     expected = torch.from_numpy(values / (values + EPSILON))
     assert expected[-1] < 0.98  # the effect of epsilon
     # float64: 1e-16 of sums of squares near 1, of patches whose whitened parts are differences of numbers 50 times as
     # large; what C is off by, 1e-16 lambda_1, is divided by lambda + eps
-    torch.testing.assert_close(found, expected.diag(), rtol=0, atol=1e-11)
+    torch.testing.assert_close(covariance, expected.diag(), rtol=0, atol=1e-11)
 
 
 def test_the_largest_entry_of_each_eigenvector_is_positive():
     for seed in range(3):
-        rows = fitted(pictures(seed=seed)).weight.flatten(1)[:12]
+        rows = fitted(smooth_images(seed=seed)).weight.flatten(1)[:12]
         assert (rows.gather(1, rows.abs().argmax(1, keepdim=True)) > 0).all()
 
 
 def test_neither_order_nor_batches_nor_threads_change_a_bit():
-    pixels = pictures(1000)
+    pixels = smooth_images(1000)
     expected = fitted(pixels).weight
     order, threads = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1)), torch.get_num_threads()
     try:
@@ -203,9 +203,9 @@ def test_only_the_bias_is_trained():
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_chunks_and_vmap_are_the_loop(norm):
-    pixels = pictures(12, 3, 8)
-    module = shaken(member("speednet", 3, 3, Form(norm)))
+def test_chunks_and_vmap_give_the_same_gradient(norm):
+    pixels = smooth_images(12, 3, 8)
+    module = perturbed(member("speednet", 3, 3, Form(norm)))
     models.whiten(module, [pixels], STD)
     data = ((pixels.double() / 255 - 0.45) / 0.25, torch.arange(12) % 3)
     one, three = (
@@ -216,48 +216,48 @@ def test_chunks_and_vmap_are_the_loop(norm):
     close = {"rtol": 1e-7, "atol": 1e-9}
     torch.testing.assert_close(three.gradient, one.gradient, **close)
     assert three.loss == pytest.approx(one.loss, rel=1e-9)
-    named = {name: p.detach() for name, p in module.named_parameters()}
+    state = {name: p.detach() for name, p in module.named_parameters()}
     for norm_layer in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm_layer.track_running_stats, norm_layer.running_mean, norm_layer.running_var = False, None, None
 
     def value(parameters, x, y):
         return cross_entropy(functional_call(module, parameters, (x,)), y).mean()
 
-    blocks = vmap(grad(value), (None, 0, 0))(named, *(t.unflatten(0, (3, 4)) for t in data))
+    blocks = vmap(grad(value), (None, 0, 0))(state, *(t.unflatten(0, (3, 4)) for t in data))
     torch.testing.assert_close(torch.cat([g.mean(0).flatten() for g in blocks.values()]), one.gradient, **close)
 
 
 # --- a run ---
 
 
-def test_a_run_and_a_resumed_one_keep_the_whitening(tmp_path):
+def test_a_run_and_a_resumed_one_have_the_whitening_of_their_images(tmp_path):
     recipe = small_recipe("digits", "fb", model="speednet128", images=64, steps=3, warmup=0, lr=0.05)
-    whole = small_runs.run(tmp_path / "whole", recipe)
+    uninterrupted = small_runs.run(tmp_path / "whole", recipe)
     stopped = small_runs.run(tmp_path / "stopped", recipe, stop_after=0)
     assert len(stopped.rows()) == 1
     go_on(stopped)
-    assert record(stopped) == record(whole)
-    made = prepare(recipe)
+    assert record(stopped) == record(uninterrupted)
+    experiment = prepare(recipe)
     layer = Whitening(1)
-    layer.fit([made.train.images[made.train.chosen]], made.config.recipe.data.std)
-    state = whole.state()
+    layer.fit([experiment.train.images[experiment.train.chosen]], experiment.config.recipe.data.std)
+    state = uninterrupted.state()
     assert torch.equal(state["whiten.weight"], layer.weight)
-    assert torch.equal(made.model.whiten.weight, layer.weight)
+    assert torch.equal(experiment.model.whiten.weight, layer.weight)
     assert bool(state["whiten.bias"].any())  # from 0: it has been trained
     assert not torch.equal(models.build("speednet128", 1, 10).whiten.weight, layer.weight)
 
 
 def test_with_group_norm_it_is_compiled():
-    told = []
+    messages = []
     torch.manual_seed(0)
     chain = SpeedNet((8, 16), 3, 10, Form("group"))
     # its first stage has every kind of layer; the others would only take longer
     module = nn.Sequential(chain.whiten, nn.GELU(), *chain.stages[:7], nn.Flatten(), nn.Linear(8 * 7 * 7, 10)).double()
     data = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
     expected = EmpiricalRisk(module, cross_entropy, data, block=6).evaluate()
-    found = EmpiricalRisk(
-        module, cross_entropy, data, block=6, execution=Execution(compiler=Compiler(told.append))
+    evaluation = EmpiricalRisk(
+        module, cross_entropy, data, block=6, execution=Execution(compiler=Compiler(messages.append))
     ).evaluate()
-    assert told == []
+    assert messages == []
     # float64: operations in another order
-    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(evaluation.gradient, expected.gradient, rtol=1e-8, atol=1e-11)

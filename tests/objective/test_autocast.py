@@ -12,8 +12,8 @@ from noiseless.objective.compiled import Compiler
 
 COUNT, BLOCK = 11, 3
 # bfloat16 has 8 bits: an operation rounds by up to 2**-9 of its result, by a third of that in the mean. Forward and
-# backward of the model are ten operations in a row, whose roundings differ where they are taken in another order or
-# layout; those of single elements do not add up in the norm of the whole.
+# backward of the model are ten operations in a row, whose roundings differ with the order and the layout; those of
+# single elements do not add up in the norm of the full gradient.
 ROUNDED = 10 * 2**-9 / 3
 
 
@@ -23,41 +23,41 @@ def convolution():
 
 
 def risk_of(module=None, chunk=1, compiler=None, **settings):
-    x, y = problems.pictures(COUNT)
-    given = {"block": BLOCK, "autocast": torch.bfloat16} | settings
+    x, y = problems.images(COUNT)
+    arguments = {"block": BLOCK, "autocast": torch.bfloat16} | settings
     execution = Execution(chunk=chunk, compiler=compiler)
-    return EmpiricalRisk(module or convolution(), cross_entropy, (x.float(), y), execution=execution, **given)
+    return EmpiricalRisk(module or convolution(), cross_entropy, (x.float(), y), execution=execution, **arguments)
 
 
 def plain_loop(module):
-    """Mean loss and gradient of float32 parameters, the model's operations under autocast."""
-    x, y = problems.pictures(COUNT)
+    """Mean loss, and its gradient in the float32 parameters; the model runs under autocast."""
+    x, y = problems.images(COUNT)
     total = torch.zeros((), dtype=torch.float64)
     module.zero_grad()
     for part in torch.arange(COUNT).split(BLOCK):
         with torch.autocast("cpu", torch.bfloat16):
             output = module(x[part].float())
-        assert output.dtype == torch.bfloat16  # or the loop would show nothing
+        assert output.dtype == torch.bfloat16  # otherwise the loop would test nothing
         loss = nn.functional.cross_entropy(output.float(), y[part], reduction="sum") / COUNT
         loss.backward()
         total += loss.detach()
     return total.item(), torch.cat([p.grad.flatten() for p in module.parameters()])
 
 
-def distance(one, other):
-    return ((one - other).norm() / other.norm()).item()
+def distance(value, reference):
+    return ((value - reference).norm() / reference.norm()).item()
 
 
-def test_a_sweep_is_a_plain_loop_under_autocast():
-    found = risk_of().evaluate()
+def test_a_sweep_equals_a_plain_loop_under_autocast():
+    evaluation = risk_of().evaluate()
     loss, gradient = plain_loop(convolution())
-    assert found.gradient.dtype == torch.float32
-    assert found.loss == pytest.approx(loss, rel=ROUNDED)
-    assert distance(found.gradient, gradient) < ROUNDED
-    full = risk_of(autocast=None).evaluate()
+    assert evaluation.gradient.dtype == torch.float32
+    assert evaluation.loss == pytest.approx(loss, rel=ROUNDED)
+    assert distance(evaluation.gradient, gradient) < ROUNDED
+    full_precision = risk_of(autocast=None).evaluate()
     # float32's own rounding is 6e-8: bfloat16 is really used, and no more than its rounding is lost
-    assert 1e-4 < distance(found.gradient, full.gradient) < ROUNDED
-    assert found.loss != full.loss
+    assert 1e-4 < distance(evaluation.gradient, full_precision.gradient) < ROUNDED
+    assert evaluation.loss != full_precision.loss
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 4])
@@ -69,7 +69,7 @@ def test_any_chunk_gives_the_same_bits(chunk):
         assert one.value == other.value
 
 
-def test_the_parameters_and_buffers_stay_float32_and_what_they_were():
+def test_evaluate_changes_no_parameter_or_buffer_and_accept_no_dtype():
     module = convolution()
     before = problems.state(module)
     risk = risk_of(module)
@@ -80,7 +80,7 @@ def test_the_parameters_and_buffers_stay_float32_and_what_they_were():
 
 
 @pytest.mark.parametrize(("method", "eps"), [("forward", 1.0), ("central", 1.0), ("exact", 1e-2)])
-def test_the_penalty_is_that_of_float32_up_to_bfloat16(method, eps):
+def test_the_penalty_equals_that_of_float32_up_to_bfloat16_rounding(method, eps):
     # A probe of length h along v divides the rounding of two gradients by h: relative to |H v| it is 2 * 2**-9 |g| /
     # (eps |H|), so that eps must not be small; at 1, both float32 and bfloat16 see the curvature over that length.
     penalties = [
@@ -95,19 +95,19 @@ def test_the_penalty_is_that_of_float32_up_to_bfloat16(method, eps):
     assert penalties[0].penalty == pytest.approx(penalties[1].penalty, rel=2 * ROUNDED)  # a square
 
 
-def test_hessian_products_are_those_of_float32_up_to_bfloat16():
+def test_hessian_products_equal_those_of_float32_up_to_bfloat16_rounding():
     v = torch.randn(1, len(risk_of().space), generator=problems.generator())
-    found, expected = (risk_of(autocast=dtype).hvp(v) for dtype in (torch.bfloat16, None))
-    assert found.dtype == torch.float32
-    assert distance(found, expected) < 4 * ROUNDED  # a forward and three backwards
+    products, expected = (risk_of(autocast=dtype).hvp(v) for dtype in (torch.bfloat16, None))
+    assert products.dtype == torch.float32
+    assert distance(products, expected) < 4 * ROUNDED  # a forward and three backwards
 
 
 @pytest.mark.slow
-def test_compiled_code_rounds_to_bfloat16_too():
+def test_compiled_code_also_rounds_to_bfloat16():
     compiler = Compiler()
-    found = risk_of(compiler=compiler, chunk=2).evaluate()
+    compiled = risk_of(compiler=compiler, chunk=2).evaluate()
     uncompiled = risk_of(chunk=2).evaluate()
-    assert found.gradient.dtype == torch.float32
-    assert distance(found.gradient, uncompiled.gradient) < ROUNDED
-    assert distance(found.gradient, risk_of(autocast=None).evaluate().gradient) > 1e-4
-    assert torch.equal(risk_of(compiler=compiler).evaluate().gradient, found.gradient)
+    assert compiled.gradient.dtype == torch.float32
+    assert distance(compiled.gradient, uncompiled.gradient) < ROUNDED
+    assert distance(compiled.gradient, risk_of(autocast=None).evaluate().gradient) > 1e-4
+    assert torch.equal(risk_of(compiler=compiler).evaluate().gradient, compiled.gradient)

@@ -29,7 +29,7 @@ def _layers(module):
     return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
-def _accepted(module, data, block, norm_block, chunk, statistics, times=1):
+def _accepted_layers(module, data, block, norm_block, chunk, statistics, times=1):
     settings = {"block": block, "norm_block": norm_block, "statistics": statistics, "execution": Execution(chunk=chunk)}
     risk = EmpiricalRisk(module, cross_entropy, data, **settings)
     for _ in range(times):
@@ -39,24 +39,24 @@ def _accepted(module, data, block, norm_block, chunk, statistics, times=1):
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 @pytest.mark.parametrize(("count", "block", "norm_block"), CUTS)
-def test_ema_leaves_what_torch_leaves(count, block, norm_block, chunk):
-    module, data = problems.normed(), problems.points(count)
-    torchs = copy.deepcopy(module).train()
+def test_ema_gives_the_buffers_that_torch_gives(count, block, norm_block, chunk):
+    module, data = problems.with_batch_norm(), problems.points(count)
+    reference = copy.deepcopy(module).train()
     for _ in range(2):
         for part in _norm_blocks(count, block, norm_block):
-            torchs(data[0][part])
-    found = _accepted(module, data, block, norm_block, chunk, "ema", times=2)
-    for mine, theirs in zip(found, _layers(torchs), strict=True):
-        torch.testing.assert_close(mine.running_mean, theirs.running_mean, **ROUNDING)
-        torch.testing.assert_close(mine.running_var, theirs.running_var, **ROUNDING)
-        assert mine.num_batches_tracked == theirs.num_batches_tracked
-        assert mine.num_batches_tracked == 2 * len(_norm_blocks(count, block, norm_block))
+            reference(data[0][part])
+    layers = _accepted_layers(module, data, block, norm_block, chunk, "ema", times=2)
+    for layer, expected in zip(layers, _layers(reference), strict=True):
+        torch.testing.assert_close(layer.running_mean, expected.running_mean, **ROUNDING)
+        torch.testing.assert_close(layer.running_var, expected.running_var, **ROUNDING)
+        assert layer.num_batches_tracked == expected.num_batches_tracked
+        assert layer.num_batches_tracked == 2 * len(_norm_blocks(count, block, norm_block))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 @pytest.mark.parametrize(("count", "block", "norm_block"), CUTS)
 @pytest.mark.parametrize(
-    ("make", "draw"), [(problems.normed, problems.points), (problems.convolution, problems.pictures)]
+    ("make", "draw"), [(problems.with_batch_norm, problems.points), (problems.convolution, problems.images)]
 )
 def test_average_is_the_mean_over_norm_blocks_by_count(make, draw, count, block, norm_block, chunk):
     module, data = make(), draw(count)
@@ -64,8 +64,8 @@ def test_average_is_the_mean_over_norm_blocks_by_count(make, draw, count, block,
     for part in slices(count, block):
         naive(data[0][part])
     ghosts = [m for m in naive.modules() if isinstance(m, oracles.GhostNorm)]
-    found = _accepted(module, data, block, norm_block, chunk, "average", times=2)  # the second changes nothing
-    for layer, ghost in zip(found, ghosts, strict=True):
+    layers = _accepted_layers(module, data, block, norm_block, chunk, "average", times=2)  # the second changes nothing
+    for layer, ghost in zip(layers, ghosts, strict=True):
         mean = sum(n * m for n, m, _ in ghost.reports) / count
         variance = sum(n * v for n, _, v in ghost.reports) / count
         torch.testing.assert_close(layer.running_mean, mean, **ROUNDING)
@@ -73,9 +73,9 @@ def test_average_is_the_mean_over_norm_blocks_by_count(make, draw, count, block,
         assert layer.num_batches_tracked == 2 * len(ghost.reports)
 
 
-def test_evaluate_and_hvp_leave_every_bit():
+def test_evaluate_and_hvp_change_neither_parameters_nor_buffers():
     for statistics in ("average", "ema"):
-        module = problems.normed()
+        module = problems.with_batch_norm()
         before = problems.state(module)
         risk = EmpiricalRisk(
             module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2), statistics=statistics
@@ -83,48 +83,52 @@ def test_evaluate_and_hvp_leave_every_bit():
         risk.hvp(risk.evaluate().gradient[None])
         risk.closure()()
         assert problems.same_bits(problems.state(module), before)
-        # and the module is itself again: a forward of its own moves the buffers as torch's does
-        torchs = copy.deepcopy(module)
-        module(problems.points()[0]), torchs(problems.points()[0])
-        assert problems.same_bits(problems.state(module), problems.state(torchs))
+        # afterwards a plain forward of the module updates the buffers as in torch
+        twin = copy.deepcopy(module)
+        module(problems.points()[0]), twin(problems.points()[0])
+        assert problems.same_bits(problems.state(module), problems.state(twin))
         assert not problems.same_bits(problems.state(module), before)
 
 
-def test_accept_takes_an_evaluation_of_an_equal_risk():
-    module = problems.normed()
+def test_accept_works_with_an_evaluation_of_an_equal_risk():
+    module = problems.with_batch_norm()
     first, second = (EmpiricalRisk(module, cross_entropy, problems.points(), block=3) for _ in range(2))
     evaluation = first.evaluate()
-    second.accept(evaluation)  # has not been asked itself
-    expected = _accepted(problems.normed(), problems.points(), 3, 3, 1, "average")
+    second.accept(evaluation)  # has not been evaluated itself
+    expected = _accepted_layers(problems.with_batch_norm(), problems.points(), 3, 3, 1, "average")
     assert torch.equal(_layers(module)[0].running_mean, expected[0].running_mean)
 
 
 def test_layers_in_eval_keep_their_statistics():
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     module[1].eval()
     before = problems.state(module)
     risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2))
-    found = risk.evaluate()
-    risk.accept(found)
+    evaluation = risk.evaluate()
+    risk.accept(evaluation)
     changed = {name for name, t in problems.state(module).items() if not torch.equal(t, before[name])}
     assert changed == {"4.running_mean", "4.running_var", "4.num_batches_tracked"}
-    mixed = problems.normed()
+    mixed = problems.with_batch_norm()
     mixed[1].eval()
-    torch.testing.assert_close(found.gradient, oracles.block_loop(mixed, cross_entropy, data, 3).gradient, **ROUNDING)
+    torch.testing.assert_close(
+        evaluation.gradient, oracles.block_loop(mixed, cross_entropy, data, 3).gradient, **ROUNDING
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_layers_without_buffers_or_weights(training, chunk):
+def test_layers_without_buffers_or_weights_normalise_by_the_batch(training, chunk):
     # without running statistics, torch normalises by the batch in both modes
     make = lambda: problems.fill(  # noqa: E731
         nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False, track_running_stats=False), nn.Linear(4, 3))
     ).train(training)
     module, data = make(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=chunk))
-    found = risk.evaluate()
-    torch.testing.assert_close(found.gradient, oracles.block_loop(make(), cross_entropy, data, 3).gradient, **ROUNDING)
-    risk.accept(found)
+    evaluation = risk.evaluate()
+    torch.testing.assert_close(
+        evaluation.gradient, oracles.block_loop(make(), cross_entropy, data, 3).gradient, **ROUNDING
+    )
+    risk.accept(evaluation)
 
 
 def test_a_layer_that_is_called_twice_gives_the_mean_of_its_calls():
@@ -139,28 +143,28 @@ def test_a_layer_that_is_called_twice_gives_the_mean_of_its_calls():
     module, data = problems.fill(Twice()), problems.points(9)
     naive = oracles.ghosted(module, 9)
     naive(data[0])
-    _accepted(module, data, 9, 9, 1, "average")
+    _accepted_layers(module, data, 9, 9, 1, "average")
     reports = naive.norm.reports
     torch.testing.assert_close(module.norm.running_mean, (reports[0][1] + reports[1][1]) / 2, **ROUNDING)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize(("count", "block", "norm_block"), [(10, 3, 3), (4, 1, 1), (9, 4, 2), (1, 1, 1)])
-def test_one_example_has_no_variance(count, block, norm_block, chunk):
+def test_a_norm_block_of_one_example_is_refused(count, block, norm_block, chunk):
     settings = {"block": block, "norm_block": norm_block, "execution": Execution(chunk=chunk)}
-    risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points(count), **settings)
+    risk = EmpiricalRisk(problems.with_batch_norm(), cross_entropy, problems.points(count), **settings)
     with pytest.raises(ValueError, match=r"one value a channel in batch norm '1'.*choose a block"):
         risk.evaluate()
-    assert "forward" not in vars(risk.module[1])  # the layers are themselves again
+    assert "forward" not in vars(risk.module[1])  # the layers have their own forward again
 
 
-def test_layers_that_work_otherwise_are_refused():
+def test_sync_batch_norm_is_refused():
     module = nn.Sequential(nn.Linear(3, 4), nn.SyncBatchNorm(4))
     with pytest.raises(ValueError, match="1 is a SyncBatchNorm"):
         EmpiricalRisk(module, cross_entropy, problems.points())
 
 
-def test_a_cumulative_average_needs_the_average():
+def test_momentum_none_needs_statistics_average():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=None)).double()
     with pytest.raises(ValueError, match=r'1 has momentum None .*use statistics="average"'):
         EmpiricalRisk(module, cross_entropy, problems.points(), statistics="ema")
@@ -174,12 +178,12 @@ def test_a_wrong_number_of_dimensions_is_refused_as_torch_does():
 
 
 @pytest.mark.parametrize("statistics", ["average", "ema"])
-def test_a_module_without_such_layers_has_no_statistics(statistics):
-    """An update of the stochastic regime, whose statistics are exponential, of a model that has none."""
+def test_a_module_without_batch_norm_has_no_statistics(statistics):
+    """Also with exponential statistics, which the stochastic regime uses."""
     module, data = problems.perceptron(), problems.points(11)
-    found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2), statistics=statistics)
-    evaluation = found.evaluate()
-    found.accept(evaluation)
+    risk = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2), statistics=statistics)
+    evaluation = risk.evaluate()
+    risk.accept(evaluation)
     assert evaluation.statistics.shape == (0,)
     expected = cross_entropy(module(data[0]), data[1]).mean().item()
     assert evaluation.loss == pytest.approx(expected, rel=1e-12)  # float64 sums of 11 terms

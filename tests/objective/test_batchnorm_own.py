@@ -1,4 +1,4 @@
-"""Batch-norm layers with a forward of their own: run on norm blocks as the plain layer is, or refused."""
+"""Batch-norm layers that override `forward`: computed on norm blocks like the plain layer, or refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy
 
 
 def _with_activation():
-    """The small convolution with its norm and tanh in one layer, and the plain one, with equal state."""
+    """The small convolution with its norm and tanh in one layer, and the plain one; their states are equal."""
     plain = problems.convolution()
     joined = nn.Sequential(plain[0], BatchNormAct2d(2, act_layer=nn.Tanh), nn.Identity(), *plain[3:]).double()
     joined[1].load_state_dict(plain[1].state_dict())
@@ -26,8 +26,8 @@ def _with_activation():
 @pytest.mark.parametrize("statistics", ["average", "ema"])
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize(("block", "norm_block"), [(3, 3), (4, 2), (11, 11), (6, 3)])
-def test_it_has_the_bits_of_the_plain_layer_and_the_activation(block, norm_block, chunk, statistics):
-    found = []
+def test_batch_norm_with_activation_gives_the_bits_of_two_layers(block, norm_block, chunk, statistics):
+    results = []
     for module in _with_activation():
         settings = {
             "block": block,
@@ -35,49 +35,51 @@ def test_it_has_the_bits_of_the_plain_layer_and_the_activation(block, norm_block
             "statistics": statistics,
             "execution": Execution(chunk=chunk),
         }
-        risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), **settings)
+        risk = EmpiricalRisk(module, cross_entropy, problems.images(), **settings)
         before = problems.state(module)
         evaluation = GradientPenalty(risk, 0.5, lr=0.1).evaluate()
         product = risk.hvp(evaluation.gradient[None])
         assert problems.same_bits(problems.state(module), before)  # probes leave no trace
         risk.accept(evaluation)
-        found.append((evaluation.gradient, product, evaluation.loss, *problems.state(module).values()))
-    assert all(a == b if isinstance(a, float) else torch.equal(a, b) for a, b in zip(*found, strict=True))
+        results.append((evaluation.gradient, product, evaluation.loss, *problems.state(module).values()))
+    assert all(a == b if isinstance(a, float) else torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert int(module[1].num_batches_tracked) > 0
 
 
-def test_it_is_itself_again_after_a_sweep():
+def test_a_sweep_leaves_the_layer_unchanged():
     module, _ = _with_activation()
-    torchs = copy.deepcopy(module)
+    twin = copy.deepcopy(module)
     buffers = dict(module[1].named_buffers())
-    EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4).evaluate()
+    EmpiricalRisk(module, cross_entropy, problems.images(), block=4).evaluate()
     assert all(buffer is buffers[name] for name, buffer in module[1].named_buffers())
-    x = problems.pictures()[0]
-    assert torch.equal(module(x), torchs(x))
-    assert problems.same_bits(problems.state(module), problems.state(torchs))
+    x = problems.images()[0]
+    assert torch.equal(module(x), twin(x))
+    assert problems.same_bits(problems.state(module), problems.state(twin))
 
 
-def test_in_eval_it_keeps_its_statistics():
+def test_in_eval_the_gradient_is_that_of_the_plain_layers():
     module, plain = (m.eval() for m in _with_activation())
-    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=2)).evaluate()
-    expected = oracles.block_loop(plain, cross_entropy, problems.pictures(), 4)
-    torch.testing.assert_close(found.gradient, expected.gradient, **oracles.ROUNDING)
+    evaluation = EmpiricalRisk(
+        module, cross_entropy, problems.images(), block=4, execution=Execution(chunk=2)
+    ).evaluate()
+    expected = oracles.block_loop(plain, cross_entropy, problems.images(), 4)
+    torch.testing.assert_close(evaluation.gradient, expected.gradient, **oracles.ROUNDING)
 
 
-def test_derivatives_of_any_order():
+def test_third_derivatives_are_those_of_the_plain_layers():
     module, plain = _with_activation()
     v = torch.ones(1, sum(p.numel() for p in module.parameters()), dtype=torch.float64)
-    found, expected = (
+    product, expected = (
         GradientPenalty(
-            EmpiricalRisk(m, cross_entropy, problems.pictures(), block=4, norm_block=2), 0.5, lr=0.1, method="exact"
+            EmpiricalRisk(m, cross_entropy, problems.images(), block=4, norm_block=2), 0.5, lr=0.1, method="exact"
         ).hvp(v)
         for m in (module, plain)
     )
-    torch.testing.assert_close(found, expected, **oracles.ROUNDING)
+    torch.testing.assert_close(product, expected, **oracles.ROUNDING)
 
 
 class _Scaled(nn.BatchNorm2d):
-    """One plus the weight, another eps, and arguments by name: what a forward may do."""
+    """An allowed forward: one plus the weight, another eps, arguments by name."""
 
     def forward(self, x):
         weight = 1 + self.weight
@@ -86,12 +88,14 @@ class _Scaled(nn.BatchNorm2d):
         )
 
 
-def test_it_is_what_the_forward_asks_for():
+def test_a_forward_may_change_weight_eps_and_argument_style():
     module = problems.convolution()
     module[1] = _Scaled(2).double()
-    found = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=2)).evaluate()
-    expected = oracles.block_loop(copy.deepcopy(module), cross_entropy, problems.pictures(), 4)
-    torch.testing.assert_close(found.gradient, expected.gradient, **oracles.ROUNDING)
+    evaluation = EmpiricalRisk(
+        module, cross_entropy, problems.images(), block=4, execution=Execution(chunk=2)
+    ).evaluate()
+    expected = oracles.block_loop(copy.deepcopy(module), cross_entropy, problems.images(), 4)
+    torch.testing.assert_close(evaluation.gradient, expected.gradient, **oracles.ROUNDING)
 
 
 class _Never(nn.BatchNorm2d):
@@ -124,11 +128,11 @@ class _Renormalised(nn.BatchNorm2d):
     ("kind", "chunk"),
     [*((kind, chunk) for kind in (_Never, _Twice, _Split, _Renormalised) for chunk in (1, 2)), (_ByHand, 1)],
 )
-def test_other_forwards_are_refused(kind, chunk):
+def test_forwards_that_are_not_one_batch_norm_are_refused(kind, chunk):
     module = problems.convolution()
     module[1] = kind(2).double()
     before = problems.state(module)
-    risk = EmpiricalRisk(module, cross_entropy, problems.pictures(), block=4, execution=Execution(chunk=chunk))
+    risk = EmpiricalRisk(module, cross_entropy, problems.images(), block=4, execution=Execution(chunk=chunk))
     with pytest.raises(ValueError, match=f"1 is a {kind.__name__}, whose forward differs from torch's BatchNorm"):
         risk.evaluate()
     assert problems.same_bits(problems.state(module), before)

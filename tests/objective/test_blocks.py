@@ -17,7 +17,7 @@ from noiseless.objective import Blocks, Selection, TensorExamples
 
 @settings(deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 9), st.booleans())
-def test_each_example_is_in_one_block(count, size, chunk, shuffled):
+def test_each_example_is_in_exactly_one_block(count, size, chunk, shuffled):
     order = torch.randperm(count, generator=problems.generator()) if shuffled else None
     blocks = Blocks(count, min(size, count), order)
     chunks = list(blocks.chunks(chunk))
@@ -39,11 +39,11 @@ def test_the_partition_does_not_depend_on_the_chunk(count, size, chunk):
     assert rows == [row.tolist() for c in blocks.chunks(1) for row in c.index]
 
 
-def test_tensor_examples_are_taken_in_any_shape():
+def test_tensor_examples_take_an_index_of_any_shape():
     x, y = problems.points()
-    taken = TensorExamples((x, y)).take(torch.tensor([[3, 1], [0, 3]]))
-    assert torch.equal(taken[0], torch.stack((x[[3, 1]], x[[0, 3]])))
-    assert torch.equal(taken[1], torch.stack((y[[3, 1]], y[[0, 3]])))
+    examples = TensorExamples((x, y)).take(torch.tensor([[3, 1], [0, 3]]))
+    assert torch.equal(examples[0], torch.stack((x[[3, 1]], x[[0, 3]])))
+    assert torch.equal(examples[1], torch.stack((y[[3, 1]], y[[0, 3]])))
 
 
 X, Y = torch.ones(4, 2), torch.zeros(4, dtype=torch.long)
@@ -70,7 +70,7 @@ def test_bad_data_are_refused(data, message):
 
 
 @pytest.mark.parametrize("data", [X, X.numpy()])
-def test_one_array_is_no_data_set(data):
+def test_a_single_array_is_refused(data):
     # an array has `take` and a length, but its `take` gives elements
     with pytest.raises(ValueError, match="the model's inputs and a target"):
         EmpiricalRisk(torch.nn.Linear(2, 2), cross_entropy, data)

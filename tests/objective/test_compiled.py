@@ -17,28 +17,28 @@ from noiseless.objective.workers import Alone
 
 pytestmark = pytest.mark.slow
 
-COUNT, BLOCK = 22, 4  # five whole blocks, and one of 2
+COUNT, BLOCK = 22, 4  # five full blocks, and one of 2
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 """The hundred roundings (1e-16 and 6e-8) of one path through the model, times ten. The penalty divides differences of
 gradients by a step h near 0.01, and multiplies them by lr / 4 * s = 0.0125: no larger in sum."""
 
 
 class Counting(Compiler):
-    """Counts the chunks that compiled code has computed, and keeps what it tells."""
+    """Counts the chunks that compiled code has computed, and keeps the messages."""
 
     def __init__(self):
-        self.told: list[str] = []
-        super().__init__(self.told.append)
+        self.messages: list[str] = []
+        super().__init__(self.messages.append)
         self.chunks = 0
 
     def call(self, key, function, *arguments):
-        found = super().call(key, function, *arguments)
-        self.chunks += found is not None
-        return found
+        result = super().call(key, function, *arguments)
+        self.chunks += result is not None
+        return result
 
 
 class Backwards(Alone):
-    """One worker that takes the chunks from the last to the first."""
+    """One worker that computes the chunks from the last to the first."""
 
     def share(self, partial):
         yield from reversed(list(super().share(partial)))
@@ -53,15 +53,15 @@ def convolution():
 
 
 def risk_of(module, compiler=None, dtype=torch.float64, chunk=1, **settings):
-    drawn = problems.generator(5)
-    x = torch.randn(COUNT, 1, 8, 8, generator=drawn, dtype=torch.float64)
-    y = torch.randint(3, (COUNT,), generator=drawn)
-    given = {"loss": cross_entropy, "data": (x.to(dtype), y), "block": BLOCK, "norm_block": 2} | settings
-    return EmpiricalRisk(module, execution=Execution(chunk=chunk, compiler=compiler), **given)
+    rng = problems.generator(5)
+    x = torch.randn(COUNT, 1, 8, 8, generator=rng, dtype=torch.float64)
+    y = torch.randint(3, (COUNT,), generator=rng)
+    arguments = {"loss": cross_entropy, "data": (x.to(dtype), y), "block": BLOCK, "norm_block": 2} | settings
+    return EmpiricalRisk(module, execution=Execution(chunk=chunk, compiler=compiler), **arguments)
 
 
 def execute(risk, **changes):
-    """The same risk, computed otherwise."""
+    """The risk with a changed execution."""
     return dataclasses.replace(risk, execution=dataclasses.replace(risk.execution, **changes))
 
 
@@ -82,18 +82,18 @@ def modules():
 
 @pytest.fixture
 def module(modules):
-    """In float64; what a test changes in it is put back."""
-    found = modules[torch.float64]
-    before = copy.deepcopy(found.state_dict())
-    yield found.train()
-    found.load_state_dict(before)
-    found.train()
+    """The module in float64; the changes of a test are undone after it."""
+    network = modules[torch.float64]
+    before = copy.deepcopy(network.state_dict())
+    yield network.train()
+    network.load_state_dict(before)
+    network.train()
 
 
-def assert_close(found, expected, tolerance):
-    assert found.hits == expected.hits
+def assert_close(actual, expected, tolerance):
+    assert actual.hits == expected.hits
     for name in ("loss", "penalty", "gradient", "block_square_norms", "statistics"):
-        one, other = (torch.as_tensor(getattr(each, name)) for each in (found, expected))
+        one, other = (torch.as_tensor(getattr(evaluation, name)) for evaluation in (actual, expected))
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}")
 
 
@@ -106,7 +106,7 @@ def same_bits(one, other):
     )
 
 
-# chunks of 2 of the five whole blocks: two, and one that is computed without compiled code; a penalty asks twice
+# chunks of 2 of the five full blocks: two, and one that is computed without compiled code; a penalty takes two sweeps
 @pytest.mark.parametrize(
     ("dtype", "chunk", "chunks"), [(torch.float64, 1, 5), (torch.float64, 2, 2), (torch.float32, 1, 5)]
 )
@@ -116,27 +116,27 @@ def test_compiled_equals_uncompiled_in_any_order(modules, compiler, dtype, chunk
         expected = wrap(risk_of(module, None, dtype, chunk=chunk)).evaluate()
         before = compiler.chunks
         risk = risk_of(module, compiler, dtype, chunk=chunk)
-        found = wrap(risk).evaluate()
+        evaluation = wrap(risk).evaluate()
         assert compiler.chunks - before == chunks * times
-        assert found.gradient.dtype == dtype
-        assert_close(found, expected, TOLERANCE[dtype])
-        assert same_bits(wrap(risk).evaluate(), found)
-        assert same_bits(wrap(execute(risk, workers=Backwards())).evaluate(), found)
-        anew = execute(risk, compiler=Compiler())  # as after a restart, from the code that is kept
-        assert same_bits(wrap(anew).evaluate(), found)
-    assert compiler.told == []
+        assert evaluation.gradient.dtype == dtype
+        assert_close(evaluation, expected, TOLERANCE[dtype])
+        assert same_bits(wrap(risk).evaluate(), evaluation)
+        assert same_bits(wrap(execute(risk, workers=Backwards())).evaluate(), evaluation)
+        restarted = execute(risk, compiler=Compiler())  # as after a restart, with code from the cache
+        assert same_bits(wrap(restarted).evaluate(), evaluation)
+    assert compiler.messages == []
 
 
 def assert_follows(risk, change):
-    """That a change moves the compiled answer as it moves the uncompiled one."""
+    """Asserts that a change has the same effect on the compiled evaluation as on the uncompiled one."""
     uncompiled = execute(risk, compiler=None)
     before, chunks = risk.evaluate(), risk.execution.compiler.chunks
     with torch.no_grad():
         change()
-    found = risk.evaluate()
+    after = risk.evaluate()
     assert risk.execution.compiler.chunks == chunks + 5
-    assert abs(found.loss - before.loss) > 1e-3
-    assert_close(found, uncompiled.evaluate(), TOLERANCE[torch.float64])
+    assert abs(after.loss - before.loss) > 1e-3
+    assert_close(after, uncompiled.evaluate(), TOLERANCE[torch.float64])
 
 
 def test_a_frozen_parameter_is_not_baked_in(module, compiler):
@@ -152,7 +152,7 @@ def test_modes_are_followed_and_buffers_not_baked_in(module, compiler):
     assert same_bits(risk.evaluate(), trained)
 
 
-def test_two_models_with_one_compiler(module, compiler):
+def test_two_models_may_share_a_compiler(module, compiler):
     other = convolution()
     with torch.no_grad():
         other[5].weight.mul_(-2)
@@ -170,15 +170,15 @@ def points(module, compiler, loss=cross_entropy, chunk=1, seed=0, step=0, **sett
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_a_module_that_draws_is_told_and_keeps_its_bits(chunk):
+def test_a_module_that_draws_gives_a_message_and_the_bits_of_uncompiled_code(chunk):
     compiler, settings = Counting(), {"chunk": chunk, "seed": 3, "step": 2}
     for wrap in (lambda risk: risk, penalised):
-        module = problems.dropped()
+        module = problems.with_dropout()
         expected = wrap(points(module, None, **settings)).evaluate()
         assert same_bits(wrap(points(copy.deepcopy(module), compiler, **settings)).evaluate(), expected)
     assert compiler.chunks == 0
-    assert len(compiler.told) == 2  # once for each module
-    assert all("draws random numbers (dropout)" in line for line in compiler.told)
+    assert len(compiler.messages) == 2  # once for each module
+    assert all("draws random numbers (dropout)" in line for line in compiler.messages)
 
 
 class Branching(nn.Linear):
@@ -186,15 +186,15 @@ class Branching(nn.Linear):
         return super().forward(x) * (2 if x.sum() > 0 else 1)
 
 
-def test_a_module_that_looks_at_its_data_is_told_and_keeps_its_bits():
+def test_a_module_that_branches_on_data_gives_a_message_and_the_bits_of_uncompiled_code():
     module, compiler = problems.fill(Branching(3, 3)), Counting()
     risk = points(module, compiler)
     expected = points(module, None).evaluate()
     assert same_bits(risk.evaluate(), expected)
     assert same_bits(risk.evaluate(), expected)
     assert compiler.chunks == 0
-    assert len(compiler.told) == 1
-    assert "cannot be traced into one graph, so it is not compiled (" in compiler.told[0]
+    assert len(compiler.messages) == 1
+    assert "cannot be traced into one graph, so it is not compiled (" in compiler.messages[0]
 
 
 def test_a_tensor_that_the_loss_closes_over_is_not_baked_in():
@@ -204,7 +204,7 @@ def test_a_tensor_that_the_loss_closes_over_is_not_baked_in():
         return cross_entropy(output, target) * weights[target]
 
     module, compiler = problems.perceptron(), Counting()
-    risk, uncompiled = (points(module, each, weighted) for each in (compiler, None))
+    risk, uncompiled = (points(module, c, weighted) for c in (compiler, None))
     first = risk.evaluate()
     assert_close(first, uncompiled.evaluate(), TOLERANCE[torch.float64])
     weights.mul_(torch.tensor([3.0, 1.0, 1.0]))

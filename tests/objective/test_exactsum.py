@@ -1,4 +1,4 @@
-"""The accumulator, against fractions and sums in Python."""
+"""The exact sum against fractions and sums in Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from noiseless.objective import ExactSum, exactsum
 
 
-def test_a_weighted_sum_in_float64():
+def test_a_weighted_sum_equals_that_of_fractions():
     terms = torch.randn(50, 4, generator=problems.generator())  # float32
     weights = torch.arange(1.0, 51.0, dtype=torch.float64)
     total = ExactSum(4)
@@ -27,13 +27,13 @@ def test_a_weighted_sum_in_float64():
     torch.testing.assert_close(total.value(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=50 * 1e-13)
 
 
-def test_what_float32_would_lose_is_kept():
+def test_terms_that_float32_would_lose_are_counted():
     total = ExactSum(1)
     total.add(torch.tensor([[1e8], [1.0], [-1e8]]), torch.ones(3, dtype=torch.float64))
     assert total.value().item() == 1.0  # in float32, 1e8 + 1 is 1e8
 
 
-def test_a_weight_an_element():
+def test_each_element_may_have_its_own_weight():
     total = ExactSum(2)
     total.add(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 10.0], [100.0, 1000.0]]).double())
     assert total.value().tolist() == [301.0, 4020.0]
@@ -45,7 +45,7 @@ def test_the_value_is_a_copy():
     assert total.value().item() == 0.0
 
 
-def test_as_many_weights_as_terms_are_asked_for():
+def test_another_number_of_weights_than_of_terms_is_refused():
     with pytest.raises(ValueError, match="argument"):
         ExactSum(1).add(torch.ones(3, 1), torch.ones(2, dtype=torch.float64))
 

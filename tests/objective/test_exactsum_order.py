@@ -52,11 +52,11 @@ def test_any_order_and_split_gives_the_same_bits_within_the_bound(terms, parts, 
     values = {_bits(_sum(terms, parts, shuffle).value().item()) for _ in range(3)}
     values.add(_bits(_sum(terms, 1, random.Random(0)).value().item()))
     assert len(values) == 1
-    found = Fraction(float.fromhex(values.pop()))
+    result = Fraction(float.fromhex(values.pop()))
     exact = sum(map(Fraction, terms))
     largest = max(map(abs, terms))
     # the docstring's bound; half the smallest float64 is what any rounded result may be off by
-    assert abs(found - exact) <= len(terms) * Fraction(largest) / 2**53 + Fraction(5e-324) / 2
+    assert abs(result - exact) <= len(terms) * Fraction(largest) / 2**53 + Fraction(5e-324) / 2
 
 
 def test_a_hundred_thousand_terms_equal_fsum_in_any_order():
@@ -70,7 +70,7 @@ def test_a_hundred_thousand_terms_equal_fsum_in_any_order():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_vectors_longer_than_a_slice_with_weights(dtype):
+def test_weighted_sums_of_vectors_longer_than_a_slice_are_within_the_bound(dtype):
     generator = torch.Generator().manual_seed(0)
     scale = 10.0 ** torch.randint(-20, 20, (7, 40_000), generator=generator).double()
     terms = (torch.randn(7, 40_000, generator=generator).double() * scale).to(dtype)
@@ -87,14 +87,14 @@ def test_vectors_longer_than_a_slice_with_weights(dtype):
         assert abs(forward.value()[element].item() - exact) <= bound
 
 
-def test_a_plain_float64_sum_does_depend_on_the_order():
+def test_a_plain_float64_sum_depends_on_the_order_and_the_exact_sum_does_not():
     terms = torch.tensor([1.0, 2.0**-53, 2.0**-53], dtype=torch.float64)
-    assert terms[0] + terms[1] + terms[2] != terms[1] + terms[2] + terms[0]  # what the exact sum is for
+    assert terms[0] + terms[1] + terms[2] != terms[1] + terms[2] + terms[0]  # why there is an exact sum
     results = set()
     for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
-        made = ExactSum(1)
-        made.add(terms[order, None], torch.ones(3))
-        results.add(made.value().item())
+        exact_sum = ExactSum(1)
+        exact_sum.add(terms[order, None], torch.ones(3))
+        results.add(exact_sum.value().item())
     assert results == {1.0 + 2.0**-52}  # the exact sum, a float64
 
 
@@ -103,7 +103,7 @@ def test_a_plain_float64_sum_does_depend_on_the_order():
     [([math.inf], math.inf), ([-math.inf], -math.inf), ([math.inf, -math.inf], math.nan), ([math.nan], math.nan),
      ([-math.nan, math.inf], math.nan)],
 )  # fmt: skip
-def test_infinities_and_nan_come_out_the_same(special, expected):
+def test_infinities_and_nan_do_not_depend_on_the_order(special, expected):
     bits = set()
     for seed in range(20):
         shuffle = random.Random(seed)
@@ -113,34 +113,34 @@ def test_infinities_and_nan_come_out_the_same(special, expected):
     assert len(bits) == 1  # of a NaN, too
 
 
-def test_an_infinity_spoils_its_own_element_alone():
+def test_an_infinity_changes_only_its_own_element():
     terms = torch.tensor([[1.0, math.inf], [2.0, 5.0]], dtype=torch.float64)
-    made = ExactSum(2)
-    made.add(terms, torch.ones(2))
-    assert made.value().tolist() == [3.0, math.inf]
+    exact_sum = ExactSum(2)
+    exact_sum.add(terms, torch.ones(2))
+    assert exact_sum.value().tolist() == [3.0, math.inf]
 
 
 def test_too_many_terms_are_refused():
-    made = ExactSum(1)
-    made._terms = MOST_TERMS  # as if so many had been added
+    exact_sum = ExactSum(1)
+    exact_sum._terms = MOST_TERMS  # as if so many had been added
     with pytest.raises(ValueError, match="larger blocks"):
-        made.add(torch.ones(1, 1), torch.ones(1))
+        exact_sum.add(torch.ones(1, 1), torch.ones(1))
 
 
 def test_the_most_terms_of_the_largest_size_are_exact():
     # 2**20 times the largest part of a bin: the bound on what a bin can hold
-    made = ExactSum(1)
-    made.add(torch.full((1, 1), 2.0**31, dtype=torch.float64), torch.ones(1))
+    exact_sum = ExactSum(1)
+    exact_sum.add(torch.full((1, 1), 2.0**31, dtype=torch.float64), torch.ones(1))
     for _ in range(20):  # doubles the number of terms
-        made.merge(made)
-    assert made.value().item() == 2.0**51
+        exact_sum.merge(exact_sum)
+    assert exact_sum.value().item() == 2.0**51
 
 
 @given(
     st.lists(st.one_of(WIDE.map(lambda x: x / 2**10), st.sampled_from([math.inf, -math.inf, math.nan])), max_size=30)
 )
 def test_the_total_of_scalars_is_fsum(values):
-    found = exact_total(torch.tensor(values, dtype=torch.float64))
+    total = exact_total(torch.tensor(values, dtype=torch.float64))
     special = [v for v in values if not math.isfinite(v)]
     expected = math.fsum(values) if not special else sum(special)
-    assert found == expected or (math.isnan(found) and math.isnan(expected))
+    assert total == expected or (math.isnan(total) and math.isnan(expected))

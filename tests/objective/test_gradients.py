@@ -1,4 +1,4 @@
-"""Modules that draw random numbers, that write buffers, that vmap cannot take; and the random state around a sweep."""
+"""Modules that draw random numbers, write buffers, or do not run under vmap; and the random state around a sweep."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from noiseless.objective import TensorExamples
 
 def _risk(chunk=1, seed=0, step=0):
     selection = Selection(TensorExamples(problems.points()), seed=seed, step=step)
-    return EmpiricalRisk(problems.dropped(), cross_entropy, selection, block=3, execution=Execution(chunk=chunk))
+    return EmpiricalRisk(problems.with_dropout(), cross_entropy, selection, block=3, execution=Execution(chunk=chunk))
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 5])
 @pytest.mark.parametrize("method", [None, "forward", "exact"])
 def test_random_modules_give_the_same_bits_for_any_chunk(method, chunk):
-    found = []
+    evaluations = []
     for risk in (_risk(1, seed=3, step=2), _risk(chunk, seed=3, step=2)):
-        found.append((GradientPenalty(risk, 0.5, lr=0.1, method=method) if method else risk).evaluate())
-    assert torch.equal(found[0].gradient, found[1].gradient)
-    assert torch.equal(found[0].block_square_norms, found[1].block_square_norms)
-    assert found[0].value == found[1].value
+        evaluations.append((GradientPenalty(risk, 0.5, lr=0.1, method=method) if method else risk).evaluate())
+    assert torch.equal(evaluations[0].gradient, evaluations[1].gradient)
+    assert torch.equal(evaluations[0].block_square_norms, evaluations[1].block_square_norms)
+    assert evaluations[0].value == evaluations[1].value
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
@@ -43,16 +43,16 @@ def test_draws_are_keyed_by_seed_and_step(chunk):
 
 def test_draws_are_keyed_by_block():
     x, y = problems.points(3)
-    risk = EmpiricalRisk(problems.dropped(), cross_entropy, (x.repeat(2, 1), y.repeat(2)), block=3)
-    same = risk.evaluate().block_square_norms
-    assert same[0] != same[1]
+    risk = EmpiricalRisk(problems.with_dropout(), cross_entropy, (x.repeat(2, 1), y.repeat(2)), block=3)
+    square_norms = risk.evaluate().block_square_norms
+    assert square_norms[0] != square_norms[1]
     part = risk.at(dataclasses.replace(risk.selection, order=torch.arange(3, 6), first=1, examples_per_pass=6))
-    assert part.evaluate().block_square_norms[0] == same[1]
+    assert part.evaluate().block_square_norms[0] == square_norms[1]
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.parametrize("make", [problems.dropped, problems.perceptron])
-def test_the_global_random_state_is_left_as_found(make, chunk):
+@pytest.mark.parametrize("make", [problems.with_dropout, problems.perceptron])
+def test_the_global_random_state_is_unchanged(make, chunk):
     risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk))
     torch.manual_seed(7)
     before = torch.get_rng_state()
@@ -64,13 +64,13 @@ def test_the_global_random_state_is_left_as_found(make, chunk):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_every_answer_at_a_step_has_one_mask():
+def test_all_evaluations_at_a_step_have_one_dropout_mask():
     # so with dropout, too, the gradient is that of the value and the Hessian that of the gradient
     penalty = GradientPenalty(_risk(step=4), 0.5, lr=0.8, method="exact")
     point = oracles.theta(penalty.risk.module)
 
-    def value(at):
-        penalty.space.theta.copy_(at)
+    def value(vector):
+        penalty.space.theta.copy_(vector)
         return penalty.evaluate().value
 
     differences = oracles.central_difference(value, point, 1e-5)
@@ -110,13 +110,13 @@ def test_a_module_that_writes_its_buffers_is_refused(make, chunk):
         risk.evaluate()
 
 
-def test_under_vmap_torch_itself_refuses_the_write():
+def test_under_vmap_the_write_is_refused_by_torch_itself():
     risk = EmpiricalRisk(InPlace().double(), cross_entropy, problems.points(12), block=3, execution=Execution(chunk=2))
     with pytest.raises(ValueError, match=r"set chunk to 1 .*would mutate a captured Tensor"):
         risk.evaluate()
 
 
-def test_spectral_norm_is_refused_in_training_and_taken_in_eval():
+def test_spectral_norm_is_refused_in_training_and_works_in_eval():
     module = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))).double()
     risk = EmpiricalRisk(module, cross_entropy, problems.points())
     with pytest.raises(ValueError, match=r"writes its buffer .*eval"):
@@ -125,7 +125,7 @@ def test_spectral_norm_is_refused_in_training_and_taken_in_eval():
     assert risk.evaluate().loss == pytest.approx(oracles.one_batch(module, cross_entropy, problems.points())[0])
 
 
-def test_a_module_that_vmap_cannot_take_is_told_what_to_do():
+def test_a_module_that_vmap_cannot_run_is_refused_with_the_remedy():
     class Branching(nn.Linear):
         def forward(self, x):
             return super().forward(x) * (2 if x.sum() > 0 else 1)
@@ -134,13 +134,13 @@ def test_a_module_that_vmap_cannot_take_is_told_what_to_do():
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
     with pytest.raises(ValueError, match=r"does not run under torch.func.vmap: set chunk to 1"):
         risk.evaluate()
-    found = dataclasses.replace(risk, execution=Execution()).evaluate()
+    evaluation = dataclasses.replace(risk, execution=Execution()).evaluate()
     naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)
-    torch.testing.assert_close(found.gradient, naive.gradient, **oracles.ROUNDING)
+    torch.testing.assert_close(evaluation.gradient, naive.gradient, **oracles.ROUNDING)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_an_error_of_the_module_comes_through(chunk):
+def test_an_error_of_the_module_is_raised(chunk):
     risk = EmpiricalRisk(
         nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
     )

@@ -75,7 +75,7 @@ def _by_hand(output, target, smoothing, others_only, incorrect):
 @pytest.mark.parametrize("incorrect", [False, True])
 @pytest.mark.parametrize("others_only", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_classification_losses_are_their_formulas(smoothing, others_only, incorrect):
+def test_classification_losses_equal_their_formulas(smoothing, others_only, incorrect):
     output, target = problems.targets() * 3, problems.points()[1]
     loss = classification_loss("incorrect" if incorrect else "cross-entropy", smoothing, others_only)
     expected = _by_hand(output, target, smoothing, others_only, incorrect)
@@ -85,22 +85,22 @@ def test_classification_losses_are_their_formulas(smoothing, others_only, incorr
 
 @settings(deadline=None, derandomize=True)
 @given(st.integers(2, 7), st.floats(0, 0.99), st.booleans())
-def test_smoothing_is_torchs(classes, smoothing, others_only):
+def test_smoothing_equals_torchs(classes, smoothing, others_only):
     output = torch.linspace(-3, 4, 5 * classes, dtype=torch.float64).reshape(5, classes).sin() * 4
     target = torch.arange(5) % classes
     share = smoothing * classes / (classes - 1) if others_only else smoothing
     if share > 1:  # which torch refuses
         return
     expected = F.cross_entropy(output, target, reduction="none", label_smoothing=share)
-    found = classification_loss("cross-entropy", smoothing, others_only)(output, target)
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    losses = classification_loss("cross-entropy", smoothing, others_only)(output, target)
+    torch.testing.assert_close(losses, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_plain_cross_entropy_keeps_its_bits():
+def test_the_default_loss_is_cross_entropy():
     assert classification_loss() is cross_entropy
 
 
-def test_what_is_incorrect_is_what_is_no_hit():
+def test_an_example_is_incorrect_exactly_if_it_is_no_hit():
     # a tie goes to the first class, for the hit and for the loss
     output, target = torch.tensor([[2.0, 2.0], [2.0, 2.0], [1.0, 3.0]]), torch.tensor([0, 1, 1])
     losses = classification_loss("incorrect")(output, target)
@@ -108,8 +108,8 @@ def test_what_is_incorrect_is_what_is_no_hit():
     assert count_hits(output, target) == (losses == 0).sum()
 
 
-def test_outputs_that_are_not_finite_are_not_hidden():
-    output = torch.full((2, 3), torch.nan)  # whose largest is the first, as torch has it
+def test_nan_outputs_give_a_nan_loss():
+    output = torch.full((2, 3), torch.nan)  # whose argmax in torch is the first
     assert classification_loss("incorrect")(output, torch.tensor([0, 0])).isnan().all()
 
 
@@ -117,7 +117,7 @@ LOSSES = [("cross-entropy", 0.2), ("incorrect", 0.0), ("incorrect", 0.2)]
 
 
 def _mean(kind, smoothing):
-    """The loss as torch would have it, differentiated by autograd alone."""
+    """The loss in torch's own functions, differentiated by autograd."""
 
     def loss(output, target):
         losses = F.cross_entropy(output, target, reduction="none", label_smoothing=smoothing)
@@ -132,23 +132,23 @@ def _mean(kind, smoothing):
 def test_a_risk_of_these_losses_is_the_mean_over_all_examples(kind, smoothing, chunk):
     module, data = problems.perceptron(), problems.points()
     risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, execution=Execution(chunk=chunk))
-    found = risk.evaluate()
+    evaluation = risk.evaluate()
     value, gradient = oracles.one_batch(module, _mean(kind, smoothing), data)
-    assert found.loss == pytest.approx(value, rel=1e-12)
-    torch.testing.assert_close(found.gradient, gradient, **oracles.ROUNDING)
-    assert 0 < found.hits < problems.COUNT  # or incorrect would be all or nothing
+    assert evaluation.loss == pytest.approx(value, rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, gradient, **oracles.ROUNDING)
+    assert 0 < evaluation.hits < problems.COUNT  # otherwise "incorrect" would keep all losses or none
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize(("kind", "smoothing"), LOSSES)
-def test_these_losses_bear_a_double_backward(kind, smoothing, chunk):
-    module, data = problems.normed(), problems.points()
+def test_the_penalty_of_these_losses_equals_the_oracle(kind, smoothing, chunk):
+    module, data = problems.with_batch_norm(), problems.points()
     risk = EmpiricalRisk(module, classification_loss(kind, smoothing), data, block=3, execution=Execution(chunk=chunk))
-    found = GradientPenalty(risk, 0.5, lr=0.8, method="exact").evaluate()
+    evaluation = GradientPenalty(risk, 0.5, lr=0.8, method="exact").evaluate()
     oracle = oracles.Penalised(oracles.ghosted(module, 3), _mean(kind, smoothing), data, 3, 0.8, 0.5)
     point = oracles.theta(module)
-    assert found.value == pytest.approx(float(oracle(point)), rel=1e-12)
-    torch.testing.assert_close(found.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
+    assert evaluation.value == pytest.approx(float(oracle(point)), rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
@@ -157,6 +157,6 @@ def test_a_smoothing_out_of_range_is_refused(smoothing):
         classification_loss("cross-entropy", smoothing)
 
 
-def test_an_unknown_loss_is_refused_with_the_nearest():
+def test_an_unknown_loss_is_refused_with_a_suggestion():
     with pytest.raises(UnknownNameError, match=r"unknown loss 'incorect'.*incorrect"):
         classification_loss("incorect")

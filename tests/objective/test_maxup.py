@@ -28,7 +28,7 @@ def _naive(draws):
 
 
 def _problem(make, images, draws):
-    """Draws of an image: points near each other, with one label."""
+    """A model, and draws of each image: points near each other, with one label."""
     x, y = problems.points(images)
     noise = torch.randn(images * draws, 3, generator=problems.generator(9), dtype=torch.float64)
     return make(), (x.repeat_interleave(draws, 0) + noise, y.repeat_interleave(draws))
@@ -37,20 +37,20 @@ def _problem(make, images, draws):
 # batch norm needs two examples at the end: 11 images in blocks of 4 leave 3
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 @pytest.mark.parametrize(("draws", "block"), [(1, 4), (2, 2), (2, 8), (3, 12), (3, 3 * COUNT)])
-@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+@pytest.mark.parametrize("make", [problems.perceptron, problems.with_batch_norm])
 def test_the_mean_is_over_images_of_the_largest_loss_of_their_draws(make, draws, block, chunk):
     module, data = _problem(make, COUNT, draws)
     naive = oracles.block_loop(oracles.ghosted(module, block), _naive(draws), data, block)
     selection = replace(Selection.of(data), examples_per_pass=COUNT)
     loss, execution = max_up(cross_entropy, draws), Execution(chunk=chunk)
-    found = EmpiricalRisk(module, loss, selection, block=block, execution=execution).evaluate()
-    assert found.loss == pytest.approx(naive.loss, rel=1e-11)
-    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
-    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
-    assert found.hits == naive.hits  # over all draws
-    assert (found.count, found.passes) == (draws * COUNT, draws)
+    evaluation = EmpiricalRisk(module, loss, selection, block=block, execution=execution).evaluate()
+    assert evaluation.loss == pytest.approx(naive.loss, rel=1e-11)
+    torch.testing.assert_close(evaluation.gradient, naive.gradient, **ROUNDING)
+    torch.testing.assert_close(evaluation.block_square_norms, naive.block_square_norms, **ROUNDING)
+    assert evaluation.hits == naive.hits  # over all draws
+    assert (evaluation.count, evaluation.passes) == (draws * COUNT, draws)
     plain = EmpiricalRisk(module, cross_entropy, data, block=block).evaluate()
-    assert (found.loss > plain.loss) == (draws > 1)
+    assert (evaluation.loss > plain.loss) == (draws > 1)
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -68,7 +68,7 @@ def test_the_penalty_sees_the_blocks_of_max_up(chunk):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("draws", [2, 3, 17])
-def test_of_equal_losses_exactly_one_counts_the_first(draws, reverse):
+def test_of_equal_losses_only_the_first_counts(draws, reverse):
     # the tie may lie anywhere in the group; a draw with a smaller loss stands before or behind it
     values = torch.full((4, draws), 2.0)
     values[:, -1 if reverse else 0] = 1.0
@@ -79,24 +79,24 @@ def test_of_equal_losses_exactly_one_counts_the_first(draws, reverse):
     assert losses.mean() == 2.0
 
 
-def test_equal_draws_are_one_example():
+def test_equal_draws_count_as_one_example():
     module, (x, y) = problems.perceptron(), problems.points()
     once = EmpiricalRisk(module, cross_entropy, (x, y)).evaluate()
     thrice = (x.repeat_interleave(3, 0), y.repeat_interleave(3))
-    found = EmpiricalRisk(module, max_up(cross_entropy, 3), thrice).evaluate()
-    assert found.loss == pytest.approx(once.loss, rel=1e-12)
-    torch.testing.assert_close(found.gradient, once.gradient, **ROUNDING)
+    evaluation = EmpiricalRisk(module, max_up(cross_entropy, 3), thrice).evaluate()
+    assert evaluation.loss == pytest.approx(once.loss, rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, once.gradient, **ROUNDING)
 
 
 def test_losses_with_several_elements_are_averaged_first():
     module, (x, _) = problems.perceptron(), problems.points(4)
     target = problems.targets(4)
     means = (module(x) - target).square().mean(1).tolist()
-    found = EmpiricalRisk(module, max_up(squared_error, 2), (x, target)).evaluate()
-    assert found.loss == pytest.approx((max(means[:2]) + max(means[2:])) / 2, rel=1e-12)
+    evaluation = EmpiricalRisk(module, max_up(squared_error, 2), (x, target)).evaluate()
+    assert evaluation.loss == pytest.approx((max(means[:2]) + max(means[2:])) / 2, rel=1e-12)
 
 
-def test_a_loss_that_is_not_a_number_is_not_hidden():
+def test_a_nan_loss_stays_nan():
     losses = max_up(lambda output, target: output, 2)(torch.tensor([1.0, torch.nan, 2.0, 3.0]), torch.zeros(4))
     assert losses[:2].isnan().any()
 

@@ -1,4 +1,4 @@
-"""The value without its gradient: the bits that the whole evaluation gives, for less."""
+"""`measure`: the value without its gradient has the bits of `evaluate`, for fewer passes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from noiseless import EmpiricalRisk, Execution, GradientPenalty, Selection, cros
 from noiseless.objective import BlockClip, Objective, SharpnessAware, max_up
 
 
-def _same(objective, passes):
-    found, whole = objective.measure(), objective.evaluate()
-    assert (found.loss, found.hits, found.count) == (whole.loss, whole.hits, whole.count)
-    assert found.value == whole.value
-    assert found.passes == pytest.approx(passes, rel=1e-15)
-    return found
+def _assert_same_bits(objective, passes):
+    measured, evaluated = objective.measure(), objective.evaluate()
+    assert (measured.loss, measured.hits, measured.count) == (evaluated.loss, evaluated.hits, evaluated.count)
+    assert measured.value == evaluated.value
+    assert measured.passes == pytest.approx(passes, rel=1e-15)
+    return measured
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 @pytest.mark.parametrize(("block", "norm_block"), [(3, 3), (7, 7), (8, 4), (11, 11)])
-def test_a_risk_is_measured_by_forwards_to_the_same_bits(block, norm_block, chunk):
-    module, data = problems.convolution(), problems.pictures(11 if block != 8 else 14)
+def test_measure_of_a_risk_gives_the_bits_of_evaluate(block, norm_block, chunk):
+    module, data = problems.convolution(), problems.images(11 if block != 8 else 14)
     before = problems.state(module)
     risk = EmpiricalRisk(
         module, cross_entropy, data, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
     )
-    assert _same(risk, 1 / 3).penalty is None
+    assert _assert_same_bits(risk, 1 / 3).penalty is None
     assert problems.same_bits(before, problems.state(module))
     assert module.training
     assert all(p.grad is None for p in module.parameters())
@@ -39,14 +39,16 @@ def test_a_risk_is_measured_by_forwards_to_the_same_bits(block, norm_block, chun
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize("name", MEMBERS)
-def test_each_family_in_float32_to_the_same_bits(name, chunk, training):
+def test_measure_gives_the_bits_of_evaluate_for_each_family_in_float32(name, chunk, training):
     net = member(name, 3, 3).train(training)
     x, y = images(10, 3, 8)
-    _same(EmpiricalRisk(net, cross_entropy, (x.float(), y), block=4, execution=Execution(chunk=chunk)), 1 / 3)
+    _assert_same_bits(
+        EmpiricalRisk(net, cross_entropy, (x.float(), y), block=4, execution=Execution(chunk=chunk)), 1 / 3
+    )
 
 
 def test_running_statistics_are_used_in_eval():
-    module, data = problems.normed().eval(), problems.points()
+    module, data = problems.with_batch_norm().eval(), problems.points()
     x, y = data
     with torch.no_grad():
         expected = nn.functional.cross_entropy(module(x), y).item()
@@ -54,68 +56,73 @@ def test_running_statistics_are_used_in_eval():
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_keyed_draws_are_those_of_the_evaluation(chunk):
+def test_measure_draws_the_random_numbers_of_evaluate(chunk):
     selection = dataclasses.replace(Selection.of(problems.points()), seed=5, step=2)
-    risk = EmpiricalRisk(problems.dropped(), cross_entropy, selection, block=3, execution=Execution(chunk=chunk))
-    loss = _same(risk, 1 / 3).loss
+    risk = EmpiricalRisk(problems.with_dropout(), cross_entropy, selection, block=3, execution=Execution(chunk=chunk))
+    loss = _assert_same_bits(risk, 1 / 3).loss
     assert risk.at(dataclasses.replace(selection, step=3)).measure().loss != loss
 
 
-def test_measured_first_a_random_module_is_noticed_too():
-    risk = EmpiricalRisk(problems.dropped(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
+def test_a_random_module_that_is_measured_first_gives_the_loss_of_evaluate():
+    risk = EmpiricalRisk(
+        problems.with_dropout(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=2)
+    )
     loss = risk.measure().loss
     assert loss == risk.evaluate().loss
 
 
-def test_autocast_regression_and_max_up():
+def test_measure_of_a_regression_under_autocast_and_with_max_up():
     data = (problems.points()[0].float(), problems.targets().float())
     module = problems.perceptron().float()
-    assert _same(EmpiricalRisk(module, squared_error, data, block=3, execution=Execution(chunk=2)), 1 / 3).hits is None
-    _same(
+    assert (
+        _assert_same_bits(EmpiricalRisk(module, squared_error, data, block=3, execution=Execution(chunk=2)), 1 / 3).hits
+        is None
+    )
+    _assert_same_bits(
         EmpiricalRisk(module, squared_error, data, block=3, execution=Execution(chunk=2), autocast=torch.bfloat16),
         1 / 3,
     )
     largest = max_up(cross_entropy, 2)
     twice = dataclasses.replace(Selection.of(problems.points(12)), examples_per_pass=6)
-    _same(EmpiricalRisk(problems.perceptron(), largest, twice, block=4), 2 / 3)
+    _assert_same_bits(EmpiricalRisk(problems.perceptron(), largest, twice, block=4), 2 / 3)
 
 
 def test_a_part_of_the_data_costs_a_part_of_a_pass():
     selection = dataclasses.replace(
         Selection.of(problems.points()), order=torch.tensor([3, 1]), examples_per_pass=11, first=4
     )
-    _same(EmpiricalRisk(problems.perceptron(), cross_entropy, selection, block=1), 2 / 33)
+    _assert_same_bits(EmpiricalRisk(problems.perceptron(), cross_entropy, selection, block=1), 2 / 33)
 
 
 @pytest.mark.parametrize("method", ["forward", "exact"])
 @pytest.mark.parametrize(("strength", "full", "published"), [(0.7, 0.0, False), (0.7, 0.4, False), (0.5, 0.0, True)])
-def test_a_penalty_takes_one_sweep_of_gradients(method, strength, full, published):
-    risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points(), block=3)
+def test_measure_of_a_penalty_costs_one_pass(method, strength, full, published):
+    risk = EmpiricalRisk(problems.with_batch_norm(), cross_entropy, problems.points(), block=3)
     penalty = GradientPenalty(risk, strength, lr=0.3, full_strength=full, method=method, published=published)
-    found = _same(penalty, 1.0)
-    assert found.penalty == penalty.evaluate().penalty > 0
-    _same(SharpnessAware(BlockClip(penalty, 0.1), 0.1), 1.0)
+    evaluation = _assert_same_bits(penalty, 1.0)
+    assert evaluation.penalty == penalty.evaluate().penalty > 0
+    _assert_same_bits(SharpnessAware(BlockClip(penalty, 0.1), 0.1), 1.0)
 
 
-def test_an_objective_without_a_way_of_its_own_evaluates():
+def test_an_objective_without_its_own_measure_evaluates():
     class Twice(SharpnessAware):
         measure = Objective.measure  # that of every objective
 
     risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points())
-    found = Twice(risk, 0.1).measure()
-    assert (found.loss, found.penalty, found.passes) == (risk.measure().loss, 0.0, 2.0)
+    evaluation = Twice(risk, 0.1).measure()
+    assert (evaluation.loss, evaluation.penalty, evaluation.passes) == (risk.measure().loss, 0.0, 2.0)
 
 
-def test_what_is_not_finite_is_said():
+def test_a_nan_parameter_gives_a_nan_loss():
     module = problems.perceptron()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3)
     with torch.no_grad():
         module[0].weight[0, 0] = float("nan")
-    found = risk.measure()
-    assert found.loss != found.loss
+    evaluation = risk.measure()
+    assert evaluation.loss != evaluation.loss
 
 
-def test_a_module_that_writes_buffers_is_refused_and_one_that_vmap_does_not_take_named():
+def test_modules_that_write_buffers_or_branch_on_data_are_refused():
     class Counts(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Sums under way: merged with another worker's, saved, and continued only by the sweep that they belong to."""
+"""Partial sums: merged with another worker's, saved, and continued only by the sweep that they belong to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def report(*values):
     return Report({"gradient": (terms, weights)}, {"loss": numbers, "square": torch.stack((numbers, 10 * numbers))})
 
 
-def test_two_halves_are_the_sum():
+def test_two_halves_merge_to_the_sum():
     one, other = empty(), empty()
     one.add(0, 0, report(1.0, 2.0))
     other.add(1, 2, report(3.0, 4.0))
@@ -42,14 +42,14 @@ def test_two_halves_are_the_sum():
     assert sums.scalars["square"].tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0], [10.0, 20.0, 30.0, 40.0, 50.0]]
 
 
-def test_saved_and_continued():
-    one = empty()
-    one.add(1, 2, report(3.0, 4.0))
-    again = empty().filled(one.tensors())
-    assert again.done.tolist() == [0, 1, 0]
-    again.add(0, 0, report(1.0, 2.0))
-    assert again.sums().vectors["gradient"].tolist() == [10.0, 4.0]
-    assert again.sums().scalars["loss"].tolist() == [[1.0, 2.0, 3.0, 4.0, 0.0]]
+def test_saved_sums_are_continued():
+    saved = empty()
+    saved.add(1, 2, report(3.0, 4.0))
+    continued = empty().filled(saved.tensors())
+    assert continued.done.tolist() == [0, 1, 0]
+    continued.add(0, 0, report(1.0, 2.0))
+    assert continued.sums().vectors["gradient"].tolist() == [10.0, 4.0]
+    assert continued.sums().scalars["loss"].tolist() == [[1.0, 2.0, 3.0, 4.0, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_sums_without_some_tensors_are_not_continued(missing):
     assert empty().filled(tensors) is None
 
 
-def both(first, second):
-    """What two workers, as threads, come to with `reduce`."""
+def reduced_by_two_workers(first, second):
+    """The values that two workers, as threads, get from `reduce`."""
     barrier, slots = threading.Barrier(2), [[], []]
 
     def together(rank, combine):
@@ -102,12 +102,12 @@ def both(first, second):
 
 
 @pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan])
-@pytest.mark.parametrize("at", [0, 1])
-def test_a_value_that_is_not_finite_at_one_worker_reaches_both(special, at):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_value_that_is_not_finite_at_one_worker_reaches_both(special, rank):
     sums = ExactSum(2), ExactSum(2)
     weights = torch.ones(1, dtype=torch.float64)
-    sums[at].add(torch.tensor([[special, 1e30]]), weights)
-    sums[1 - at].add(torch.tensor([[2.0, 1e-30]]), weights)
-    for value in both(*sums):
+    sums[rank].add(torch.tensor([[special, 1e30]]), weights)
+    sums[1 - rank].add(torch.tensor([[2.0, 1e-30]]), weights)
+    for value in reduced_by_two_workers(*sums):
         assert str(value[0].item()) == str(special)
         assert value[1].item() == float(torch.tensor(1e30)) + float(torch.tensor(1e-30))

@@ -16,7 +16,7 @@ LR, METHODS = 0.8, ("forward", "central", "exact")
 STRENGTHS = [(0.5, 0.0), (0.0, 0.7), (0.5, 0.7)]
 
 
-def _penalty(make=problems.normed, block=3, strength=0.5, chunk=1, **settings):
+def _penalty(make=problems.with_batch_norm, block=3, strength=0.5, chunk=1, **settings):
     risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=block, execution=Execution(chunk=chunk))
     return GradientPenalty(risk, strength, lr=LR, **settings)
 
@@ -29,21 +29,21 @@ def _oracle(penalty, block=3):
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 @pytest.mark.parametrize(("strength", "full"), STRENGTHS)
-@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
-def test_exact_gradient_is_that_of_the_value(make, strength, full, chunk):
+@pytest.mark.parametrize("make", [problems.perceptron, problems.with_batch_norm])
+def test_the_exact_gradient_equals_that_of_the_value(make, strength, full, chunk):
     penalty = _penalty(make, strength=strength, chunk=chunk, full_strength=full, method="exact")
-    oracle, point, found = _oracle(penalty), oracles.theta(penalty.risk.module), penalty.evaluate()
-    assert found.value == pytest.approx(float(oracle(point)), rel=1e-12)
-    torch.testing.assert_close(found.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
-    assert found.loss == pytest.approx(penalty.risk.evaluate().loss, rel=1e-14)
-    assert found.penalty > 1e-3
+    oracle, point, evaluation = _oracle(penalty), oracles.theta(penalty.risk.module), penalty.evaluate()
+    assert evaluation.value == pytest.approx(float(oracle(point)), rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, oracle.gradient(point), rtol=1e-10, atol=1e-12)
+    assert evaluation.loss == pytest.approx(penalty.risk.evaluate().loss, rel=1e-14)
+    assert evaluation.penalty > 1e-3
 
 
 @pytest.mark.parametrize(("strength", "full"), STRENGTHS)
-@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
-def test_exact_gradient_agrees_with_central_differences_of_the_value(make, strength, full):
+@pytest.mark.parametrize("make", [problems.perceptron, problems.with_batch_norm])
+def test_the_exact_gradient_agrees_with_central_differences_of_the_value(make, strength, full):
     penalty = _penalty(make, strength=strength, full_strength=full, method="exact")
-    point, found = oracles.theta(penalty.risk.module), penalty.evaluate().gradient
+    point, exact_gradient = oracles.theta(penalty.risk.module), penalty.evaluate().gradient
 
     def value(vector):
         penalty.space.theta.copy_(vector)
@@ -51,11 +51,11 @@ def test_exact_gradient_agrees_with_central_differences_of_the_value(make, stren
 
     differences = oracles.central_difference(value, point, 1e-5)
     # h**2 / 6 times a third derivative (up to some 1e3 where a norm divides by a small deviation), and 2**-53 / h
-    torch.testing.assert_close(found, differences, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(exact_gradient, differences, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_direction_of_the_product_is_the_blocks_and_the_full_gradient(method):
+def test_the_product_is_along_the_gradient_of_the_block_plus_the_full_one(method):
     # L_b = mean (theta x - y)**2 / 2 with x = 1 in block 0 and x = 2 in block 1, y = 0, at theta = 3: g = 3 and 12,
     # H = 1 and 4, each block half the data: g_full = 7.5. v_b = 0.4 g_b + 0.2 g_full = 2.7 and 6.3. At lr = 0.8 the
     # gradient is 7.5 + (0.8 / 4) (1 * 2.7 + 4 * 6.3) / 2 = 10.29; the penalty (0.8 / 8) (0.4 (9 + 144) / 2 +
@@ -66,10 +66,10 @@ def test_the_direction_of_the_product_is_the_blocks_and_the_full_gradient(method
     risk = EmpiricalRisk(
         module, lambda output, y: squared_error(output, y) / 2, [x, 0 * x], block=2, execution=Execution(chunk=2)
     )
-    found = GradientPenalty(risk, 0.4, lr=0.8, full_strength=0.2, method=method).evaluate()
-    assert found.gradient.item() == pytest.approx(10.29)
-    assert found.penalty == pytest.approx(0.1 * (30.6 + 11.25))
-    assert found.loss == pytest.approx((4.5 + 18) / 2)
+    evaluation = GradientPenalty(risk, 0.4, lr=0.8, full_strength=0.2, method=method).evaluate()
+    assert evaluation.gradient.item() == pytest.approx(10.29)
+    assert evaluation.penalty == pytest.approx(0.1 * (30.6 + 11.25))
+    assert evaluation.loss == pytest.approx((4.5 + 18) / 2)
 
 
 def test_the_constant_is_an_eighth_in_the_value_and_a_quarter_in_the_gradient():
@@ -79,10 +79,10 @@ def test_the_constant_is_an_eighth_in_the_value_and_a_quarter_in_the_gradient():
     module.weight.data.fill_(3.0)
     risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), torch.zeros(4, 1).double()], block=3)
     for method in METHODS:
-        found = GradientPenalty(risk, 0.5, lr=0.8, method=method).evaluate()
-        assert found.loss == pytest.approx(9.0)
-        assert found.penalty == pytest.approx(1.8)
-        assert found.gradient.item() == pytest.approx(7.2)  # L is quadratic: differences are exact up to rounding
+        evaluation = GradientPenalty(risk, 0.5, lr=0.8, method=method).evaluate()
+        assert evaluation.loss == pytest.approx(9.0)
+        assert evaluation.penalty == pytest.approx(1.8)
+        assert evaluation.gradient.item() == pytest.approx(7.2)  # L is quadratic: differences are exact up to rounding
         both = GradientPenalty(risk, 0.3, full_strength=0.2, lr=0.8, method=method).evaluate()
         assert (both.penalty, both.gradient.item()) == (pytest.approx(1.8), pytest.approx(7.2))
 
@@ -103,7 +103,7 @@ def test_differences_have_their_order(method, order, strength, full):
 @pytest.mark.parametrize("chunk", [2, 5])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("full", [0.0, 0.7])
-def test_chunk_does_not_change_what_is_computed(method, chunk, full):
+def test_the_chunk_does_not_change_the_result(method, chunk, full):
     one = _penalty(method=method, full_strength=full).evaluate()
     many = _penalty(method=method, chunk=chunk, full_strength=full).evaluate()
     # differences divide rounding (1e-16 times some ten) by h, of size 1e-2 / ||v||
@@ -111,7 +111,7 @@ def test_chunk_does_not_change_what_is_computed(method, chunk, full):
     assert many.value == pytest.approx(one.value, rel=1e-12)
 
 
-@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+@pytest.mark.parametrize("make", [problems.perceptron, problems.with_batch_norm])
 def test_hvp_equals_the_dense_hessian(make):
     penalty = _penalty(make)
     hessian = _oracle(penalty).hessian(oracles.theta(penalty.risk.module))
@@ -135,7 +135,7 @@ def test_hvp_is_the_slope_of_the_gradient_through_any_norm(norm):
     torch.testing.assert_close(penalty.hvp(v[None])[0], (slopes[0] - slopes[1]) / 2e-5, rtol=1e-5, atol=1e-6)
 
 
-def test_hvp_leaves_buffers():
+def test_hvp_changes_no_buffer():
     penalty = _penalty()
     before = problems.state(penalty.risk.module)
     penalty.hvp(penalty.space.theta[None])
@@ -156,21 +156,21 @@ def test_zero_gradient_gives_zero_penalty(method, full, dtype):
     nn.init.zeros_(module.bias)
     x, y = torch.ones(6, 2, dtype=dtype), torch.zeros(6, 1, dtype=dtype)
     risk = EmpiricalRisk(module, squared_error, [x, y], block=4)
-    found = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method).evaluate()
-    assert found.penalty == 0.0
-    assert torch.equal(found.gradient, torch.zeros(3, dtype=dtype))
+    evaluation = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method).evaluate()
+    assert evaluation.penalty == 0.0
+    assert torch.equal(evaluation.gradient, torch.zeros(3, dtype=dtype))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_block_at_rest_does_not_disturb_the_others(method):
-    # theta = 0: block 0 has target 0 and is at rest; block 1 has x = 1, y = 1: g = -2, H = 2 (slope alone)
+def test_a_block_without_gradient_does_not_change_the_others(method):
+    # theta = 0: block 0 has target 0 and is at rest; block 1 has x = 1, y = 1: g = -2, H = 2 (no bias)
     module = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(module.weight)
     y = torch.tensor([[0.0], [0.0], [1.0], [1.0]]).double()
     risk = EmpiricalRisk(module, squared_error, [torch.ones(4, 1).double(), y], block=2, execution=Execution(chunk=2))
-    found = GradientPenalty(risk, 1.0, lr=4.0, method=method).evaluate()
+    evaluation = GradientPenalty(risk, 1.0, lr=4.0, method=method).evaluate()
     # mean of 0 and -2 + (4 / 4) * 2 * -2 = -6
-    assert found.gradient.item() == pytest.approx(-3.0)
+    assert evaluation.gradient.item() == pytest.approx(-3.0)
 
 
 @pytest.mark.parametrize(("method", "passes"), [("forward", 2.0), ("central", 3.0), ("exact", 3.0)])
@@ -181,30 +181,30 @@ def test_passes_are_counted(method, passes, full):
 
 @pytest.mark.parametrize(("method", "probes"), [("forward", 1), ("central", 2)])
 @pytest.mark.parametrize("full", [0.0, 0.7])
-def test_passes_are_what_the_model_was_asked(method, probes, full):
+def test_passes_count_the_forwards_of_the_model(method, probes, full):
     penalty = _penalty(method=method, full_strength=full)
-    seen = []
-    penalty.risk.module.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    batch_sizes = []
+    penalty.risk.module.register_forward_hook(lambda module, inputs, output: batch_sizes.append(len(output)))
     passes = penalty.evaluate().passes
-    assert sum(seen) == passes * problems.COUNT
+    assert sum(batch_sizes) == passes * problems.COUNT
     assert passes == 1 + probes + (full > 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("full", [0.0, 0.7])
 @pytest.mark.parametrize("statistics", ["average", "ema"])
-def test_probes_leave_buffers_and_parameters(method, full, statistics):
-    module = problems.normed()
+def test_probes_change_neither_buffers_nor_parameters(method, full, statistics):
+    module = problems.with_batch_norm()
     before = problems.state(module)
     risk = EmpiricalRisk(
         module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2), statistics=statistics
     )
     penalty = GradientPenalty(risk, 0.5, full_strength=full, lr=LR, method=method)
-    found = penalty.evaluate()
+    evaluation = penalty.evaluate()
     assert problems.same_bits(problems.state(module), before)
     plain = risk.evaluate()
-    torch.testing.assert_close(found.statistics, plain.statistics, rtol=0, atol=0)  # not those of the probes
-    penalty.accept(found)
+    torch.testing.assert_close(evaluation.statistics, plain.statistics, rtol=0, atol=0)  # not those of the probes
+    penalty.accept(evaluation)
     changed = [name for name, t in problems.state(module).items() if not torch.equal(t, before[name])]
     assert changed == [name for name in before if "running" in name or "tracked" in name]
 
@@ -227,7 +227,7 @@ def test_a_penalty_on_the_full_gradient_is_on_the_unclipped_one():
     assert penalties == penalties[:1] * 4
 
 
-def test_exactness():
+def test_only_the_exact_method_without_block_clip_is_exact():
     assert not _penalty(method="forward").exact
     assert not _penalty(method="central").exact
     assert _penalty(method="exact").exact

@@ -24,13 +24,15 @@ def test_sweep_equals_one_batch_without_batch_norm(block, chunk):
     module, data = problems.perceptron(), problems.points()
     loss, gradient = oracles.one_batch(module, cross_entropy, data)
     naive = oracles.block_loop(module, cross_entropy, data, block)
-    found = EmpiricalRisk(module, cross_entropy, data, block=block, execution=Execution(chunk=chunk)).evaluate()
-    assert found.loss == pytest.approx(loss, rel=1e-12)
-    torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
-    assert found.hits == naive.hits
-    assert 0 < found.hits < COUNT
-    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
-    assert (found.count, found.passes, found.penalty, found.value) == (COUNT, 1.0, 0.0, found.loss)
+    evaluation = EmpiricalRisk(module, cross_entropy, data, block=block, execution=Execution(chunk=chunk)).evaluate()
+    assert evaluation.loss == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, gradient, **ROUNDING)
+    assert evaluation.hits == naive.hits
+    assert 0 < evaluation.hits < COUNT
+    torch.testing.assert_close(evaluation.block_square_norms, naive.block_square_norms, **ROUNDING)
+    assert (evaluation.count, evaluation.passes, evaluation.penalty, evaluation.value) == (
+        COUNT, 1.0, 0.0, evaluation.loss,
+    )  # fmt: skip
 
 
 GHOSTS = [(11, 11), (11, 1), (3, 3), (7, 7), (4, 2), (8, 2), (8, 4), (6, 3), (10, 5)]
@@ -39,59 +41,59 @@ GHOSTS = [(11, 11), (11, 1), (3, 3), (7, 7), (4, 2), (8, 2), (8, 4), (6, 3), (10
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize(("block", "norm_block"), GHOSTS)
 def test_sweep_equals_the_block_loop_with_batch_norm_over_images(block, norm_block, chunk):
-    module, data = problems.convolution(), problems.pictures()
+    module, data = problems.convolution(), problems.images()
     naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
-    found = EmpiricalRisk(
+    evaluation = EmpiricalRisk(
         module, cross_entropy, data, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
     ).evaluate()
-    assert found.loss == pytest.approx(naive.loss, rel=1e-11)
-    assert found.hits == naive.hits
-    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
-    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
+    assert evaluation.loss == pytest.approx(naive.loss, rel=1e-11)
+    assert evaluation.hits == naive.hits
+    torch.testing.assert_close(evaluation.gradient, naive.gradient, **ROUNDING)
+    torch.testing.assert_close(evaluation.block_square_norms, naive.block_square_norms, **ROUNDING)
 
 
 # Norm blocks of at least two examples, also at the end: 10 = 8 + 2 (norm 4: short), 14 = 8 + 6 (norm 4: 4 + 2)
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize(("count", "block", "norm_block"), [(11, 3, 3), (11, 7, 7), (10, 8, 4), (14, 8, 4), (20, 4, 2)])
 def test_sweep_equals_the_block_loop_with_two_batch_norms(count, block, norm_block, chunk):
-    module, data = problems.normed(), problems.points(count)
+    module, data = problems.with_batch_norm(), problems.points(count)
     naive = oracles.block_loop(oracles.ghosted(module, norm_block), cross_entropy, data, block)
-    found = EmpiricalRisk(
+    evaluation = EmpiricalRisk(
         module, cross_entropy, data, block=block, norm_block=norm_block, execution=Execution(chunk=chunk)
     ).evaluate()
-    assert found.loss == pytest.approx(naive.loss, rel=1e-11)
-    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
-    torch.testing.assert_close(found.block_square_norms, naive.block_square_norms, **ROUNDING)
+    assert evaluation.loss == pytest.approx(naive.loss, rel=1e-11)
+    torch.testing.assert_close(evaluation.gradient, naive.gradient, **ROUNDING)
+    torch.testing.assert_close(evaluation.block_square_norms, naive.block_square_norms, **ROUNDING)
 
 
 def test_without_ghosts_the_loop_is_torchs_own_batch_norm():
-    module, data = problems.normed(), problems.points()
-    found = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2)).evaluate()
-    naive = oracles.block_loop(problems.normed(), cross_entropy, data, 3)
-    torch.testing.assert_close(found.gradient, naive.gradient, **ROUNDING)
+    module, data = problems.with_batch_norm(), problems.points()
+    evaluation = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(chunk=2)).evaluate()
+    naive = oracles.block_loop(problems.with_batch_norm(), cross_entropy, data, 3)
+    torch.testing.assert_close(evaluation.gradient, naive.gradient, **ROUNDING)
 
 
-def test_norm_block_matters():
-    module, data = problems.normed(), problems.points(12)
-    whole, ghost = (EmpiricalRisk(module, cross_entropy, data, norm_block=n).evaluate().loss for n in (12, 4))
-    assert abs(whole - ghost) > 1e-3
+def test_the_norm_block_changes_the_loss():
+    module, data = problems.with_batch_norm(), problems.points(12)
+    full, ghost = (EmpiricalRisk(module, cross_entropy, data, norm_block=n).evaluate().loss for n in (12, 4))
+    assert abs(full - ghost) > 1e-3
 
 
 def test_in_eval_the_running_statistics_are_used():
-    module, data = problems.normed().eval(), problems.points()
+    module, data = problems.with_batch_norm().eval(), problems.points()
     loss, gradient = oracles.one_batch(module, cross_entropy, data)
-    found = EmpiricalRisk(module, cross_entropy, data, block=1, execution=Execution(chunk=2)).evaluate()
-    assert found.loss == pytest.approx(loss, rel=1e-12)
-    torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
+    evaluation = EmpiricalRisk(module, cross_entropy, data, block=1, execution=Execution(chunk=2)).evaluate()
+    assert evaluation.loss == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(evaluation.gradient, gradient, **ROUNDING)
 
 
-@pytest.mark.parametrize("make", [problems.perceptron, problems.normed])
+@pytest.mark.parametrize("make", [problems.perceptron, problems.with_batch_norm])
 def test_gradient_agrees_with_central_differences(make):
     risk = EmpiricalRisk(make(), cross_entropy, problems.points(), block=3)
     point = risk.space.theta.clone()
 
-    def value(at):
-        risk.space.theta.copy_(at)
+    def value(vector):
+        risk.space.theta.copy_(vector)
         return risk.evaluate().value
 
     differences = oracles.central_difference(value, point, 1e-5)
@@ -100,7 +102,9 @@ def test_gradient_agrees_with_central_differences(make):
     torch.testing.assert_close(risk.evaluate().gradient, differences, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize(("make", "block"), [(problems.perceptron, 3), (problems.normed, 3), (problems.normed, 11)])
+@pytest.mark.parametrize(
+    ("make", "block"), [(problems.perceptron, 3), (problems.with_batch_norm, 3), (problems.with_batch_norm, 11)]
+)
 def test_hvp_equals_the_dense_hessian(make, block):
     module, data = make(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, data, block=block, execution=Execution(chunk=2))
@@ -122,7 +126,7 @@ def test_hvp_refuses_other_shapes(shape):
         risk.hvp(torch.zeros(shape, dtype=torch.float64))
 
 
-def test_several_inputs_and_a_regression():
+def test_a_regression_with_several_inputs():
     class Sum(nn.Module):
         def __init__(self):
             super().__init__()
@@ -134,15 +138,17 @@ def test_several_inputs_and_a_regression():
     module = problems.fill(Sum())
     data = (problems.points()[0], problems.targets(width=4, seed=9), problems.targets(width=2))
     loss, gradient = oracles.one_batch(module, squared_error, data)
-    for mine in (squared_error, nn.MSELoss(reduction="none")):
+    for loss_function in (squared_error, nn.MSELoss(reduction="none")):
         for chunk in CHUNKS:
-            found = EmpiricalRisk(module, mine, data, block=3, execution=Execution(chunk=chunk)).evaluate()
-            assert found.loss == pytest.approx(loss, rel=1e-12)
-            assert found.hits is None
-            torch.testing.assert_close(found.gradient, gradient, **ROUNDING)
+            evaluation = EmpiricalRisk(
+                module, loss_function, data, block=3, execution=Execution(chunk=chunk)
+            ).evaluate()
+            assert evaluation.loss == pytest.approx(loss, rel=1e-12)
+            assert evaluation.hits is None
+            torch.testing.assert_close(evaluation.gradient, gradient, **ROUNDING)
 
 
-def test_tied_and_frozen_parameters():
+def test_tied_parameters_count_once_and_frozen_ones_stay():
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
@@ -165,25 +171,25 @@ def test_tied_and_frozen_parameters():
     assert not module.b.weight.any()
 
 
-def test_float32_sums_are_taken_in_float64():
+def test_float32_gradients_are_summed_in_float64():
     module, data = problems.perceptron().float(), tuple(t.float() if t.ndim > 1 else t for t in problems.points(200))
     blocks = oracles.block_loop(module, cross_entropy, data, 1).gradient  # float32 gradients of blocks, summed exactly
-    found = EmpiricalRisk(module, cross_entropy, data, block=1).evaluate().gradient
-    assert found.dtype == torch.float32
+    swept = EmpiricalRisk(module, cross_entropy, data, block=1).evaluate().gradient
+    assert swept.dtype == torch.float32
     # one rounding of the sum to float32, half a unit in the last place
-    torch.testing.assert_close(found.double(), blocks, rtol=2**-24, atol=1e-12)
+    torch.testing.assert_close(swept.double(), blocks, rtol=2**-24, atol=1e-12)
 
 
 def test_closure_sets_gradients_and_returns_the_value():
     module = problems.perceptron()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3)
-    value, found = risk.closure()(), risk.evaluate()
-    assert value.item() == found.value
-    assert torch.equal(oracles.flat([p.grad for p in module.parameters()]), found.gradient)
+    value, evaluation = risk.closure()(), risk.evaluate()
+    assert value.item() == evaluation.value
+    assert torch.equal(oracles.flat([p.grad for p in module.parameters()]), evaluation.gradient)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_evaluates_where_the_caller_has_switched_autograd_off(chunk):
+def test_evaluate_works_under_no_grad(chunk):
     risk = EmpiricalRisk(
         problems.perceptron(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
     )
@@ -193,17 +199,19 @@ def test_evaluates_where_the_caller_has_switched_autograd_off(chunk):
 
 
 def test_the_order_cuts_the_blocks():
-    module, (x, y) = problems.normed(), problems.points()
+    module, (x, y) = problems.with_batch_norm(), problems.points()
     order = torch.randperm(COUNT, generator=problems.generator())
     ordered = EmpiricalRisk(module, cross_entropy, Selection(TensorExamples((x, y)), order), block=3).evaluate()
-    naive = oracles.block_loop(problems.normed(), cross_entropy, (x[order], y[order]), 3)
+    naive = oracles.block_loop(problems.with_batch_norm(), cross_entropy, (x[order], y[order]), 3)
     torch.testing.assert_close(ordered.gradient, naive.gradient, **ROUNDING)
 
 
 def test_a_part_of_the_data_costs_a_part_of_a_pass():
     risk = EmpiricalRisk(problems.perceptron(), cross_entropy, problems.points(), block=7)
-    found = risk.at(dataclasses.replace(risk.selection, order=torch.tensor([3, 1]), examples_per_pass=COUNT)).evaluate()
-    assert (found.count, found.passes) == (2, 2 / COUNT)
+    evaluation = risk.at(
+        dataclasses.replace(risk.selection, order=torch.tensor([3, 1]), examples_per_pass=COUNT)
+    ).evaluate()
+    assert (evaluation.count, evaluation.passes) == (2, 2 / COUNT)
 
 
 def test_block_clip_shortens_each_block():
@@ -237,7 +245,7 @@ def test_block_clip_shortens_each_block():
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        EmpiricalRisk(problems.normed(), cross_entropy, problems.points(), **settings)
+        EmpiricalRisk(problems.with_batch_norm(), cross_entropy, problems.points(), **settings)
 
 
 def test_a_chunk_of_no_block_is_refused():
@@ -247,12 +255,12 @@ def test_a_chunk_of_no_block_is_refused():
 
 @pytest.mark.parametrize("norm", [0.0, float("nan")])
 def test_a_block_clip_that_is_no_norm_is_refused(norm):
-    risk = EmpiricalRisk(problems.normed(), cross_entropy, problems.points())
+    risk = EmpiricalRisk(problems.with_batch_norm(), cross_entropy, problems.points())
     with pytest.raises(ValueError, match=f"block clip must be a positive norm, not {norm}"):
         BlockClip(risk, norm)
 
 
-def test_two_risks_share_the_space():
+def test_two_risks_of_a_module_share_its_space():
     module = problems.perceptron()
     a, b = (EmpiricalRisk(module, cross_entropy, problems.points(), block=n) for n in (3, 7))
     assert a.space is b.space is parameter_space(module)

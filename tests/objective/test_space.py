@@ -1,4 +1,4 @@
-"""The parameter space: views that share storage with theta, and what may happen to the module meanwhile."""
+"""The parameter space: views that share storage with theta, and later changes of the module."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import nn
 from noiseless import EmpiricalRisk, cross_entropy, parameter_space
 
 
-def _is_view(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    start = whole.data_ptr()
-    return start <= part.data_ptr() < start + whole.numel() * whole.element_size()
+def _is_view(part: torch.Tensor, vector: torch.Tensor) -> bool:
+    start = vector.data_ptr()
+    return start <= part.data_ptr() < start + vector.numel() * vector.element_size()
 
 
 def test_parameters_and_gradients_are_views():
@@ -40,11 +40,11 @@ def test_the_gradient_is_written_into_the_same_memory():
     module = problems.perceptron()
     space = parameter_space(module)
     space.set_gradient(torch.zeros(31))
-    held = module[0].weight.grad
+    first = module[0].weight.grad
     module.zero_grad(set_to_none=True)
     space.set_gradient(torch.ones(31))
-    assert torch.equal(held, torch.ones(4, 3).double())
-    assert module[0].weight.grad.data_ptr() == held.data_ptr()
+    assert torch.equal(first, torch.ones(4, 3).double())
+    assert module[0].weight.grad.data_ptr() == first.data_ptr()
 
 
 def test_split_gives_named_views():
@@ -84,10 +84,10 @@ def test_a_risk_follows_the_module_to_another_dtype():
     module = problems.perceptron()
     risk = EmpiricalRisk(module, cross_entropy, tuple(t.float() if t.ndim > 1 else t for t in problems.points()))
     module.float()
-    found = risk.evaluate()
-    assert found.gradient.dtype == torch.float32
+    evaluation = risk.evaluate()
+    assert evaluation.gradient.dtype == torch.float32
     # float32 rounding, 6e-8, of some ten operations
-    assert found.loss == pytest.approx(oracles.one_batch(module, cross_entropy, risk.data)[0], rel=1e-6)
+    assert evaluation.loss == pytest.approx(oracles.one_batch(module, cross_entropy, risk.data)[0], rel=1e-6)
 
 
 def test_load_state_dict_moves_theta():
@@ -106,12 +106,12 @@ def test_load_state_dict_by_assignment_moves_theta():
     expected = oracles.one_batch(module, cross_entropy, problems.points())[0]
     fresh = EmpiricalRisk(module, cross_entropy, problems.points())
     assert fresh.evaluate().loss == pytest.approx(expected, rel=1e-12)
-    # The risk made before held parameters that the module no longer has. It may follow or refuse, not answer for them
+    # The module has replaced the parameters of the earlier risk, which may use the new ones or refuse, not use the old
     try:
-        found = risk.evaluate().loss
+        earlier_risks_loss = risk.evaluate().loss
     except ValueError:
         return
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert earlier_risks_loss == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_change_of_what_is_trained_gives_a_new_space():
@@ -122,7 +122,7 @@ def test_a_change_of_what_is_trained_gives_a_new_space():
     assert parameter_space(module).names == ["2.weight", "2.bias"]
 
 
-def test_an_empty_parameter_does_not_disturb():
+def test_an_empty_parameter_is_allowed():
     module = problems.perceptron()
     module.register_parameter("none", nn.Parameter(torch.zeros(0, dtype=torch.float64)))
     space = parameter_space(module)
@@ -133,11 +133,11 @@ def test_an_empty_parameter_does_not_disturb():
 
 def test_a_model_and_a_part_of_it_may_both_have_a_space():
     module = problems.perceptron()
-    whole, part = parameter_space(module), parameter_space(module[0])
-    part.theta.fill_(3.0)
-    assert torch.equal(whole.theta[:16], torch.full((16,), 3.0).double())
-    whole.theta.fill_(4.0)
-    assert torch.equal(part.theta, torch.full((16,), 4.0).double())
+    model_space, part_space = parameter_space(module), parameter_space(module[0])
+    part_space.theta.fill_(3.0)
+    assert torch.equal(model_space.theta[:16], torch.full((16,), 3.0).double())
+    model_space.theta.fill_(4.0)
+    assert torch.equal(part_space.theta, torch.full((16,), 4.0).double())
 
 
 def test_mixed_dtypes_are_refused():

@@ -12,7 +12,7 @@ from noiseless.objective.workers import Workers
 
 
 def test_values_are_frozen():
-    """All but the objectives, whose fields may be set, and a sum that is under way."""
+    """All but the objectives, whose fields may be set, and the partial sum."""
     assert mutable(objective) == {"EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Partial"}
 
 

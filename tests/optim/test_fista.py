@@ -16,7 +16,7 @@ X0 = problems.targets(1, 6, seed=3).flatten()
 
 
 def run(steps, **settings):
-    """Points y on `f = sum c x**2 / 2`, over two parameters."""
+    """The points y of FISTA on `f = sum c x**2 / 2`, over two parameters."""
     parts = [nn.Parameter(X0[:2].clone()), nn.Parameter(X0[2:].clone().view(2, 2))]
     optimizer = FISTA(parts, **settings)
     points = [X0]
@@ -48,12 +48,12 @@ def reference(steps, lr, restart=False, decay=0.0):
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.01])
-def test_steps_are_those_of_the_paper(restart, decay):
+def test_steps_equal_those_of_the_paper(restart, decay):
     expected, _, restarts = reference(200, 0.9, restart, decay)
     assert (restarts > 1) == restart
-    found = run(200, lr=0.9, restart=restart, weight_decay=decay)
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+    points = run(200, lr=0.9, restart=restart, weight_decay=decay)
+    for point, expected_point in zip(points, expected, strict=True):
+        torch.testing.assert_close(point, expected_point, rtol=1e-10, atol=1e-12)
 
 
 def test_values_stay_below_the_bound():
@@ -66,19 +66,19 @@ def test_values_stay_below_the_bound():
     assert CURVATURES @ (y * y) < CURVATURES @ (descent * descent) / 3
 
 
-def test_restarts_make_it_linear():
+def test_restarts_make_convergence_linear():
     # without restarts the error falls as 1 / k**2, with them as exp(-k sqrt(mu / L) / e or so): 1000 * 0.03 / e = 11
     errors = [run(1000, lr=1.0, restart=restart)[-1].norm() / X0.norm() for restart in (False, True)]
     assert errors[1] < math.exp(-11) < errors[0]
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"lr": -1.0}, "lr must be"), ({"restart": "gradient"}, "restart must be True or False"),
         ({"weight_decay": float("nan")}, "weight_decay must be"),
     ],
 )  # fmt: skip
-def test_wrong_numbers_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_numbers_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         FISTA([nn.Parameter(X0.clone())], **settings)

@@ -33,11 +33,11 @@ def apply(transform, gradient, theta, step=0):
 
 
 @pytest.mark.parametrize("limit", [0.01, 0.5, 3.0, 1e9])
-def test_adaptive_clipping_unit_by_unit(limit):
+def test_adaptive_clipping_equals_a_loop_over_units(limit):
     module = network()
     space = parameter_space(module)
     theta, gradient = space.theta, problems.targets(1, len(space), seed=11).flatten()
-    found, state = apply(adaptive_clip(limit, space), gradient, theta)
+    transformed, state = apply(adaptive_clip(limit, space), gradient, theta)
     clipped = 0
     for name, g in space.split(gradient).items():
         w, expected = space.split(theta)[name], g.clone()
@@ -49,7 +49,7 @@ def test_adaptive_clipping_unit_by_unit(limit):
                 if norm > largest:
                     expected[unit] = g[unit] * largest / norm
                     clipped += 1
-        torch.testing.assert_close(space.split(found)[name], expected, rtol=1e-13, atol=0)
+        torch.testing.assert_close(space.split(transformed)[name], expected, rtol=1e-13, atol=0)
     assert state == {"clipped": clipped > 0}
     assert (clipped == 0) == (limit == 1e9)
 
@@ -57,8 +57,8 @@ def test_adaptive_clipping_unit_by_unit(limit):
 def test_a_single_layer_is_the_final_one():
     space = parameter_space(problems.fill(nn.Linear(3, 2)))
     gradient = 1e6 * torch.ones(len(space)).double()
-    found, state = apply(adaptive_clip(0.01, space), gradient, space.theta)
-    assert torch.equal(found, gradient)
+    transformed, state = apply(adaptive_clip(0.01, space), gradient, space.theta)
+    assert torch.equal(transformed, gradient)
     assert state == {"clipped": False}
 
 
@@ -76,14 +76,18 @@ def rates(space, theta, gradient, decay, biases, factor):
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 @pytest.mark.parametrize("biases", [True, False])
-def test_layer_rates_by_hand(decay, biases):
+def test_layer_rates_equal_their_formulas(decay, biases):
     space, theta, gradient = space_and_vectors()
-    found, _ = apply(lars(0.02, space, decay, biases), gradient, theta)
-    torch.testing.assert_close(found, rates(space, theta, gradient, decay, biases, lambda r: r), rtol=1e-12, atol=1e-15)
+    transformed, _ = apply(lars(0.02, space, decay, biases), gradient, theta)
+    torch.testing.assert_close(
+        transformed, rates(space, theta, gradient, decay, biases, lambda r: r), rtol=1e-12, atol=1e-15
+    )
     for step, lr in enumerate((0.0, 0.005, 0.02, 0.5)):
-        found, _ = apply(larc(0.02, space, lambda t: (0.0, 0.005, 0.02, 0.5)[t], decay, biases), gradient, theta, step)
+        transformed, _ = apply(
+            larc(0.02, space, lambda t: (0.0, 0.005, 0.02, 0.5)[t], decay, biases), gradient, theta, step
+        )
         expected = rates(space, theta, gradient, decay, biases, lambda r, lr=lr: min(r / lr, 1.0) if lr else 1.0)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(transformed, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_larc_never_raises_and_lars_does():
@@ -98,10 +102,10 @@ def test_a_layer_of_zeros_can_leave_zero():
     theta, gradient = torch.zeros(len(space)).double(), torch.ones(len(space)).double()
     for transform in (lars(0.02, space, 0.1), larc(0.02, space, lambda t: 0.1, 0.1)):
         assert torch.equal(apply(transform, gradient, theta)[0], gradient)
-        assert torch.equal(apply(transform, theta, gradient)[0], 0.1 * gradient)  # g = 0: the decay alone
+        assert torch.equal(apply(transform, theta, gradient)[0], 0.1 * gradient)  # g = 0: only the decay
 
 
-def test_lars_on_a_quadratic_shrinks_each_layer_by_its_own_rate():
+def test_lars_on_a_quadratic_shrinks_all_layers_at_the_same_rate():
     # f = sum c_l ||w_l||**2 / 2: g = c w, so trust ||w|| / ||g|| = trust / c and the step is -lr trust w, whatever c is
     space = parameter_space(problems.fill(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))))
     theta, curvatures = space.theta.clone(), (1e-3, 1.0, 50.0, 7.0)
@@ -113,24 +117,24 @@ def test_lars_on_a_quadratic_shrinks_each_layer_by_its_own_rate():
     torch.testing.assert_close(theta, space.theta * (1 - 0.05) ** 5, rtol=1e-4, atol=0)
 
 
-def test_nan_is_handed_on():
+def test_nan_stays_in_the_gradient():
     space, theta, gradient = space_and_vectors()
     gradient[3] = math.nan
     for transform in (lars(0.02, space), larc(0.02, space, lambda t: 0.1), adaptive_clip(0.01, space)):
         assert apply(transform, gradient, theta)[0].isnan().any()
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_not_changed():
     space, theta, gradient = space_and_vectors()
-    kept = theta.clone(), gradient.clone()
+    before = theta.clone(), gradient.clone()
     for transform in (lars(0.02, space, 0.1), larc(0.02, space, lambda t: 0.1, 0.1), adaptive_clip(0.01, space)):
         apply(transform, gradient, theta)
-        assert torch.equal(theta, kept[0])
-        assert torch.equal(gradient, kept[1])
+        assert torch.equal(theta, before[0])
+        assert torch.equal(gradient, before[1])
 
 
 @pytest.mark.parametrize("number", [0.0, -1.0, math.nan, math.inf])
-def test_numbers_that_cannot_be(number):
+def test_numbers_out_of_range_are_refused(number):
     space, _, _ = space_and_vectors()
     with pytest.raises(ValueError, match=f"agc must be a positive ratio, not {number}"):
         adaptive_clip(number, space)

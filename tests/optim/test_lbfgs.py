@@ -1,4 +1,4 @@
-"""Damped L-BFGS against dense matrices, on negative curvature, and around a search."""
+"""Damped L-BFGS against dense matrices, on negative curvature, and with a line search."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def dense(pairs: list[tuple[Tensor, Tensor]], scale: float, n: int) -> Tensor:
     return H
 
 
-def reference(f, x: Tensor, steps: int, lr: float, most: int, damping: float = 0.2):
-    """The damped method with dense matrices, B by inversion (procedure 18.2). Gives points, and what was damped."""
+def reference(f, x: Tensor, steps: int, lr: float, history: int, damping: float = 0.2):
+    """The damped method (procedure 18.2) with dense matrices, B by inversion: points, and which pairs were damped."""
     points, damped, pairs, before, H = [x], [], [], None, None
     for _ in range(steps):
         point = x.clone().requires_grad_()
@@ -37,7 +37,7 @@ def reference(f, x: Tensor, steps: int, lr: float, most: int, damping: float = 0
             if damped[-1]:
                 phi = (1 - damping) * (s @ Bs) / (s @ Bs - s @ y)
                 y = phi * y + (1 - phi) * Bs
-            pairs = [*pairs, (s, y)][-most:]
+            pairs = [*pairs, (s, y)][-history:]
             H = dense(pairs, float(s @ y / (y @ y)), len(x))
         before = x, g
         x = x - lr * H @ g
@@ -46,7 +46,7 @@ def reference(f, x: Tensor, steps: int, lr: float, most: int, damping: float = 0
 
 
 def run(f, x: Tensor, steps: int, wrap=lambda optimizer: optimizer, **settings):
-    """The same by the optimizer, over two parameters of different shapes."""
+    """The points of the optimizer over two parameters of different shapes, and the optimizer."""
     parts = [nn.Parameter(x[:2].clone()), nn.Parameter(x[2:].clone().view(1, -1))]
     optimizer = wrap(DampedLBFGS(parts, **settings))
 
@@ -77,24 +77,24 @@ def wells(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("f", "x"), [(bowl, torch.tensor([1, 0.05, 1e-3, 1e-4, 1e-5]).double()), (wells, X0 / 4)])
-@pytest.mark.parametrize("most", [2, 10])
-def test_steps_are_those_of_dense_matrices(f, x, most):
-    expected, damped = reference(f, x, 8, 0.5, most)  # the bowl is flatter there than the first guess, 1
-    found, _ = run(f, x, 8, lr=0.5, history_size=most)
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)  # inverses of a condition of 1e3 or so
+@pytest.mark.parametrize("history", [2, 10])
+def test_steps_are_those_of_dense_matrices(f, x, history):
+    expected, damped = reference(f, x, 8, 0.5, history)  # the bowl is flatter there than the first guess, 1
+    points, _ = run(f, x, 8, lr=0.5, history_size=history)
+    for point, expected_point in zip(points, expected, strict=True):
+        torch.testing.assert_close(point, expected_point, rtol=1e-8, atol=1e-10)  # inverses of a condition of 1e3 or so
     assert any(damped)
 
 
 def test_without_damping_it_is_plain_bfgs_on_a_quadratic():
     # 1e-12 of B's curvature is never undercut by a quadratic of condition 200
     expected, damped = reference(bowl, X0, 8, 1.0, 10, damping=1e-12)
-    found, _ = run(bowl, X0, 8, lr=1.0, damping=1e-12)
+    points, _ = run(bowl, X0, 8, lr=1.0, damping=1e-12)
     assert not any(damped)
-    torch.testing.assert_close(found[-1], expected[-1], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(points[-1], expected[-1], rtol=1e-8, atol=1e-10)
 
 
-def test_where_plain_updates_would_go_up_it_goes_down():
+def test_it_goes_down_where_plain_updates_would_go_up():
     x = torch.tensor([0.05, -0.04, 0.03, 0.02, -0.05]).double()  # near the top, all curvatures negative
     points, _ = run(wells, x, 2, lr=0.1)
     slopes = [torch.func.grad(wells)(point) for point in points]
@@ -129,7 +129,7 @@ def test_the_decay_belongs_to_the_function():
     torch.testing.assert_close(decayed[-1], plain[-1], rtol=1e-10, atol=1e-12)
 
 
-def test_a_step_of_length_zero_leaves_the_pairs():
+def test_a_step_of_length_zero_adds_no_pair():
     parts = [nn.Parameter(X0.clone())]
     optimizer = DampedLBFGS(parts, lr=0.0)
     for lr in (0.0, 0.0, 0.5, 0.5):
@@ -137,7 +137,7 @@ def test_a_step_of_length_zero_leaves_the_pairs():
         optimizer.zero_grad()
         bowl(parts[0]).backward()
         optimizer.step()
-    assert len(optimizer.state[parts[0]]["S"]) == 1  # of the third step, told in the fourth
+    assert len(optimizer.state[parts[0]]["S"]) == 1  # of the third step, added in the fourth
     assert torch.isfinite(parts[0]).all()
 
 
@@ -148,13 +148,13 @@ def test_at_a_stationary_point_it_stays():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"lr": -1.0}, "lr must be"), ({"history_size": 0}, "history_size must be a whole number"),
         ({"damping": 1.0}, "damping must be a number between 0 and 1, not 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be"),
     ],
 )  # fmt: skip
-def test_wrong_numbers_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_numbers_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         DampedLBFGS([nn.Parameter(X0.clone())], **settings)

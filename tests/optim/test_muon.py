@@ -1,4 +1,4 @@
-"""Muon against the singular value decomposition, torch's own, and AdamW alone."""
+"""Muon against the singular value decomposition, torch's own Muon, and AdamW."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from noiseless.optim.muon import COEFFICIENTS, orthogonalised
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3), (1, 5), (5, 1)])
 @pytest.mark.parametrize("steps", [1, 5, 8])
-def test_singular_values_are_what_is_changed(shape, steps):
+def test_orthogonalising_changes_only_the_singular_values(shape, steps):
     matrix = problems.targets(*shape, seed=2)
-    found = orthogonalised(matrix, COEFFICIENTS, steps)
-    torch.testing.assert_close(found, by_svd(matrix, steps), rtol=1e-9, atol=1e-10)  # slopes of 3.4**8 lift rounding
+    result = orthogonalised(matrix, COEFFICIENTS, steps)
+    torch.testing.assert_close(result, by_svd(matrix, steps), rtol=1e-9, atol=1e-10)  # slopes of 3.4**8 lift rounding
     if steps == 5:  # near an orthogonal factor: the published bound for singular values that are not tiny
-        values = torch.linalg.svdvals(found)
+        values = torch.linalg.svdvals(result)
         assert (values.min() > 0.3) and (values.max() < 1.3)
 
 
-def test_nothing_stays_nothing():
+def test_zero_stays_zero():
     assert torch.equal(orthogonalised(torch.zeros(3, 4), COEFFICIENTS), torch.zeros(3, 4))
 
 
@@ -39,75 +39,83 @@ def steps_of(optimizer, parameters, gradients):
 
 
 def gradients(parameters, count=4):
-    drawn = problems.generator(5)
-    return [[torch.randn(p.shape, generator=drawn, dtype=p.dtype) for p in parameters] for _ in range(count)]
+    rng = problems.generator(5)
+    return [[torch.randn(p.shape, generator=rng, dtype=p.dtype) for p in parameters] for _ in range(count)]
 
 
 def parameters_of(*shapes, dtype=torch.float64):
-    drawn = problems.generator(4)
-    return [nn.Parameter(torch.randn(shape, generator=drawn, dtype=torch.float64).to(dtype)) for shape in shapes]
+    rng = problems.generator(4)
+    return [nn.Parameter(torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype)) for shape in shapes]
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("adjust", [None, "original", "match_rms_adamw", "spectral_unclamped"])
 def test_matrices_move_as_in_torch(nesterov, adjust):
     settings = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.3, "nesterov": nesterov, "adjust_lr_fn": adjust}
-    mine, theirs = (parameters_of((6, 4), (3, 7), dtype=torch.float32) for _ in range(2))
-    given = gradients(mine)
-    found = steps_of(Muon(mine, **settings), mine, given)
-    expected = steps_of(torch.optim.Muon(theirs, **settings), theirs, given)
-    for a, b, shape in zip(found, expected, ((6, 4), (3, 7)), strict=True):
-        # theirs is computed in bfloat16, of 2**-8, over five steps of slope up to 3.4 that partly cancel: 4 steps of
+    parameters, reference_parameters = (parameters_of((6, 4), (3, 7), dtype=torch.float32) for _ in range(2))
+    step_gradients = gradients(parameters)
+    results = steps_of(Muon(parameters, **settings), parameters, step_gradients)
+    expected = steps_of(torch.optim.Muon(reference_parameters, **settings), reference_parameters, step_gradients)
+    for a, b, shape in zip(results, expected, ((6, 4), (3, 7)), strict=True):
+        # torch's is computed in bfloat16, of 2**-8, over five steps of slope up to 3.4 that partly cancel: 4 steps of
         # lr * factor * 0.05
         factor = max(1.0, 0.2 * max(shape), math.sqrt(shape[0] / shape[1]))
         torch.testing.assert_close(a, b, rtol=0, atol=4 * 0.1 * factor * 0.05)
 
 
-def test_a_kernel_is_a_matrix_of_its_outputs():
+def test_a_kernel_is_a_matrix_with_one_row_per_output():
     (kernel,), settings = parameters_of((3, 2, 2, 2)), {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.2}
-    given, start = gradients([kernel], 3), kernel.detach().clone()
-    (found,) = steps_of(Muon([kernel], **settings), [kernel], given)
+    step_gradients, start = gradients([kernel], 3), kernel.detach().clone()
+    (result,) = steps_of(Muon([kernel], **settings), [kernel], step_gradients)
     x, m = start.view(3, 8), torch.zeros(3, 8).double()
-    for (g,) in given:
+    for (g,) in step_gradients:
         m = 0.5 * m + 0.5 * g.view(3, 8)
         u = 0.5 * g.view(3, 8) + 0.5 * m
         x = (1 - 0.1 * 0.2) * x - 0.1 * by_svd(u)  # 3 < 8: the factor is 1
-    torch.testing.assert_close(found.view(3, 8), x, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(result.view(3, 8), x, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(8, 2), (4, 1, 1, 1)])
 def test_the_factor_is_of_the_flattened_shape(shape):
     (p,) = parameters_of(shape)
-    given, start = gradients([p], 1), p.detach().clone()
-    (found,) = steps_of(Muon([p], lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False), [p], given)
-    expected = start.flatten(1) - 0.1 * 2.0 * by_svd(given[0][0].flatten(1))  # sqrt(8 / 2) = sqrt(4 / 1) = 2
-    torch.testing.assert_close(found.flatten(1), expected, rtol=1e-9, atol=1e-10)
+    step_gradients, start = gradients([p], 1), p.detach().clone()
+    (result,) = steps_of(Muon([p], lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False), [p], step_gradients)
+    expected = start.flatten(1) - 0.1 * 2.0 * by_svd(step_gradients[0][0].flatten(1))  # sqrt(8 / 2) = sqrt(4 / 1) = 2
+    torch.testing.assert_close(result.flatten(1), expected, rtol=1e-9, atol=1e-10)
 
 
-def test_the_others_move_as_by_adamw():
+def test_vectors_and_scalars_move_as_with_adamw():
     shapes = ((4, 3), (4,), (2, 2), ())
-    mine, alone = parameters_of(*shapes), parameters_of(*shapes)
-    given = gradients(mine)
-    optimizer = Muon(mine, lr=9.0, momentum=0.8, weight_decay=0.1, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9))
+    parameters, reference_parameters = parameters_of(*shapes), parameters_of(*shapes)
+    step_gradients = gradients(parameters)
+    optimizer = Muon(parameters, lr=9.0, momentum=0.8, weight_decay=0.1, inner_lr_ratio=0.5, inner_betas=(0.7, 0.9))
     for group in optimizer.param_groups:
         group["lr"] = 0.2  # as the schedule does
-    steps_of(optimizer, mine, given)
-    others = [alone[1], alone[3]]
-    reference = torch.optim.AdamW(others, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
-    steps_of(reference, others, [[step[1], step[3]] for step in given])
-    assert torch.equal(mine[1], alone[1])
-    assert torch.equal(mine[3], alone[3])
+    steps_of(optimizer, parameters, step_gradients)
+    vectors = [reference_parameters[1], reference_parameters[3]]
+    adamw = torch.optim.AdamW(vectors, lr=0.1, betas=(0.7, 0.9), weight_decay=0.1)
+    steps_of(adamw, vectors, [[step[1], step[3]] for step in step_gradients])
+    assert torch.equal(parameters[1], reference_parameters[1])
+    assert torch.equal(parameters[3], reference_parameters[3])
     assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.2]
 
 
-def test_the_last_matrix_may_have_a_rate_of_its_own():
-    mine, theirs = (parameters_of((4, 3), (4,), (5, 4), (5,)) for _ in range(2))
-    given = gradients(mine)
-    steps_of(Muon(mine, lr=0.1, weight_decay=0.2, last_lr_ratio=4.0), mine, given)
+def test_the_last_matrix_may_have_its_own_rate():
+    parameters, reference_parameters = (parameters_of((4, 3), (4,), (5, 4), (5,)) for _ in range(2))
+    step_gradients = gradients(parameters)
+    steps_of(Muon(parameters, lr=0.1, weight_decay=0.2, last_lr_ratio=4.0), parameters, step_gradients)
     # a rate four times as large with a quarter of the decay, which is in units of the rate
-    steps_of(Muon(theirs[:2], lr=0.1, weight_decay=0.2), theirs[:2], [step[:2] for step in given])
-    steps_of(Muon(theirs[2:3], lr=0.4, weight_decay=0.05), theirs[2:3], [step[2:3] for step in given])
-    torch.testing.assert_close(mine[:3], theirs[:3], rtol=1e-12, atol=0)
+    steps_of(
+        Muon(reference_parameters[:2], lr=0.1, weight_decay=0.2),
+        reference_parameters[:2],
+        [step[:2] for step in step_gradients],
+    )
+    steps_of(
+        Muon(reference_parameters[2:3], lr=0.4, weight_decay=0.05),
+        reference_parameters[2:3],
+        [step[2:3] for step in step_gradients],
+    )
+    torch.testing.assert_close(parameters[:3], reference_parameters[:3], rtol=1e-12, atol=0)
 
 
 def test_groups_keep_their_settings():
@@ -116,7 +124,7 @@ def test_groups_keep_their_settings():
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
 
 
-def test_on_a_quadratic_it_goes_to_the_known_answer():
+def test_on_a_quadratic_it_reaches_the_minimum():
     # f = ||X - B||**2 / 2. A step has length lr in each singular direction, so with lr falling as 1 / t it ends within
     # the last rates of B; from a distance of 4 the rates' sum, log(400), is enough
     (x,) = parameters_of((3, 4))
@@ -130,7 +138,7 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"lr": -1.0}, "lr must be a finite number"), ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
         ({"ns_steps": 0}, "ns_steps must be a whole number"), ({"ns_coefficients": (1.0,)}, "three numbers"),
@@ -141,8 +149,8 @@ def test_on_a_quadratic_it_goes_to_the_known_answer():
         ({"last_lr_ratio": -1.0}, "last_lr_ratio must be a finite number of at least 0, not -1"),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         Muon(parameters_of((3, 3), (3,)), **settings)
     with pytest.raises(ValueError, match="no matrix"):
         Muon(parameters_of((3,)))

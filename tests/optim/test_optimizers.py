@@ -11,48 +11,48 @@ from noiseless.optim import ArmijoSearch, Muon, Searched, line_search, make_opti
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "AdamW", "adamw", "LBFGS", "Rprop"])
-def test_any_case_will_do(name):
-    made = make_optimizer(name, problems.perceptron().parameters(), lr=0.5)
-    assert type(made).__name__.lower() == name.lower()
-    assert made.param_groups[0]["lr"] == 0.5
+def test_names_may_be_in_any_case(name):
+    optimizer = make_optimizer(name, problems.perceptron().parameters(), lr=0.5)
+    assert type(optimizer).__name__.lower() == name.lower()
+    assert optimizer.param_groups[0]["lr"] == 0.5
 
 
 def test_names_are_torchs_and_ours():
     names = optimizer_names()
     assert {"SGD", "Adam", "AdamW", "LBFGS", "RMSprop", "Muon", "FISTA", "DampedLBFGS"} <= set(names)
     assert "Optimizer" not in names
-    torchs = [name for name in names if name not in ("Muon", "FISTA", "DampedLBFGS")]
-    assert all(issubclass(getattr(torch.optim, name), torch.optim.Optimizer) for name in torchs)
+    torch_names = [name for name in names if name not in ("Muon", "FISTA", "DampedLBFGS")]
+    assert all(issubclass(getattr(torch.optim, name), torch.optim.Optimizer) for name in torch_names)
     assert len(set(names)) == len(names)
 
 
-def test_our_muon_wins():
-    made = make_optimizer("muon", problems.convolution().parameters(), lr=0.1)
-    assert type(made) is Muon
+def test_muon_is_ours_and_our_optimizers_refuse_wrong_settings():
+    optimizer = make_optimizer("muon", problems.convolution().parameters(), lr=0.1)
+    assert type(optimizer) is Muon
     with pytest.raises(ValueError, match=r"noiseless\.optim\.Muon takes no nesterow; it takes lr, weight_decay"):
         make_optimizer("Muon", problems.convolution().parameters(), nesterow=True)
     with pytest.raises(ValueError, match=r"noiseless\.optim\.FISTA refuses restart='gradient': restart must be True"):
         make_optimizer("FISTA", problems.perceptron().parameters(), restart="gradient")
 
 
-def test_groups_have_settings_of_their_own():
+def test_groups_have_their_own_settings():
     first, *others = problems.perceptron().parameters()
-    made = make_optimizer("SGD", [{"params": [first]}, {"params": others, "weight_decay": 0.0}], weight_decay=0.1)
-    assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
+    optimizer = make_optimizer("SGD", [{"params": [first]}, {"params": others, "weight_decay": 0.0}], weight_decay=0.1)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("SDG", "SGD"), ("adanw", "AdamW"), ("lbfg", "LBFGS")])
-def test_unknown_names_get_the_nearest(wrong, near):
+def test_unknown_names_are_refused_with_a_suggestion(wrong, near):
     with pytest.raises(UnknownNameError, match=f"unknown optimizer '{wrong}'; did you mean .*{near}.*known: "):
         make_optimizer(wrong, problems.perceptron().parameters())
 
 
-def test_settings_that_it_does_not_take_are_refused():
+def test_unknown_settings_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"torch.optim.LBFGS takes no momentum; it takes lr, max_iter"):
         make_optimizer("LBFGS", problems.perceptron().parameters(), momentum=0.9)
 
 
-def test_lbfgs_with_wolfe_searches_and_what_a_search_is_around():
+def test_line_search_names_the_search_of_an_optimizer():
     parameters = list(problems.perceptron().parameters())
     assert line_search(make_optimizer("LBFGS", parameters, line_search_fn="strong_wolfe")) == "strong_wolfe"
     assert line_search(make_optimizer("LBFGS", parameters)) is None
@@ -61,7 +61,7 @@ def test_lbfgs_with_wolfe_searches_and_what_a_search_is_around():
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "options"),
     [
         ("", {}),
         ("amsgrad=True", {"amsgrad": True}),
@@ -71,8 +71,8 @@ def test_lbfgs_with_wolfe_searches_and_what_a_search_is_around():
          {"line_search_fn": "strong_wolfe", "weight_decay": -1, "foreach": None}),
     ],
 )  # fmt: skip
-def test_options_are_read_as_in_a_call(text, found):
-    assert parse_options(text) == found
+def test_options_are_read_as_in_a_call(text, options):
+    assert parse_options(text) == options
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def test_other_options_are_refused(text):
         parse_options(text)
 
 
-def test_sparse_gradients_are_not_ours():
+def test_sparseadam_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"SparseAdam needs sparse gradients.*use Adam"):
         make_optimizer("sparseadam", problems.perceptron().parameters())
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "told"),
+    ("name", "settings", "message"),
     [
         ("AdamW", {"eps": "tiny"}, r"AdamW refuses eps='tiny': "),
         ("SGD", {"lr": -1.0, "momentum": 0.5}, r"SGD refuses lr=-1.0, momentum=0.5: Invalid learning rate"),
         ("Adam", {"fused": True, "foreach": True}, r"Adam refuses fused=True, foreach=True: "),
         ("SGD", {"params": 1}, r"SGD takes no params; it takes lr, momentum"),
-        # what torch would tell in the first steps only, after the run has begun
+        # torch itself refuses these only in the first step, after the run has begun
         ("Adam", {"betas": (0.9,)}, r"Adam refuses betas=\(0\.9,\): tuple index out of range"),
         ("Adam", {"differentiable": True}, r"Adam refuses differentiable=True: a leaf Variable"),
         ("AdamW", {"capturable": True}, r"AdamW refuses capturable=True: If capturable=True"),
@@ -118,13 +118,13 @@ def test_sparse_gradients_are_not_ours():
         ("Muon", {"ns_coefficients": (1, 2, "a")}, r"Muon refuses ns_coefficients=\(1, 2, 'a'\): "),
     ],
 )
-def test_values_that_torch_refuses_are_named(name, settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_values_that_torch_refuses_are_in_the_message(name, settings, message):
+    with pytest.raises(ValueError, match=message):
         make_optimizer(name, problems.perceptron().parameters(), **settings)
 
 
 @pytest.mark.parametrize("name", [name for name in optimizer_names() if name != "SparseAdam"])
-def test_trying_the_settings_leaves_the_parameters_alone(name):
+def test_trying_the_settings_does_not_change_the_parameters(name):
     module = problems.convolution()
     before = problems.state(module)
     make_optimizer(name, module.parameters())

@@ -1,4 +1,4 @@
-"""The registry of optimizers: what its entries say, held against what the optimizers do, and an entry from outside."""
+"""The registry of optimizers: its entries against what the optimizers do, and an entry from outside."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from noiseless.optim import (
 DENSE = [name for name in optimizer_names() if not optimizer_entry(name).refusal]
 
 
-def moved(name, decay):
-    """Parameters `[2, 3]` after three steps on `sum(x**2) / 2`: its decay's own, or one in the gradient."""
+def after_three_steps(name, decay):
+    """Parameters `[2, 3]` after three steps on `sum(x**2) / 2`, and if the optimizer couples its decay.
+
+    The decay is 0.1 in all: `decay` in the optimizer, and the rest in the gradient.
+    """
     x = nn.Parameter(torch.tensor([[1.0, -2.0, 0.5], [0.3, 2.0, -1.0]], dtype=torch.float64))
     optimizer = make_optimizer(name, [x], lr=0.01, weight_decay=decay)
 
@@ -37,16 +40,16 @@ def moved(name, decay):
 
 
 @pytest.mark.parametrize("name", [name for name in DENSE if "weight_decay" in optimizer_arguments(name)])
-def test_a_coupled_decay_is_one_of_the_gradient(name):
-    inside, coupled = moved(name, 0.1)
-    outside, _ = moved(name, 0.0)
+def test_a_coupled_decay_equals_one_in_the_gradient(name):
+    inside, coupled = after_three_steps(name, 0.1)
+    outside, _ = after_three_steps(name, 0.0)
     # twenty operations on numbers of size 1; a decoupled decay moves by some 3 * 0.01 * 0.1
     assert torch.allclose(inside, outside, rtol=1e-12, atol=1e-12) == coupled
     assert coupled or not torch.allclose(inside, outside, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_what_evaluates_by_itself_calls_its_closure_more_than_once(name):
+def test_an_optimizer_that_evaluates_itself_calls_its_closure_more_than_once(name):
     x, calls = nn.Parameter(torch.tensor([[1.0, -2.0]])), 0
     optimizer = make_optimizer(name, [x], lr=1e-3)
 

@@ -1,4 +1,4 @@
-"""Each optimizer, search and layer transform in a real short run: it goes down, and resumes to the same bits."""
+"""Each optimizer, search and layer transform in a short run: the loss falls, and a resumed run has the same bits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recipe_of(kind, data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_goes_down_and_resumes_to_the_same_bits(kind, data, tmp_path):
+def test_the_loss_falls_and_a_resumed_run_has_the_same_bits(kind, data, tmp_path):
     recipe = recipe_of(kind, data)
     digest, rows = record(run(tmp_path / "whole", recipe))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
@@ -55,7 +55,7 @@ def test_it_goes_down_and_resumes_to_the_same_bits(kind, data, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting"])
-def test_trials_are_passes_and_the_checkpoint_keeps_the_search(kind, data, tmp_path):
+def test_trials_count_as_passes_and_the_checkpoint_has_the_search_state(kind, data, tmp_path):
     directory = run(tmp_path / "run", recipe_of(kind, data))
     assert directory.rows()[-1]["passes"] > 4
     _, state = checkpoint.read(sorted(directory.checkpoints.glob("*.json"))[-1])
@@ -70,14 +70,14 @@ def test_values_under_armijo_never_rise(data, tmp_path):
     assert all(after < before for before, after in itertools.pairwise(losses))
 
 
-def test_the_command_line_takes_their_flags(data, tmp_path):
+def test_the_command_line_reads_their_flags(data, tmp_path):
     tiny = ("--data", data, "--model", "resnet8", "--block", 24, "--steps", 2, "--threads", 1, "--schedule", "constant")
     flags = {
         "wolfe": ("--line-search", "wolfe", "--penalty", 0.5, "--penalty-method", "exact", "--warmup", 0),
         "sam": ("--sam", 0.05, "--optimizer", "Muon", "--no-decay-biases", "--agc", 0.1, "--layer-rate", "larc"),
     }
-    for name, given in flags.items():
-        answer = call("train", "fb", *tiny, *given, "--run-dir", tmp_path / name)
+    for name, arguments in flags.items():
+        answer = call("train", "fb", *tiny, *arguments, "--run-dir", tmp_path / name)
         assert answer.code == 0, answer.err
         assert len(RunDirectory(tmp_path / name).rows()) == 2
 
@@ -106,24 +106,24 @@ def test_a_stochastic_run_may_search_and_be_sharpness_aware(data, tmp_path):
         (("--optimizer", "Muon", "--optimizer-options", "adjust_lr_fn=orignal"), ("noiseless.optim.Muon", "original")),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_together_is_refused(flags, names, data, tmp_path):
-    place = tmp_path / "run"
-    refused("train", "fb", "--data", data, "--block", 24, "--steps", 2, *flags, "--run-dir", place, names=names)
-    assert not place.exists()
+def test_flags_that_do_not_fit_together_are_refused(flags, names, data, tmp_path):
+    path = tmp_path / "run"
+    refused("train", "fb", "--data", data, "--block", 24, "--steps", 2, *flags, "--run-dir", path, names=names)
+    assert not path.exists()
 
 
 @pytest.mark.slow
-def test_two_workers_come_to_the_same_bits(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_script, "recipe", None)  # put back afterwards
-    places = [tmp_path / "alone", tmp_path / "together"]
-    for place in places:
-        place.mkdir()
-    searching_worker.main(places[0], data)
-    job = jobs.Job(jobs.command(2, searching_worker.__file__, str(places[1]), data), tmp_path / "log")
+def test_two_workers_give_the_same_bits(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_script, "recipe", None)  # restored after the test
+    directories = [tmp_path / "alone", tmp_path / "together"]
+    for directory in directories:
+        directory.mkdir()
+    searching_worker.main(directories[0], data)
+    job = jobs.Job(jobs.command(2, searching_worker.__file__, str(directories[1]), data), tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
     digests = set()
     for name in searching_worker.NAMES:
-        alone, together = (json.loads((place / f"{name}.json").read_text()) for place in places)
+        alone, together = (json.loads((directory / f"{name}.json").read_text()) for directory in directories)
         assert alone["rows"] == together["rows"]
         assert alone["digest"] == together["digest"]
         digests.add(alone["digest"])

@@ -70,8 +70,8 @@ def test_cosine_with_a_floor_is_halfway_at_half_of_the_horizon():
 def test_cosine_without_warm_up_is_the_plain_one(horizon, t):
     # 0.4 (1 + cos(pi t / horizon)) / 2: at a quarter and half of the way 0.2 (1 + sqrt(1/2)) and 0.2
     expected = {(4, 0): 0.4, (4, 1): 0.2 * (1 + math.sqrt(0.5)), (4, 2): 0.2}
-    found = schedules.cosine(0.4, 0, horizon)(t)
-    assert found == pytest.approx(expected.get((horizon, t), 0.4 * math.cos(math.pi * t / horizon / 2) ** 2), rel=1e-12)
+    rate = schedules.cosine(0.4, 0, horizon)(t)
+    assert rate == pytest.approx(expected.get((horizon, t), 0.4 * math.cos(math.pi * t / horizon / 2) ** 2), rel=1e-12)
 
 
 def test_cosine_without_warm_up_ends_at_its_horizon():
@@ -91,7 +91,7 @@ def test_exponential_counts_from_the_end_of_the_warm_up():
     assert schedules.exponential(0.4, 0, 0.5)(0) == 0.4
 
 
-def test_multi_step_as_published_counts_from_behind_the_warm_up():
+def test_multi_step_as_published_counts_from_one_step_after_the_warm_up():
     # milestones floor(80 / 2.667) = 29, floor(80 / 1.6) = 49 (in floating point 1.6 is a little more than 1.6, so that
     # 80 / 1.6 = 50 is not reached) and floor(80 / 1.142) = 70, met at t - 10 - 1
     schedule = schedules.multi_step(0.4, 10, 80, published=True)
@@ -109,7 +109,7 @@ def test_exponential_as_published_begins_a_step_later():
 
 
 @pytest.mark.parametrize(("compat", "lr"), [("none", 0.2), ("published", 0.4)])
-def test_a_recipe_chooses_by_its_compat(compat, lr):
+def test_compat_chooses_the_schedule_of_a_recipe(compat, lr):
     recipe = with_flags(
         Recipe(), lr=0.4, warmup=3, schedule="exponential", decay=0.5, steps=9, horizon=9, compat=compat
     )
@@ -125,6 +125,6 @@ def test_constant_is_constant():
     assert {schedules.constant(0.4, 7)(t) for t in range(7, 100)} == {0.4}
 
 
-def test_without_warm_up_the_first_step_moves_at_the_peak():
+def test_without_warm_up_the_first_step_has_the_peak_rate():
     for schedule in (schedules.cosine(0.4, 0, 300), schedules.multi_step(0.4, 0, 80), schedules.constant(0.4, 0)):
         assert schedule(0) == 0.4

@@ -1,4 +1,4 @@
-"""Line searches around optimizers: exact steps on a quadratic, naive twins, consistent values, failures."""
+"""Line searches around optimizers: exact steps on a quadratic, naive versions, consistent values, failures."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
 
 def quadratic() -> tuple[Tensor, Tensor, Tensor]:
-    """A `[5, 5]` with eigenvalues 1/4 ... 10 and b, of `f = x.A x / 2 - b.x`, and where it begins."""
-    drawn = problems.generator(8)
-    q, _ = torch.linalg.qr(torch.randn(N, N, generator=drawn, dtype=torch.float64))
-    b, x = torch.randn(2, N, generator=drawn, dtype=torch.float64)
+    """A `[5, 5]` with eigenvalues 1/4 ... 10 and b, of `f = x.A x / 2 - b.x`, and the start."""
+    rng = problems.generator(8)
+    q, _ = torch.linalg.qr(torch.randn(N, N, generator=rng, dtype=torch.float64))
+    b, x = torch.randn(2, N, generator=rng, dtype=torch.float64)
     return q @ torch.diag(torch.logspace(-0.6, 1, N, dtype=torch.float64)) @ q.T, b, x
 
 
@@ -56,7 +56,7 @@ class Problem:
         self.optimizer = make_optimizer(name, self.parts, **settings)
         if kind:
             self.optimizer = Searched(self.optimizer, make_line_search(kind, **(search or {})))
-        self.asked = 0
+        self.evaluations = 0
 
     def f(self, x):
         return x @ self.A @ x / 2 - self.b @ x
@@ -69,7 +69,7 @@ class Problem:
         return torch.cat([p.detach().flatten() for p in self.parts])
 
     def closure(self):
-        self.asked += 1
+        self.evaluations += 1
         g = self.g(self.x)
         for p, part in zip(self.parts, g.split([2, 3]), strict=True):
             p.grad = part.view_as(p).clone()
@@ -91,7 +91,7 @@ def test_wolfe_around_gradient_descent_is_steepest_descent():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_armijo_is_its_naive_twin(decay):
+def test_armijo_equals_its_naive_version(decay):
     problem = Problem("SGD", "armijo", {"c1": 0.3}, lr=1.0, momentum=0.5, weight_decay=decay)
     x, v, trials = problem.x0, torch.zeros(N).double(), []
 
@@ -101,18 +101,18 @@ def test_armijo_is_its_naive_twin(decay):
     for _ in range(10):
         g = problem.g(x) + decay * x
         v = 0.5 * v + g
-        size, asked = 1.0, 1
+        size, trial_count = 1.0, 1
         assert g @ v > 0
         while F(x - size * v) > F(x) - 0.3 * size * (g @ v):
-            size, asked = size / 2, asked + 1
+            size, trial_count = size / 2, trial_count + 1
         x = x - size * v
-        trials.append(asked)
+        trials.append(trial_count)
         problem.step()
-        assert problem.optimizer.last.trials == asked
+        assert problem.optimizer.last.trials == trial_count
         assert problem.optimizer.last.size == size
         torch.testing.assert_close(problem.x, x, **CLOSE)
     assert len(set(trials)) > 1  # the search had something to do
-    assert problem.asked == 10 + sum(trials)
+    assert problem.evaluations == 10 + sum(trials)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_armijo_is_its_naive_twin(decay):
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting"])
 def test_the_minimum_is_that_of_the_function_with_the_decay(name, settings, kind):
-    # f + (0.1 / 2) ||x||**2 is lowest at (A + 0.1 I)**-1 b. How near is a matter of the method: what is held here is
-    # that the compared value falls to within 1e-3 of the least, of the 25 at the start
+    # f + (0.1 / 2) ||x||**2 is lowest at (A + 0.1 I)**-1 b. How near a method comes depends on it: this tests that the
+    # compared value falls to within 1e-3 of the least, from 25 above it at the start
     search = {"memory": 2} if kind in ("non-monotone", "restarting") else {}
     problem = Problem(name, kind, search, weight_decay=0.1, **settings)
     lowest = torch.linalg.solve(problem.A + 0.1 * torch.eye(N).double(), problem.b)
@@ -139,7 +139,7 @@ def test_the_minimum_is_that_of_the_function_with_the_decay(name, settings, kind
     assert excess(problem.x) < 1e-3
 
 
-def test_non_monotone_is_its_naive_twin():
+def test_non_monotone_equals_its_naive_version():
     problem = Problem("SGD", "non-monotone", {"memory": 3, "c1": 0.1}, lr=0.25, momentum=0.8)
     x, v, values, rose = problem.x0, torch.zeros(N).double(), [], 0
     for _ in range(20):
@@ -156,11 +156,11 @@ def test_non_monotone_is_its_naive_twin():
         x = x - size * d
         problem.step()
         torch.testing.assert_close(problem.x, x, **CLOSE)
-    assert rose > 0  # or Armijo would have done
+    assert rose > 0  # otherwise Armijo's steps would be the same
     assert problem.optimizer.counts["fallbacks"] > 0
 
 
-def test_restarting_is_its_naive_twin():
+def test_restarting_equals_its_naive_version():
     problem = Problem("SGD", "restarting", {"memory": 2}, lr=0.15, momentum=0.95)
     x, v, values, restarts = problem.x0, torch.zeros(N).double(), [], 0
     for _ in range(40):
@@ -201,25 +201,25 @@ def test_a_search_that_fails_moves_nothing(kind, name):
     problem = Problem(name, kind, {"trials": 4}, lr=0.1)
     fresh = copy.deepcopy(problem.optimizer.state_dict()["base"])
     values = iter(range(1000))
-    lying = problem.closure
-    problem.closure = lambda: lying() * 0 + next(values)  # each value is higher than the ones before
+    original = problem.closure
+    problem.closure = lambda: original() * 0 + next(values)  # each value is higher than the ones before
     problem.step()
     assert torch.equal(problem.x, problem.x0)
-    # the restarting one asks for the optimizer's own step first
+    # restarting tries the optimizer's own step first
     assert problem.optimizer.last.trials == (5 if kind == "restarting" else 4)
     assert problem.optimizer.counts["failures"] == 1
     assert str(problem.optimizer.state_dict()["base"]) == str(fresh)  # the memory is cleared
-    problem.closure = lying
+    problem.closure = original
     problem.step()
     assert problem.f(problem.x) < problem.f(problem.x0)
 
 
-def test_a_rate_of_zero_stays_without_a_trial():
+def test_a_rate_of_zero_moves_nothing_and_tries_nothing():
     problem = Problem("SGD", "wolfe", lr=0.1, momentum=0.9)
     problem.optimizer.param_groups[0]["lr"] = 0.0
     problem.step()
     assert torch.equal(problem.x, problem.x0)
-    assert (problem.asked, problem.optimizer.last.trials) == (1, 0)
+    assert (problem.evaluations, problem.optimizer.last.trials) == (1, 0)
     assert sum(problem.optimizer.counts.values()) == 0
     problem.optimizer.param_groups[0]["lr"] = 0.1
     problem.step()
@@ -227,51 +227,51 @@ def test_a_rate_of_zero_stays_without_a_trial():
 
 
 def test_a_remembered_size_saves_trials():
-    asked = []
+    counts = []
     for remember in (False, True):
         problem = Problem("SGD", "armijo", {"remember": remember}, lr=100.0)
         for _ in range(10):
             problem.step()
-        asked.append(problem.asked)
+        counts.append(problem.evaluations)
         assert problem.f(problem.x) < problem.f(problem.x0)
-    assert asked[1] < asked[0] - 30
+    assert counts[1] < counts[0] - 30
 
 
 NAMES = ("SGD", "Adam", "FISTA", "DampedLBFGS", "Muon", "AdamW")
 
 
-def made(name, kind):
+def problem_of(name, kind):
     settings = {"weight_decay": 0.1 if kind is None or name not in ("Muon", "AdamW") else 0.0}
     return Problem(name, kind, lr=0.3, **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting", None])
-def test_what_a_checkpoint_holds_is_all_there_is(name, kind, tmp_path):
-    whole, broken = made(name, kind), made(name, kind)
+def test_a_problem_resumed_from_a_checkpoint_gives_the_same_bits(name, kind, tmp_path):
+    unbroken, broken = problem_of(name, kind), problem_of(name, kind)
     for step in range(8):
-        for group in whole.optimizer.param_groups:  # as the loop does; the optimizer inside must see it
+        for group in unbroken.optimizer.param_groups:  # as the loop does; the optimizer inside must see it
             group["lr"] = 0.3 if step < 4 else 0.2
-        whole.step()
+        unbroken.step()
     for _ in range(4):
         broken.step()
     checkpoint.save(tmp_path, 4, {"optimizer": broken.optimizer.state_dict()}, keep=1)
-    found = checkpoint.newest(tmp_path)
-    again = made(name, kind)
-    for p, held in zip(again.parts, broken.parts, strict=True):
-        p.data.copy_(held.data)
-    again.optimizer.load_state_dict(found.state["optimizer"])
-    for group in again.optimizer.param_groups:
+    saved = checkpoint.newest(tmp_path)
+    resumed = problem_of(name, kind)
+    for p, q in zip(resumed.parts, broken.parts, strict=True):
+        p.data.copy_(q.data)
+    resumed.optimizer.load_state_dict(saved.state["optimizer"])
+    for group in resumed.optimizer.param_groups:
         group["lr"] = 0.2
     for _ in range(4):
-        again.step()
-    assert torch.equal(again.x, whole.x)
+        resumed.step()
+    assert torch.equal(resumed.x, unbroken.x)
     if kind:
-        assert again.optimizer.counts == whole.optimizer.counts
-        assert again.optimizer.state_dict()["search"] == whole.optimizer.state_dict()["search"]
+        assert resumed.optimizer.counts == unbroken.optimizer.counts
+        assert resumed.optimizer.state_dict()["search"] == unbroken.optimizer.state_dict()["search"]
 
 
-def test_the_schedule_reaches_the_optimizer_inside_also_after_a_failure():
+def test_the_schedule_reaches_the_inner_optimizer_also_after_a_failure():
     problem = Problem("SGD", "armijo", {"trials": 1}, lr=1e6)
     problem.step()
     assert problem.optimizer.counts["failures"] == 1
@@ -283,7 +283,7 @@ def test_the_schedule_reaches_the_optimizer_inside_also_after_a_failure():
 
 @pytest.mark.parametrize("kind", ["armijo", "wolfe", "non-monotone", "restarting"])
 def test_a_step_counts_its_trials_and_accepts_the_first_statistics(kind):
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     twin = copy.deepcopy(module)
     reference = EmpiricalRisk(twin, cross_entropy, data, block=3)
     first = reference.evaluate()
@@ -295,11 +295,11 @@ def test_a_step_counts_its_trials_and_accepts_the_first_statistics(kind):
     assert step.passes == 1 + step.search.trials > 2
     assert (step.search.fallback, step.search.failed) == (False, False)
     assert risk.evaluate().value < first.value
-    for (key, mine), theirs in zip(module.named_buffers(), twin.buffers(), strict=True):
-        assert torch.equal(mine, theirs), key
+    for (key, buffer), expected in zip(module.named_buffers(), twin.buffers(), strict=True):
+        assert torch.equal(buffer, expected), key
 
 
-def test_the_penalised_value_is_what_is_searched_on():
+def test_the_search_compares_penalised_values():
     module, data = problems.perceptron(), problems.points()
     penalised = GradientPenalty(EmpiricalRisk(module, cross_entropy, data, block=3), 5.0, lr=1.0, method="exact")
     oracle = oracles.Penalised(module, cross_entropy, data, 3, lr=1.0, strength=5.0)
@@ -323,23 +323,23 @@ def test_searches_need_an_exact_objective():
     refuse_line_search(search, risk, None)
 
 
-@pytest.mark.parametrize(("name", "told"), [("AdamW", "AdamW's weight decay"), ("Muon", "Muon's weight decay")])
-def test_a_decay_that_is_no_part_of_a_value_is_refused(name, told):
+@pytest.mark.parametrize(("name", "message"), [("AdamW", "AdamW's weight decay"), ("Muon", "Muon's weight decay")])
+def test_a_decay_that_is_no_part_of_a_value_is_refused(name, message):
     parameters = list(problems.perceptron().parameters())
-    with pytest.raises(ValueError, match=rf"{told} \(0.1\) is not part of them: set its weight decay to 0"):
+    with pytest.raises(ValueError, match=rf"{message} \(0.1\) is not part of them: set its weight decay to 0"):
         Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.1), ArmijoSearch())
     Searched(make_optimizer(name, parameters, lr=0.1, weight_decay=0.0), ArmijoSearch())
     with pytest.raises(ValueError, match="NAdam's weight decay"):
         Searched(torch.optim.NAdam(parameters, weight_decay=0.1, decoupled_weight_decay=True), ArmijoSearch())
 
 
-def test_torchs_lbfgs_has_a_search_of_its_own():
+def test_torchs_lbfgs_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"LBFGS evaluates by itself.*DampedLBFGS.*strong_wolfe"):
         Searched(torch.optim.LBFGS(problems.perceptron().parameters()), ArmijoSearch())
 
 
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) - {"LBFGS", "SparseAdam"}))
-def test_every_optimizer_goes_down_under_a_search(name):
+def test_every_optimizer_lowers_the_value_with_a_search(name):
     settings = {"weight_decay": 0.0} if "weight_decay" in optimizer_arguments(name) else {}
     problem = Problem(name, "armijo", lr=0.3, **settings)
     for _ in range(5):
@@ -348,10 +348,10 @@ def test_every_optimizer_goes_down_under_a_search(name):
         assert problem.f(problem.x) < before
 
 
-def test_the_search_that_the_documentation_writes_is_exact_on_a_quadratic(monkeypatch):
+def test_the_search_of_the_documentation_is_exact_on_a_quadratic(monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
     (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Parabola" in block)
-    monkeypatch.setitem(LINE_SEARCHES, "parabola", None)  # put back afterwards
+    monkeypatch.setitem(LINE_SEARCHES, "parabola", None)  # restored after the test
     exec(example, {"__name__": __name__})
     problem = Problem("SGD", "parabola", lr=0.1)
     x = problem.x0
@@ -360,7 +360,7 @@ def test_the_search_that_the_documentation_writes_is_exact_on_a_quadratic(monkey
         g = problem.g(x)
         x = x - (g @ g) / (g @ problem.A @ g) * g
         torch.testing.assert_close(problem.x, x, **CLOSE)
-    assert problem.asked == 30
+    assert problem.evaluations == 30
 
 
 class Halving:
@@ -377,13 +377,13 @@ class Halving:
         return SearchStep(LinePoint(0.5**step, 0.0, 0.0), after, restart=line.steepest)  # which has no effect there
 
 
-def test_a_search_of_a_users_own_with_its_state_in_the_checkpoint(tmp_path):
-    def begun():
+def test_a_users_search_runs_and_its_state_is_in_the_checkpoint(tmp_path):
+    def new_problem():
         problem = Problem("SGD", None, lr=0.1, momentum=0.5)
         problem.optimizer = Searched(problem.optimizer, Halving())
         return problem
 
-    problem, twin = begun(), begun()
+    problem, twin = new_problem(), new_problem()
     assert line_search(problem.optimizer) == "Halving"
     x, v = problem.x0, torch.zeros(N).double()
     for step in range(4):
@@ -398,8 +398,8 @@ def test_a_search_of_a_users_own_with_its_state_in_the_checkpoint(tmp_path):
         assert (problem.optimizer.last.size, problem.optimizer.last.restarted) == (0.5**step, step == 2)
         if step == 1:
             checkpoint.save(tmp_path, 2, {"optimizer": problem.optimizer.state_dict()}, keep=1)
-            for p, held in zip(twin.parts, problem.parts, strict=True):
-                p.data.copy_(held.data)
+            for p, q in zip(twin.parts, problem.parts, strict=True):
+                p.data.copy_(q.data)
     assert problem.optimizer.state_dict()["search"] == {"step": 4, "steepest": [False, False, True, False]}
     twin.optimizer.load_state_dict(checkpoint.newest(tmp_path).state["optimizer"])
     twin.step()
@@ -408,7 +408,7 @@ def test_a_search_of_a_users_own_with_its_state_in_the_checkpoint(tmp_path):
     assert str(twin.optimizer.state_dict()) == str(problem.optimizer.state_dict())
 
 
-def test_ours_are_what_the_registry_says():
+def test_a_search_has_the_optimizer_of_the_registry_inside():
     parameters = list(problems.convolution().parameters())
     assert isinstance(Searched(make_optimizer("dampedlbfgs", parameters), StrongWolfeSearch()).base, DampedLBFGS)
     assert isinstance(Searched(make_optimizer("muon", parameters, weight_decay=0.0), StrongWolfeSearch()).base, Muon)

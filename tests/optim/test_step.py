@@ -31,7 +31,7 @@ def test_lbfgs_with_the_objectives_closure_solves_least_squares(search):
     )
     optimizer.step(risk.closure())
     # It stops where g . H**-1 g < 1e-24, which is the squared distance times a curvature of about 1; values compare to
-    # 2**-53, which a search can no longer tell below distances of 1e-8 (their squares are 1e-16)
+    # 2**-53, which a search cannot distinguish below distances of 1e-8 (their squares are 1e-16)
     torch.testing.assert_close(risk.space.theta, solution, rtol=0, atol=1e-8)
 
 
@@ -74,7 +74,7 @@ def test_steps_are_those_of_a_plain_loop(name, settings):
 @pytest.mark.parametrize("name", ["SGD", "LBFGS"])
 @pytest.mark.parametrize("statistics", ["average", "ema"])
 def test_accepted_statistics_are_those_of_the_first_evaluation(name, statistics):
-    module, data = problems.normed(), problems.points()
+    module, data = problems.with_batch_norm(), problems.points()
     twin = copy.deepcopy(module)
     reference = EmpiricalRisk(twin, cross_entropy, data, block=3, statistics=statistics)
     reference.accept(reference.evaluate())
@@ -82,54 +82,54 @@ def test_accepted_statistics_are_those_of_the_first_evaluation(name, statistics)
     step = take_step(make_optimizer(name, module.parameters(), lr=0.1), risk)
     assert step.passes == 1 if name == "SGD" else step.passes > 2
     assert not torch.equal(oracles.theta(module), oracles.theta(twin))
-    for (key, mine), theirs in zip(module.named_buffers(), twin.buffers(), strict=True):
-        assert torch.equal(mine, theirs), key
+    for (key, buffer), expected in zip(module.named_buffers(), twin.buffers(), strict=True):
+        assert torch.equal(buffer, expected), key
 
 
-def test_each_ask_of_a_step_starts_from_the_transforms_state_before_it():
+def test_each_evaluation_of_a_step_starts_from_the_transforms_state_before_it():
     module, data = problems.perceptron(), problems.points()
-    seen = []
+    counts = []
 
     def update(gradient, state, theta, step):
-        seen.append(state["asked"])
+        counts.append(state["asked"])
         return gradient, {"asked": state["asked"] + 1}
 
     counting = Transform("counting", lambda theta: {"asked": 0}, update)
     optimizer, risk = make_optimizer("LBFGS", module.parameters(), lr=0.1), EmpiricalRisk(module, cross_entropy, data)
     first = take_step(optimizer, risk, counting)
-    asked = len(seen)
-    assert asked > 1
+    evaluations = len(counts)
+    assert evaluations > 1
     second = take_step(optimizer, risk, counting, first.transformed)
-    assert seen == [0] * asked + [1] * (len(seen) - asked)
+    assert counts == [0] * evaluations + [1] * (len(counts) - evaluations)
     assert second.transformed == {"asked": 2}
 
 
-def test_a_transform_stands_between_gradient_and_optimizer():
+def test_a_transform_acts_between_gradient_and_optimizer():
     module, data = problems.perceptron(), problems.points()
     risk = EmpiricalRisk(module, cross_entropy, data)
     before = oracles.theta(module)
     _, g = oracles.one_batch(module, cross_entropy, data)
     transform = chain(clip_norm(0.01), clip_norm(100.0))
     step = take_step(torch.optim.SGD(module.parameters(), lr=1.0), risk, transform)
-    moved = oracles.theta(module) - before
-    torch.testing.assert_close(moved, -g * (0.01 / (g.norm() + 1e-6)), **oracles.ROUNDING)
+    change = oracles.theta(module) - before
+    torch.testing.assert_close(change, -g * (0.01 / (g.norm() + 1e-6)), **oracles.ROUNDING)
     assert step.clipped
     torch.testing.assert_close(step.evaluation.gradient, g, **oracles.ROUNDING)  # before clipping
 
 
 def test_noise_is_keyed_by_the_number_of_the_step():
-    moved = []
+    results = []
     for number in (0, 0, 1):
         module = problems.perceptron()
         risk = EmpiricalRisk(module, cross_entropy, problems.points())
         take_step(torch.optim.SGD(module.parameters(), lr=1.0), risk, additive_noise(0.1, seed=2), number=number)
-        moved.append(oracles.theta(module))
-    assert torch.equal(moved[0], moved[1])
-    assert not torch.allclose(moved[0], moved[2])
+        results.append(oracles.theta(module))
+    assert torch.equal(results[0], results[1])
+    assert not torch.allclose(results[0], results[2])
 
 
 def test_a_value_that_is_not_finite_moves_nothing():
-    module = problems.normed()
+    module = problems.with_batch_norm()
     risk = EmpiricalRisk(module, lambda o, y: cross_entropy(o, y) / 0.0, problems.points(), block=3)
     before = problems.state(module)
     step = take_step(torch.optim.SGD(module.parameters(), lr=1.0), risk)

@@ -7,7 +7,7 @@ from torch import nn
 from noiseless.analysis import stability_threshold
 from noiseless.optim.registry import entry_of
 
-SGDS = [
+SGD_OPTIONS = [
     {},
     {"weight_decay": 0.3},
     {"momentum": 0.9},
@@ -17,8 +17,8 @@ SGDS = [
 ]
 
 
-def grown(make, curvature, steps=3000):
-    """By what |x| has grown in steps on curvature x^2 / 2, from x = 1."""
+def growth(make, curvature, steps=3000):
+    """|x| after the steps on curvature x^2 / 2, from x = 1."""
     x = nn.Parameter(torch.ones(1, dtype=torch.float64))
     optimizer = make([x])
     for _ in range(steps):
@@ -29,20 +29,20 @@ def grown(make, curvature, steps=3000):
     return abs(float(x.detach()))
 
 
-@pytest.mark.parametrize("options", SGDS)
+@pytest.mark.parametrize("options", SGD_OPTIONS)
 @pytest.mark.parametrize("lr", [0.1, 0.4])
-def test_sgd_grows_just_above_its_edge_and_not_below(options, lr):
+def test_sgd_grows_just_above_its_threshold_and_not_below(options, lr):
     def make(parameters):
         return torch.optim.SGD(parameters, lr=lr, **options)
 
     limit = stability_threshold(make([nn.Parameter(torch.ones(1))]))
-    assert grown(make, 0.99 * limit - 0.01 * options.get("weight_decay", 0)) < 1
-    assert grown(make, 1.01 * limit) > 1e3
+    assert growth(make, 0.99 * limit - 0.01 * options.get("weight_decay", 0)) < 1
+    assert growth(make, 1.01 * limit) > 1e3
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adamw_grows_just_above_its_edge_and_not_below(decay):
-    """Its recurrence with D = 1, which no second moment changes."""
+def test_adamw_grows_just_above_its_threshold_and_not_below(decay):
+    """AdamW's recurrence with the preconditioner D = 1, which the second moment does not change."""
 
     def run(curvature):
         x = nn.Parameter(torch.ones(1, dtype=torch.float64))
@@ -61,7 +61,7 @@ def test_adamw_grows_just_above_its_edge_and_not_below(decay):
     assert run(1.01 * limit)[0] > 1e3
 
 
-def test_what_is_not_known_is_not_guessed():
+def test_an_unknown_threshold_is_none():
     x = nn.Parameter(torch.ones(1))
     assert stability_threshold(torch.optim.Adagrad([x], lr=0.1)) is None
     assert (

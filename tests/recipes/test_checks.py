@@ -6,7 +6,7 @@ import re
 import pytest
 from configs import check_values, numbers
 
-# flags by range; a value of its end is allowed, unless the range is open
+# flags by range; the ends of a range are allowed, unless it is open
 FROM_ONE = (
     "steps", "block", "max_up", "parts", "threads", "chunk", "evaluate_every", "keep", "keep_every", "sharpness_every",
     "sharpness_count", "noise_every", "layers_every", "check_every",
@@ -31,7 +31,7 @@ NEEDED = {
 """what must be on for a flag to do anything"""
 
 
-def refused(*names, **values):
+def assert_refused(*names, **values):
     """Asserts that the check refuses these values with a message that holds all names."""
     with pytest.raises(ValueError, match=r"\S") as error:
         check_values(**values)
@@ -49,26 +49,26 @@ def test_every_number_has_a_range():
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("name", FROM_ONE)
-def test_a_number_from_one_on(name, value):
-    refused(f"{flag(name)} must be a finite number of at least 1, not {value}", **{name: value})
+def test_values_below_one_or_not_finite_are_refused(name, value):
+    assert_refused(f"{flag(name)} must be a finite number of at least 1, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize("value", [-1, -1e-300, math.nan, math.inf])
 @pytest.mark.parametrize("name", FROM_ZERO)
-def test_a_number_from_zero_on(name, value):
-    refused(f"{flag(name)} must be a finite number of at least 0, not {value}", **{name: value})
+def test_values_below_zero_or_not_finite_are_refused(name, value):
+    assert_refused(f"{flag(name)} must be a finite number of at least 0, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("name", POSITIVE)
-def test_a_positive_number(name, value):
-    refused(f"{flag(name)} must be a positive number, not {value}", **{name: value})
+def test_values_that_are_not_positive_or_not_finite_are_refused(name, value):
+    assert_refused(f"{flag(name)} must be a positive number, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize("value", [-1e-300, 1, math.nan, math.inf])
 @pytest.mark.parametrize("name", BELOW_ONE)
-def test_a_number_from_zero_to_one(name, value):
-    refused(f"{flag(name)} must be a number of at least 0 and below 1, not {value}", **{name: value})
+def test_values_outside_zero_to_one_are_refused(name, value):
+    assert_refused(f"{flag(name)} must be a number of at least 0 and below 1, not {value}", **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_the_ends_of_a_range_are_allowed(names, value):
 
 
 @pytest.mark.parametrize("value", [2, -0.5, math.nan])
-def test_a_probability(value):
-    refused(f"--flip must be a probability between 0 and 1, not {value}", flip=value)
+def test_flip_must_be_a_probability(value):
+    assert_refused(f"--flip must be a probability between 0 and 1, not {value}", flip=value)
 
 
 def test_the_largest_seed_has_64_bits():
     check_values(seed=2**64 - 1)
-    refused("--seed", 2**64, "below 2**64", seed=2**64)
+    assert_refused("--seed", 2**64, "below 2**64", seed=2**64)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_means_are_finite(value):
-    refused(f"--mean must be finite, not 0.5 {value}", mean=(0.5, value))
+def test_means_must_be_finite(value):
+    assert_refused(f"--mean must be finite, not 0.5 {value}", mean=(0.5, value))
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_means_are_finite(value):
         ({"max_up": 3}, ("--block 128", "divisible by --max-up 3")),
     ],
 )
-def test_values_that_do_not_go_together(values, names):
-    refused(*names, **values)
+def test_values_that_do_not_go_together_are_refused(values, names):
+    assert_refused(*names, **values)
 
 
 def test_a_message_is_one_line():

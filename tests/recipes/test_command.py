@@ -1,4 +1,4 @@
-"""The command that makes a run again is understood, and gives the same recipe."""
+"""The command that reproduces a run: parsed, it gives the same recipe and settings."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OTHERS = (
 
 @pytest.mark.parametrize("recipe", [row(name, form) for name in LADDER for form in ("small", "paper")] + list(OTHERS))
 @pytest.mark.parametrize("settings", [Settings(), Settings(threads=2, chunk=8, compile="off", device="cuda:1")])
-def test_it_gives_the_same_recipe_and_the_settings_that_bits_depend_on(recipe, settings):
+def test_the_command_gives_the_same_recipe_and_settings(recipe, settings):
     program, command, *words = command_of(Config(recipe, settings))
     assert (program, command) == ("noiseless", "train")
     assert parse_config(words, "train", "", data="digits").config == Config(recipe, settings)
 
 
-def test_a_row_of_the_ladder_needs_few_words():
+def test_the_command_of_a_ladder_row_is_short():
     words = command_of(Config(row("fb-longer"), Settings(threads=1, chunk=4, compile="off")))
     expected = "noiseless train fb-longer --form small --data digits --device=cpu --threads=1 --chunk=4 --compile=off"
     assert words == expected.split()

@@ -1,4 +1,4 @@
-"""Flags: each field of a recipe has one, by which it is read and replaced."""
+"""Flags: every field of a recipe has one, which reads and replaces it."""
 
 from dataclasses import fields, is_dataclass
 
@@ -21,7 +21,7 @@ def test_each_field_has_one_flag():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_all_flags_of_a_recipe_give_it_again(name):
+def test_the_flags_of_a_recipe_rebuild_it(name):
     assert with_flags(Recipe(), **flag_values(row(name, "paper"))) == row(name, "paper")
 
 
@@ -41,13 +41,13 @@ def test_flags_of_several_parts_are_replaced_in_a_copy():
     assert differing(recipe, with_flags(recipe, lr=0.5, seed=3)) == {"seed": (0, 3), "lr": (0.1, 0.5)}
 
 
-def test_an_unknown_flag_is_refused_with_the_nearest():
+def test_an_unknown_flag_is_refused_with_a_suggestion():
     with pytest.raises(UnknownNameError, match=r"unknown flag 'label_smoothin'; did you mean label_smoothing"):
         with_flags(Recipe(), label_smoothin=0.1)
 
 
 @pytest.mark.parametrize(
-    ("part", "named"),
+    ("part", "message"),
     [
         (parts.Data(flip=1.5), "--flip"),
         (parts.Data(validation=1.0), "--validation"),
@@ -61,16 +61,16 @@ def test_an_unknown_flag_is_refused_with_the_nearest():
         (parts.Evaluation(ema=1.0), "--ema"),
     ],
 )
-def test_a_part_refuses_what_no_run_can_have(part, named):
-    with pytest.raises(ValueError, match=named):
+def test_a_part_refuses_invalid_values(part, message):
+    with pytest.raises(ValueError, match=message):
         part.check()
-    (flag,) = (f.name for f in fields(Recipe) if f.name == type(part).__name__.lower())
-    with pytest.raises(ValueError, match=named):
-        Recipe(**{flag: part}).check()
+    (part_name,) = (f.name for f in fields(Recipe) if f.name == type(part).__name__.lower())
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{part_name: part}).check()
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    ("flags", "message"),
     [
         ({"regime": "switch", "switch": 9, "steps": 9}, "--switch 9 is never reached in --steps 9"),
         ({"parts": 2, "additive_noise": 0.1}, "--parts 2"),
@@ -79,9 +79,9 @@ def test_a_part_refuses_what_no_run_can_have(part, named):
         ({"max_up": 2, "augment": "none"}, "--augment"),
     ],
 )
-def test_a_recipe_refuses_parts_that_do_not_go_together(flags, named):
+def test_a_recipe_refuses_parts_that_do_not_go_together(flags, message):
     recipe = with_flags(Recipe(), **flags)
     for part in (recipe.data, recipe.objective, recipe.transforms, recipe.optimizer, recipe.schedule):
-        part.check()  # fine by itself
-    with pytest.raises(ValueError, match=named):
+        part.check()  # valid by itself
+    with pytest.raises(ValueError, match=message):
         recipe.check()

@@ -1,4 +1,4 @@
-"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor in them alone."""
+"""The ladder: each row holds the settings of the paper's table, and differs from its predecessor only in them."""
 
 from itertools import pairwise
 
@@ -31,36 +31,38 @@ CHANGES = {
 }
 
 
-def test_the_rows_are_the_papers_in_its_order():
+def test_the_rows_are_those_of_the_paper_in_its_order():
     assert list(LADDER) == list(TABLE)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_holds_the_settings_of_the_table(name):
-    made = row(name, "paper")
-    found = tuple(flag_value(made, flag) for flag in ("steps", "lr", "warmup", "horizon", "clip", "penalty", "block"))
-    assert found == TABLE[name]
-    assert made.name == name
+    recipe = row(name, "paper")
+    values = tuple(
+        flag_value(recipe, flag) for flag in ("steps", "lr", "warmup", "horizon", "clip", "penalty", "block")
+    )
+    assert values == TABLE[name]
+    assert recipe.name == name
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_holds_the_settings_common_to_all(name):
-    made = row(name, "paper")
+    recipe = row(name, "paper")
     common = {
         "model": "resnet18", "norm": "batch", "augment": "crop-flip", "padding": 4, "flip": 0.5, "copies": 0,
         "optimizer": "SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "schedule": "cosine",
         "penalty_method": "forward", "penalty_eps": 1e-2, "full_penalty": 0.0, "block_clip": None, "clip_type": "l2",
         "additive_noise": 0.0, "norm_bias": 0.0,
     }  # fmt: skip
-    assert {flag: flag_value(made, flag) for flag in common} == common
-    assert made.objective.norm_block in (None, made.objective.block)  # batch norm and penalty on the same block
+    assert {flag: flag_value(recipe, flag) for flag in common} == common
+    assert recipe.objective.norm_block in (None, recipe.objective.block)  # batch norm and penalty on the same block
 
 
 @pytest.mark.parametrize("form", ["paper", "small"])
-@pytest.mark.parametrize(("above", "name"), list(pairwise(TABLE)))
-def test_a_row_replaces_in_its_predecessor_exactly_what_the_paper_changes(above, name, form):
-    before = PREDECESSORS.get(name, above)
-    assert set(differences(row(name, form), row(before, form))) == CHANGES[name]
+@pytest.mark.parametrize(("previous", "name"), list(pairwise(TABLE)))
+def test_a_row_replaces_in_its_predecessor_exactly_what_the_paper_changes(previous, name, form):
+    predecessor = PREDECESSORS.get(name, previous)
+    assert set(differences(row(name, form), row(predecessor, form))) == CHANGES[name]
 
 
 @pytest.mark.parametrize("form", ["paper", "small"])
@@ -89,22 +91,23 @@ def test_the_small_form_keeps_the_papers_proportions(name):
     assert (small.data.name, small.model.name, small.data.flip) == ("digits", "resnet8", 0.0)
 
 
-def test_an_unknown_row_or_form_names_the_nearest():
+def test_an_unknown_row_or_form_is_refused_with_a_suggestion():
     with pytest.raises(ValueError, match=r"'fb-regularised'.*did you mean fb-regularized"):
         row("fb-regularised")
     with pytest.raises(ValueError, match=r"'smal'.*did you mean small"):
         row("fb", "smal")
 
 
-def test_aggregated_is_one_setting_for_all_sets_and_no_row_of_the_ladder():
+def test_aggregated_is_one_setting_for_all_data_sets_and_no_row_of_the_ladder():
     name = "aggregated"
     assert name in RECIPES
     assert name not in LADDER
-    made = [row(name, *where) for where in (("paper",), ("small",), ("small", "mnist-5k"))]
-    of_the_set = {"data", "model", "steps", "padding", "flip"}
-    for one, other in pairwise(made):
-        assert set(differences(one, other)) <= of_the_set
-    # nothing in it is a number of steps, so that it fits any
+    recipes = [row(name, *arguments) for arguments in (("paper",), ("small",), ("small", "mnist-5k"))]
+    data_flags = {"data", "model", "steps", "padding", "flip"}
+    for first, second in pairwise(recipes):
+        assert set(differences(first, second)) <= data_flags
+    # no value in it is a number of steps, so that it fits any number
     assert all(
-        (each.schedule.warmup, each.schedule.horizon, each.objective.regime) == (0, None, "full-batch") for each in made
+        (recipe.schedule.warmup, recipe.schedule.horizon, recipe.objective.regime) == (0, None, "full-batch")
+        for recipe in recipes
     )
