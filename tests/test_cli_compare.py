@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from small_runs import arrays, call, copy, go_on, npz, refused, run, small_recipe, words
+from small_runs import arrays, call, copy, npz, refused, resume, run, small_recipe, words
 
 from noiseless.files import predictions
 from noiseless.files.predictions import Predictions
@@ -202,7 +202,7 @@ def test_a_run_killed_between_its_last_row_and_its_end_is_compared_once_it_is_re
     directory = copy(runs["sgd"][0], tmp_path / "run")
     for file in (directory.model, directory.path / predictions.FILE):
         file.unlink()
-    go_on(directory)
+    resume(directory)
     against = ("--against", runs["fb"][0].path)
     assert call("compare", directory.path, *against).out == call("compare", runs["sgd"][0].path, *against).out
 

@@ -76,7 +76,7 @@ def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
         )
         assert path.read_bytes() == content
         assert call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d").out == answer.out
-        assert server.asked == [None, "bytes=1000-"]
+        assert server.requested == [None, "bytes=1000-"]
     path.write_bytes(content[:-1])
     refused("data", "fetch", "cifar10", "--data-dir", tmp_path / "d", names=(path, "not the published file", "Remove"))
     path.unlink()
@@ -233,7 +233,7 @@ def test_a_run_finds_data_that_have_moved(tmp_path, monkeypatch):
 
 def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    class_folders(tmp_path / "mine", each=4, size=(12, 9))
+    class_folders(tmp_path / "mine", per_class=4, size=(12, 9))
     flags = ("--data", "folder:mine", "--pixels", "8", "--block", "6", "--run-dir", tmp_path / "run")
     answer = call(*STEP, *flags)
     assert answer.code == 0, answer.err

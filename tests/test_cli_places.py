@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import call, copy, files, go_on, npz, record, refused, run, small_recipe
+from small_runs import call, copy, files, npz, record, refused, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import flag_value
@@ -145,7 +145,7 @@ def test_a_run_that_another_live_process_holds_is_named_with_that_process(train,
     assert files(directory.path) == before
     process.kill()  # the lock goes with the process, however it ends
     process.wait()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(whole)
 
 
@@ -194,7 +194,7 @@ def test_a_full_disk_loses_nothing(stopped, whole, tmp_path, file):
     else:
         assert f"noiseless resume {directory.path}" in message
         assert not directory.model.exists()
-        go_on(directory)
+        resume(directory)
     assert record(directory) == record(whole)
 
 
@@ -215,7 +215,7 @@ def test_a_small_disk_that_fills_up_loses_nothing(train, whole, tmp_path):
         moved = copy(RunDirectory(disk / "run"), tmp_path / "roomy")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    go_on(moved)
+    resume(moved)
     assert record(moved) == record(whole)
 
 

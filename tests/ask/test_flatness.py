@@ -15,14 +15,14 @@ from noiseless.files import answers
 
 
 @pytest.fixture(scope="module")
-def kept(data, tmp_path_factory):
+def finished(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "run"
     return run(path, small_recipe(data, "fb-regularized", steps=2), keep_every=1)
 
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
-def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
-    mine = copy(kept, tmp_path / "run")
+def test_a_run_is_as_flat_as_its_risk(finished, tmp_path, batch_norm):
+    mine = copy(finished, tmp_path / "run")
     before = files(mine.path)
     answer = call(
         "flatness", f"{mine.path}@1", "--radius", 0.3, "--tolerance", 0.3, "--most", 20, "--seed", 2,
@@ -44,10 +44,10 @@ def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
     assert "run@1: at most 20 directions (layer-normalised), 7 passes" in answer.out
 
 
-def test_two_workers_find_the_same_bits(kept, tmp_path):
+def test_two_workers_find_the_same_bits(finished, tmp_path):
     found = []
     for number, workers in enumerate(([], ["--workers", "2"])):
-        mine = copy(kept, tmp_path / f"run{number}")
+        mine = copy(finished, tmp_path / f"run{number}")
         arguments = ["flatness", str(mine.path), "--most", "5", *workers]
         job = jobs.Job([sys.executable, "-m", "noiseless", *arguments], tmp_path / "log")
         assert job.wait() == 0, job.log.read_text()[-3000:]
@@ -55,8 +55,8 @@ def test_two_workers_find_the_same_bits(kept, tmp_path):
     assert found[0] == found[1]
 
 
-def test_a_loss_that_is_not_finite_has_no_mean(kept, tmp_path):
-    mine = copy(kept, tmp_path / "run")
+def test_a_loss_that_is_not_finite_has_no_mean(finished, tmp_path):
+    mine = copy(finished, tmp_path / "run")
     answer = call("flatness", mine.path, "--radius", "1e30", "--batch-norm", "running")
     assert answer.code == 0
     assert "not finite along direction 0 at radius 1e+30" in answer.out
@@ -64,12 +64,12 @@ def test_a_loss_that_is_not_finite_has_no_mean(kept, tmp_path):
     assert (found["mean_increase"], found["stopped"], found["increases"]) == (None, "not finite", [None])
 
 
-def test_numbers_out_of_range_are_refused(kept):
+def test_numbers_out_of_range_are_refused(finished):
     for flag, value, name in (
         ("--radius", 0, "radius of flatness must be a positive, finite number, not 0.0"),
         ("--tolerance", "nan", "tolerance of flatness"),
         ("--most", 2, "at least 4 directions, not 2"),
         ("--seed", -1, "seed must lie in"),
     ):
-        refused("flatness", kept.path, flag, value, names=(name,))
-    refused("flatness", f"{kept.path}@7", names=("no state of step 7", "--keep-every"))
+        refused("flatness", finished.path, flag, value, names=(name,))
+    refused("flatness", f"{finished.path}@7", names=("no state of step 7", "--keep-every"))

@@ -45,11 +45,11 @@ def _there(directory, step, change):
 
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
-def test_each_point_is_a_step_of_a_model_built_there(mine, batch_norm):
+def test_each_point_is_a_step_of_a_model_built_there(run_copy, batch_norm):
     arguments = ("--points", 5, "--range", 0.5, "--seed", 3, "--batch-norm", batch_norm)
-    before = files(mine.path)
-    _, found = _look(mine, f"{mine.path}@2", *arguments)
-    assert {name: content for name, content in files(mine.path).items() if "analysis" not in name} == before
+    before = files(run_copy.path)
+    _, found = _look(run_copy, f"{run_copy.path}@2", *arguments)
+    assert {name: content for name, content in files(run_copy.path).items() if "analysis" not in name} == before
     assert (found["step"], found["done"], found["total"], found["gaps"]) == (2, 5, 5, 0)
     assert found["batch_norm"] == batch_norm
     assert found["passes"] == 5
@@ -57,9 +57,9 @@ def test_each_point_is_a_step_of_a_model_built_there(mine, batch_norm):
     assert axis["points"] == [-0.5, -0.25, 0.0, 0.25, 0.5]
     assert (axis["kind"], axis["seed"], axis["normalised"]) == ("random", 3, "filter")
     for k, a in enumerate(axis["points"]):
-        made = _there(mine, 2, lambda theta, a=a: theta)
+        made = _there(run_copy, 2, lambda theta, a=a: theta)
         direction = random_direction(made.space, 3, 0, "filter")
-        made = _there(mine, 2, lambda theta, a=a, d=direction: theta + a * d)
+        made = _there(run_copy, 2, lambda theta, a=a, d=direction: theta + a * d)
         made.model.train(batch_norm == "block")
         evaluation = next(iter(made.regime.objectives(2))).evaluate()
         assert evaluation.penalty > 0
@@ -70,13 +70,13 @@ def test_each_point_is_a_step_of_a_model_built_there(mine, batch_norm):
     assert len(set(found["loss"])) == 5
 
 
-def test_eigenvectors_of_the_hessian_are_axes(mine):
-    _, found = _look(mine, mine.path, "--axes", "eigen", "--points", "2x3", "--range", 0.01, "--no-penalised")
+def test_eigenvectors_of_the_hessian_are_axes(run_copy):
+    _, found = _look(run_copy, run_copy.path, "--axes", "eigen", "--points", "2x3", "--range", 0.01, "--no-penalised")
     assert [(axis["kind"], axis["number"], axis["normalised"]) for axis in found["axes"]] == [
         ("eigen", 0, "none"), ("eigen", 1, "none"),
     ]  # fmt: skip
-    _, sharpness = _look(mine, mine.path, "--largest", 2, kind="sharpness")
-    state = load_state(StateAddress.read(str(mine.path)))
+    _, sharpness = _look(run_copy, run_copy.path, "--largest", 2, kind="sharpness")
+    state = load_state(StateAddress.read(str(run_copy.path)))
     axes, _ = build_axes(state, AxesOptions("eigen", dimensions=2, counts=(2, 3), reach=0.01))
     for axis, value in zip(axes, sharpness["largest"], strict=True):
         product = state.risk.hvp(axis.vector[None].float())[0].double()
@@ -91,9 +91,9 @@ def surface_at(state, axes, *coordinates):
     return LossSurface(state.risk, torch.stack([axis.vector for axis in axes])).at(*coordinates).loss
 
 
-def test_without_the_penalty_forwards_give_the_same_losses(mine):
-    _, whole = _look(mine, mine.path, "--points", 4)
-    _, found = _look(mine, mine.path, "--points", 4, "--no-penalised")
+def test_without_the_penalty_forwards_give_the_same_losses(run_copy):
+    _, whole = _look(run_copy, run_copy.path, "--points", 4)
+    _, found = _look(run_copy, run_copy.path, "--points", 4, "--no-penalised")
     assert found["loss"] == whole["loss"]
     assert found["accuracy"] == whole["accuracy"]
     assert (found["penalised"], found["penalty"]) == (None, None)
@@ -101,33 +101,36 @@ def test_without_the_penalty_forwards_give_the_same_losses(mine):
     assert found["step"] == 4  # its end
 
 
-def test_a_plane_has_its_rows_along_the_first_axis(mine):
-    _, line = _look(mine, mine.path, "--points", 3, "--no-penalised")
-    _, plane = _look(mine, mine.path, "--points", "3x5", "--no-penalised")
+def test_a_plane_has_its_rows_along_the_first_axis(run_copy):
+    _, line = _look(run_copy, run_copy.path, "--points", 3, "--no-penalised")
+    _, plane = _look(run_copy, run_copy.path, "--points", "3x5", "--no-penalised")
     assert [len(plane["loss"]), *map(len, plane["loss"])] == [3, 5, 5, 5]
     assert [row[2] for row in plane["loss"]] == line["loss"]  # 0 along the second
     assert plane["axes"][0] == line["axes"][0]
     assert plane["axes"][1]["number"] == 1
 
 
-def test_between_two_states_both_ends_are_those_states(mine):
-    _, found = _look(mine, f"{mine.path}@1", f"{mine.path}@4", "--points", 5, "--no-penalised")
+def test_between_two_states_both_ends_are_those_states(run_copy):
+    _, found = _look(run_copy, f"{run_copy.path}@1", f"{run_copy.path}@4", "--points", 5, "--no-penalised")
     (axis,) = found["axes"]
     assert axis["points"] == [-0.5, 0.0, 0.5, 1.0, 1.5]
     assert axis["label"] == "to run@4"
-    start, end = (_there(mine, step, lambda theta: theta) for step in (1, 4))
+    start, end = (_there(run_copy, step, lambda theta: theta) for step in (1, 4))
     # the data of both are those that the state at 0 sees: here all images as they are
     assert found["loss"][1] == start.regime.risk_at(1).evaluate().loss
     assert found["loss"][3] == end.regime.risk_at(1).evaluate().loss
 
 
-def test_three_states_span_a_plane(mine):
+def test_three_states_span_a_plane(run_copy):
     _, found = _look(
-        mine, f"{mine.path}@0", f"{mine.path}@2", f"{mine.path}@4", "--points", 3, "--range", 1, "--no-penalised"
-    )
+        run_copy, f"{run_copy.path}@0", f"{run_copy.path}@2", f"{run_copy.path}@4",
+        "--points", 3, "--range", 1, "--no-penalised",
+    )  # fmt: skip
     assert [axis["points"] for axis in found["axes"]] == [[-1.0, 0.5, 2.0]] * 2
-    _, found = _look(mine, f"{mine.path}@0", f"{mine.path}@2", f"{mine.path}@4", "--points", 5, "--no-penalised")
-    states = [_there(mine, step, lambda theta: theta).regime.risk_at(0).evaluate().loss for step in (0, 2, 4)]
+    _, found = _look(
+        run_copy, f"{run_copy.path}@0", f"{run_copy.path}@2", f"{run_copy.path}@4", "--points", 5, "--no-penalised"
+    )
+    states = [_there(run_copy, step, lambda theta: theta).regime.risk_at(0).evaluate().loss for step in (0, 2, 4)]
     assert [found["loss"][1][1], found["loss"][3][1], found["loss"][1][3]] == states
 
 
@@ -140,8 +143,8 @@ def test_a_beginning_that_no_file_holds_any_more_is_made_again(data, tmp_path):
     assert found["loss"][3] == pytest.approx(directory.rows()[0]["train_loss"], rel=1e-12)
 
 
-def test_principal_directions_hold_the_trajectory(mine):
-    _, found = _look(mine, mine.path, "--axes", "pca", "--dimensions", 2, "--points", 4, "--no-penalised")
+def test_principal_directions_hold_the_trajectory(run_copy):
+    _, found = _look(run_copy, run_copy.path, "--axes", "pca", "--dimensions", 2, "--points", 4, "--no-penalised")
     trajectory = found["trajectory"]
     assert trajectory["steps"] == [0, 1, 2, 3, 4]
     assert trajectory["at"][-1] == [0.0, 0.0]
@@ -153,42 +156,42 @@ def test_principal_directions_hold_the_trajectory(mine):
         assert axis["points"][-1] == pytest.approx(max(across) + extent / 4)
         assert axis["normalised"] is None
     # nearly all of the way is in the plane: the loss at a state's place in it is nearly the state's
-    state = load_state(StateAddress(mine, 4))
+    state = load_state(StateAddress(run_copy, 4))
     far = trajectory["at"][0]
-    theta = _there(mine, 0, lambda theta: theta).space.theta.double()
+    theta = _there(run_copy, 0, lambda theta: theta).space.theta.double()
     moved = (theta - state.experiment.space.theta.double()).norm().item()
     assert sum(a * a for a in far) <= moved**2 * (1 + 1e-9)
 
 
-def test_what_is_known_is_not_asked_again_and_a_cut_line_is(mine, monkeypatch):
-    arguments = ("landscape", mine.path, "--points", 6, "--no-penalised", "--name", "line")
+def test_what_is_known_is_not_asked_again_and_a_cut_line_is(run_copy, monkeypatch):
+    arguments = ("landscape", run_copy.path, "--points", 6, "--no-penalised", "--name", "line")
     first = call(*arguments)
     assert "6 points; 2 passes (forwards) to go" in first.out
-    whole = files(mine.path / "analysis")
+    whole = files(run_copy.path / "analysis")
     again = call(*arguments)
     assert again.code == 0
     assert "6 points, 6 of them computed before; 0 passes" in again.out
-    assert files(mine.path / "analysis") == whole
-    path = mine.path / "analysis" / "landscape-line.jsonl"
+    assert files(run_copy.path / "analysis") == whole
+    path = run_copy.path / "analysis" / "landscape-line.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     for cut in (b"".join(lines[:4]) + lines[4][:9], b"".join(lines[:1]), lines[0][:30], b""):
         path.write_bytes(cut)
         assert call(*arguments).code == 0
-        assert files(mine.path / "analysis") == whole
+        assert files(run_copy.path / "analysis") == whole
 
 
-def test_stopped_it_keeps_what_it_has_and_says_how_to_go_on(mine, tmp_path):
-    other = copy(mine, tmp_path / "other")
-    arguments = ["landscape", str(mine.path), "--points", "12x12", "--name", "plane", "--no-penalised"]
+def test_stopped_it_keeps_what_it_has_and_says_how_to_go_on(run_copy, tmp_path):
+    other = copy(run_copy, tmp_path / "other")
+    arguments = ["landscape", str(run_copy.path), "--points", "12x12", "--name", "plane", "--no-penalised"]
     program = start_program(*arguments)
-    path = mine.path / "analysis" / "landscape-plane.jsonl"
+    path = run_copy.path / "analysis" / "landscape-plane.jsonl"
     while not path.exists() or path.read_bytes().count(b"\n") < 5:
         assert program.poll() is None
     program.send_signal(signal.SIGINT)
     out, _ = program.communicate(timeout=60)
     assert program.returncode == 130
     assert f"continue with: noiseless {' '.join(arguments)}" in words(out)
-    part = json.loads((mine.path / "analysis" / "landscape-plane.json").read_text())["found"]
+    part = json.loads((run_copy.path / "analysis" / "landscape-plane.json").read_text())["found"]
     done = len(path.read_text().splitlines()) - 1
     assert part["done"] == done < part["total"] == 144
     assert sum(value is not None for row in part["loss"] for value in row) == done
@@ -196,13 +199,13 @@ def test_stopped_it_keeps_what_it_has_and_says_how_to_go_on(mine, tmp_path):
     assert call(*arguments).code == 0
     arguments[1] = str(other.path)
     assert call(*arguments).code == 0
-    assert files(mine.path / "analysis") == files(other.path / "analysis")
+    assert files(run_copy.path / "analysis") == files(other.path / "analysis")
 
 
-def test_killed_at_once_it_goes_on_to_the_same_bits(mine, tmp_path):
-    other = copy(mine, tmp_path / "other")
-    arguments = ["landscape", str(mine.path), "--points", "11x11", "--name", "plane", "--no-penalised"]
-    path, known = mine.path / "analysis" / "landscape-plane.jsonl", 3
+def test_killed_at_once_it_goes_on_to_the_same_bits(run_copy, tmp_path):
+    other = copy(run_copy, tmp_path / "other")
+    arguments = ["landscape", str(run_copy.path), "--points", "11x11", "--name", "plane", "--no-penalised"]
+    path, known = run_copy.path / "analysis" / "landscape-plane.jsonl", 3
     for _ in range(2):
         program = start_program(*arguments)
         while not path.exists() or path.read_bytes().count(b"\n") < known:
@@ -215,14 +218,14 @@ def test_killed_at_once_it_goes_on_to_the_same_bits(mine, tmp_path):
     assert call(*arguments).code == 0
     arguments[1] = str(other.path)
     assert call(*arguments).code == 0
-    assert files(mine.path / "analysis") == files(other.path / "analysis")
+    assert files(run_copy.path / "analysis") == files(other.path / "analysis")
 
 
-def test_two_workers_one_of_them_killed_find_the_same_bits(mine, tmp_path):
-    other = copy(mine, tmp_path / "other")
-    arguments = ["landscape", str(mine.path), "--points", "12", "--name", "line"]
+def test_two_workers_one_of_them_killed_find_the_same_bits(run_copy, tmp_path):
+    other = copy(run_copy, tmp_path / "other")
+    arguments = ["landscape", str(run_copy.path), "--points", "12", "--name", "line"]
     job = jobs.Job([sys.executable, "-m", "noiseless", *arguments, "--workers", "2"], tmp_path / "log")
-    path = mine.path / "analysis" / "landscape-line.jsonl"
+    path = run_copy.path / "analysis" / "landscape-line.jsonl"
     job.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= 3)
     victims = job.workers()
     if victims:  # else it was fast
@@ -230,15 +233,15 @@ def test_two_workers_one_of_them_killed_find_the_same_bits(mine, tmp_path):
     assert job.wait() == 0, job.log.read_text()[-3000:]
     arguments[1] = str(other.path)
     assert call(*arguments).code == 0
-    assert files(mine.path / "analysis") == files(other.path / "analysis")
+    assert files(run_copy.path / "analysis") == files(other.path / "analysis")
     assert job.log.read_text().count("saved: ") == 1  # one of them speaks
 
 
-def test_a_surface_that_is_not_finite_has_gaps(mine):
-    answer = call("landscape", mine.path, "--points", 5, "--range", "1e30", "--batch-norm", "running")
+def test_a_surface_that_is_not_finite_has_gaps(run_copy):
+    answer = call("landscape", run_copy.path, "--points", 5, "--range", "1e30", "--batch-norm", "running")
     assert answer.code == 0
     assert "4 of 5 points are not finite, and are left blank" in answer.out
-    (found,) = (each.values for each in answers.read(mine, "landscape"))
+    (found,) = (each.values for each in answers.read(run_copy, "landscape"))
     for column in ("loss", "accuracy", "penalised"):
         assert [value is None for value in found[column]] == [True, True, False, True, True]
     assert (found["done"], found["gaps"]) == (5, 4)

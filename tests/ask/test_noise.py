@@ -19,7 +19,7 @@ from noiseless.recipes.flags import with_flags
 
 
 @pytest.fixture(scope="module")
-def kept(data, tmp_path_factory):
+def finished(data, tmp_path_factory):
     """A finished run of 3 steps with all its states; biases and norms in a group of their own, without decay."""
     path = tmp_path_factory.mktemp("kept") / "run"
     return run(path, small_recipe(data, "fb-clipped", decay_biases=False), keep_every=1)
@@ -35,10 +35,10 @@ def _theta(directory, step):
     return torch.cat([state[f"/model/{name}"].flatten() for name in names]).double()
 
 
-def test_the_momentum_is_put_together_by_parameter(kept):
+def test_the_momentum_is_put_together_by_parameter(finished):
     # the optimizer numbers its parameters by group: matrices first, then what has fewer dimensions
-    state = _at(kept, 2)
-    saved = load_file(kept.checkpoints / "step-00000002.safetensors")
+    state = _at(finished, 2)
+    saved = load_file(finished.checkpoints / "step-00000002.safetensors")
     named = [(name, p) for name, p in state.experiment.model.named_parameters()]
     numbered = [name for name, p in named if p.ndim >= 2] + [name for name, p in named if p.ndim < 2]
     assert numbered != [name for name, _ in named]
@@ -60,15 +60,15 @@ def test_other_optimizers_have_their_own_mean_or_none(optimizer, there, data, tm
         assert found.any()
 
 
-def test_at_the_start_there_is_no_momentum(kept):
-    answer = noise.noise(_at(kept, 0), NoiseOptions())
+def test_at_the_start_there_is_no_momentum(finished):
+    answer = noise.noise(_at(finished, 0), NoiseOptions())
     assert (answer.values["momentum_cosine"], answer.values["momentum_cosines"]) == (None, None)
 
 
-def test_the_answer_has_the_numbers_of_the_analysis(kept):
-    answer = noise.noise(_at(kept, 2), NoiseOptions(sizes=(3, 40)))
+def test_the_answer_has_the_numbers_of_the_analysis(finished):
+    answer = noise.noise(_at(finished, 2), NoiseOptions(sizes=(3, 40)))
     found = answer.values
-    state = _at(kept, 2)
+    state = _at(finished, 2)
     plain = gradient_noise(state.risk)
     assert answer.kind == "noise"
     assert answer.name == "step-2"
@@ -89,8 +89,8 @@ def test_the_answer_has_the_numbers_of_the_analysis(kept):
     json.dumps(found, allow_nan=False)
 
 
-def test_blocks_can_be_cut_anew(kept):
-    state = _at(kept)
+def test_blocks_can_be_cut_anew(finished):
+    state = _at(finished)
     assert noise.risk_in_blocks(state, NoiseOptions(8)).norm.norm_block == 8  # below the run's 16
     with pytest.raises(ValueError, match=r"--block 24 must be a multiple of the 16 .*running"):
         noise.risk_in_blocks(state, NoiseOptions(24))
@@ -98,14 +98,14 @@ def test_blocks_can_be_cut_anew(kept):
     assert state.experiment.model.training
     assert len(gradient_noise(risk, batch_norm="running").counts) == 2
     with pytest.raises(ValueError, match="one block of 48"):
-        noise.risk_in_blocks(_at(kept), NoiseOptions(48))
+        noise.risk_in_blocks(_at(finished), NoiseOptions(48))
     with pytest.raises(ValueError, match="block 49 is larger than the 48"):
-        noise.risk_in_blocks(_at(kept), NoiseOptions(49, batch_norm="running"))
+        noise.risk_in_blocks(_at(finished), NoiseOptions(49, batch_norm="running"))
 
 
-def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(kept):
+def test_with_running_statistics_the_gradient_does_not_depend_on_the_blocks(finished):
     def gradient(size, batch_norm):
-        risk = noise.risk_in_blocks(_at(kept), NoiseOptions(size, batch_norm=batch_norm))
+        risk = noise.risk_in_blocks(_at(finished), NoiseOptions(size, batch_norm=batch_norm))
         return gradient_noise(risk, batch_norm=batch_norm).gradient
 
     # examples are independent then: the same mean for any blocks, up to float32
@@ -127,18 +127,18 @@ def test_a_shuffle_is_a_keyed_order_that_keeps_draws_together(data, tmp_path):
         noise.risk_in_blocks(state, NoiseOptions(7, batch_norm="running"))
 
 
-def test_the_next_update_is_what_the_run_did(kept):
-    state = _at(kept, 1)
+def test_the_next_update_is_what_the_run_did(finished):
+    state = _at(finished, 1)
     before = state.experiment.space.theta.clone()
     answer = weights(state)
     found = answer.values
     assert torch.equal(state.experiment.space.theta, before)
-    here, there, start = (_theta(kept, step) for step in (1, 2, 0))
+    here, there, start = (_theta(finished, step) for step in (1, 2, 0))
     assert found["reasons"] == []
     assert found["whole"]["update_norm"] == pytest.approx(float((there - here).norm()), rel=1e-12)
     assert found["whole"]["update_ratio"] == pytest.approx(float((there - here).norm() / here.norm()), rel=1e-12)
     assert found["whole"]["distance"] == pytest.approx(float((here - start).norm()), rel=1e-12)
-    rows = kept.rows()
+    rows = finished.rows()
     assert found["whole"]["norm"] == pytest.approx(rows[0]["parameter_norm"], rel=1e-6)
     assert found["whole"]["gradient_norm"] == pytest.approx(rows[1]["gradient_norm"], rel=1e-6)
     assert found["lr"] == rows[1]["lr"]
@@ -148,10 +148,12 @@ def test_the_next_update_is_what_the_run_did(kept):
     )
 
 
-def test_the_start_is_at_no_distance_and_has_a_first_update(kept):
-    found = weights(_at(kept, 0)).values
+def test_the_start_is_at_no_distance_and_has_a_first_update(finished):
+    found = weights(_at(finished, 0)).values
     assert found["whole"]["distance"] == 0
-    assert found["whole"]["update_norm"] == pytest.approx(float((_theta(kept, 1) - _theta(kept, 0)).norm()), rel=1e-12)
+    assert found["whole"]["update_norm"] == pytest.approx(
+        float((_theta(finished, 1) - _theta(finished, 0)).norm()), rel=1e-12
+    )
 
 
 def test_without_the_optimizers_state_there_is_no_update_but_the_rest(data, tmp_path):
@@ -181,8 +183,8 @@ def test_a_stochastic_run_is_asked_over_all_examples(data, tmp_path):
     assert found["passes"] == pytest.approx(1 + 16 / 48)  # its next update is of one block
 
 
-def test_nothing_of_the_run_is_changed(kept):
-    before = files(kept.path)
-    noise.noise(_at(kept, 1), NoiseOptions())
-    weights(_at(kept, 1))
-    assert files(kept.path) == before
+def test_nothing_of_the_run_is_changed(finished):
+    before = files(finished.path)
+    noise.noise(_at(finished, 1), NoiseOptions())
+    weights(_at(finished, 1))
+    assert files(finished.path) == before

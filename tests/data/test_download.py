@@ -52,7 +52,7 @@ def test_a_file_is_downloaded_once(tmp_path):
         assert path == tmp_path / "new" / "place" / FILE
         assert path.read_bytes() == CONTENT
         assert _fetch(path.parent, server) == path
-        assert server.asked == [None]
+        assert server.requested == [None]
     assert _names(path.parent) == [FILE]
 
 
@@ -64,7 +64,7 @@ def test_a_connection_cut_at_any_byte_is_resumed(cut, ranges, length):
         tempfile.TemporaryDirectory() as d,
     ):
         assert _fetch(Path(d), server).read_bytes() == CONTENT
-        assert server.asked == [None, f"bytes={cut}-" if cut else None]
+        assert server.requested == [None, f"bytes={cut}-" if cut else None]
         assert _names(Path(d)) == [FILE]
 
 
@@ -79,7 +79,7 @@ def test_what_a_killed_download_has_left_is_gone_on_with(cut, ranges, wrong):
         assert _fetch(Path(d), server).read_bytes() == CONTENT
         first = [] if cut == len(CONTENT) else [f"bytes={cut}-" if cut else None]
         again = [None] if wrong and cut and (ranges or cut == len(CONTENT)) else []
-        assert server.asked == first + again
+        assert server.requested == first + again
         assert _names(Path(d)) == [FILE]
 
 
@@ -115,7 +115,7 @@ def test_a_killed_process_leaves_a_part_and_the_next_goes_on(tmp_path):
         assert not (tmp_path / FILE).exists()
         server.hang = 0
         assert download.fetch(wanted, tmp_path).read_bytes() == CONTENT
-        assert server.asked == [None, f"bytes={len(left)}-"]
+        assert server.requested == [None, f"bytes={len(left)}-"]
 
 
 def test_the_next_server_is_asked_where_one_fails(tmp_path):
@@ -128,26 +128,26 @@ def test_the_next_server_is_asked_where_one_fails(tmp_path):
         Server({FILE: CONTENT}) as good,
     ):  # fmt: skip
         assert _fetch(tmp_path, dead, without, ill, longer, endless, differing, good).read_bytes() == CONTENT
-        assert [len(each.asked) for each in (without, ill, longer, endless, differing, good)] == [1] * 6
+        assert [len(each.requested) for each in (without, ill, longer, endless, differing, good)] == [1] * 6
 
 
 def test_the_next_server_goes_on_where_the_one_before_broke_off(tmp_path):
     with Server({FILE: CONTENT}, cuts=[3000, 0, 0, 0]) as first, Server({FILE: CONTENT}) as second:
         assert _fetch(tmp_path, first, second).read_bytes() == CONTENT
-        assert first.asked == [None, *["bytes=3000-"] * 2]
-        assert second.asked == ["bytes=3000-"]
+        assert first.requested == [None, *["bytes=3000-"] * 2]
+        assert second.requested == ["bytes=3000-"]
 
 
 def test_many_breaks_are_borne_as_long_as_something_comes(tmp_path):
     with Server({FILE: CONTENT}, cuts=[600] * 8) as server:  # 600 bytes are more than 1,000 a second for 0.5 seconds
         assert _fetch(tmp_path, server, timeout=0.5).read_bytes() == CONTENT
-        assert len(server.asked) == 9
+        assert len(server.requested) == 9
 
 
 def test_another_range_than_was_asked_for_is_not_put_in(tmp_path):
     with Server({FILE: CONTENT}, cuts=[1000], shift=7) as server:
         assert _fetch(tmp_path, server).read_bytes() == CONTENT
-        assert server.asked == [None, "bytes=1000-", None]
+        assert server.requested == [None, "bytes=1000-", None]
 
 
 def test_a_silent_server_is_left(tmp_path):
@@ -155,15 +155,15 @@ def test_a_silent_server_is_left(tmp_path):
         began = time.monotonic()
         assert _fetch(tmp_path, silent, good, timeout=0.2).read_bytes() == CONTENT
         assert time.monotonic() - began < 10
-        assert len(silent.asked) == download.TRIES
-        assert good.asked == [f"bytes={100 * download.TRIES}-"]
+        assert len(silent.requested) == download.TRIES
+        assert good.requested == [f"bytes={100 * download.TRIES}-"]
 
 
 def test_a_trickle_is_left(tmp_path):
     with Server({FILE: CONTENT}, trickle=0.02) as slow, Server({FILE: CONTENT}) as good:
         assert _fetch(tmp_path, slow, good, timeout=0.3).read_bytes() == CONTENT
-        assert len(slow.asked) == 1
-        assert good.asked[0] is not None  # goes on from what has come
+        assert len(slow.requested) == 1
+        assert good.requested[0] is not None  # goes on from what has come
     with Server({FILE: CONTENT}, trickle=0.02) as slow, pytest.raises(ValueError, match="are too slow"):
         _fetch(tmp_path / "b", slow, timeout=0.3)
 
@@ -213,7 +213,7 @@ def test_servers_of_ones_own_replace_the_public_ones(tmp_path, monkeypatch):
     with Server({}) as public, Server({}) as first, Server({FILE: CONTENT}) as second:
         monkeypatch.setenv(VARIABLE, f"{first.url}/a/, {second.url}/b")
         assert _fetch(tmp_path, public).read_bytes() == CONTENT
-        assert [len(each.asked) for each in (public, first, second)] == [0, 1, 1]
+        assert [len(each.requested) for each in (public, first, second)] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("value", ["file:///etc", "/srv/mirror", "ftp://a"])
@@ -232,7 +232,7 @@ def test_workers_that_want_a_file_together_download_it_once(tmp_path):
         for thread in threads:
             thread.join()
         assert found == [tmp_path / FILE] * 4
-        assert server.asked == [None]
+        assert server.requested == [None]
 
 
 def test_a_disk_that_takes_no_more_is_no_fault_of_the_server(tmp_path):

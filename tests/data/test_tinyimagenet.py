@@ -57,7 +57,7 @@ def test_it_is_downloaded_and_goes_by_its_name(tmp_path, monkeypatch):
         found = load("tinyimagenet", tmp_path, 16)
         assert found.x_train.shape == (6, 3, 16, 16)
         load("tinyimagenet", tmp_path, 16)
-        assert server.asked == [None]
+        assert server.requested == [None]
 
 
 def test_members_that_leave_the_archive_are_not_followed(tmp_path):

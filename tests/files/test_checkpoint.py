@@ -6,7 +6,7 @@ import math
 import pytest
 import safetensors.torch
 import torch
-from small_runs import call, copy, files, go_on, record
+from small_runs import call, copy, files, record, resume
 
 from noiseless.files import checkpoint
 
@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(unfinished, suf
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_bits(practice, unfinished, suffix, damage):
     for name in (NEWEST, BEFORE):  # two in a row
         hurt(unfinished.checkpoints / (name + suffix), DAMAGES[damage])
-    messages = go_on(unfinished)
+    messages = resume(unfinished)
     assert [name in message for name, message in zip((NEWEST, BEFORE), messages, strict=True)] == [True, True]
     assert all("going on from step 1" in message for message in messages)
     assert record(unfinished) == record(practice)

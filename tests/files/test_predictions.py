@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_runs import CLASSES, TESTED, arrays, call, copy, go_on, prepare, record, run, small_recipe
+from small_runs import CLASSES, TESTED, arrays, call, copy, prepare, record, resume, run, small_recipe
 
 from noiseless.files import predictions
 from noiseless.files.directory import RunDirectory
@@ -55,7 +55,7 @@ def test_with_a_part_held_out_they_are_of_that_part(data, tmp_path):
 def test_a_run_that_was_stopped_leaves_the_same(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
     assert not (directory.path / predictions.FILE).exists()
-    go_on(directory)
+    resume(directory)
     file = predictions.FILE
     assert (directory.path / file).read_bytes() == (practice.path / file).read_bytes()
 
@@ -67,7 +67,7 @@ def test_a_run_killed_between_its_last_row_and_its_end_gets_them_when_it_is_resu
     for file in (killed.model, killed.average, killed.path / predictions.FILE):
         file.unlink(missing_ok=True)
     rows = killed.rows()
-    go_on(killed)
+    resume(killed)
     assert killed.rows() == rows  # nothing was computed again
     assert record(killed) == record(whole)
     file = predictions.FILE

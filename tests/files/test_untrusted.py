@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_files import HOME, parts, their_modules, write
+from published_files import HOME, parts, published_modules, write
 
 from noiseless.files import untrusted
 from noiseless.files.published import read_published
@@ -84,7 +84,7 @@ def test_a_command_in_any_slot_is_refused_by_name_and_not_run(slot, legacy, cont
     ):
         read_published(path)
     assert not (tmp_path / "ran").exists()
-    with their_modules():
+    with published_modules():
         torch.load(path, weights_only=False)  # the payload is a real one
     assert (tmp_path / "ran").exists()
 

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import torch
 from oracles import ROUNDING
-from small_runs import IMAGES, arrays, call, go_on, npz, prepare, record, refused, run, seen, small_recipe
+from small_runs import IMAGES, arrays, call, examples_of_step, npz, prepare, record, refused, resume, run, small_recipe
 
 from noiseless import keyed
 from noiseless.data import Images, crop_flip, make_policy
@@ -51,7 +51,7 @@ def test_a_step_sees_the_policy_and_then_crop_and_flip_under_the_step_s_key(data
     arguments = {"rand": {"num_ops": 1, "magnitude": 5}, "auto": {"policy": "SVHN"}, "augmix": {"mixture_width": 2}}
     made = make_policy(policy, 1, **arguments.get(policy, {}))
     for step in (0, 2):
-        ((found, _),) = seen(experiment, step)
+        ((found, _),) = examples_of_step(experiment, step)
         pixels = crop_flip(made(images, 3, step, index), 3, step, index, 1, 0.0)
         torch.testing.assert_close(found, normalised(experiment, pixels), rtol=1e-14, atol=1e-14)
     tested, _ = experiment.test.take(torch.arange(20))  # the test images are as they are
@@ -73,10 +73,10 @@ def test_what_is_seen_does_not_depend_on_the_chunk(data, name):
 
 def test_copies_with_a_policy_are_a_fixed_set_whose_first_may_be_clean(data):
     changes = {"policy": "trivial", "copies": 3, "padding": 1}
-    ((drawn, _),) = seen(prepare(small_recipe(data, "fb", **changes)), 0)
+    ((drawn, _),) = examples_of_step(prepare(small_recipe(data, "fb", **changes)), 0)
     experiment = prepare(small_recipe(data, "fb", first_clean=True, **changes))
-    ((clean, _),) = seen(experiment, 0)
-    assert torch.equal(seen(experiment, 7)[0][0], clean)
+    ((clean, _),) = examples_of_step(experiment, 0)
+    assert torch.equal(examples_of_step(experiment, 7)[0][0], clean)
     plain = prepare(small_recipe(data, "fb", augment="none")).train.take(torch.arange(IMAGES))[0]
     assert torch.equal(clean[:IMAGES], plain)
     assert not torch.equal(drawn[:IMAGES], plain)
@@ -86,10 +86,10 @@ def test_copies_with_a_policy_are_a_fixed_set_whose_first_may_be_clean(data):
 
 def test_the_stochastic_baseline_visits_one_copy_an_epoch_in_a_new_order_each_time(data):
     fixed = prepare(small_recipe(data, "fb", policy="rand", copies=2, first_clean=True))
-    copies = seen(fixed, 0)[0][0].reshape(2, IMAGES, 1, 8, 8)
+    copies = examples_of_step(fixed, 0)[0][0].reshape(2, IMAGES, 1, 8, 8)
     stochastic = prepare(small_recipe(data, "sgd", policy="rand", copies=2, first_clean=True))
     for step in range(4):
-        visited = torch.cat([images for images, _ in seen(stochastic, step)])
+        visited = torch.cat([images for images, _ in examples_of_step(stochastic, step)])
         assert torch.equal(visited, copies[step % 2][keyed.permutation(0, "shuffle", step, IMAGES)])
 
 
@@ -134,7 +134,7 @@ def test_without_its_short_block_an_epoch_has_whole_updates_only(data):
     experiment = prepare(small_recipe(data, "sgd", block=20, drop_last=True, dtype="float64"))
     labels = experiment.train.labels
     for step in (0, 1):
-        parts = seen(experiment, step)
+        parts = examples_of_step(experiment, step)
         assert [len(y) for _, y in parts] == [20, 20]
         assert torch.equal(torch.cat([y for _, y in parts]), labels[keyed.permutation(0, "shuffle", step, IMAGES)[:40]])
     taken = [
@@ -176,7 +176,7 @@ def test_a_run_with_a_policy_resumes_to_the_same_bits(colour, tmp_path, changes)
     whole = record(run(tmp_path / "whole", recipe))
     directory = run(tmp_path / "stopped", recipe, stop_after=0)
     assert not directory.model.exists()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == whole
     other = run(tmp_path / "other", small_recipe(colour, "fb", **(changes | {"policy": "none", "policy_options": ""})))
     assert record(other)[0] != whole[0]

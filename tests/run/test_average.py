@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import call, copy, go_on, prepare, record, refused, run, small_recipe
+from small_runs import call, copy, prepare, record, refused, resume, run, small_recipe
 from torch import nn
 
 from noiseless.files import checkpoint
@@ -124,7 +124,7 @@ def test_a_resumed_run_has_the_average_of_one_that_was_never_stopped(name, data,
     undisturbed = run(tmp_path / "undisturbed", recipe)
     for step in range(STEPS - 1):
         directory = run(tmp_path / f"stopped-{step}", recipe, stop_after=step)
-        assert go_on(directory) == []
+        assert resume(directory) == []
         assert record(directory) == record(undisturbed), f"stopped after step {step}"
         assert averaged(directory) == averaged(undisturbed), f"stopped after step {step}"
 
@@ -133,7 +133,7 @@ def test_a_run_killed_between_its_two_last_files_ends_the_same(whole, tmp_path):
     directory = copy(whole, tmp_path / "run")
     directory.model.unlink()  # the average is written first: the model marks the end
     directory.average.write_bytes(b"half")
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(whole)
     assert averaged(directory) == averaged(whole)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from archives import Server
-from small_runs import go_on, record, small_recipe, start_program
+from small_runs import record, resume, small_recipe, start_program
 from small_runs import run as run_here
 
 from noiseless.commands.interrupt import stop_signals
@@ -49,7 +49,7 @@ def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(number, da
     assert 3 <= len(rows) < STEPS
     assert (directory.checkpoints / f"step-{len(rows):08d}.json").exists()
     assert not directory.model.exists()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == undisturbed
 
 
@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbe
     program.communicate(timeout=60)
     assert program.returncode == -signal.SIGKILL
     assert not directory.model.exists()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == undisturbed
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles import ROUNDING
-from small_runs import IMAGES, prepare, refused, run, seen, small_recipe
+from small_runs import IMAGES, examples_of_step, prepare, refused, run, small_recipe
 
 from noiseless import keyed
 from noiseless.data import crop_flip
@@ -91,7 +91,9 @@ def test_a_stochastic_step_of_max_up_has_the_draws_of_an_image_in_one_update(dat
 
 def test_no_two_steps_of_max_up_share_a_draw(data):
     experiment = prepare(small_recipe(data, "fb", max_up=2, padding=4, flip=0.5))
-    images = torch.stack([seen(experiment, step)[0][0].reshape(IMAGES, 2, -1) for step in range(3)], 1).flatten(1, 2)
+    images = torch.stack(
+        [examples_of_step(experiment, step)[0][0].reshape(IMAGES, 2, -1) for step in range(3)], 1
+    ).flatten(1, 2)
     # an image has 9 * 9 * 2 pictures: of 6 draws, two are alike with probability below 15 / 162 by chance
     alike = [6 - len({tuple(x) for x in draws.tolist()}) for draws in images]
     assert sum(alike) / IMAGES < 0.5

@@ -4,7 +4,7 @@ import sys
 
 import jobs
 import pytest
-from small_runs import call, copy, go_on, record, refused, run, small_recipe
+from small_runs import call, copy, record, refused, resume, run, small_recipe
 
 from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
 from noiseless.ask.state import StateAddress, load_state
@@ -72,7 +72,7 @@ def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
         layers_every=2,
         checkpoint_seconds=0,
     )
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(asked)
 
 

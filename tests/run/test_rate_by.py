@@ -8,7 +8,7 @@ import pytest
 import small_runs
 import torch
 import torch.nn.functional as F
-from small_runs import IMAGES, go_on, prepare, record, refused, run, small_recipe
+from small_runs import IMAGES, prepare, record, refused, resume, run, small_recipe
 
 from noiseless import keyed, models
 from noiseless.files.directory import RunDirectory, environment
@@ -100,7 +100,7 @@ def test_a_resumed_run_goes_on_with_the_rates_of_its_updates(data, tmp_path):
     whole = run(tmp_path / "whole", recipe)
     stopped = run(tmp_path / "stopped", recipe, stop_after=1)
     assert len(stopped.rows()) == 2
-    go_on(stopped)
+    resume(stopped)
     assert record(stopped) == record(whole)
 
 

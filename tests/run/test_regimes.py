@@ -7,7 +7,7 @@ import pytest
 import small_runs
 import torch
 import torch.nn.functional as F
-from small_runs import IMAGES, prepare, seen, small_recipe
+from small_runs import IMAGES, examples_of_step, prepare, small_recipe
 
 from noiseless import keyed
 from noiseless.optim import take_step
@@ -30,7 +30,7 @@ def plain(data):
 def test_the_full_batch_is_one_objective_with_each_example_once_in_order(data, name):
     experiment = prepare(small_recipe(data, name, augment="none"))
     for step in (0, 2):
-        (found,) = seen(experiment, step)
+        (found,) = examples_of_step(experiment, step)
         assert all(map(torch.equal, found, plain(data)))
 
 
@@ -42,19 +42,19 @@ def test_blocks_hold_the_asked_examples_and_the_last_may_be_short(data):
 
 def test_fresh_augmentation_differs_each_step_and_is_a_function_of_the_step(data):
     experiment = prepare(small_recipe(data, "fb", padding=1))
-    first, second = seen(experiment, 0)[0][0], seen(experiment, 1)[0][0]
+    first, second = examples_of_step(experiment, 0)[0][0], examples_of_step(experiment, 1)[0][0]
     changed = (first != second).flatten(1).any(1).double().mean()
     # a crop has 9 places, so 1 image in 9 stays where it is: far from 48 of 48, far from none
     assert changed > 0.7
-    assert torch.equal(seen(experiment, 1)[0][0], second)
-    assert not torch.equal(seen(prepare(small_recipe(data, "fb", padding=1, seed=1)), 1)[0][0], second)
+    assert torch.equal(examples_of_step(experiment, 1)[0][0], second)
+    assert not torch.equal(examples_of_step(prepare(small_recipe(data, "fb", padding=1, seed=1)), 1)[0][0], second)
 
 
 def test_a_fixed_set_of_copies_repeats_and_holds_that_many_views_of_each_image(data):
     experiment = prepare(small_recipe(data, "fb", padding=1, copies=3))
-    ((images, labels),) = seen(experiment, 0)
+    ((images, labels),) = examples_of_step(experiment, 0)
     assert len(images) == 3 * IMAGES
-    assert torch.equal(seen(experiment, 5)[0][0], images)
+    assert torch.equal(examples_of_step(experiment, 5)[0][0], images)
     copies = images.reshape(3, IMAGES, *images.shape[1:])
     assert not torch.equal(copies[0], copies[1])
     assert not torch.equal(copies[1], copies[2])
@@ -63,17 +63,17 @@ def test_a_fixed_set_of_copies_repeats_and_holds_that_many_views_of_each_image(d
 
 def test_a_stochastic_step_visits_one_copy_of_a_fixed_set_in_turn(data):
     fixed = prepare(small_recipe(data, "fb", padding=1, copies=2))
-    copies = seen(fixed, 0)[0][0].reshape(2, IMAGES, -1)
+    copies = examples_of_step(fixed, 0)[0][0].reshape(2, IMAGES, -1)
     stochastic = prepare(small_recipe(data, "sgd", padding=1, copies=2))
     for step in range(3):
-        visited = torch.cat([images for images, _ in seen(stochastic, step)])
+        visited = torch.cat([images for images, _ in examples_of_step(stochastic, step)])
         assert torch.equal(ordered(visited), ordered(copies[step % 2]))
 
 
 def test_shuffling_gives_the_same_examples_in_another_order_each_step(data):
     experiment = prepare(small_recipe(data, "fb-practice", augment="none"))
     images, labels = plain(data)
-    orders = [seen(experiment, step)[0] for step in range(3)]
+    orders = [examples_of_step(experiment, step)[0] for step in range(3)]
     for found, _ in orders:
         assert torch.equal(ordered(found), ordered(images))
     assert not any(torch.equal(a[0], b[0]) for a, b in zip(orders, [*orders[1:], (images, labels)], strict=True))
@@ -85,9 +85,9 @@ def test_shuffling_gives_the_same_examples_in_another_order_each_step(data):
 def test_parts_hold_each_example_once_and_are_the_same_in_each_step(data, changes):
     plain_images = {} if "max_up" in changes else {"augment": "none"}
     recipe = small_recipe(data, "fb", parts=5, **plain_images, **changes)
-    (whole,) = seen(prepare(with_flags(recipe, parts=1)), 1)
+    (whole,) = examples_of_step(prepare(with_flags(recipe, parts=1)), 1)
     experiment = prepare(recipe)
-    steps = [seen(experiment, step) for step in range(3)]
+    steps = [examples_of_step(experiment, step) for step in range(3)]
     sizes = {"copies": [20, 19, 19, 19, 19], "max_up": [20, 20, 20, 18, 18]}
     for parts in steps:
         assert [len(labels) for _, labels in parts] == sizes.get(next(iter(changes), ""), [10, 10, 10, 9, 9])
@@ -100,7 +100,7 @@ def test_parts_hold_each_example_once_and_are_the_same_in_each_step(data, change
     for part in range(5):
         assert torch.equal(ordered(steps[0][part][0]), ordered(steps[2][part][0]))
         assert torch.equal(steps[0][part][0], steps[2][part][0]) == ("shuffle" not in changes)
-    others = seen(prepare(replace(recipe, seed=1)), 0)
+    others = examples_of_step(prepare(replace(recipe, seed=1)), 0)
     assert not torch.equal(ordered(steps[0][0][0]), ordered(others[0][0]))
 
 
@@ -155,7 +155,7 @@ def test_after_all_parts_the_running_statistics_are_the_mean_over_all_examples(d
 def test_the_stochastic_regime_visits_each_example_once_a_step_in_another_order(data):
     experiment = prepare(small_recipe(data, "sgd", augment="none", block=20))
     images, _ = plain(data)
-    steps = [seen(experiment, step) for step in range(2)]
+    steps = [examples_of_step(experiment, step) for step in range(2)]
     for parts in steps:
         assert [len(x) for x, _ in parts] == [20, 20, 8]
         assert torch.equal(ordered(torch.cat([x for x, _ in parts])), ordered(images))
@@ -167,13 +167,13 @@ def test_with_replacement_examples_are_keyed_draws(data):
     images, _ = plain(data)
     for step in (0, 1):
         drawn = keyed.integers(0, "replacement", step, torch.arange(IMAGES), IMAGES)
-        assert torch.equal(torch.cat([x for x, _ in seen(experiment, step)]), images[drawn])
+        assert torch.equal(torch.cat([x for x, _ in examples_of_step(experiment, step)]), images[drawn])
         assert len(drawn.unique()) < IMAGES
 
 
 def test_the_regime_switches_at_its_step(data):
     experiment = prepare(small_recipe(data, "sgd", regime="switch", switch=2))
-    assert [len(seen(experiment, step)) for step in range(4)] == [3, 3, 1, 1]
+    assert [len(examples_of_step(experiment, step)) for step in range(4)] == [3, 3, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_run_counts_its_passes_over_the_switch(data, tmp_path):
 def test_a_block_may_hold_all_that_an_update_sees(data, max_up):
     block = IMAGES * max_up
     experiment = prepare(small_recipe(data, "sgd", block=block, max_up=max_up))
-    assert [len(x) for x, _ in seen(experiment, 0)] == [block]
+    assert [len(x) for x, _ in examples_of_step(experiment, 0)] == [block]
     with pytest.raises(ValueError, match=f"block {block + max_up} is larger than the {block} examples"):
         prepare(small_recipe(data, "sgd", block=block + max_up, max_up=max_up))
 

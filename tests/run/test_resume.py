@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_runs import arrays, call, copy, files, go_on, npz, record, run, small_recipe
+from small_runs import arrays, call, copy, files, npz, record, resume, run, small_recipe
 
 from noiseless.files import checkpoint
 from noiseless.objective.workers import Alone
@@ -44,7 +44,7 @@ def test_resume_equals_never_stopped_at_every_step(kind, data, tmp_path):
         directory = run(tmp_path / f"stopped-{step}", recipe, stop_after=step)
         assert [row["step"] for row in directory.rows()] == list(range(step + 1))
         assert not directory.model.exists()
-        assert go_on(directory) == []
+        assert resume(directory) == []
         assert record(directory) == (digest, rows), f"stopped after step {step}"
 
 
@@ -54,7 +54,7 @@ def test_a_run_stopped_again_and_again_is_the_same_run(practice, data, tmp_path)
     experiment = rebuild(directory, Alone(lambda: bool(done)))
     with pytest.raises(Interrupted, match="stopped after step 1; go on with: noiseless resume"):
         train(experiment, directory, Progress(on_row=done.append))
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
@@ -63,7 +63,7 @@ def test_rows_after_the_newest_checkpoint_are_computed_anew(practice, data, tmp_
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
     with directory.metrics.open("a") as file:
         file.write('{"step": 1, "passes": 4.0}\n{"step": 2, "pas')
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
@@ -72,7 +72,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(practice, data, tm
     for path in directory.checkpoints.iterdir():
         path.unlink()
     directory.metrics.unlink()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_does_not_need_the_file_it_began_from(practice, data, tmp_
     whole = record(run(tmp_path / "whole", recipe))
     directory = run(tmp_path / "run", recipe, stop_after=0)
     init.unlink()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == whole
 
 
@@ -110,7 +110,7 @@ def test_a_run_with_initial_parameters_killed_before_its_first_checkpoint_does_n
     for path in directory.checkpoints.iterdir():
         path.unlink()
     directory.metrics.unlink()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == whole
 
 
@@ -151,7 +151,7 @@ def test_metrics_that_lost_rows_are_not_passed_over_in_silence(practice, tmp_pat
     lines = directory.metrics.read_text().splitlines(keepends=True)
     directory.metrics.write_text(lines[0])  # the newest checkpoint stands after step 1
     try:
-        messages = go_on(directory)
+        messages = resume(directory)
     except ValueError as refusal:
         messages = [str(refusal)]
     whole = [row["step"] for row in directory.rows()] == [0, 1, 2]

@@ -8,7 +8,7 @@ import sys
 
 import jobs
 import pytest
-from small_runs import IMAGES, call, files, go_on, prepare, record, run, small_recipe, start_program, words
+from small_runs import IMAGES, call, files, prepare, record, resume, run, small_recipe, start_program, words
 from torch import nn
 
 from noiseless.ask import verify
@@ -144,7 +144,7 @@ def test_what_was_decided_is_recorded(undisturbed, data):
 def test_a_resumed_run_of_compiled_code_has_the_bits_of_an_undisturbed_one(undisturbed, data, tmp_path, step):
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=step, **COMPILED)
     assert not directory.model.exists()
-    assert go_on(directory) == []
+    assert resume(directory) == []
     assert record(directory) == record(undisturbed)
 
 
@@ -160,7 +160,7 @@ def test_without_the_compiler_a_run_is_not_gone_on_with_and_keeps_all(undisturbe
     after = files(directory.path)
     assert {name for name in before | after if before.get(name) != after.get(name)} <= {"lock"}
     monkeypatch.delenv("CXX")
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(undisturbed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-from small_runs import call, copy, go_on, record, run, small_recipe
+from small_runs import call, copy, record, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes import ladder
@@ -81,7 +81,7 @@ def test_a_resumed_run_ends_at_the_same_step_even_without_its_rows(before, data,
     assert not directory.model.exists()
     kept = directory.metrics.read_text()
     directory.metrics.write_text("")  # the count is the checkpoint's
-    (message,) = go_on(directory)
+    (message,) = resume(directory)
     assert f"lacks {last - before} rows" in message
     directory.metrics.write_text(kept + directory.metrics.read_text())
     assert record(directory) == record(ended)
@@ -90,7 +90,7 @@ def test_a_resumed_run_ends_at_the_same_step_even_without_its_rows(before, data,
 def test_a_run_killed_after_its_last_step_does_no_further_one(ended, tmp_path):
     directory = copy(ended, tmp_path / "run")
     directory.model.unlink()
-    assert go_on(directory) == []
+    assert resume(directory) == []
     assert record(directory) == record(ended)
 
 

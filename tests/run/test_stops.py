@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from small_runs import go_on, record, small_recipe
+from small_runs import record, resume, small_recipe
 
 from noiseless.files.directory import RunDirectory, environment
 from noiseless.objective.workers import Alone
@@ -49,6 +49,6 @@ def test_a_stop_before_any_chunk_changes_no_bit(kind, data, tmp_path):
         directory, stopped = _run(tmp_path / f"after-{chunks}", recipe, chunks)
         if not stopped:
             break
-        go_on(directory)
+        resume(directory)
         assert record(directory) == whole, f"stopped after {chunks} chunks"
     assert chunks >= 2 * 3  # 3 blocks, 2 steps: the loop has seen each of them

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tracker_files
-from small_runs import files, go_on, record, run, small_recipe
+from small_runs import files, record, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
@@ -224,7 +224,7 @@ def test_tensorboard_begins_anew_where_a_run_is_resumed_from_its_start(begun):
 
 def test_tensorboard_that_is_added_and_left_out_changes_no_bit(begun, data, tmp_path):
     go_on_with(begun, chosen(TENSORBOARD), stop_after=2)
-    go_on(begun)
+    resume(begun)
     whole = run(tmp_path / "whole", small_recipe(data, steps=5), checkpoint_seconds=0, keep=9)
     assert record(begun) == record(whole)
     assert RunDirectory.open(begun.path).config().recipe == whole.config().recipe
