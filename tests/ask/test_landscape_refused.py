@@ -1,4 +1,4 @@
-"""Landscapes that cannot be, or would be another under the same name: refused in one line, nothing written."""
+"""Landscapes that cannot be computed, or that have the name of another one: refused in one line, nothing written."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from small_runs import call, files, refused, run, small_recipe, start_program
 from noiseless.files import answers
 
 
-def test_another_landscape_under_one_name_is_refused_and_by_itself_has_another_name(run_copy):
+def test_another_landscape_under_one_name_is_refused_and_the_default_names_differ(run_copy):
     arguments = ["landscape", f"{run_copy.path}@4", "--points", 3, "--no-penalised"]
     assert call(*arguments, "--name", "mine").code == 0
-    whole = files(run_copy.path / "analysis")
-    for more, names in (
+    before = files(run_copy.path / "analysis")
+    for flags, names in (
         (["--seed", 1], ("axes.0.seed: 0 there, 1 here", "choose another --name")),
         (["--points", 4], ("axes.0.points: 3 from -1.0 to 1.0 there, 4 from -1.0 to 1.0 here",)),
         (["--batch-norm", "running"], ("batch_norm: block there, running here",)),
         (["--penalised"], ("penalty.strength: none there, 0.5 here",)),
     ):
-        refused(*arguments, *more, "--name", "mine", names=("holds another landscape", *names))
+        refused(*arguments, *flags, "--name", "mine", names=("holds another landscape", *names))
     refused("landscape", f"{run_copy.path}@3", *arguments[2:], "--name", "mine", names=("step: 4 there, 3 here",))
-    assert files(run_copy.path / "analysis") == whole
-    for more in ([], ["--seed", 1], ["--range", 2], ["--batch-norm", "running"], ["--normalised", "layer"]):
-        assert call(*arguments, *more).code == 0
+    assert files(run_copy.path / "analysis") == before
+    for flags in ([], ["--seed", 1], ["--range", 2], ["--batch-norm", "running"], ["--normalised", "layer"]):
+        assert call(*arguments, *flags).code == 0
     names = {answer.name for answer in answers.read(run_copy, "landscape")}
     assert len(names) == 6
     assert {name.rpartition("-")[0] for name in names} == {"", "step4-random-filter-3", "step4-random-layer-3"}
 
 
-def test_files_that_are_something_else_are_refused(run_copy):
+def test_files_that_are_no_landscape_are_refused(run_copy):
     folder = answers.folder(run_copy)
     for content in (b"[1, 2]\n", b"noise\n", b'{"asked": 3}\n{"at": [0]}\n', b"\xff\xfe\n"):
         (folder / "landscape-x.jsonl").write_bytes(content)
@@ -50,7 +50,7 @@ def test_a_landscape_that_another_process_fills_is_left_alone(run_copy):
         program.communicate()
 
 
-def test_axes_that_cannot_be_made_are_refused(run_copy, data, tmp_path):
+def test_axes_that_cannot_be_built_are_refused(run_copy, data, tmp_path):
     other = run(tmp_path / "linear", small_recipe(data, "fb", model="linear"))
     bare = run(tmp_path / "bare", small_recipe(data, "fb"))
     path = run_copy.path
@@ -77,8 +77,8 @@ def test_axes_that_cannot_be_made_are_refused(run_copy, data, tmp_path):
     refused("landscape", path, "--range", "nan", names=("--range must be a positive, finite number, not nan",))
     refused("landscape", path, "--seed", -1, names=("seed must lie in",))
     refused("landscape", tmp_path / "none", names=("does not exist", "noiseless train"))
-    for step in (bare.checkpoints, bare.model):
-        for file in step.glob("*") if step.is_dir() else [step]:
+    for target in (bare.checkpoints, bare.model):
+        for file in target.glob("*") if target.is_dir() else [target]:
             file.unlink()
     refused("landscape", bare.path, names=("has no checkpoint yet",))
     refused("flatness", bare.path, names=("has no checkpoint yet",))
