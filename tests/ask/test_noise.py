@@ -1,4 +1,4 @@
-"""Noise and weight space of real runs: momentum by name, the next update, other blocks; the run's files do not change."""
+"""Noise and weight space of real runs: momentum by name, the next update, other blocks; no file changes."""
 
 from __future__ import annotations
 
