@@ -80,7 +80,7 @@ def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
     assert experiment.ready(results | {"a-seed0": 0.7, "a-seed1": 0.7}) == []
 
 
-def test_further_arms_take_the_choice_of_another_and_come_after_all_seeds(benchmark):
+def test_further_arms_use_the_choice_of_another_and_run_after_all_seeds(benchmark):
     arms = benchmark("cifararms")
     first = arms.Arm("a", Recipe(), {}, (0.1,), (1.0,), seeds=(0, 1))
     further = arms.Arm("b", Recipe(), {}, (), (), like="a", seeds=(0, 1))

@@ -213,7 +213,7 @@ def test_recipes_prints_the_ladder_as_differences(form):
     assert "clip 0.25" in line
     assert "lr" not in line  # only what it replaces
     assert re.search(r"\bfb +│ +\d+ │ \(in sgd\) regime full-batch +│", answer.out)  # not in the row above it
-    assert re.search(r"aggregated.*\(in fb; docs/price\.md\)", answer.out)  # ours stands apart
+    assert re.search(r"aggregated.*\(in fb; docs/price\.md\)", answer.out)  # not a row of the paper
     assert re.search(rf"fb-practice.*{'3000' if form == 'paper' else '100'}.*shuffle True", answer.out)
 
 

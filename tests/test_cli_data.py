@@ -152,9 +152,9 @@ def test_info_describes_a_set_and_downloads_nothing(tmp_path):
 def test_an_incomplete_data_set_gives_a_note(tmp_path):
     _cifar(tmp_path / "home")
     answer = call("data", "info", "cifar10")
-    place = tmp_path / "home" / "cifar-10-batches-py"
+    path = tmp_path / "home" / "cifar-10-batches-py"
     assert answer.err == (
-        f"note: {place} holds 30 + 6 images, not the published 50,000 + 10,000: was it unpacked in part?\n"
+        f"note: {path} holds 30 + 6 images, not the published 50,000 + 10,000: was it unpacked in part?\n"
     )
     assert call("data", "info", "digits").err == ""
 

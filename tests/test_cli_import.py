@@ -168,7 +168,7 @@ def test_a_directory_that_holds_a_run_is_left_alone(data, content, tmp_path):
     ("arguments", "names"),
     [((), ("import FILE",)), (("--data", "digits"), ("import FILE",)), (("none.pth",), ("there is no file none.pth",))],
 )
-def test_the_file_comes_first(arguments, names):
+def test_an_import_whose_first_argument_is_no_file_is_refused(arguments, names):
     refused("import", *arguments, names=names)
 
 

@@ -112,7 +112,7 @@ def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
     args = (*args, "--table", "fixed", "--compat", "published", "--run-dir", path)
     assert call(*args).code == 0
     runs = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
-    # of the 48 images one block of 32 is used, of ten copies 15 whole blocks: 10 steps of 2 / 3 of a pass, and of 10
+    # of the 48 images one block of 32 is used, of ten copies 15 full blocks: 10 steps of 2 / 3 of a pass, and of 10
     assert {name: directory.rows()[-1]["passes"] for name, directory in runs.items()} == {
         "fb-noaug-seed0": pytest.approx(20 / 3), "fb-10x-seed0": 100,
     }  # fmt: skip

@@ -79,7 +79,7 @@ class Terminal:
         return self.process.wait(30)
 
 
-def test_in_a_pipe_it_prints_one_plain_block(finished):
+def test_in_a_pipe_watch_prints_one_plain_block(finished):
     before = files(finished.path)
     answer = call("watch", finished.path)
     assert answer.code == 0
@@ -106,7 +106,7 @@ def test_torch_is_not_imported(finished):
     assert "step 3 of 3" in result.stdout
 
 
-def test_in_a_terminal_it_follows_a_run_to_its_end(stopped):
+def test_in_a_terminal_watch_follows_a_run_to_its_end(stopped):
     terminal = Terminal(stopped.path, "--every", 0.1)
     terminal.until("\x1b[?1049h")  # the alternate screen, which keeps the earlier contents
     terminal.until("step 2 of 3")

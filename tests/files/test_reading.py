@@ -90,7 +90,7 @@ def test_a_resumed_run_that_cuts_rows_is_read_again(begun):
     assert steps(followed) == []
 
 
-def test_a_step_that_is_written_again_replaces_what_came_from_it_on(begun):
+def test_a_step_that_is_written_again_replaces_the_rows_from_it_on(begun):
     followed = Followed(begun)
     write(begun, *({"step": step, "lr": 1} for step in range(4)), {"step": 2, "lr": 5})
     assert steps(followed) == [0, 1, 2]

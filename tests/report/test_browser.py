@@ -168,13 +168,13 @@ def test_a_recipe_can_be_hidden(opened):
 
 
 def test_the_surface_is_drawn_while_it_is_visible_and_removed_after(opened):
-    place = "document.getElementById('surface-landscape-2d-1-loss')"
-    assert opened.execute_script(f"return {place}.querySelector('canvas') === null")
-    opened.execute_script(f"{place}.scrollIntoView({{block: 'center'}})")
-    wait(opened, f"!!{place}._fullLayout?.scene?._scene?.glplot")
+    element = "document.getElementById('surface-landscape-2d-1-loss')"
+    assert opened.execute_script(f"return {element}.querySelector('canvas') === null")
+    opened.execute_script(f"{element}.scrollIntoView({{block: 'center'}})")
+    wait(opened, f"!!{element}._fullLayout?.scene?._scene?.glplot")
     # pixels of the surface itself: colours of the map, neither ground nor grey lines
     colours = f"""(() => {{
-        const scene = {place}._fullLayout.scene._scene;
+        const scene = {element}._fullLayout.scene._scene;
         scene.glplot.redraw();
         const gl = scene.glplot.gl, w = gl.drawingBufferWidth, h = gl.drawingBufferHeight;
         const pixels = new Uint8Array(4 * w * h);
@@ -186,7 +186,7 @@ def test_the_surface_is_drawn_while_it_is_visible_and_removed_after(opened):
     }})()"""
     assert wait(opened, f"{colours} > 0.03")
     opened.execute_script("scrollTo(0, 0)")
-    wait(opened, f"!{place}.querySelector('canvas')")
+    wait(opened, f"!{element}.querySelector('canvas')")
     assert complaints(opened) == []
 
 

@@ -87,7 +87,7 @@ def test_zero_has_no_logarithm_and_is_no_gap(tmp_path):
     assert figures(perfect)["test-error"].y.scale == "linear"
 
 
-def test_what_a_seed_has_beyond_the_shortest_is_a_line_of_its_own(tmp_path):
+def test_steps_beyond_the_shortest_seed_are_a_separate_line(tmp_path):
     long = shown(tmp_path / "0", [row(k) for k in range(4)])
     short = shown(tmp_path / "1", [row(k) for k in range(2)], seed=1)  # stopped after perfect steps
     mean, rest = series(figures(long, short)["train-loss"])

@@ -135,7 +135,7 @@ def number(text):
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=9))
-def test_curves_come_back_from_their_csv_with_all_digits(ys):
+def test_curves_are_read_back_from_their_csv_with_all_digits(ys):
     xs = [float(k) / 3 for k in range(len(ys))]
     series = [Series('a, "b"\n', xs, ys), Series("c", xs, ys, low=ys, high=ys)]
     views = {over: View(Axis(over), series) for over in ("steps", "passes")}
@@ -150,7 +150,7 @@ def test_curves_come_back_from_their_csv_with_all_digits(ys):
             assert [number(line[5]) for line in lines] == (ys if curve.high else [None] * len(ys))
 
 
-def test_a_grid_comes_back_from_its_csv(figures):
+def test_a_grid_is_read_back_from_its_csv(figures):
     figure = next(f for f in figures if f.id == "landscape-2d-1-loss")
     head, *rows = read(figure)
     assert head == [figure.x.label, figure.y.label, figure.value.label]

@@ -25,7 +25,7 @@ def undisturbed(data, tmp_path_factory):
 
 
 def begin(data, path, *flags):
-    """Starts the run in a process of its own and waits until it has done a few steps."""
+    """Starts the run in another process and waits until it has done a few steps."""
     program = start_program(
         "train", "fb-practice", "--form", "small", "--data", data, *FLAGS, "--run-dir", path, *flags
     )

@@ -37,7 +37,7 @@ def assert_agree(actual, naive):
 
 
 def draws_of(experiment, step, order, draws):
-    """The draws of the images of an order, one image after the other: each step has keys of its own."""
+    """The draws of the images of an order, one image after the other; each step has other keys."""
     images, labels = experiment.train.images, experiment.train.labels
     copies = [crop_flip(images[order], 0, step * draws + k, order, 1, 0.5) for k in range(draws)]  # each [n, C, H, W]
     pixels = torch.stack([copies[k][i] for i in range(len(order)) for k in range(draws)])

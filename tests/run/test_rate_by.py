@@ -95,7 +95,7 @@ def test_a_stochastic_run_is_a_loop_whose_rate_moves_at_each_update(data, tmp_pa
     assert max(float((by_step[name] - tensor).abs().max()) for name, tensor in expected.items()) > 1e-4
 
 
-def test_a_resumed_run_goes_on_with_the_rates_of_its_updates(data, tmp_path):
+def test_a_resumed_run_continues_with_the_rates_of_its_updates(data, tmp_path):
     recipe = recipe_of(data, "stochastic", "update", steps=3, warmup=0)
     undisturbed = run(tmp_path / "whole", recipe)
     stopped = run(tmp_path / "stopped", recipe, stop_after=1)

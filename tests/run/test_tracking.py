@@ -164,7 +164,7 @@ def test_a_project_needs_a_name():
         (Settings(wandb="p"), "wandb", "wandb"),
     ],
 )
-def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch, settings, module, extra):
+def test_a_missing_package_is_refused_with_the_command_that_installs_it(monkeypatch, settings, module, extra):
     monkeypatch.setitem(sys.modules, module, None)  # as Python marks what cannot be imported
     with pytest.raises(ValueError, match=f"--{extra} needs a package") as error:
         chosen(settings)
