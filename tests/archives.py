@@ -47,13 +47,13 @@ def python2(dictionary):
             return text(value)
         if isinstance(value, list):
             return b"](" + b"".join(number(v) if isinstance(v, int) else text(v) for v in value) + b"e"
-        made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text(b"b") + b"\x87R"
+        array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text(b"b") + b"\x87R"
         kind = (
             b"cnumpy\ndtype\n" + text(b"u1") + b"K\0K\x01\x87R(K\x03" + text(b"|") + b"NNN" + number(-1) * 2 + b"K\0tb"
         )
         shape = number(value.shape[0]) + number(value.shape[1]) + b"\x86"
         raw = value.tobytes()
-        return made + b"(K\x01" + shape + kind + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
+        return array + b"(K\x01" + shape + kind + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
 
     return b"\x80\x02}(" + b"".join(text(key) + item(value) for key, value in dictionary.items()) + b"u."
 
@@ -95,12 +95,12 @@ def cifar100(write=python2, count=COUNT):
 def _cifar(names, classes, key, write, count):
     x, y, python, binary = {}, {}, {}, {}
     for number, name in enumerate(names):
-        drawn = np.random.default_rng(number)
-        x[name] = drawn.integers(0, 256, (count, 3072), dtype=np.uint8)
-        y[name] = drawn.integers(0, classes, count).tolist()
+        rng = np.random.default_rng(number)
+        x[name] = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        y[name] = rng.integers(0, classes, count).tolist()
         y[name][0] = classes - 1
         dictionary = {b"batch_label": b"of tests", key: y[name], b"data": x[name], b"filenames": [b"a.png"] * count}
-        coarse = drawn.integers(0, 20, count).tolist()
+        coarse = rng.integers(0, 20, count).tolist()
         if classes == 100:
             dictionary[b"coarse_labels"] = coarse
         python[name] = write(dictionary)
@@ -121,16 +121,16 @@ def folder(path, files):
 
 def tar(files, root, *others):
     """A tar.gz with a root folder; `others` are further (TarInfo, content)."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz", compresslevel=1) as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         top = tarfile.TarInfo(root)
         top.type = tarfile.DIRTYPE
         archive.addfile(top)
-        named = [(tarfile.TarInfo(f"{root}/{name}"), content) for name, content in files.items()]
-        for member, content in (*named, *others):
+        members = [(tarfile.TarInfo(f"{root}/{name}"), content) for name, content in files.items()]
+        for member, content in (*members, *others):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def published(dataset, content, *urls, form=0):
@@ -142,7 +142,7 @@ def published(dataset, content, *urls, form=0):
 
 
 def tiny_cifar10(*urls, count=COUNT):
-    """The files, the archive, and the set whose published archive it is."""
+    """A tiny CIFAR-10: its files, its archive, and the data set whose published archive this is."""
     files = cifar10(count=count)
     content = tar(files.python, "cifar-10-batches-py")
     return files, content, published(cifar.CIFAR10, content, *urls)
@@ -159,28 +159,28 @@ def image(seed=0, size=(8, 8), mode="RGB", kind="png"):
 
 
 def encoded(picture, kind="png"):
-    """The file of a picture."""
-    held = io.BytesIO()
-    picture.save(held, kind, **({"quality": 95} if kind == "jpeg" else {}))
-    return held.getvalue()
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 95} if kind == "jpeg" else {}))
+    return buffer.getvalue()
 
 
-def class_folders(path, classes=("ant", "bee", "cat"), each=2, size=(8, 8), test="test"):
-    """train/CLASS/n.png and test/CLASS/n.png of noise; gives the path."""
+def class_folders(path, classes=("ant", "bee", "cat"), per_class=2, size=(8, 8), test="test"):
+    """Writes train/CLASS/n.png and test/CLASS/n.png of noise; returns the path."""
     for part in ("train", test):
         for c, name in enumerate(classes):
-            for k in range(each):
+            for k in range(per_class):
                 folder(path, {f"{part}/{name}/{k}.png": image(100 * c + 10 * k + (part == "train"), size)})
     return path
 
 
-def tiny_imagenet(classes=("n02", "n01", "n03"), each=2):
+def tiny_imagenet(classes=("n02", "n01", "n03"), per_class=2):
     """The files of a Tiny ImageNet, without its folder."""
     files = {"wnids.txt": "\n".join(classes).encode()}
     lines = []
     for c, name in enumerate(classes):
         files[f"train/{name}/{name}_boxes.txt"] = b"n02_0.JPEG\t0\t0\t9\t9\n"
-        for k in range(each):
+        for k in range(per_class):
             files[f"train/{name}/images/{name}_{k}.JPEG"] = image(10 * c + k, (64, 64), kind="jpeg")
         files[f"val/images/val_{c}.JPEG"] = image(500 + c, (64, 64), mode="L" if c == 1 else "RGB", kind="jpeg")
         lines.append(f"val_{c}.JPEG\t{name}\t0\t32\t44\t62\n")
@@ -190,17 +190,17 @@ def tiny_imagenet(classes=("n02", "n01", "n03"), each=2):
 
 
 def zipped(files, root="tiny-imagenet-200"):
-    """A zip of files below a root folder; names that begin with / or .. stand as they are."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+    """A zip of files below a root folder; names that begin with / or .. are not changed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{root}/", b"")
         for name, content in files.items():
             archive.writestr(name if name[0] in "/." else f"{root}/{name}", content)
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def tree(path: Path):
-    """Everything below a directory: names and contents."""
+    """Names and contents of everything below a directory."""
     return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in sorted(path.rglob("*"))}
 
 
@@ -209,25 +209,25 @@ def tree(path: Path):
 
 @dataclass
 class Server:
-    """Serves files by name, as it is told to; `with` it."""
+    """Context manager: an HTTP server of files by name, with the faults that its fields set."""
 
     files: dict[str, bytes]
     ranges: bool = True
     length: bool = True
-    """whether it says how long the file is"""
+    """whether Content-Length is sent"""
     cuts: list[int] = field(default_factory=list)
-    """bytes after which the next connections are closed"""
+    """for each of the next connections, the number of bytes after which it is closed"""
     status: int | None = None
-    """answers with this error"""
+    """status code of all answers; None serves the files"""
     hang: float = 0.0
     """seconds of silence after the first `hang_after` bytes"""
     hang_after: int = 0
     trickle: float = 0.0
     """seconds between single bytes"""
     shift: int = 0
-    """by how much the range that is sent differs from the one that was asked for"""
-    asked: list[str | None] = field(default_factory=list)
-    """the Range of each request"""
+    """bytes between the start of the range that is sent and the start that was requested"""
+    requested: list[str | None] = field(default_factory=list)
+    """the Range header of each request"""
 
     def __enter__(self):
         server = self
@@ -237,7 +237,7 @@ class Server:
                 pass
 
             def do_GET(self):
-                server.asked.append(self.headers["Range"])
+                server.requested.append(self.headers["Range"])
                 server.answer(self)
                 self.close_connection = True
 
@@ -256,12 +256,12 @@ class Server:
         self.http.server_close()
 
     def answer(self, request):
-        """One answer."""
+        """Answers one request."""
         content = self.files.get(request.path.rsplit("/", 1)[1])
         if self.status or content is None:
             request.send_error(self.status or 404)
             return
-        start = int(self.asked[-1].removeprefix("bytes=").rstrip("-")) if self.asked[-1] and self.ranges else 0
+        start = int(self.requested[-1].removeprefix("bytes=").rstrip("-")) if self.requested[-1] and self.ranges else 0
         if start and start >= len(content):
             request.send_error(416)
             return
@@ -286,4 +286,4 @@ class Server:
                 return
             request.wfile.write(body)
         except OSError:
-            pass  # the other side has gone
+            pass  # the client has closed the connection

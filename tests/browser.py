@@ -1,4 +1,4 @@
-"""A real browser without a window, for the tests of pages. What it needs is Debian's chromium and chromium-driver."""
+"""A real browser without a window, for the tests of pages. It needs Debian's chromium and chromium-driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_browser = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def browser(profile: Path, *flags: str, size: str = "1300,1000") -> Iterator[Any]:
-    """A browser with a profile of its own, which keeps what pages write to their console."""
+    """A browser with this profile directory, which logs what pages write to their console."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
@@ -46,7 +46,7 @@ def browser(profile: Path, *flags: str, size: str = "1300,1000") -> Iterator[Any
 
 
 def wait(driver: Any, script: str, seconds: float = 30) -> Any:
-    """Waits until an expression of the page is true, and gives it."""
+    """Waits until an expression of the page is true; returns its value."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, seconds, 0.05).until(lambda d: d.execute_script(f"return {script}"))
@@ -59,7 +59,7 @@ def open_page(driver: Any, path: Path) -> None:
 
 
 def complaints(driver: Any) -> list[str]:
-    """Errors and warnings that were written to the console since it was last asked, without advice on speed."""
+    """Errors and warnings written to the console since the last call, without advice on speed."""
     return [
         entry["message"]
         for entry in driver.get_log("browser")

@@ -13,13 +13,13 @@ import small_runs
 import torch
 
 os.environ.pop("COLUMNS", None)
-import noiseless.commands.console  # noqa: F401  made without a width of its own, so that tests can set one
+import noiseless.commands.console  # noqa: F401  imported while COLUMNS is not set, so that tests can set a width
 
 # the processes of ladders and races begin as copies of one that has imported what they need
 multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", "noiseless.run.train", "noiseless.study"])
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # a shell that starts this in the background has it ignored, and so would all programs that the tests interrupt
+    # a shell ignores SIGINT in background jobs, and the programs that the tests interrupt would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -30,13 +30,13 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _compiled_code(tmp_path_factory) -> None:
-    """Tests, and the programs that they start, share compiled code among themselves and with nobody else."""
+    """Keeps compiled code in a temporary directory that the tests and the programs they start share."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """A benchmark by its name, as a module; it is run where it is: at the root of the repository."""
+    """Imports a benchmark by its name; the working directory is the root of the repository."""
     root = Path(__file__).parents[1]
     monkeypatch.chdir(root)
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
@@ -45,25 +45,25 @@ def benchmark(monkeypatch):
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """The value of --data for the tiny set."""
+    """The value of --data for the tiny data set."""
     return small_runs.npz(tmp_path_factory.mktemp("data") / "tiny.npz")
 
 
 @pytest.fixture(scope="session")
 def practice(data, tmp_path_factory):
-    """A finished run of fb-practice, evaluated at each step, with a checkpoint after each."""
+    """A finished run of fb-practice, evaluated every 2 steps, with a checkpoint after each step."""
     path = tmp_path_factory.mktemp("runs") / "practice"
     return small_runs.run(path, small_runs.small_recipe(data), checkpoint_seconds=0, keep=9, evaluate_every=2)
 
 
 @pytest.fixture(scope="session")
-def kept(data, tmp_path_factory):
-    """A finished run of 4 steps with a penalty, each of its states kept."""
+def finished(data, tmp_path_factory):
+    """A finished run of 4 steps with a penalty and a checkpoint after each step."""
     path = tmp_path_factory.mktemp("runs") / "kept"
     return small_runs.run(path, small_runs.small_recipe(data, "fb-regularized", steps=4), keep_every=1)
 
 
 @pytest.fixture
-def mine(kept, tmp_path):
-    """A copy of it, without answers."""
-    return small_runs.copy(kept, tmp_path / "run")
+def run_copy(finished, tmp_path):
+    """A copy of `finished`, without answers."""
+    return small_runs.copy(finished, tmp_path / "run")

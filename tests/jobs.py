@@ -1,4 +1,4 @@
-"""Real torchrun jobs for tests: on the loopback interface, one thread a worker, found by a mark of their own."""
+"""Real torchrun jobs for tests, on the loopback interface, with one thread a worker."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ def command(count: int, *arguments: str, restarts: int = 0) -> list[str]:
 
 
 class Job:
-    """A process with children, one of which may be killed; its output is kept."""
+    """A process with worker processes, which a mark in their environment identifies; its output goes to a file."""
 
     def __init__(self, arguments: list[str], log: Path):
         self.mark, self.log = uuid.uuid4().hex, log
-        quiet = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "JOB_MARK": self.mark, "COLUMNS": "200"}
+        environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "JOB_MARK": self.mark, "COLUMNS": "200"}
         with log.open("w") as file:
-            self.process = subprocess.Popen(arguments, stdout=file, stderr=file, env=os.environ | quiet)
+            self.process = subprocess.Popen(arguments, stdout=file, stderr=file, env=os.environ | environment)
 
     def workers(self) -> list[int]:
-        """Process numbers of the job's living workers."""
-        found = []
-        for place in Path("/proc").iterdir():
-            if place.name.isdigit():
+        """Process ids of the job's running workers."""
+        ids = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
                 try:
-                    text = (place / "environ").read_text(errors="replace")
+                    text = (entry / "environ").read_text(errors="replace")
                 except OSError:
                     continue
                 if f"JOB_MARK={self.mark}" in text and "\0RANK=" in text:
-                    found.append(int(place.name))
-        return sorted(found)
+                    ids.append(int(entry.name))
+        return sorted(ids)
 
     def wait(self, seconds: float = 240.0) -> int:
-        """Its exit code."""
+        """Waits for the end of the job; returns its exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"the job did not end: {self.log.read_text()[-3000:]}") from None
 
-    def until(self, happened, seconds: float = 120.0) -> None:
-        """Waits until something has happened, while the job runs."""
+    def until(self, condition, seconds: float = 120.0) -> None:
+        """Waits until `condition()` is true; fails if the job ends first."""
         end = time.monotonic() + seconds
-        while not happened():
+        while not condition():
             assert self.process.poll() is None, f"the job ended first: {self.log.read_text()[-3000:]}"
             assert time.monotonic() < end, f"it did not happen: {self.log.read_text()[-3000:]}"
             time.sleep(0.02)

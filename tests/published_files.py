@@ -14,7 +14,7 @@ from torch import nn
 from noiseless import models
 
 HOME = "fullbatch.training.additional_optimizers.warmup"
-"""a module that is not here: files name classes of it"""
+"""a module that is not installed; files name classes of it"""
 
 
 class WarmUp(torch.optim.lr_scheduler.LRScheduler):
@@ -33,8 +33,8 @@ class Cosine(torch.optim.lr_scheduler.CosineAnnealingLR):
 
 
 @contextlib.contextmanager
-def their_modules():
-    """Lets torch.save write the classes above as members of the module that is not here."""
+def published_modules():
+    """Lets torch.save write the classes above as members of the module that is not installed."""
     module = types.ModuleType(HOME)
     module.WarmUp, module.Cosine = WarmUp, Cosine
     homes = [(kind, kind.__module__) for kind in (WarmUp, Cosine)]
@@ -53,7 +53,7 @@ def their_modules():
 
 
 def parts(step: int = 3, model: nn.Module | None = None, channels: int = 1, classes: int = 4) -> list[Any]:
-    """The list: a small ResNet after some steps of SGD on noise, with momentum, in a warm-up before a cosine."""
+    """The list of a checkpoint: a small ResNet after some steps of SGD on noise, with momentum, warm-up and cosine."""
     model = model or models.build("resnet8", channels, classes, seed=5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=0.9, weight_decay=5e-4, nesterov=True)
     after = Cosine(optimizer, T_max=10)
@@ -70,6 +70,6 @@ def parts(step: int = 3, model: nn.Module | None = None, channels: int = 1, clas
 
 def write(path: Path, content: Any, legacy: bool = False, **settings: Any) -> Path:
     """Saves as the published code does, in the format of today or the one before it."""
-    with their_modules():
+    with published_modules():
         torch.save(content, path, _use_new_zipfile_serialization=not legacy, **settings)
     return path

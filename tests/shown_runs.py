@@ -27,35 +27,35 @@ def row(step: int, **values: Any) -> dict[str, Any]:
     } | values  # fmt: skip
 
 
-def shown(path: Path, rows: list[dict[str, Any]], ended: bool = True, **recipe: Any) -> Run:
+def shown(path: Path, rows: list[dict[str, Any]], ended: bool = True, **flags: Any) -> Run:
     """A run's directory with these rows, as a report sees it."""
     path.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(path)
-    made = with_flags(Recipe(), **recipe)
-    (path / "config.json").write_text(json.dumps(Config(made, Settings()).as_json()))
+    recipe = with_flags(Recipe(), **flags)
+    (path / "config.json").write_text(json.dumps(Config(recipe, Settings()).as_json()))
     (path / "environment.json").write_text(json.dumps({"torch": "2", "command": COMMAND}))
-    directory.metrics.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    directory.metrics.write_text("".join(json.dumps(values) + "\n" for values in rows))
     if ended:
         directory.model.touch()
-    return Run(directory, made, rows)
+    return Run(directory, recipe, rows)
 
 
-def answer(run: Run, kind: str, name: str, **found: Any) -> None:
+def answer(run: Run, kind: str, name: str, **values: Any) -> None:
     """Writes an answer of a run."""
-    answers.write(run.directory, Answer(kind, name, found))
+    answers.write(run.directory, Answer(kind, name, values))
 
 
-def sharpness(run: Run, name: str, **found: Any) -> None:
-    """Writes an answer about sharpness, with what `noiseless sharpness` writes where it was asked for nothing more."""
+def sharpness(run: Run, name: str, **values: Any) -> None:
+    """Writes an answer about sharpness; other values are those that `noiseless sharpness` writes by default."""
     defaults = {
         "of": "loss", "preconditioned": False, "batch_norm": "block", "density": None, "trace": None, "smallest": [],
         "stability": None, "converged": True, "passes": 0.0, "seconds": 0.5, "lr": 0.1,
     }  # fmt: skip
-    answer(run, "sharpness", name, **(defaults | found))
+    answer(run, "sharpness", name, **(defaults | values))
 
 
 def bowl(n: int, m: int) -> list[list[float]]:
-    """`loss[i][j] = 0.1 + i**2 + 10 * j**2`, which tells the two axes apart."""
+    """`loss[i][j] = 0.1 + i**2 + 10 * j**2`, which differs between the two axes."""
     return [[0.1 + i**2 + 10 * j**2 for j in range(m)] for i in range(n)]
 
 
@@ -65,9 +65,9 @@ def axis(count: int, label: str = "direction 1", **values: Any) -> dict[str, Any
     return {"label": label, "kind": "random", "seed": 0, "normalised": "filter", "points": points} | values
 
 
-def analysed(path: Path, steps: int = 8, **recipe: Any) -> Run:
+def analysed(path: Path, steps: int = 8, **flags: Any) -> Run:
     """A run with everything: analyses in its rows and all kinds of answers, a gap in most of them."""
-    seed = recipe.get("seed", 0)
+    seed = flags.get("seed", 0)
     layers = ("conv1.weight", "bn1.weight", "linear.weight")
     rows = []
     for k in range(steps):
@@ -88,7 +88,7 @@ def analysed(path: Path, steps: int = 8, **recipe: Any) -> Run:
             },
         }  # fmt: skip
         rows.append(row(k, **values))
-    run = shown(path, rows, **recipe)
+    run = shown(path, rows, **flags)
     grid = [-2.0 + 0.1 * k for k in range(100)]
     density = {"grid": grid, "density": [math.exp(-8 * x * x) for x in grid], "probes": 3, "steps": 20, "width": 0.1}
     answer(

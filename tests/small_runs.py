@@ -33,7 +33,7 @@ IMAGES, TESTED, CLASSES, SIDE = 48, 20, 4, 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command came to."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -41,25 +41,25 @@ class Answer:
 
 
 def arrays(seed: int = 0) -> dict[str, np.ndarray]:
-    """Keyed noise on a level that tells the class: 48 training and 20 test images of 8x8, 4 classes."""
-    made: dict[str, np.ndarray] = {}
+    """Keyed noise whose mean depends on the class: 48 training and 20 test images of 8x8, 4 classes."""
+    data: dict[str, np.ndarray] = {}
     for part, count in (("train", IMAGES), ("test", TESTED)):
         labels = keyed.integers(seed, f"labels-{part}", 0, torch.arange(count), CLASSES)
-        labels[:CLASSES] = torch.arange(CLASSES)  # each class is there
+        labels[:CLASSES] = torch.arange(CLASSES)  # every class occurs
         pixels = keyed.integers(seed, f"pixels-{part}", 0, torch.arange(count * SIDE**2), 128).reshape(-1, SIDE, SIDE)
-        made[f"x_{part}"] = (pixels + 40 * labels[:, None, None]).clamp(max=255).numpy().astype(np.uint8)
-        made[f"y_{part}"] = labels.numpy()
-    return made
+        data[f"x_{part}"] = (pixels + 40 * labels[:, None, None]).clamp(max=255).numpy().astype(np.uint8)
+        data[f"y_{part}"] = labels.numpy()
+    return data
 
 
 def npz(path: Path, **changes: np.ndarray) -> str:
-    """Writes the tiny data, some arrays replaced, and gives the value of --data."""
+    """Writes the tiny data set, some arrays replaced; returns the value of --data."""
     np.savez(path, **(arrays() | changes))
     return f"npz:{path}"
 
 
 def call(*arguments: object) -> Answer:
-    """A command line, run in this process; handlers and threads that it sets are put back."""
+    """Runs a command line in this process; restores signal handlers and the number of threads."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = torch.get_num_threads()
     out, err = io.StringIO(), io.StringIO()
@@ -67,8 +67,8 @@ def call(*arguments: object) -> Answer:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 code = cli.run([str(a) for a in arguments])
-            except SystemExit as asked:  # the parser's own way out, which main() lets through
-                code = asked.code if isinstance(asked.code, int) else 1
+            except SystemExit as stop:  # raised by the parser; main() does not catch it
+                code = stop.code if isinstance(stop.code, int) else 1
     finally:
         torch.set_num_threads(threads)
         for number, handler in handlers.items():
@@ -77,7 +77,7 @@ def call(*arguments: object) -> Answer:
 
 
 def refused(*arguments: object, names: tuple[object, ...]) -> str:
-    """Asserts that a command is refused as the design asks, and gives the message.
+    """Asserts that a command is refused as the design asks; returns the message.
 
     Exit code 2, one line on standard error with each of `names` in it, nothing that looks like a traceback.
     """
@@ -92,12 +92,10 @@ def refused(*arguments: object, names: tuple[object, ...]) -> str:
 
 
 def start_program(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.Popen[str]:
-    """The real program in a process of its own."""
+    """Starts the program in another process."""
     command = [sys.executable, "-m", "noiseless", *(str(a) for a in arguments)]
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1"} | environ
-    return subprocess.Popen(
-        command, cwd=cwd, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environ
+    return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def words(text: str) -> str:
@@ -117,12 +115,12 @@ def prepare(recipe: Recipe, workers: Workers | None = None, **settings: Any) -> 
 
 
 def run(path: Path, recipe: Recipe, stop_after: int | None = None, **settings: Any) -> RunDirectory:
-    """A new run to its end, or asked to stop once a step is done."""
-    done = [-1]
-    workers = Alone(lambda: stop_after is not None and done[-1] >= stop_after)
+    """A new run, trained to its end or until the step `stop_after` is done."""
+    steps_done = [-1]
+    workers = Alone(lambda: stop_after is not None and steps_done[-1] >= stop_after)
     experiment = prepare(recipe, workers, run_dir=str(path), **settings)
     directory = RunDirectory(path)
-    progress = Progress(on_row=lambda row: done.append(row["step"]))
+    progress = Progress(on_row=lambda row: steps_done.append(row["step"]))
     with (
         directory.created(experiment.config, environment(experiment.config, experiment.data_sha256, ["test"])),
         contextlib.suppress(Interrupted),
@@ -131,15 +129,15 @@ def run(path: Path, recipe: Recipe, stop_after: int | None = None, **settings: A
     return directory
 
 
-def go_on(directory: RunDirectory) -> list[str]:
-    """Resumes a run to its end, in fresh objects; gives the messages."""
+def resume(directory: RunDirectory) -> list[str]:
+    """Resumes a run to its end, in new objects; returns the messages."""
     messages: list[str] = []
     with directory.locked():
         train(rebuild(directory), directory, Progress(on_message=messages.append))
     return messages
 
 
-def seen(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
+def examples_of_step(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
     """The examples of each objective of a step: (images `[n, C, H, W]`, labels `[n]`), in the order of the blocks."""
     parts = []
     for objective in experiment.regime.objectives(step):
@@ -150,14 +148,14 @@ def seen(experiment: Experiment, step: int) -> list[tuple[torch.Tensor, ...]]:
 
 
 def record(directory: RunDirectory) -> tuple[str, list[dict[str, Any]]]:
-    """What two equal runs have in common: the digest, and the rows without their seconds."""
-    rows = [{k: v for k, v in each.items() if k not in ("seconds", "asked_seconds")} for each in directory.rows()]
+    """The digest and the rows without their seconds, which are equal for equal runs."""
+    rows = [{k: v for k, v in row.items() if k not in ("seconds", "asked_seconds")} for row in directory.rows()]
     assert directory.model.exists()
     return checkpoint.digest(directory.state()), rows
 
 
 def copy(directory: RunDirectory, path: Path) -> RunDirectory:
-    """A copy of a run, to be damaged or gone on with."""
+    """A copy of a run, to be damaged or resumed."""
     shutil.copytree(directory.path, path)
     return RunDirectory(path)
 

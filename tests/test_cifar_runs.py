@@ -1,4 +1,4 @@
-"""benchmarks/cifar.py: what is tried and chosen, what arms have in common, the ledger, stops."""
+"""benchmarks/cifar.py: trials and choices, what the arms of an experiment have in common, the ledger, stops."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MAY_DIFFER = {
     "C": {"regime", "shuffle", "steps", "warmup", "horizon", "clip", "penalty", "full_penalty"},
     "N": {"steps", "model"},
 }
-"""what the arms of an experiment are compared in; all else, every regulariser, is equal"""
+"""fields that the arms of an experiment compare; all others, regularisers included, are equal"""
 
 
-def test_arms_differ_in_what_is_compared_alone(benchmark):
+def test_arms_differ_only_in_what_is_compared(benchmark):
     arms = benchmark("cifararms")
     for experiment in arms.EXPERIMENTS:
         recipes = [flag_values(arm.recipe) for arm in experiment.arms]
@@ -50,8 +50,8 @@ def test_updates_and_passes_are_those_of_the_page(benchmark):
         recipe = arm.trials({})[0].recipe if trial else arm.recipe
         images = recipe.data.images or (45_000 if trial else 50_000)
         objective = recipe.objective
-        a_step = images // objective.block if objective.regime == "stochastic" else objective.parts
-        return recipe.schedule.steps * a_step
+        updates_a_step = images // objective.block if objective.regime == "stochastic" else objective.parts
+        return recipe.schedule.steps * updates_a_step
 
     for prefix in ("A", "A100"):
         for arm in ("mini", "mini-group", "full", "full-recut", "full-group"):
@@ -80,7 +80,7 @@ def test_a_pilot_tries_rates_then_decays_and_chooses_the_best(benchmark):
     assert experiment.ready(results | {"a-seed0": 0.7, "a-seed1": 0.7}) == []
 
 
-def test_further_arms_take_the_choice_of_another_and_come_after_all_seeds(benchmark):
+def test_further_arms_use_the_choice_of_another_and_run_after_all_seeds(benchmark):
     arms = benchmark("cifararms")
     first = arms.Arm("a", Recipe(), {}, (0.1,), (1.0,), seeds=(0, 1))
     further = arms.Arm("b", Recipe(), {}, (), (), like="a", seeds=(0, 1))
@@ -91,7 +91,7 @@ def test_further_arms_take_the_choice_of_another_and_come_after_all_seeds(benchm
     assert {run.recipe.optimizer.lr for run in runs if run.arm == "b"} == {0.1}
 
 
-def test_what_the_ledger_has_are_the_runs_of_the_arms(benchmark):
+def test_the_entries_of_the_ledger_are_runs_of_the_arms(benchmark):
     arms, ledger = benchmark("cifararms"), benchmark("ledger").Ledger(Path("benchmarks/results/cifar"))
     results = ledger.results()
     runs = [run for e in arms.EXPERIMENTS for run in _all_runs(e, results) if run.name in results]
@@ -100,7 +100,7 @@ def test_what_the_ledger_has_are_the_runs_of_the_arms(benchmark):
 
 
 def _all_runs(experiment, results):
-    """Trials and runs that can be named by now, finished ones included."""
+    """Trials and runs that are known from these results, finished ones included."""
     by_name = {arm.name: arm for arm in experiment.arms}
     for arm in experiment.arms:
         yield from arm.trials(results) if arm.like is None else []
@@ -108,7 +108,7 @@ def _all_runs(experiment, results):
             yield from arm.runs(*chosen)
 
 
-def test_a_flag_that_is_gone_counts_only_where_it_was_used(benchmark):
+def test_a_removed_flag_is_compared_only_where_it_was_used(benchmark):
     ledger = benchmark("ledger")
     flat = flag_values(Recipe())
     assert ledger.recipe_flags(flat | {"input_moments": 1}) == ledger.recipe_flags(asdict(Recipe())) == flat
@@ -141,7 +141,7 @@ def _command(data: str, ledger: Path, runs: Path, steps: int) -> list[str]:
     return [sys.executable, "-c", PROGRAM, "benchmarks", data, str(ledger), str(runs), str(steps)]
 
 
-def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_again(benchmark, tmp_path):
+def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benchmark, tmp_path):
     ledger = benchmark("ledger").Ledger(tmp_path / "ledger")
     command = _command(npz(tmp_path / "tiny.npz"), tmp_path / "ledger", tmp_path / "runs", steps=700)
     record = tmp_path / "runs" / "tiny-seed0" / "metrics.jsonl"
@@ -175,13 +175,13 @@ def test_runs_go_on_where_they_were_stopped_and_what_the_ledger_has_is_not_run_a
     assert (predicted == target).mean() == entry["accuracy"]
     assert "predictions" not in ledger.entry("tiny-trial-lr0.1-wd0.0005")
     tested = [row["step"] for row in directory.rows() if "test_accuracy" in row]
-    assert tested == [699]  # test images are asked once
+    assert tested == [699]  # test images are evaluated once
 
-    nothing = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "start" not in nothing.stdout
+    third = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "start" not in third.stdout
 
 
-def test_a_run_that_fails_is_told_and_keeps_the_others(benchmark, tmp_path):
+def test_a_run_that_fails_is_reported_and_files_in_its_directory_are_kept(benchmark, tmp_path):
     data = npz(tmp_path / "tiny.npz")
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005").mkdir(parents=True)
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").write_text("something of somebody's own")

@@ -23,7 +23,7 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run.evaluate import score
 
 COMMANDS = ("train", "reproduce", "resume", "evaluate", "report", "recipes", "digest")
-# issue 2, section 4: "Flags that must exist under these names"
+# flags that must keep these names
 FLAGS = {
     "--data", "--model", "--steps", "--seed", "--run-dir", "--threads", "--init", "--lr", "--warmup", "--horizon",
     "--block", "--norm-block", "--clip", "--penalty", "--augment", "--mean", "--std", "--device", "--dtype",
@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """A run by the command, and what it has printed."""
+    """A run by the command, and the command's output."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     flags = ("--form", "small", "--data", data, "--steps", 3, "--block", 16, "--warmup", 1, "--horizon", 4)
     answer = call("train", "fb-clipped", *flags, "--threads", 1, "--run-dir", path)
@@ -46,12 +46,12 @@ def finished(data, tmp_path_factory):
 
 
 def test_help_is_quick_and_imports_no_torch():
-    watch = (
+    code = (
         "import sys; from noiseless.cli import run; code = run(['--help']);"
         " print([m for m in ('torch', 'numpy', 'matplotlib', 'sklearn') if m in sys.modules], code)"
     )
-    found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "[] 0"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.splitlines()[-1] == "[] 0"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = start_program("--help")
     out, err = program.communicate(timeout=60)
@@ -64,9 +64,9 @@ def test_help_is_quick_and_imports_no_torch():
 
 def test_the_installed_command_is_the_module():
     program = Path(sys.executable).with_name("noiseless")
-    found = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    completed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     module = start_program("--version")
-    assert module.communicate(timeout=60)[0] == found.stdout == f"noiseless {noiseless.__version__}\n"
+    assert module.communicate(timeout=60)[0] == completed.stdout == f"noiseless {noiseless.__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -78,7 +78,7 @@ def test_without_a_command_the_commands_are_listed(arguments):
     assert "train [RECIPE] [--FLAG VALUE ...]" in words(answer.out)
 
 
-def test_the_help_keeps_commands_whole_in_a_narrow_terminal(monkeypatch):
+def test_the_help_does_not_break_commands_in_a_narrow_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = [line.strip() for line in call("--help").out.splitlines()]
     assert max(map(len, lines)) <= 80
@@ -123,7 +123,7 @@ def test_the_promised_flags_exist():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(command):
+def test_each_command_has_help(command):
     answer = call(command, "--help")
     assert answer.code == 0
     assert f"noiseless {command}" in words(answer.out)
@@ -139,7 +139,7 @@ def test_defaults_are_fb_regularized_on_digits_in_the_small_form(tmp_path, monke
     assert (recipe.schedule.warmup, recipe.schedule.horizon) == (13, 133)
     assert (recipe.objective.penalty, recipe.optimizer.lr) == (0.5, 0.8)
     assert str(path) in answer.out
-    # a second one finds a free name, and the first stays as it was
+    # a second run takes a free name, and the first is not changed
     before = (path / "metrics.jsonl").read_bytes()
     assert call("train", "--steps", 1, "--threads", 1, "--seed", 5).code == 0
     assert Path(f"{path}-2").is_dir()
@@ -152,14 +152,14 @@ def test_flags_reach_the_recipe(data, tmp_path):
         "norm_block": 6, "clip": None, "penalty": 0.125, "augment": "none", "mean": 0.5, "std": 0.25, "device": "cpu",
         "dtype": "float64",
     }  # fmt: skip
-    given = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    assert call("train", "fb-clipped", "--data", data, "--run-dir", tmp_path / "run", *given).code == 0
-    made = RunDirectory(tmp_path / "run").config()
-    found = flag_values(made.recipe) | vars(made.settings)
-    assert {name: found[name] for name in flags} == flags | {"mean": (0.5,), "std": (0.25,)}
+    arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert call("train", "fb-clipped", "--data", data, "--run-dir", tmp_path / "run", *arguments).code == 0
+    config = RunDirectory(tmp_path / "run").config()
+    values = flag_values(config.recipe) | vars(config.settings)
+    assert {name: values[name] for name in flags} == flags | {"mean": (0.5,), "std": (0.25,)}
 
 
-def test_train_leaves_the_promised_files_and_shows_a_result(finished):
+def test_train_writes_the_promised_files_and_prints_the_report(finished):
     directory, answer = finished
     names = {p.name for p in directory.path.iterdir()}
     promised = {
@@ -177,8 +177,8 @@ def test_train_leaves_the_promised_files_and_shows_a_result(finished):
 
 def test_the_command_line_is_the_library(finished, data, tmp_path):
     directory, _ = finished
-    same = run(tmp_path / "same", small_recipe(data, "fb-clipped"))
-    assert call("digest", directory.path).out == call("digest", same.path).out
+    by_library = run(tmp_path / "same", small_recipe(data, "fb-clipped"))
+    assert call("digest", directory.path).out == call("digest", by_library.path).out
 
 
 def test_digest_is_a_hash_and_nothing_else_on_standard_output(finished):
@@ -212,12 +212,12 @@ def test_recipes_prints_the_ladder_as_differences(form):
     line = next(line for line in answer.out.splitlines() if "fb-clipped" in line)
     assert "clip 0.25" in line
     assert "lr" not in line  # only what it replaces
-    assert re.search(r"\bfb +│ +\d+ │ \(in sgd\) regime full-batch +│", answer.out)  # not in the one above it
-    assert re.search(r"aggregated.*\(in fb; docs/price\.md\)", answer.out)  # ours stands apart
+    assert re.search(r"\bfb +│ +\d+ │ \(in sgd\) regime full-batch +│", answer.out)  # not in the row above it
+    assert re.search(r"aggregated.*\(in fb; docs/price\.md\)", answer.out)  # not a row of the paper
     assert re.search(rf"fb-practice.*{'3000' if form == 'paper' else '100'}.*shuffle True", answer.out)
 
 
-def test_report_of_several_runs_goes_where_it_is_asked(finished, tmp_path):
+def test_a_report_is_written_to_the_given_file(finished, tmp_path):
     target = tmp_path / "both.html"
     answer = call("report", finished[0].path, "-o", target)
     assert answer.code == 0
@@ -225,7 +225,7 @@ def test_report_of_several_runs_goes_where_it_is_asked(finished, tmp_path):
     assert str(target) in words(answer.out)
 
 
-def test_a_directory_with_brackets_in_its_name_is_printed_as_it_is(data, tmp_path):
+def test_a_directory_with_brackets_in_its_name_is_printed_without_changes(data, tmp_path):
     flags = ("--data", data, "--model", "resnet8", "--steps", 1, "--block", 16, "--threads", 1)
     path = tmp_path / "a[red]b"
     answer = call("train", "fb", *flags, "--run-dir", path)

@@ -1,4 +1,4 @@
-"""`noiseless bench`: its table is of real sweeps, and what cannot be measured is said in one line."""
+"""`noiseless bench`: its table is of real sweeps, and what cannot be measured is refused in one line."""
 
 import re
 
@@ -40,23 +40,23 @@ def test_the_table_has_each_sweep_beside_the_plain_loop(tmp_path, monkeypatch):
 
 def test_the_plain_loop_computes_the_same_gradients(tmp_path):
     config = _config(tmp_path, dtype="float64", block=16)
-    made = build(config)
-    x, y = made.train.take(torch.arange(len(made.train)))
+    experiment = build(config)
+    x, y = experiment.train.take(torch.arange(len(experiment.train)))
     blocks = list(zip(x.split(16), y.split(16), strict=True))
-    objective = next(iter(made.regime.objectives(0)))
-    plainloop.risk(made.model, blocks)
-    gradient = torch.cat([p.grad.flatten() for p in made.model.parameters()])
+    objective = next(iter(experiment.regime.objectives(0)))
+    plainloop.risk(experiment.model, blocks)
+    gradient = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
     torch.testing.assert_close(gradient, objective.risk.evaluate().gradient, rtol=1e-12, atol=1e-15)
     scale = objective.lr / 4 * objective.strength
-    plainloop.penalised(made.model, blocks, scale, objective.eps)
-    gradient = torch.cat([p.grad.flatten() for p in made.model.parameters()])
+    plainloop.penalised(experiment.model, blocks, scale, objective.eps)
+    gradient = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
     torch.testing.assert_close(gradient, objective.evaluate().gradient, rtol=1e-9, atol=1e-12)
 
 
-def test_a_side_times_sweeps_in_a_process_of_its_own(tmp_path):
+def test_a_side_times_sweeps_in_another_process(tmp_path):
     config = _config(tmp_path, block=16)
-    with Side(ours, config, 32) as mine, Side(plain, config, 32) as theirs:
-        for side in (mine, theirs):
+    with Side(ours, config, 32) as library_side, Side(plain, config, 32) as plain_side:
+        for side in (library_side, plain_side):
             assert 0 < side.turn(True) < 60
 
 
@@ -74,7 +74,7 @@ def test_the_benchmark_of_sweeps_measures_overhead_memory_and_kernels(tmp_path, 
     ]
 
 
-def test_what_goes_wrong_in_the_process_is_told(tmp_path):
+def test_an_error_in_the_other_process_is_refused_in_one_line(tmp_path):
     (tmp_path / "tiny.npz").unlink(missing_ok=True)
     refused("bench", "fb", "--data", f"npz:{tmp_path / 'tiny.npz'}", names=(tmp_path / "tiny.npz",))
     data = npz(tmp_path / "tiny.npz")
@@ -84,12 +84,12 @@ def test_what_goes_wrong_in_the_process_is_told(tmp_path):
 
 
 def test_work_counts_a_linear_models_flops(tmp_path):
-    made = build(_config(tmp_path))
-    found = work(made.config.recipe, made.model, made.train)
-    pixels = made.train.images[0].numel()
-    classes = int(made.train.labels.max()) + 1
+    experiment = build(_config(tmp_path))
+    counted = work(experiment.config.recipe, experiment.model, experiment.train)
+    pixels = experiment.train.images[0].numel()
+    classes = int(experiment.train.labels.max()) + 1
     # a product of [1, pixels] and [pixels, classes]: a multiplication and an addition each; thrice for the backward
-    assert found.gradient_flops == 3 * 2 * pixels * classes
-    assert found.parameters == pixels * classes + classes
-    assert found.flops == found.passes * len(made.train) * found.gradient_flops
-    assert found.passes == 200
+    assert counted.gradient_flops == 3 * 2 * pixels * classes
+    assert counted.parameters == pixels * classes + classes
+    assert counted.flops == counted.passes * len(experiment.train) * counted.gradient_flops
+    assert counted.passes == 200

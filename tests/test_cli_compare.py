@@ -1,4 +1,4 @@
-"""noiseless compare: tables and JSON of real runs on digits, and whatever cannot be compared is refused."""
+"""noiseless compare: tables and JSON of real runs on digits; runs that cannot be compared are refused."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from small_runs import arrays, call, copy, go_on, npz, refused, run, small_recipe, words
+from small_runs import arrays, call, copy, npz, refused, resume, run, small_recipe, words
 
 from noiseless.files import predictions
 from noiseless.files.predictions import Predictions
@@ -20,10 +20,12 @@ DIGITS = {"steps": 2, "block": 128, "warmup": 0}
 def runs(tmp_path_factory):
     """Two recipes on digits with three seeds each, by name."""
     path = tmp_path_factory.mktemp("runs")
-    made = {}
+    by_name = {}
     for name in ("sgd", "fb"):
-        made[name] = [run(path / f"{name}-{seed}", small_recipe("digits", name, seed=seed, **DIGITS)) for seed in SEEDS]
-    return made
+        by_name[name] = [
+            run(path / f"{name}-{seed}", small_recipe("digits", name, seed=seed, **DIGITS)) for seed in SEEDS
+        ]
+    return by_name
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,9 @@ def correct(directories):
 
 def test_the_predictions_give_the_accuracy_of_the_last_row(runs):
     for directory in [*runs["sgd"], *runs["fb"]]:
-        found = predictions.read(directory.path)
-        assert found.correct.mean() == pytest.approx(directory.rows()[-1]["test_accuracy"], abs=1e-12)
-        assert (len(found.target), found.target.dtype) == (1285, np.uint8)
+        saved = predictions.read(directory.path)
+        assert saved.correct.mean() == pytest.approx(directory.rows()[-1]["test_accuracy"], abs=1e-12)
+        assert (len(saved.target), saved.target.dtype) == (1285, np.uint8)
 
 
 def test_tables_fit_into_80_columns_and_have_the_rounded_figures(runs, monkeypatch):
@@ -52,59 +54,57 @@ def test_tables_fit_into_80_columns_and_have_the_rounded_figures(runs, monkeypat
     assert (answer.code, answer.err) == (0, "")
     assert max(map(len, answer.out.splitlines())) <= 80
     sgd, fb = correct(runs["sgd"]), correct(runs["fb"])
-    known, text = compare(sgd, fb, True), words(answer.out)
-    low, high = known.interval(0.95)
-    for shown in (
+    expected, text = compare(sgd, fb, True), words(answer.out)
+    low, high = expected.interval(0.95)
+    for figure in (
         "accuracy on 1,285 test images, compared with fb",
         f"{100 * fb.mean():.2f}",
         f"± {100 * sgd.mean(1).std(ddof=1):.2f}",
-        f"{known.difference:+.2f}",
+        f"{expected.difference:+.2f}",
         f"{low:+.2f} to {high:+.2f}",
-        f"{known.variance_seeds**0.5:.2f}, {known.variance_images**0.5:.2f}",
+        f"{expected.variance_seeds**0.5:.2f}, {expected.variance_images**0.5:.2f}",
         "3 seeds, paired",
         f"{(sgd & fb).sum(1).mean():,.1f}",
         f"{100 * (sgd & ~fb).mean():.2f} %",
     ):
-        assert shown in text, shown
+        assert figure in text, figure
     assert "images only" not in text
 
 
-def test_json_has_everything_unrounded(runs, tmp_path):
+def test_json_has_all_numbers_unrounded(runs, tmp_path):
     file = tmp_path / "found.json"
-    mixed = [
-        *paths(runs["sgd"]),
-        *paths(runs["fb"][:2]),
-    ]  # two groups: fb has other seeds than the one it is held against
-    asked = ("--margin", 2, "--confidence", 0.9, "--json", file)
-    answer = call("compare", *mixed, "--against", runs["fb"][2].path, *asked)
+    # two groups: the seeds of fb are not those of the group that it is compared with
+    mixed = [*paths(runs["sgd"]), *paths(runs["fb"][:2])]
+    flags = ("--margin", 2, "--confidence", 0.9, "--json", file)
+    answer = call("compare", *mixed, "--against", runs["fb"][2].path, *flags)
     assert answer.code == 0, answer.err
     assert str(file) in words(answer.out)
-    found = json.loads(file.read_text())
+    written = json.loads(file.read_text())
     environment = json.loads((runs["fb"][0].path / "environment.json").read_text())
-    assert (found["data"], found["data_sha256"], found["images"]) == ("digits", environment["data_sha256"], 1285)
-    assert (found["margin"], found["confidence"]) == (2, 0.9)
-    assert [row["name"] for row in found["compared"]] == ["sgd", "fb"]
-    assert [each["seed"] for each in found["compared"][0]["runs"]] == [0, 1, 2]
-    assert [each["path"] for each in found["compared"][1]["runs"]] == list(map(str, paths(runs["fb"][:2])))
+    assert (written["data"], written["data_sha256"], written["images"]) == ("digits", environment["data_sha256"], 1285)
+    assert (written["margin"], written["confidence"]) == (2, 0.9)
+    assert [row["name"] for row in written["compared"]] == ["sgd", "fb"]
+    assert [member["seed"] for member in written["compared"][0]["runs"]] == [0, 1, 2]
+    assert [member["path"] for member in written["compared"][1]["runs"]] == list(map(str, paths(runs["fb"][:2])))
     accuracy = runs["fb"][2].rows()[-1]["test_accuracy"]
-    assert found["against"]["accuracy_mean"] == pytest.approx(100 * accuracy, rel=1e-12)
-    assert found["against"]["accuracy_std"] is None
-    for row, group in zip(found["compared"], (runs["sgd"], runs["fb"][:2]), strict=True):
-        known = compare(correct(group), correct(runs["fb"][2:]), False)
-        assert (row["difference"], row["standard_error"]) == (known.difference, known.standard_error)
-        assert row["interval"] == list(known.interval(0.9))
-        assert (row["p"], row["p_equivalence"]) == (known.p, known.equivalence(2))
+    assert written["against"]["accuracy_mean"] == pytest.approx(100 * accuracy, rel=1e-12)
+    assert written["against"]["accuracy_std"] is None
+    for row, group in zip(written["compared"], (runs["sgd"], runs["fb"][:2]), strict=True):
+        expected = compare(correct(group), correct(runs["fb"][2:]), False)
+        assert (row["difference"], row["standard_error"]) == (expected.difference, expected.standard_error)
+        assert row["interval"] == list(expected.interval(0.9))
+        assert (row["p"], row["p_equivalence"]) == (expected.p, expected.equivalence(2))
         assert not row["paired_by_seed"]
         assert row["interval_covers"] == "images only: one seed"
         assert row["variance_seeds"] is None
         right = row["who_is_right"]
         assert sum(right[key] for key in ("both", "only_this", "only_against", "neither")) == pytest.approx(1285)
-    smaller, larger = sorted(row["p"] for row in found["compared"])
-    adjusted = sorted(row["p_holm"] for row in found["compared"])
+    smaller, larger = sorted(row["p"] for row in written["compared"])
+    adjusted = sorted(row["p_holm"] for row in written["compared"])
     assert adjusted == pytest.approx([min(1, 2 * smaller), max(min(1, 2 * smaller), larger)], rel=1e-12)
 
 
-def test_one_seed_is_told_wherever_an_interval_is_shown(runs):
+def test_one_seed_is_noted_wherever_an_interval_is_shown(runs):
     answer = call("compare", runs["sgd"][0].path, "--against", runs["fb"][0].path)
     assert answer.code == 0
     text = words(answer.out)
@@ -112,34 +112,34 @@ def test_one_seed_is_told_wherever_an_interval_is_shown(runs):
     assert "images only:" in text.partition("who is right:")[0]
 
 
-def test_the_other_way_round_is_the_negative(runs, tmp_path):
-    found = []
+def test_swapped_groups_give_the_negative_difference(runs, tmp_path):
+    results = []
     for one, other in (("sgd", "fb"), ("fb", "sgd")):
         file = tmp_path / f"{one}.json"
         assert call("compare", *paths(runs[one]), "--against", *paths(runs[other]), "--json", file).code == 0
-        found.append(json.loads(file.read_text())["compared"][0])
-    assert found[0]["difference"] == -found[1]["difference"]
-    assert found[0]["interval"] == pytest.approx([-end for end in reversed(found[1]["interval"])], rel=1e-12)
+        results.append(json.loads(file.read_text())["compared"][0])
+    assert results[0]["difference"] == -results[1]["difference"]
+    assert results[0]["interval"] == pytest.approx([-end for end in reversed(results[1]["interval"])], rel=1e-12)
 
 
 def test_the_order_of_the_runs_does_not_matter(runs):
-    given = call("compare", *paths(runs["sgd"]), "--against", *paths(runs["fb"])).out
-    turned = call("compare", *reversed(paths(runs["sgd"])), "--against", *reversed(paths(runs["fb"]))).out
-    assert given == turned
+    output = call("compare", *paths(runs["sgd"]), "--against", *paths(runs["fb"])).out
+    reversed_output = call("compare", *reversed(paths(runs["sgd"])), "--against", *reversed(paths(runs["fb"]))).out
+    assert output == reversed_output
 
 
-def test_recipes_of_one_name_are_told_apart_and_fit(tiny, tmp_path, monkeypatch):
+def test_recipes_of_one_name_are_shown_with_their_differences_and_fit(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     changes = [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.2, "label_smoothing": 0.1, "momentum": 0.85}]
-    made = [run(tmp_path / str(n), small_recipe(tiny, "fb", **each)).path for n, each in enumerate(changes)]
-    answer = call("compare", *made[1:], "--against", made[0])
+    run_paths = [run(tmp_path / str(n), small_recipe(tiny, "fb", **flags)).path for n, flags in enumerate(changes)]
+    answer = call("compare", *run_paths[1:], "--against", run_paths[0])
     assert answer.code == 0, answer.err
     assert max(map(len, answer.out.splitlines())) <= 80
     assert "lr 0.2" in words(answer.out)
     assert "…" not in answer.out
 
 
-def test_it_does_not_wait_for_torch():
+def test_compare_does_not_import_torch():
     program = "import sys, noiseless.study.compared, noiseless.report.comparison; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -172,9 +172,9 @@ def test_missing_and_repeated_runs_are_refused(runs, tmp_path):
     refused("compare", sgd[0], sgd[0], "--against", fb[0], names=(sgd[0], "given twice"))
     refused("compare", sgd[0], "--against", fb[0], fb[0], names=(fb[0], "given twice"))
     twin = copy(runs["sgd"][0], tmp_path / "twin").path
-    told = ("same recipe with the same seed 0", twin, sgd[0])
-    refused("compare", sgd[0], twin, "--against", fb[0], names=told)
-    refused("compare", sgd[0], "--against", twin, names=told)
+    names = ("same recipe with the same seed 0", twin, sgd[0])
+    refused("compare", sgd[0], twin, "--against", fb[0], names=names)
+    refused("compare", sgd[0], "--against", twin, names=names)
     refused("compare", sgd[0], "--against", tmp_path / "nowhere", names=("nowhere does not exist",))
 
 
@@ -202,7 +202,7 @@ def test_a_run_killed_between_its_last_row_and_its_end_is_compared_once_it_is_re
     directory = copy(runs["sgd"][0], tmp_path / "run")
     for file in (directory.model, directory.path / predictions.FILE):
         file.unlink()
-    go_on(directory)
+    resume(directory)
     against = ("--against", runs["fb"][0].path)
     assert call("compare", directory.path, *against).out == call("compare", runs["sgd"][0].path, *against).out
 
@@ -222,19 +222,19 @@ def test_an_environment_that_cannot_be_read_is_refused(runs, tmp_path):
 
 def test_other_images_are_refused(runs, tmp_path):
     directory = copy(runs["sgd"][0], tmp_path / "run")
-    found = predictions.read(directory.path)
+    saved = predictions.read(directory.path)
     against = ("--against", runs["fb"][0].path)
-    predictions.write(directory.path, Predictions(found.predicted[1:], found.target[1:]))
+    predictions.write(directory.path, Predictions(saved.predicted[1:], saved.target[1:]))
     refused("compare", directory.path, *against, names=("different images", "1284", "1285"))
-    predictions.write(directory.path, Predictions(found.predicted, found.target[::-1]))
+    predictions.write(directory.path, Predictions(saved.predicted, saved.target[::-1]))
     refused("compare", directory.path, *against, names=("different images", "labels differ"))
 
 
 def test_held_out_images_are_compared_for_one_seed_and_refused_for_several(tiny, tmp_path):
-    def held(name, seed, **changes):
+    def held_out_run(name, seed, **changes):
         return run(tmp_path / f"{name}-{seed}", small_recipe(tiny, name, seed=seed, validation=0.25, **changes)).path
 
-    one, other, next_seed = held("sgd", 0), held("fb", 0), held("fb", 1)
+    one, other, next_seed = held_out_run("sgd", 0), held_out_run("fb", 0), held_out_run("fb", 1)
     assert call("compare", one, "--against", other).code == 0
     refused("compare", one, "--against", other, next_seed, names=("validation 0.25", "seeds 0, 1", "one seed"))
     plain = run(tmp_path / "plain", small_recipe(tiny, "fb", steps=1)).path

@@ -1,4 +1,4 @@
-"""Data sets through the command line: list, fetch, info, pack, and a step of training on real forms of them."""
+"""Data sets by the command line: list, fetch, info, pack, and a step of training on their published forms."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _recorded(path, name):
     return RunDirectory(path).config().recipe.data.name == name and RunDirectory(path).rows()[-1]["step"] == 0
 
 
-def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
+def test_the_list_has_all_data_sets_and_which_are_on_this_machine(tmp_path):
     _cifar(tmp_path / "home")
     answer = call("data", "list")
     assert answer.code == 0
@@ -61,7 +61,7 @@ def test_the_list_tells_what_there_is_and_what_is_here(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
+def test_fetch_downloads_from_the_mirror(tmp_path, monkeypatch):
     _, content, dataset = tiny_cifar10()
     monkeypatch.setattr(cifar, "CIFAR10", dataset)
     with Server({"cifar-10-python.tar.gz": content}, cuts=[1000]) as server:
@@ -76,7 +76,7 @@ def test_fetch_downloads_from_a_server_of_ones_own(tmp_path, monkeypatch):
         )
         assert path.read_bytes() == content
         assert call("data", "fetch", "cifar10", "--data-dir", tmp_path / "d").out == answer.out
-        assert server.asked == [None, "bytes=1000-"]
+        assert server.requested == [None, "bytes=1000-"]
     path.write_bytes(content[:-1])
     refused("data", "fetch", "cifar10", "--data-dir", tmp_path / "d", names=(path, "not the published file", "Remove"))
     path.unlink()
@@ -88,15 +88,15 @@ def _size(content):
     return f"{len(content) / 1000:.1f} kB"
 
 
-def test_fetch_without_a_network_tells_what_to_do(tmp_path, monkeypatch):
+def test_fetch_without_a_network_prints_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISELESS_MIRROR", "http://127.0.0.1:9")  # the discard port: nobody listens
     for arguments in (("data", "fetch", "cifar100"), (*STEP, "--data", "cifar100", "--run-dir", tmp_path / "run")):
         answer = call(*arguments)
         assert answer.code == 2
-        said = answer.err.splitlines()[-1]
-        for each in ("error: cifar-100-python.tar.gz could not be downloaded", "www.cs.toronto.edu", "169.0 MB",
+        line = answer.err.splitlines()[-1]
+        for part in ("error: cifar-100-python.tar.gz could not be downloaded", "www.cs.toronto.edu", "169.0 MB",
                      f"put it, or the folder cifar-100-python that it holds, in {tmp_path}/home"):  # fmt: skip
-            assert each in said
+            assert part in line
     assert not (tmp_path / "run").exists()
 
 
@@ -116,7 +116,7 @@ def test_fetch_without_a_network_tells_what_to_do(tmp_path, monkeypatch):
         ((*STEP, "--data", "folder:/not/there", "--run-dir", "r"), ("there is no folder /not/there",)),
     ],
 )
-def test_what_cannot_be_is_told(arguments, names, tmp_path, monkeypatch):
+def test_wrong_arguments_are_refused(arguments, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(*arguments, names=names)
     assert not list(tmp_path.glob("r*"))
@@ -125,7 +125,7 @@ def test_what_cannot_be_is_told(arguments, names, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [("data",), ("data", "--help"), *(("data", a, "--help") for a in ("list", "pack"))]
 )
-def test_help_is_given(arguments):
+def test_the_data_commands_have_help(arguments):
     answer = call(*arguments)
     assert answer.code == 0
     assert "data" in answer.out
@@ -135,13 +135,13 @@ def test_info_describes_a_set_and_downloads_nothing(tmp_path):
     assert call("data", "info", "cifar100").out == (
         f"cifar100 is not in {tmp_path}/home: 169.0 MB to download\n"
     )  # fmt: skip
-    said = words(call("data", "info", "mnist-5k", "--pixels", "14").out)
-    for each in ("1,000 for training, 4,000 for testing", "1x14x14", load("mnist-5k", pixels=14).sha256()):
-        assert each in said
+    text = words(call("data", "info", "mnist-5k", "--pixels", "14").out)
+    for part in ("1,000 for training, 4,000 for testing", "1x14x14", load("mnist-5k", pixels=14).sha256()):
+        assert part in text
     name = f"folder:{class_folders(tmp_path / 'mine')}"
-    said = words(call("data", "info", name).out)
-    for each in ("6 for training, 6 for testing", "3x8x8", "2.3 kB when decoded; not packed yet"):
-        assert each in said
+    text = words(call("data", "info", name).out)
+    for part in ("6 for training, 6 for testing", "3x8x8", "2.3 kB when decoded; not packed yet"):
+        assert part in text
     assert not (tmp_path / "home").exists()
     assert call("data", "pack", name).code == 0
     assert call("data", "info", name).err == ""
@@ -149,12 +149,12 @@ def test_info_describes_a_set_and_downloads_nothing(tmp_path):
     assert call("data", "info", name).err == f"{tmp_path / 'mine'} has changed since it was packed\n"
 
 
-def test_a_set_that_is_here_in_part_is_told(tmp_path):
+def test_an_incomplete_data_set_gives_a_note(tmp_path):
     _cifar(tmp_path / "home")
     answer = call("data", "info", "cifar10")
-    place = tmp_path / "home" / "cifar-10-batches-py"
+    path = tmp_path / "home" / "cifar-10-batches-py"
     assert answer.err == (
-        f"note: {place} holds 30 + 6 images, not the published 50,000 + 10,000: was it unpacked in part?\n"
+        f"note: {path} holds 30 + 6 images, not the published 50,000 + 10,000: was it unpacked in part?\n"
     )
     assert call("data", "info", "digits").err == ""
 
@@ -166,9 +166,9 @@ def test_pack_and_verify(tmp_path):
     answer = call("data", "pack", "cifar10")
     assert (answer.code, answer.out) == (0, f"packed: {path}\n")
     assert "packing 36 images of cifar10" in answer.err
-    said = call("data", "info", "cifar10", "--verify")
-    assert digest in said.out
-    assert "verified: the contents have the digest that was written" in said.out
+    info = call("data", "info", "cifar10", "--verify")
+    assert digest in info.out
+    assert "verified: the contents have the digest that was written" in info.out
     assert f"packed: cifar10 in {path}" in call("data", "list").out
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -185,11 +185,11 @@ def test_a_step_on_cifar10_from_the_archive_the_folder_and_the_packed_file(tmp_p
     _, content, dataset = tiny_cifar10()
     digests = set()
 
-    def step(place, *flags):
-        answer = call(*STEP, "--data", "cifar10", "--run-dir", tmp_path / place, *flags)
+    def step(name, *flags):
+        answer = call(*STEP, "--data", "cifar10", "--run-dir", tmp_path / name, *flags)
         assert answer.code == 0, answer.err
-        assert _recorded(tmp_path / place, "cifar10")
-        digests.add(call("digest", tmp_path / place).out)
+        assert _recorded(tmp_path / name, "cifar10")
+        digests.add(call("digest", tmp_path / name).out)
 
     folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
     step("folder")
@@ -209,15 +209,15 @@ def test_a_step_on_cifar10_from_the_archive_the_folder_and_the_packed_file(tmp_p
 def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_path):
     folder(tmp_path / "home" / "cifar-10-batches-py", cifar10().python)
     recipe = small_recipe("cifar10", "fb", compat="published")
-    found = prepare(recipe).config.recipe
-    assert (found.data.mean, found.data.std) == ladder.PUBLISHED_PIXELS["cifar10"]
-    assert prepare(found).config.recipe == found  # a run that goes on has the same
+    resolved = prepare(recipe).config.recipe
+    assert (resolved.data.mean, resolved.data.std) == ladder.PUBLISHED_PIXELS["cifar10"]
+    assert prepare(resolved).config.recipe == resolved  # a resumed run has the same
     assert prepare(with_flags(recipe, mean=(0.1, 0.2, 0.3))).config.recipe.data.mean == (0.1, 0.2, 0.3)
     plain = prepare(with_flags(recipe, compat="none")).config.recipe
     assert (plain.data.mean, plain.data.std) == tuple(map(tuple, load("cifar10").statistics()))
 
 
-def test_a_run_finds_data_that_have_moved(tmp_path, monkeypatch):
+def test_a_run_is_evaluated_with_data_that_have_moved(tmp_path, monkeypatch):
     _cifar(tmp_path / "old")
     answer = call(*STEP, "--data", "cifar10", "--data-dir", tmp_path / "old", "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
@@ -231,9 +231,9 @@ def test_a_run_finds_data_that_have_moved(tmp_path, monkeypatch):
     assert (answer.code, "error: cifar10 has changed since" in answer.err) == (2, True)
 
 
-def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):
+def test_a_run_keeps_the_path_and_the_size_of_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    class_folders(tmp_path / "mine", each=4, size=(12, 9))
+    class_folders(tmp_path / "mine", per_class=4, size=(12, 9))
     flags = ("--data", "folder:mine", "--pixels", "8", "--block", "6", "--run-dir", tmp_path / "run")
     answer = call(*STEP, *flags)
     assert answer.code == 0, answer.err
@@ -245,17 +245,17 @@ def test_a_run_goes_on_with_its_folder_at_its_size(tmp_path, monkeypatch):
 def test_a_set_that_stays_mapped_gives_the_same_gradient(tmp_path, monkeypatch):
     _cifar(tmp_path / "home")
     recipe = small_recipe("cifar10", block=8)
-    expected = prepare(recipe)
-    load_packed = call("data", "pack", "cifar10")
-    assert load_packed.code == 0
+    resident = prepare(recipe)
+    answer = call("data", "pack", "cifar10")
+    assert answer.code == 0
     monkeypatch.setattr(packed, "RESIDENT", 0)
-    found = prepare(recipe)
-    assert found.data_sha256 == expected.data_sha256
-    gradients = [next(iter(each.regime.objectives(0))).evaluate().gradient for each in (expected, found)]
+    mapped = prepare(recipe)
+    assert mapped.data_sha256 == resident.data_sha256
+    gradients = [next(iter(experiment.regime.objectives(0))).evaluate().gradient for experiment in (resident, mapped)]
     assert gradients[0].equal(gradients[1])
 
 
-def test_the_directory_is_given_or_in_the_environment_or_in_the_cache(tmp_path, monkeypatch):
+def test_the_directory_is_the_argument_or_the_environments_or_in_the_cache(tmp_path, monkeypatch):
     assert home("~/there") == Path.home() / "there"
     assert home() == tmp_path / "home"
     monkeypatch.setenv("NOISELESS_DATA", "~/sets")

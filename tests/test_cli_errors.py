@@ -15,11 +15,11 @@ def data(tmp_path_factory):
 def train(data, tmp_path):
     """Asserts that training with these flags is refused, before anything is written."""
 
-    def attempt(*flags, names):
+    def assert_refused(*flags, names):
         refused("train", "fb", "--data", data, *SMALL, *flags, "--run-dir", tmp_path / "run", names=names)
         assert not (tmp_path / "run").exists()
 
-    return attempt
+    return assert_refused
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def train(data, tmp_path):
         (("reproduce", "--data", "digit", "--rows", "fb", "--run-dir", "{tmp}/r"), ("'digit'", "digits")),
     ],
 )
-def test_unknown_names_come_with_the_nearest(arguments, names, tmp_path):
+def test_unknown_names_are_refused_with_the_nearest(arguments, names, tmp_path):
     refused(*(a.format(tmp=tmp_path) for a in arguments), names=names)
     assert not (tmp_path / "r").exists()
 
@@ -73,7 +73,7 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
         (("digest", "a", "b"), ("b",)),
     ],
 )
-def test_flags_that_are_wrong_are_named(arguments, names, tmp_path, monkeypatch):
+def test_wrong_flags_are_named(arguments, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = call(*arguments)
     assert answer.code == 2
@@ -82,18 +82,18 @@ def test_flags_that_are_wrong_are_named(arguments, names, tmp_path, monkeypatch)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_recipe_behind_the_flags_is_told_its_place():
+def test_a_recipe_behind_the_flags_is_refused_with_the_right_order():
     refused("train", "--lr", "1", "fb", "--steps", "3", names=("noiseless train fb --lr 1 --steps 3",))
 
 
-def test_a_real_process_says_it_in_one_line_without_a_traceback(tmp_path):
+def test_a_real_process_prints_one_line_without_a_traceback(tmp_path):
     program = start_program("train", "fb", "--block", 0, "--run-dir", tmp_path / "run")
     out, err = program.communicate(timeout=60)
     assert (program.returncode, out) == (2, "")
     assert err == "error: --block must be a finite number of at least 1, not 0\n"
 
 
-def test_a_traceback_can_be_asked_for(tmp_path, monkeypatch):
+def test_a_traceback_is_printed_on_request(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISELESS_TRACEBACK", "1")
     answer = call("train", "fb", "--block", 0, "--run-dir", tmp_path / "run")
     assert answer.code == 2

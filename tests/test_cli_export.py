@@ -1,4 +1,4 @@
-"""noiseless export: a run's model with a card that says what it is, and nothing that it is not."""
+"""noiseless export: a run's model with a card whose statements are true of the run."""
 
 import json
 import shlex
@@ -30,7 +30,7 @@ def card(path):
     return yaml.safe_load(head), text
 
 
-def test_the_model_comes_back_and_classifies_as_it_did(finished, tmp_path):
+def test_an_exported_model_has_the_accuracy_of_its_run_and_a_card(finished, tmp_path):
     answer = call("export", finished.path, tmp_path / "model", "--license", "mit")
     assert answer.code == 0, answer.err
     (digest,) = call("digest", finished.path).out.split()
@@ -58,9 +58,9 @@ def test_the_model_comes_back_and_classifies_as_it_did(finished, tmp_path):
         assert fact in text, fact
 
 
-def test_a_run_that_has_not_ended_is_exported_as_what_it_is(data, tmp_path):
-    begun = run(tmp_path / "run", small_recipe(data, "fb", steps=9), stop_after=3)
-    answer = call("export", begun.path, tmp_path / "model")
+def test_a_run_that_has_not_ended_is_exported_as_unfinished(data, tmp_path):
+    unfinished = run(tmp_path / "run", small_recipe(data, "fb", steps=9), stop_after=3)
+    answer = call("export", unfinished.path, tmp_path / "model")
     assert answer.code == 0, answer.err
     assert "has not ended" in answer.out
     head, text = card(tmp_path / "model")
@@ -69,7 +69,7 @@ def test_a_run_that_has_not_ended_is_exported_as_what_it_is(data, tmp_path):
     assert "| passes over the data | 4 |" in text
 
 
-def test_an_import_is_exported_with_where_it_is_from(data, tmp_path):
+def test_an_import_is_exported_with_its_origin(data, tmp_path):
     file = write(tmp_path / "theirs.pth", parts(step=3))
     flags = ("--data", data, "--block", 16, "--threads", 1, "--steps", 3)
     assert call("import", file, "fb", *flags, "--run-dir", tmp_path / "run").code == 0
@@ -78,12 +78,12 @@ def test_an_import_is_exported_with_where_it_is_from(data, tmp_path):
     assert "| begun from | the checkpoint `theirs.pth`" in text
     assert "imported at step 3" in text
     assert "| steps | 3, 3 of them before the import |" in text
-    assert str(tmp_path) not in text.partition("## To repeat it")[0]  # a card tells no directories
+    assert str(tmp_path) not in text.partition("## To repeat it")[0]  # a card names no directories
     assert "| passes over the data | not recorded |" in text
     assert RunDirectory(tmp_path / "run").rows() == []
 
 
-def test_what_is_exported_begins_another_run(finished, tmp_path):
+def test_an_exported_model_initialises_another_run(finished, tmp_path):
     assert call("export", finished.path, tmp_path / "model").code == 0
     recipe = finished.config().recipe
     init = with_flags(recipe, init=str(tmp_path / "model" / "model.safetensors"), steps=1, lr=1e-9)
@@ -91,7 +91,7 @@ def test_what_is_exported_begins_another_run(finished, tmp_path):
     assert torch.allclose(begun.state()["fc.weight"], finished.state()["fc.weight"], atol=1e-6)
 
 
-def test_what_cannot_be_exported_is_told(finished, data, tmp_path):
+def test_what_cannot_be_exported_is_refused(finished, data, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     refused("export", finished.path, tmp_path / "full", names=("not an empty directory",))

@@ -1,4 +1,4 @@
-"""Files that a user gives: npz data and initial parameters that are not what they should be."""
+"""Files of users: npz data and initial parameters that are wrong or damaged are refused by name."""
 
 import re
 import zipfile
@@ -60,9 +60,9 @@ def squeezed(path):
     """A compressed npz whose data are damaged in the middle."""
     np.savez_compressed(path, **GOOD)
     with zipfile.ZipFile(path) as file:
-        place = file.getinfo("x_train.npy").header_offset + 200
+        offset = file.getinfo("x_train.npy").header_offset + 200
     content = bytearray(path.read_bytes())
-    content[place : place + 40] = bytes(40)
+    content[offset : offset + 40] = bytes(40)
     path.write_bytes(content)
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_npz_is_named(kind, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_set_name_without_its_file_is_explained(tmp_path):
+def test_npz_without_a_file_is_refused_with_the_right_form(tmp_path):
     refused("train", "fb", "--data", "npz", *FLAGS, "--run-dir", tmp_path / "run", names=("'npz'", "npz:FILE"))
 
 
@@ -114,13 +114,13 @@ def test_images_with_channels_may_be_used(tmp_path):
     assert answer.code == 0, answer.err
 
 
-def test_initial_parameters_begin_the_run(finished, tmp_path):
+def test_a_run_begins_with_the_initial_parameters(finished, tmp_path):
     data = finished.config().recipe.data.name
     flags = ("--data", data, *FLAGS, "--init", finished.model, "--run-dir", tmp_path / "run")
     assert call("train", "fb", *flags, "--warmup", 5, "--seed", 9).code == 0
-    found, given = RunDirectory(tmp_path / "run").state(), finished.state()
-    learned = [name for name in given if re.search(r"(weight|bias)$", name)]
-    assert all(torch.equal(found[name], given[name]) for name in learned)  # the one step, at lr 0, moves nothing
+    state, initial = RunDirectory(tmp_path / "run").state(), finished.state()
+    learned = [name for name in initial if re.search(r"(weight|bias)$", name)]
+    assert all(torch.equal(state[name], initial[name]) for name in learned)  # the one step, at lr 0, moves nothing
 
 
 def init_errors():
@@ -174,7 +174,7 @@ def test_a_file_that_holds_no_parameters_of_the_model_is_named(make, names, fini
     assert not (tmp_path / "run").exists()
 
 
-def test_the_directory_of_a_run_keeps_its_data_by_content_not_by_place(finished, tmp_path):
-    """The same bytes in another directory: the run that is made there is the same run."""
+def test_a_run_depends_on_the_content_of_its_data_and_not_on_their_path(finished, tmp_path):
+    """A run on the same bytes in another directory is the same run."""
     again = run(tmp_path / "run", small_recipe(npz(tmp_path / "elsewhere.npz"), steps=1))
     assert record(again) == record(finished)

@@ -1,4 +1,4 @@
-"""noiseless import: a published checkpoint becomes a run, which evaluate and resume take for one of their own."""
+"""noiseless import: a published checkpoint becomes a run that evaluate and resume accept like any other."""
 
 import json
 import os
@@ -37,34 +37,34 @@ def imported(data, path, content, *flags, recipe="fb-clipped", steps=5, legacy=F
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_run_that_goes_on_from_an_import_is_the_run_that_never_stopped(legacy, data, tmp_path):
-    """Our own run, told at step 4 in the published form: what comes after has the same bits."""
+def test_a_run_resumed_from_an_import_is_the_run_that_never_stopped(legacy, data, tmp_path):
+    """A run of ours, saved at step 4 in the published form: the steps after it have the same bits."""
     recipe = small_recipe(data, "fb-regularized", steps=6)
-    whole = run(tmp_path / "whole", recipe, checkpoint_seconds=0, keep=9)
-    step, state = checkpoint.read(whole.checkpoints / "step-00000004.json")
+    undisturbed = run(tmp_path / "whole", recipe, checkpoint_seconds=0, keep=9)
+    step, state = checkpoint.read(undisturbed.checkpoints / "step-00000004.json")
     (group,) = state["optimizer"]["param_groups"]
-    group["lr"] = schedules.cosine(recipe.optimizer.lr, 1, 4)(step)  # theirs is saved behind the schedule's step
+    group["lr"] = schedules.cosine(recipe.optimizer.lr, 1, 4)(step)  # as saved after the schedule's step
     file = write(tmp_path / "a.pth", [state["optimizer"], state["model"], {}, None, step], legacy)
     flags = ("--data", data, "--block", 16, "--warmup", 1, "--horizon", 4, "--steps", 6, "--threads", 1)
-    # the ladder of tests has the small form, whose padding and flip are its own
+    # recipes of tests have the small form, which has its own padding and flip
     flags = (*flags, "--padding", recipe.data.padding, "--flip", recipe.data.flip, "--evaluate-every", 1)
     answer = call("import", file, "fb-regularized", *flags, "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "resnet8" in answer.out
     assert "at step 4 of 6" in answer.out
-    assert answer.out.count("\n") == 2  # nothing does not agree
+    assert answer.out.count("\n") == 2  # no differences are printed
     answer = call("resume", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "lacks" not in answer.out  # rows before the import were never there
     assert "unfinished" not in answer.out
     digest, rows = record(RunDirectory(tmp_path / "run"))
-    assert digest == record(whole)[0]
+    assert digest == record(undisturbed)[0]
     assert [row["step"] for row in rows] == [4, 5]
-    assert [row["gradient_norm"] for row in rows] == [row["gradient_norm"] for row in whole.rows()[4:]]
+    assert [row["gradient_norm"] for row in rows] == [row["gradient_norm"] for row in undisturbed.rows()[4:]]
     assert [row["passes"] for row in rows] == [2, 4]  # counted from the import on
 
 
-def test_evaluate_gives_what_plain_torch_gives(data, content, tmp_path):
+def test_evaluate_of_an_import_gives_the_numbers_of_plain_torch(data, content, tmp_path):
     answer = imported(data, tmp_path / "run", content, steps=3)
     assert answer.code == 0, answer.err
     assert "the run has ended" in answer.out
@@ -79,26 +79,26 @@ def test_evaluate_gives_what_plain_torch_gives(data, content, tmp_path):
     answer = call("evaluate", tmp_path / "run")
     assert answer.code == 0
     (line,) = [line for line in answer.out.splitlines() if line.startswith("test ")]
-    found = words(line).split()
-    assert found[4] == f"{accuracy:.4%}"
-    assert float(found[2]) == pytest.approx(loss, rel=1e-5)  # float32 sums in another order, six digits shown
+    columns = words(line).split()
+    assert columns[4] == f"{accuracy:.4%}"
+    assert float(columns[2]) == pytest.approx(loss, rel=1e-5)  # float32 sums in another order, six digits shown
     assert "has ended" in call("resume", tmp_path / "run").out
-    kept = predictions.read(tmp_path / "run")  # an import has not been evaluated: evaluate writes them
-    assert kept.predicted.tolist() == scores.argmax(1).tolist()
+    saved = predictions.read(tmp_path / "run")  # an import has not been evaluated: evaluate writes them
+    assert saved.predicted.tolist() == scores.argmax(1).tolist()
 
 
-def test_an_import_says_where_it_is_from(data, content, tmp_path):
+def test_an_import_records_its_origin(data, content, tmp_path):
     assert imported(data, tmp_path / "run", content).code == 0
-    told = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert told["imported"]["file"] == "run.pth"
-    assert told["imported"]["step"] == 3
-    assert len(told["imported"]["sha256"]) == 64
-    assert told["command"][:2] == ["noiseless", "import"]
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["imported"]["file"] == "run.pth"
+    assert environment["imported"]["step"] == 3
+    assert len(environment["imported"]["sha256"]) == 64
+    assert environment["command"][:2] == ["noiseless", "import"]
     directory = RunDirectory(tmp_path / "run")
     assert directory.config().recipe.model.name == "resnet8"
     assert directory.rows() == []
-    found = gradient(directory, Alone())  # what verify asks of it
-    assert (found.count, found.gradient.isfinite().all().item()) == (48, True)
+    evaluation = gradient(directory, Alone())  # as verify computes it
+    assert (evaluation.count, evaluation.gradient.isfinite().all().item()) == (48, True)
     state = checkpoint.newest(directory.checkpoints).state
     momentum = state["optimizer"]["state"]
     assert all(
@@ -106,7 +106,7 @@ def test_an_import_says_where_it_is_from(data, content, tmp_path):
     )
 
 
-def test_where_recipe_and_checkpoint_do_not_agree_is_told(data, content, tmp_path):
+def test_differences_between_recipe_and_checkpoint_are_printed(data, content, tmp_path):
     answer = imported(data, tmp_path / "run", content, "--weight-decay", 0.1, "--momentum", 0.5, "--lr", 0.405)
     assert answer.code == 0, answer.err
     assert "weight_decay is 0.0005 in the checkpoint, 0.1 in the recipe" in answer.out
@@ -156,7 +156,7 @@ def test_what_cannot_be_imported_leaves_no_run(change, flags, names, data, conte
     assert not (tmp_path / "run").exists()
 
 
-def test_a_directory_that_is_taken_is_left_alone(data, content, tmp_path):
+def test_a_directory_that_holds_a_run_is_left_alone(data, content, tmp_path):
     assert imported(data, tmp_path / "run", content).code == 0
     before = (tmp_path / "run" / "environment.json").read_bytes()
     flags = ("--data", data, *FLAGS, 5, "--run-dir", tmp_path / "run")
@@ -168,11 +168,11 @@ def test_a_directory_that_is_taken_is_left_alone(data, content, tmp_path):
     ("arguments", "names"),
     [((), ("import FILE",)), (("--data", "digits"), ("import FILE",)), (("none.pth",), ("there is no file none.pth",))],
 )
-def test_the_file_comes_first(arguments, names):
+def test_an_import_whose_first_argument_is_no_file_is_refused(arguments, names):
     refused("import", *arguments, names=names)
 
 
-def test_the_recipe_is_named_wrongly(tmp_path):
+def test_an_unknown_recipe_is_refused(tmp_path):
     refused("import", tmp_path / "a.pth", "fb-cliped", names=("'fb-cliped'", "fb-clipped"))
 
 
@@ -182,9 +182,9 @@ def test_help_needs_no_file():
     assert "FILE [RECIPE]" in words(answer.out)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_run_begins_with_the_parameters_of_a_file(whole, data, content, tmp_path):
-    file = write(tmp_path / "a.dat", content if whole else content[1])
+@pytest.mark.parametrize("from_list", [False, True])
+def test_a_run_begins_with_the_parameters_of_a_file(from_list, data, content, tmp_path):
+    file = write(tmp_path / "a.dat", content if from_list else content[1])
     flags = ("--data", data, "--model", "resnet8", *FLAGS, 1, "--init", file, "--run-dir", tmp_path / "run")
     assert call("train", "fb", *flags).code == 0
     _, state = checkpoint.read(RunDirectory(tmp_path / "run").checkpoints / "step-00000000.json")

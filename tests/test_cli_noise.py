@@ -1,4 +1,4 @@
-"""`noiseless noise` and `noiseless weights`: what they print and keep, the same bits for two workers, wrong input."""
+"""`noiseless noise` and `noiseless weights`: what they print and save, the same bits for two workers, wrong input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noiseless.files.parameters import write_parameters
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def finished(tmp_path_factory):
     """A finished run of 3 steps with all its states, in chunks of one block."""
     data = npz(tmp_path_factory.mktemp("data") / "tiny.npz")
     path = tmp_path_factory.mktemp("runs") / "run"
@@ -30,46 +30,46 @@ def _wide(monkeypatch):
 
 
 @pytest.mark.usefixtures("_wide")
-def test_noise_prints_and_keeps_an_answer(whole, tmp_path):
-    directory = copy(whole, tmp_path / "run")
+def test_noise_prints_and_saves_an_answer(finished, tmp_path):
+    directory = copy(finished, tmp_path / "run")
     answer = call("noise", f"{directory.path}@2", "--sizes", 1, 8, "--layers")
     assert (answer.code, answer.err) == (0, "")
-    said = words(answer.out)
-    (kept,) = answers.read(directory, "noise")
-    for part in ("after 2 steps: 6 blocks of 8", "noise scale tr(Sigma) / |G|^2", "2.17 passes", f"noise-{kept.name}"):
-        assert part in said, part
-    assert all(name in answer.out for name in kept.values["layers"])
-    assert f"{kept.values['covariance_trace']:.4g}" in said
-    assert kept.values["step"] == 2
-    assert len(kept.values["cosines"]) == 6
+    text = words(answer.out)
+    (saved,) = answers.read(directory, "noise")
+    for part in ("after 2 steps: 6 blocks of 8", "noise scale tr(Sigma) / |G|^2", "2.17 passes", f"noise-{saved.name}"):
+        assert part in text, part
+    assert all(name in answer.out for name in saved.values["layers"])
+    assert f"{saved.values['covariance_trace']:.4g}" in text
+    assert saved.values["step"] == 2
+    assert len(saved.values["cosines"]) == 6
     call("noise", f"{directory.path}@2")
-    assert len(answers.read(directory, "noise")) == 1  # asked again, it takes the place of the first
+    assert len(answers.read(directory, "noise")) == 1  # a second answer replaces the first
     call("noise", directory.path, "--block", 12, "--batch-norm", "running", "--shuffle")
-    assert [each.name for each in answers.read(directory)] == ["step-2", "step-3-block-12-running-shuffled"]
+    assert [analysis.name for analysis in answers.read(directory)] == ["step-2", "step-3-block-12-running-shuffled"]
 
 
-def test_two_workers_keep_the_same_bits(whole, tmp_path):
-    found = []
+def test_two_workers_save_the_same_bits(finished, tmp_path):
+    contents = []
     for workers in (1, 2):
-        directory = copy(whole, tmp_path / str(workers))
+        directory = copy(finished, tmp_path / str(workers))
         command = [sys.executable, "-m", "noiseless", "noise", str(directory.path), "--workers", str(workers)]
         job = jobs.Job(command, tmp_path / f"log-{workers}")
         assert job.wait() == 0, job.log.read_text()[-3000:]
         assert job.log.read_text().count("saved:") == 1
-        found.append((directory.path / "analysis" / "noise-step-3.json").read_bytes())
-    assert found[0] == found[1]
-    assert len(json.loads(found[0])["found"]["block_norms"]) == 6
+        contents.append((directory.path / "analysis" / "noise-step-3.json").read_bytes())
+    assert contents[0] == contents[1]
+    assert len(json.loads(contents[0])["found"]["block_norms"]) == 6
 
 
 @pytest.mark.usefixtures("_wide")
-def test_weights_prints_and_keeps_an_answer(whole, tmp_path):
-    directory = copy(whole, tmp_path / "run")
+def test_weights_prints_and_saves_an_answer(finished, tmp_path):
+    directory = copy(finished, tmp_path / "run")
     answer = call("weights", f"{directory.path}@1")
     assert (answer.code, answer.err) == (0, "")
-    (kept,) = answers.read(directory, "layers")
-    assert all(name in answer.out for name in kept.values["layers"])
-    assert f"{kept.values['whole']['distance']:.4g}" in answer.out
-    assert kept.values["whole"]["update_ratio"] > 0
+    (saved,) = answers.read(directory, "layers")
+    assert all(name in answer.out for name in saved.values["layers"])
+    assert f"{saved.values['whole']['distance']:.4g}" in answer.out
+    assert saved.values["whole"]["update_ratio"] > 0
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_weights_prints_and_keeps_an_answer(whole, tmp_path):
         (("weights", "/nowhere"), ("/nowhere does not exist",)),
     ],
 )
-def test_what_cannot_be_asked_is_refused(whole, arguments, names):
-    refused(*(str(a).replace("RUN", str(whole.path)) for a in arguments), names=names)
-    assert not (whole.path / "analysis").exists()
+def test_wrong_arguments_are_refused(finished, arguments, names):
+    refused(*(str(a).replace("RUN", str(finished.path)) for a in arguments), names=names)
+    assert not (finished.path / "analysis").exists()
 
 
-def test_a_state_that_is_not_finite_is_refused(whole, tmp_path):
-    directory = copy(whole, tmp_path / "run")
+def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
+    directory = copy(finished, tmp_path / "run")
     (directory.checkpoints / "step-00000003.json").unlink()
     state = directory.state()
     next(iter(state.values())).fill_(float("nan"))

@@ -1,4 +1,4 @@
-"""Where a run goes: taken, foreign, unwritable and full places are refused with a remedy, and nothing there is lost."""
+"""Run directories: ones that are in use, foreign, unwritable or full are refused with a remedy, and lose nothing."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import call, copy, files, go_on, npz, record, refused, run, small_recipe
+from small_runs import call, copy, files, npz, record, refused, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import flag_value
@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def finished(data, tmp_path_factory):
     """A finished run."""
     return run(tmp_path_factory.mktemp("whole") / "run", small_recipe(data))
 
@@ -32,7 +32,7 @@ def stopped(data, tmp_path_factory):
 
 @pytest.fixture
 def train(data):
-    """The command that makes the finished run, in another place."""
+    """The command that trains the finished run, in another directory."""
     recipe = small_recipe(data)
     flags = [
         part
@@ -43,7 +43,7 @@ def train(data):
     return lambda path, *more: (*start, "--run-dir", path, *more)
 
 
-def test_a_run_of_the_same_config_is_gone_on_with_by_resume(train, stopped):
+def test_a_directory_with_a_run_of_the_same_config_is_refused_with_the_resume_command(train, stopped):
     before = files(stopped.path)
     refused(*train(stopped.path), names=(stopped.path, "same config", f"noiseless resume {stopped.path}"))
     assert files(stopped.path) == before
@@ -64,14 +64,14 @@ def test_a_directory_with_other_things_in_it_is_left_alone(train, tmp_path):
     assert tmp_path.stat().st_mtime_ns == stamp
 
 
-def test_an_empty_directory_may_be_used(train, tmp_path, whole):
+def test_an_empty_directory_may_be_used(train, tmp_path, finished):
     (tmp_path / "run").mkdir()
     assert call(*train(tmp_path / "run")).code == 0
-    assert record(RunDirectory(tmp_path / "run")) == record(whole)
+    assert record(RunDirectory(tmp_path / "run")) == record(finished)
 
 
-def test_what_a_start_that_was_cut_off_has_left_may_be_used(train, tmp_path, whole):
-    """A kill or a full disk before config.json is written: no run yet, and nothing that could be lost."""
+def test_a_directory_left_by_an_interrupted_start_may_be_used(train, tmp_path, finished):
+    """After a kill or a full disk before config.json is written there is no run yet, and nothing can be lost."""
     path = tmp_path / "run"
     (path / "checkpoints").mkdir(parents=True)
     (path / "lock").write_text("1")
@@ -79,16 +79,16 @@ def test_what_a_start_that_was_cut_off_has_left_may_be_used(train, tmp_path, who
     (path / ".config.json.1.tmp").write_text("{")
     refused("resume", path, names=(path, "is not a run", f"noiseless train --run-dir {path}"))
     assert call(*train(path)).code == 0
-    assert record(RunDirectory(path)) == record(whole)
+    assert record(RunDirectory(path)) == record(finished)
 
 
-def test_an_environment_of_somebody_else_is_left_alone(train, tmp_path):
+def test_a_foreign_environment_json_is_left_alone(train, tmp_path):
     (tmp_path / "environment.json").write_text("{}")
     refused(*train(tmp_path), names=(tmp_path, "not an empty directory", "--run-dir"))
 
 
 @pytest.mark.parametrize("below", ["", "run"])
-def test_a_file_in_the_place_of_the_directory_is_left_alone(train, tmp_path, below):
+def test_a_file_with_the_name_of_the_directory_is_left_alone(train, tmp_path, below):
     file = tmp_path / "notes"
     file.write_text("mine")
     refused(*train(file / below), names=(file, "--run-dir"))
@@ -96,7 +96,7 @@ def test_a_file_in_the_place_of_the_directory_is_left_alone(train, tmp_path, bel
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "digest", "report"])
-def test_what_is_no_run_is_named(command, tmp_path):
+def test_a_path_that_is_no_run_is_named(command, tmp_path):
     refused(command, tmp_path, names=(tmp_path, "is not a run", "noiseless train"))
     refused(command, tmp_path / "nowhere", names=(tmp_path / "nowhere", "does not exist"))
     (tmp_path / "file").write_text("")
@@ -115,25 +115,25 @@ with RunDirectory(pathlib.Path(sys.argv[1])).locked():
 
 @pytest.fixture
 def holder():
-    """Starts another process that holds a run, as long as it is not ended."""
-    started = []
+    """Starts other processes that hold a run until they are killed."""
+    processes = []
 
     def hold(path):
         process = subprocess.Popen(
             [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        started.append(process)
+        processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         return process
 
     yield hold
-    for process in started:
+    for process in processes:
         process.kill()
         process.communicate()
 
 
-def test_a_run_that_another_live_process_holds_is_named_with_that_process(train, stopped, tmp_path, holder, whole):
+def test_a_run_that_another_process_holds_is_refused_with_that_process(train, stopped, tmp_path, holder, finished):
     directory = copy(stopped, tmp_path / "run")
     process = holder(directory.path)
     before = files(directory.path)
@@ -145,8 +145,8 @@ def test_a_run_that_another_live_process_holds_is_named_with_that_process(train,
     assert files(directory.path) == before
     process.kill()  # the lock goes with the process, however it ends
     process.wait()
-    go_on(directory)
-    assert record(directory) == record(whole)
+    resume(directory)
+    assert record(directory) == record(finished)
 
 
 def test_a_run_that_is_held_can_be_read(stopped, tmp_path):
@@ -156,14 +156,14 @@ def test_a_run_that_is_held_can_be_read(stopped, tmp_path):
         assert call("digest", directory.path).code == 0
 
 
-@pytest.mark.parametrize("place", ["/proc/noiseless-run", "/sys/noiseless-run"])
+@pytest.mark.parametrize("path", ["/proc/noiseless-run", "/sys/noiseless-run"])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not Linux")
-def test_no_permission_to_write_names_the_place_and_the_remedy(train, place):
-    refused(*train(place), names=(place, "--run-dir"))
+def test_a_directory_without_write_permission_is_refused_with_the_remedy(train, path):
+    refused(*train(path), names=(path, "--run-dir"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_names_the_place_and_the_remedy(train, tmp_path):
+def test_a_read_only_directory_is_refused_with_the_remedy(train, tmp_path):
     tmp_path.chmod(0o555)
     refused(*train(tmp_path / "run"), names=(tmp_path, "--run-dir"))
 
@@ -180,25 +180,25 @@ def test_a_read_only_directory_names_the_place_and_the_remedy(train, tmp_path):
         "report.html",
     ],
 )
-def test_a_full_disk_loses_nothing(stopped, whole, tmp_path, file):
-    """Each file is written beside its place first: a link to /dev/full there makes that write end with ENOSPC."""
+def test_a_full_disk_loses_nothing(stopped, finished, tmp_path, file):
+    """Each file is first written under a temporary name: a link to /dev/full there makes the write fail with ENOSPC."""
     directory = copy(stopped, tmp_path / "run")
     target = directory.path / file
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    beside.symlink_to("/dev/full")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.symlink_to("/dev/full")
     message = refused("resume", directory.path, names=("No space left on device", directory.path))
     assert "free" in message
-    assert not beside.is_symlink()
+    assert not temporary.is_symlink()
     if file == "report.html":
         assert call("report", directory.path).code == 0  # the run itself had ended
     else:
         assert f"noiseless resume {directory.path}" in message
         assert not directory.model.exists()
-        go_on(directory)
-    assert record(directory) == record(whole)
+        resume(directory)
+    assert record(directory) == record(finished)
 
 
-def test_a_small_disk_that_fills_up_loses_nothing(train, whole, tmp_path):
+def test_a_small_disk_that_fills_up_loses_nothing(train, finished, tmp_path):
     """A real file system of 1 MiB: the third checkpoint does not fit, with 0.6 MB each."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -215,8 +215,8 @@ def test_a_small_disk_that_fills_up_loses_nothing(train, whole, tmp_path):
         moved = copy(RunDirectory(disk / "run"), tmp_path / "roomy")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    go_on(moved)
-    assert record(moved) == record(whole)
+    resume(moved)
+    assert record(moved) == record(finished)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"recipe": {"lr": 1}, "settings": {}}', "\xff"])
@@ -227,15 +227,15 @@ def test_a_config_that_cannot_be_read_is_named(stopped, tmp_path, content):
         refused(command, directory.path, names=(directory.path / "config.json",))
 
 
-def test_the_config_of_another_version_is_told_with_what_differs(stopped, tmp_path):
+def test_the_config_of_another_version_is_refused_with_what_differs(stopped, tmp_path):
     directory = copy(stopped, tmp_path / "run")
     file = directory.path / "config.json"
     config = json.loads(file.read_text())
     for name in ("agc", "clip"):
         del config["recipe"]["transforms"][name]
     file.write_text(json.dumps(config))
-    told = ("another version", "transforms lacks agc, clip)", "environment.json", "new run")
-    refused("resume", directory.path, names=(file, *told))
+    remedy = ("another version", "transforms lacks agc, clip)", "environment.json", "new run")
+    refused("resume", directory.path, names=(file, *remedy))
     config["recipe"]["transforms"] |= {"agc": None, "clip": None}
     config["recipe"]["warp"] = 1
     file.write_text(json.dumps(config))
@@ -255,10 +255,10 @@ def test_an_environment_that_cannot_be_read_is_named(stopped, tmp_path, content)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk" * 100, None])
-def test_final_parameters_that_cannot_be_read_are_named(whole, stopped, tmp_path, content):
-    directory = copy(whole, tmp_path / "run")
+def test_final_parameters_that_cannot_be_read_are_named(finished, stopped, tmp_path, content):
+    directory = copy(finished, tmp_path / "run")
     if content is None:  # those of another model
-        other = run(tmp_path / "other", small_recipe(whole.config().recipe.data.name, "fb", norm="none", steps=1))
+        other = run(tmp_path / "other", small_recipe(finished.config().recipe.data.name, "fb", norm="none", steps=1))
         content = other.model.read_bytes()
     directory.model.write_bytes(content)
     refused("evaluate", directory.path, names=(directory.model,))

@@ -1,4 +1,4 @@
-"""Files with the published names and shapes of each family, through the commands: in, on, and out again."""
+"""Files with the published names and shapes of each family, through the commands: import, resume and export."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def data(tmp_path_factory):
 def state_of(name):
     """A state with the published names and shapes, and numbers of the size that a trained model has."""
     generator = torch.Generator().manual_seed(3)
-    made = {}
+    state = {}
     for key, shape in json.loads((NAMES / f"{name}.json").read_text()).items():
         if key.endswith("num_batches_tracked"):
-            made[key] = torch.tensor(7)
+            state[key] = torch.tensor(7)
             continue
         noise = torch.randn(shape, generator=generator)
         if len(shape) > 1:
-            made[key] = noise * (2 / torch.Size(shape[1:]).numel()) ** 0.5
+            state[key] = noise * (2 / torch.Size(shape[1:]).numel()) ** 0.5
         elif key.endswith("running_var"):
-            made[key] = 1 + 0.1 * noise.abs()
+            state[key] = 1 + 0.1 * noise.abs()
         else:
-            made[key] = 0.1 * noise + float(key.endswith("weight"))
-    return made
+            state[key] = 0.1 * noise + float(key.endswith("weight"))
+    return state
 
 
 def listed(state, step):
@@ -79,47 +79,47 @@ def test_a_published_file_of_each_family_fills_its_model(name, tmp_path):
     state = state_of(name)
     safetensors.torch.save_file(state, tmp_path / "a.safetensors")  # which sorts the names
     for file in (tmp_path / "a.safetensors", write(tmp_path / "a.pth", listed(state, 1))):
-        found = hub(name, pretrained=str(file))
-        assert checkpoint.digest(found.state_dict()) == checkpoint.digest(state)
-        assert recognise(dict(found.state_dict()), models.Form()) == name
+        model = hub(name, pretrained=str(file))
+        assert checkpoint.digest(model.state_dict()) == checkpoint.digest(state)
+        assert recognise(dict(model.state_dict()), models.Form()) == name
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_published_checkpoint_of_each_family_goes_in_and_on_and_out_again(name, data, tmp_path):
+def test_a_published_checkpoint_of_each_family_is_imported_resumed_and_exported(name, data, tmp_path):
     state = state_of(name)
-    given = checkpoint.digest(state)
+    digest = checkpoint.digest(state)
     file = write(tmp_path / "a.pth", listed(state, 1))
-    place = tmp_path / "run"
-    answer = call("import", file, "fb-clipped", "--data", data, *FLAGS, "--steps", 2, "--run-dir", place)
+    run_dir = tmp_path / "run"
+    answer = call("import", file, "fb-clipped", "--data", data, *FLAGS, "--steps", 2, "--run-dir", run_dir)
     assert (answer.code, answer.err) == (0, "")
     assert f": {name} (" in answer.out  # recognised
     assert "in the checkpoint" not in answer.out  # nothing differs
-    directory = RunDirectory(place)
-    kept = checkpoint.newest(directory.checkpoints).state
-    assert checkpoint.digest(kept["model"]) == given
+    directory = RunDirectory(run_dir)
+    saved = checkpoint.newest(directory.checkpoints).state
+    assert checkpoint.digest(saved["model"]) == digest
     assert torch.equal(
-        kept["optimizer"]["state"][2]["momentum_buffer"], listed(state, 1)[0]["state"][2]["momentum_buffer"]
+        saved["optimizer"]["state"][2]["momentum_buffer"], listed(state, 1)[0]["state"][2]["momentum_buffer"]
     )
-    assert call("evaluate", place).code == 0
-    assert call("resume", place).code == 0
+    assert call("evaluate", run_dir).code == 0
+    assert call("resume", run_dir).code == 0
     ((row,), after) = directory.rows(), directory.state()
     assert (row["step"], row["passes"]) == (1, pytest.approx(10 / TRAINED))
-    assert checkpoint.digest(after) != given
+    assert checkpoint.digest(after) != digest
 
-    assert call("export", place, tmp_path / "model").code == 0
+    assert call("export", run_dir, tmp_path / "model").code == 0
     images = torch.arange(3 * 192).reshape(1, 3, 24, 8).expand(2, -1, -1, -1).to(torch.uint8)
-    for model in (from_pretrained(tmp_path / "model"), hub("from_run", str(place))):
+    for model in (from_pretrained(tmp_path / "model"), hub("from_run", str(run_dir))):
         assert checkpoint.digest(model.state_dict()) == checkpoint.digest(after)
         assert model(describe(tmp_path / "model").normalise(images)).isfinite().all()
     assert hub("from_pretrained", str(tmp_path / "model")).training is False
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_run_begins_with_a_published_file_of_each_family(name, data, tmp_path):
+def test_a_published_file_of_each_family_initialises_a_run(name, data, tmp_path):
     state = state_of(name)
     safetensors.torch.save_file(state, tmp_path / "a.safetensors")
-    asked = ("--model", name, "--init", tmp_path / "a.safetensors", "--run-dir", tmp_path / "run")
-    answer = call("train", "fb", "--data", data, *FLAGS, "--steps", 1, "--checkpoint-seconds", 0, *asked)
+    flags = ("--model", name, "--init", tmp_path / "a.safetensors", "--run-dir", tmp_path / "run")
+    answer = call("train", "fb", "--data", data, *FLAGS, "--steps", 1, "--checkpoint-seconds", 0, *flags)
     assert answer.code == 0, answer.err
     _, first = checkpoint.read(RunDirectory(tmp_path / "run").checkpoints / "step-00000000.json")
     assert checkpoint.digest(first["model"]) == checkpoint.digest(state)

@@ -1,4 +1,4 @@
-"""A race by one command: equal tuning on held-out images, then runs with what was chosen, a table and figures."""
+"""A race by one command: equal tuning on held-out images, then runs with the chosen settings, a table and figures."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def command(data, path, *more):
 
 @pytest.fixture(scope="module")
 def race(data, tmp_path_factory):
-    """The directory of a small race, and what the command has printed."""
+    """The directory of a small race, and the command's output."""
     path = tmp_path_factory.mktemp("race") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
@@ -56,13 +56,13 @@ def test_every_tuned_contender_has_the_same_number_of_tuning_runs(race):
     tuning = [run.config().recipe for run in runs(path / "tuning")]
     for name in TUNED:
         for budget in BUDGETS:
-            own = [recipe for recipe in tuning if recipe.name.startswith(f"{name}-{budget} ")]
-            assert len(own) == RATES * len(SIZES["small"])
-            assert {recipe.objective.block for recipe in own} == set(SIZES["small"])
+            trials = [recipe for recipe in tuning if recipe.name.startswith(f"{name}-{budget} ")]
+            assert len(trials) == RATES * len(SIZES["small"])
+            assert {recipe.objective.block for recipe in trials} == set(SIZES["small"])
     assert len(tuning) == len(TUNED) * len(BUDGETS) * RATES * len(SIZES["small"])
 
 
-def test_tuning_holds_images_out_and_has_seeds_of_its_own(race):
+def test_tuning_holds_images_out_and_has_other_seeds(race):
     path, _ = race
     assert {(r.config().recipe.data.validation, r.config().recipe.seed) for r in runs(path / "tuning")} == {
         (0.25, TUNING_SEED)
@@ -71,7 +71,7 @@ def test_tuning_holds_images_out_and_has_seeds_of_its_own(race):
     assert {(run.config().recipe.data.validation, run.config().recipe.seed) for run in finals} == {(0.0, 0), (0.0, 1)}
 
 
-def test_the_test_images_are_asked_once_after_the_last_step(race):
+def test_the_test_images_are_evaluated_once_after_the_last_step(race):
     path, _ = race
     for run in runs(path):
         tested = [row["step"] for row in run.rows() if "test_accuracy" in row]
@@ -85,27 +85,27 @@ def test_no_run_spends_more_than_its_budget(race):
         assert budget - 2 < run.rows()[-1]["passes"] <= budget
 
 
-def test_the_choice_is_the_best_of_what_was_tried_and_the_race_runs_with_it(race):
+def test_the_choice_is_the_best_trial_and_the_race_runs_with_it(race):
     path, _ = race
     chosen = json.loads((path / "choices.json").read_text())
-    assert [(each["contender"], each["passes"]) for each in chosen] == [(n, b) for n in TUNED for b in BUDGETS]
-    for each in chosen:
-        found = {}
-        for run in runs(path / "tuning" / f"{each['contender']}-{each['passes']}"):
+    assert [(choice["contender"], choice["passes"]) for choice in chosen] == [(n, b) for n in TUNED for b in BUDGETS]
+    for choice in chosen:
+        scores = {}
+        for run in runs(path / "tuning" / f"{choice['contender']}-{choice['passes']}"):
             last = run.rows()[-1]
-            found[run.config().recipe.name.partition(" ")[2]] = (last["test_accuracy"], -last["test_loss"])
-        assert each["chosen"] == max(found, key=found.__getitem__)
-        for trial in each["trials"]:
-            assert (trial["validation_accuracy"], -trial["validation_loss"]) == found[trial["setting"]]
-        final = RunDirectory(path / f"{each['contender']}-{each['passes']}" / "seed0").config().recipe
-        # two rates: the choice is one of both ends
-        assert each["at_edge"]["lr"] == (
-            "largest" if final.optimizer.lr == CONTENDERS[each["contender"]].recipe.optimizer.lr * 2 else "smallest"
+            scores[run.config().recipe.name.partition(" ")[2]] = (last["test_accuracy"], -last["test_loss"])
+        assert choice["chosen"] == max(scores, key=scores.__getitem__)
+        for trial in choice["trials"]:
+            assert (trial["validation_accuracy"], -trial["validation_loss"]) == scores[trial["setting"]]
+        final = RunDirectory(path / f"{choice['contender']}-{choice['passes']}" / "seed0").config().recipe
+        # with two rates, each is at an edge of the grid
+        assert choice["at_edge"]["lr"] == (
+            "largest" if final.optimizer.lr == CONTENDERS[choice["contender"]].recipe.optimizer.lr * 2 else "smallest"
         )
-        assert (each["at_edge"].get("block") == "largest") == (final.objective.block == max(SIZES["small"]))
-        assert ("weight_decay" in each["at_edge"]) <= (each["contender"] == "sgd")  # the paper's rows keep their decay
+        assert (choice["at_edge"].get("block") == "largest") == (final.objective.block == max(SIZES["small"]))
+        assert ("weight_decay" in choice["at_edge"]) <= (choice["contender"] == "sgd")  # others keep the paper's decay
         assert (
-            each["chosen"]
+            choice["chosen"]
             == f"lr {final.optimizer.lr:g} decay {final.optimizer.weight_decay:g} block {final.objective.block}"
         )
 
@@ -116,11 +116,11 @@ def test_the_table_holds_mean_spread_and_n_of_the_runs(race):
         rows = {(row["contender"], int(row["budget"])): row for row in csv.DictReader(stream)}
     assert set(rows) == {(name, budget) for name in (*TUNED, "aggregated") for budget in BUDGETS}
     for (name, budget), row in rows.items():
-        found = [RunDirectory(path / f"{name}-{budget}" / f"seed{seed}").rows() for seed in range(SEEDS)]
-        accuracies = [each[-1]["test_accuracy"] for each in found]
+        by_seed = [RunDirectory(path / f"{name}-{budget}" / f"seed{seed}").rows() for seed in range(SEEDS)]
+        accuracies = [of_seed[-1]["test_accuracy"] for of_seed in by_seed]
         assert float(row["test_accuracy_mean"]) == statistics.mean(accuracies)
         assert float(row["test_accuracy_std"]) == statistics.stdev(accuracies)
-        assert float(row["seconds_mean"]) == statistics.mean(sum(r["seconds"] for r in each) for each in found)
+        assert float(row["seconds_mean"]) == statistics.mean(sum(r["seconds"] for r in of_seed) for of_seed in by_seed)
         assert row["n"] == str(SEEDS)
         shown = f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f}"
         assert shown in (path / "table.md").read_text()
@@ -138,7 +138,7 @@ def test_there_is_a_figure_of_error_and_loss_over_passes_and_seconds(race):
             assert file.with_suffix(".csv").exists()
 
 
-def test_the_same_command_runs_nothing_again_and_a_longer_one_what_is_new(race, data):
+def test_the_same_command_runs_nothing_again_and_a_longer_one_only_the_new_runs(race, data):
     path, _ = race
     before = {run.path: run.model.stat().st_mtime_ns for run in runs(path)}
     assert call(*command(data, path)).code == 0
@@ -147,11 +147,11 @@ def test_the_same_command_runs_nothing_again_and_a_longer_one_what_is_new(race, 
     assert f"{len(BUDGETS)} of {len(BUDGETS) * (SEEDS + 1)}" in answer.out
 
 
-def test_settings_chosen_at_one_budget_serve_all(data, tmp_path):
+def test_settings_chosen_at_one_budget_are_used_at_all(data, tmp_path):
     path = tmp_path / "race"
     answer = call(*command(data, path, "--tune-at", 2, "--contenders", "sgd", "--rates", 1, "--seeds", 1))
     assert answer.code == 0, answer.err
-    assert [each.name for each in (path / "tuning").iterdir()] == ["sgd-2"]
+    assert [folder.name for folder in (path / "tuning").iterdir()] == ["sgd-2"]
     (chosen,) = json.loads((path / "choices.json").read_text())
     three = RunDirectory(path / "sgd-3" / "seed0").config().recipe
     assert (three.schedule.steps, chosen["chosen"]) == (
@@ -160,7 +160,7 @@ def test_settings_chosen_at_one_budget_serve_all(data, tmp_path):
     )
 
 
-def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, tmp_path):
+def test_settings_of_an_earlier_race_are_used_and_nothing_is_tuned(race, data, tmp_path):
     path, _ = race
     known, again = path / "choices.json", tmp_path / "again"
     answer = call(*command(data, again, "--choices", known, "--seeds", 1))
@@ -169,50 +169,50 @@ def test_settings_of_an_earlier_race_are_taken_and_nothing_is_tuned(race, data, 
     assert json.loads((again / "choices.json").read_text()) == json.loads(known.read_text())
     for name in (*TUNED, "aggregated"):
         for budget in BUDGETS:
-            first, second = (RunDirectory(place / f"{name}-{budget}" / "seed0") for place in (path, again))
+            first, second = (RunDirectory(directory / f"{name}-{budget}" / "seed0") for directory in (path, again))
             assert second.model.read_bytes() == first.model.read_bytes()
     assert str(known) in (again / "table.md").read_text()
 
 
-def test_who_was_not_in_the_earlier_race_is_tuned(race, data, tmp_path):
+def test_a_contender_that_was_not_in_the_earlier_race_is_tuned(race, data, tmp_path):
     path, _ = race
     known, again = tmp_path / "known.json", tmp_path / "again"
-    mine = [each for each in json.loads((path / "choices.json").read_text()) if each["contender"] == "sgd"]
-    known.write_text(json.dumps(mine))
+    of_sgd = [choice for choice in json.loads((path / "choices.json").read_text()) if choice["contender"] == "sgd"]
+    known.write_text(json.dumps(of_sgd))
     answer = call(*command(data, again, "--choices", known, "--budgets", 2, "--seeds", 1))
     assert answer.code == 0, answer.err
-    assert [each.name for each in (again / "tuning").iterdir()] == ["fb-regularized-2"]
+    assert [folder.name for folder in (again / "tuning").iterdir()] == ["fb-regularized-2"]
     assert json.loads((again / "choices.json").read_text()) == [
-        each for each in json.loads((path / "choices.json").read_text()) if each["passes"] == 2
+        choice for choice in json.loads((path / "choices.json").read_text()) if choice["passes"] == 2
     ]
 
 
-def test_choices_that_do_not_serve_are_refused(race, data, tmp_path):
+def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
     path, _ = race
-    mine, place = tmp_path / "mine.json", tmp_path / "race"
+    file, run_dir = tmp_path / "mine.json", tmp_path / "race"
     (first, *_) = known = json.loads((path / "choices.json").read_text())
 
     def refuse(*names, more=()):
-        refused(*command(data, place, "--choices", mine, *more), names=names)
-        assert not place.exists()
+        refused(*command(data, run_dir, "--choices", file, *more), names=names)
+        assert not run_dir.exists()
 
-    refuse("--choices", mine, "No such file")
+    refuse("--choices", file, "No such file")
     for broken in ("no json", '{"a": 1}', "[3]", "[{}]", json.dumps([first | {"setting": {"lr": 1}}])):
-        mine.write_text(broken)
-        refuse("--choices", mine, "not the choices.json of a race")
-    mine.write_text(json.dumps(known[:1]))  # sgd at the first budget
+        file.write_text(broken)
+        refuse("--choices", file, "not the choices.json of a race")
+    file.write_text(json.dumps(known[:1]))  # sgd at the first budget
     refuse("setting of sgd at 2 passes, not at 3", "--tune-at")
     for name, value in (("block", "8"), ("block", True), ("lr", None)):
-        mine.write_text(json.dumps([first | {"setting": first["setting"] | {name: value}}]))
+        file.write_text(json.dumps([first | {"setting": first["setting"] | {name: value}}]))
         refuse("not the choices.json of a race", name)
     for at_edge in (True, {"lr": "first"}, {"rate": "largest"}):
-        mine.write_text(json.dumps([first | {"at_edge": at_edge}]))
-        refuse("not the choices.json of a race", mine)
-    mine.write_text(json.dumps([first | {"setting": first["setting"] | {"block": -8}}]))
+        file.write_text(json.dumps([first | {"at_edge": at_edge}]))
+        refuse("not the choices.json of a race", file)
+    file.write_text(json.dumps([first | {"setting": first["setting"] | {"block": -8}}]))
     refuse("block", "-8", more=("--tune-at", 2, "--contenders", "sgd"))
 
 
-def test_a_race_that_was_stopped_goes_on(data, tmp_path):
+def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = start_program(*arguments)
@@ -227,19 +227,19 @@ def test_a_race_that_was_stopped_goes_on(data, tmp_path):
     ended = {run.path: run.model.stat().st_mtime_ns for run in runs(path) if run.model.exists()}
     answer = call(*arguments)
     assert answer.code == 0, answer.err
-    assert all(file.joinpath("model.safetensors").stat().st_mtime_ns == at for file, at in ended.items())
+    assert all(file.joinpath("model.safetensors").stat().st_mtime_ns == time_ns for file, time_ns in ended.items())
     assert (path / "sgd-12" / "seed1" / "model.safetensors").exists()
 
 
-def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path, monkeypatch):
+def test_a_setting_that_diverges_is_never_chosen(data, tmp_path, monkeypatch):
     monkeypatch.setattr(contenders, "FACTOR", 2.0**20)  # rates of 1e-7, 0.1 and 1e5
     path = tmp_path / "race"
     answer = call(*command(data, path, "--contenders", "aggregated,sgd", "--budgets", 2, "--seeds", 1, "--rates", 3))
     assert answer.code == 0, answer.err
     (chosen,) = json.loads((path / "choices.json").read_text())
-    lost = [trial for trial in chosen["trials"] if trial["validation_accuracy"] is None]
-    assert lost
-    assert chosen["chosen"] not in {trial["setting"] for trial in lost}
+    diverged = [trial for trial in chosen["trials"] if trial["validation_accuracy"] is None]
+    assert diverged
+    assert chosen["chosen"] not in {trial["setting"] for trial in diverged}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_setting_that_does_not_stay_finite_is_never_chosen(data, tmp_path, mon
         (("--budgets", "0,15"), ("--budgets", "0,15", "at least 1")),
         (("--budgets", "1", "--contenders", "fb-regularized"), ("fb-regularized", "costs 2 passes", "budget of 1")),
         (("--seeds", "0"), ("--seeds", "at least 1")),
-        (("--seeds", "1001"), ("--seeds", "at most 1000", "1001")),  # 1000 is tuned with
+        (("--seeds", "1001"), ("--seeds", "at most 1000", "1001")),  # 1000 is the seed of tuning
         (("--rates", "0"), ("--rates", "at least 1")),
         (("--rates", "3000"), ("--rates", "at most 100", "3000")),  # 2**1500 is no float
         (("--jobs", "0"), ("--jobs", "at least 1")),
@@ -266,18 +266,18 @@ def test_a_race_that_cannot_be_run_is_refused_before_it_writes(data, tmp_path, a
     assert not (tmp_path / "race").exists()
 
 
-def test_a_place_with_another_race_is_refused(race, data):
+def test_a_directory_with_another_race_is_refused(race, data):
     path, _ = race
     refused(*command(data, path, "--augment", "none"), names=(path, "augment", "--run-dir"))
     refused(*command(data, path, "--validation", "0.5"), names=(path, "validation", "--run-dir"))
 
 
-def test_a_race_does_not_go_on_with_other_images(tmp_path):
+def test_a_race_does_not_continue_with_other_images(tmp_path):
     data, path = npz(tmp_path / "own.npz", **more_images(0)), tmp_path / "race"
-    once = command(data, path, "--contenders", "aggregated", "--budgets", 1, "--seeds", 1)
-    assert call(*once).code == 0
+    one_seed = command(data, path, "--contenders", "aggregated", "--budgets", 1, "--seeds", 1)
+    assert call(*one_seed).code == 0
     npz(tmp_path / "own.npz", **more_images(2))
-    refused(*once[:-1], 2, names=(path, "data"))
+    refused(*one_seed[:-1], 2, names=(path, "data"))
     assert not (path / "aggregated-1" / "seed1").exists()
 
 
@@ -290,9 +290,9 @@ def test_the_help_names_the_contenders():
 def test_every_axis_at_the_edge_of_its_grid_is_named(race):
     path, out = race
     text = (path / "table.md").read_text()
-    for each in json.loads((path / "choices.json").read_text()):
-        ends = ", ".join(f"{end} {AXES[name]}" for name, end in each["at_edge"].items())
+    for choice in json.loads((path / "choices.json").read_text()):
+        ends = ", ".join(f"{end} {AXES[name]}" for name, end in choice["at_edge"].items())
         assert "rate" in ends
-        assert f"{each['chosen']} ({ends})" in text
-        assert f"{each['chosen']} (edge of its grid: {ends})" in words(out)
+        assert f"{choice['chosen']} ({ends})" in text
+        assert f"{choice['chosen']} (edge of its grid: {ends})" in words(out)
     assert "aggregated | lr 0.03 decay 1 norm-block 8 |" in text  # not tuned: at no edge

@@ -35,7 +35,7 @@ def command(data, path, *more):
 
 @pytest.fixture(scope="module")
 def ladder(data, tmp_path_factory):
-    """The directory of a small ladder, and what the command has printed."""
+    """The directory of a small ladder, and the command's output."""
     path = tmp_path_factory.mktemp("ladder") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "120")
@@ -81,8 +81,8 @@ def test_plan_only_runs_nothing(data, tmp_path):
 
 
 def test_quick_is_one_seed_of_the_rows_up_to_the_penalty(data, tmp_path):
-    asked = ("reproduce", "--quick", "--form", "small", "--data", data, "--plan-only", "--run-dir", tmp_path / "runs")
-    answer = call(*asked)
+    args = ("reproduce", "--quick", "--form", "small", "--data", data, "--plan-only", "--run-dir", tmp_path / "runs")
+    answer = call(*args)
     assert (answer.code, answer.err) == (0, "")
     rows = ("sgd", "sgd-longer", "fb", "fb-longer", "fb-clipped", "fb-regularized")
     assert f"plan: {len(rows)} runs" in answer.out
@@ -91,11 +91,11 @@ def test_quick_is_one_seed_of_the_rows_up_to_the_penalty(data, tmp_path):
 
 def test_the_table_is_written_as_markdown_and_csv(ladder):
     path, _ = ladder
-    rows = {each["row"]: each for each in csv.DictReader((path / "table.csv").read_text().splitlines())}
+    rows = {cells["row"]: cells for cells in csv.DictReader((path / "table.csv").read_text().splitlines())}
     assert list(rows) == list(ROWS)
     for name in ROWS:
-        reached = [RunDirectory(path / f"{name}-seed{seed}").rows()[-1] for seed in range(SEEDS)]
-        accuracies = [each["test_accuracy"] for each in reached]
+        last_rows = [RunDirectory(path / f"{name}-seed{seed}").rows()[-1] for seed in range(SEEDS)]
+        accuracies = [last["test_accuracy"] for last in last_rows]
         mean, spread = sum(accuracies) / 2, abs(accuracies[0] - accuracies[1]) / 2**0.5  # sample deviation of two
         assert float(rows[name]["test_accuracy_mean"]) == pytest.approx(mean, rel=1e-12)
         assert float(rows[name]["test_accuracy_std"]) == pytest.approx(spread, rel=1e-9)
@@ -106,25 +106,25 @@ def test_the_table_is_written_as_markdown_and_csv(ladder):
 
 
 def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
-    """Compat goes into every run, and is no other recipe when the same command goes on."""
+    """Compat applies to every run, and the same command accepts the finished runs."""
     path = tmp_path / "runs"
-    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1, "--jobs", 1)
-    asked = (*asked, "--table", "fixed", "--compat", "published", "--run-dir", path)
-    assert call(*asked).code == 0
-    found = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
-    # of the 48 images one block of 32 is used, of ten copies 15 whole blocks: 10 steps of 2 / 3 of a pass, and of 10
-    assert {name: each.rows()[-1]["passes"] for name, each in found.items()} == {
+    args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1, "--jobs", 1)
+    args = (*args, "--table", "fixed", "--compat", "published", "--run-dir", path)
+    assert call(*args).code == 0
+    runs = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
+    # of the 48 images one block of 32 is used, of ten copies 15 full blocks: 10 steps of 2 / 3 of a pass, and of 10
+    assert {name: directory.rows()[-1]["passes"] for name, directory in runs.items()} == {
         "fb-noaug-seed0": pytest.approx(20 / 3), "fb-10x-seed0": 100,
     }  # fmt: skip
-    for each in found.values():
-        recipe = each.config().recipe
+    for directory in runs.values():
+        recipe = directory.config().recipe
         assert (recipe.compat, recipe.objective.drop_last, recipe.objective.statistics) == ("published", True, "ema")
-    assert "2 of 2 runs have finished in" in words(call(*asked).out)
+    assert "2 of 2 runs have finished in" in words(call(*args).out)
 
 
 def test_a_table_for_two_models_has_a_run_for_each(data, tmp_path):
-    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "sgd", "--seeds", 1, "--plan-only")
-    answer = call(*asked, "--table", "architectures", "--model", "resnet8", "resnet20", "--run-dir", tmp_path / "runs")
+    args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "sgd", "--seeds", 1, "--plan-only")
+    answer = call(*args, "--table", "architectures", "--model", "resnet8", "resnet20", "--run-dir", tmp_path / "runs")
     assert answer.code == 0, answer.err
     assert "plan: 4 runs" in answer.out
     for name in ("fb-resnet8", "sgd-resnet8", "fb-resnet20", "sgd-resnet20"):
@@ -138,11 +138,11 @@ def test_a_run_of_the_ladder_is_the_run_that_train_makes(ladder, tmp_path):
     assert record(alone) == record(inside)
 
 
-def test_finished_runs_are_kept_and_the_report_made_anew(ladder, data):
+def test_finished_runs_are_kept_and_the_report_is_written_again(ladder, data):
     path, _ = ladder
     (path / "report.html").unlink()
-    made = ("report.html", "table.md", "table.csv")
-    before = {name: content for name, content in files(path).items() if name not in made}
+    written = ("report.html", "table.md", "table.csv")
+    before = {name: content for name, content in files(path).items() if name not in written}
     stamps = {name: (path / name).stat().st_mtime_ns for name in before}
     answer = call(*command(data, path))
     assert answer.code == 0, answer.err
@@ -152,7 +152,7 @@ def test_finished_runs_are_kept_and_the_report_made_anew(ladder, data):
     assert {name: (path / name).stat().st_mtime_ns for name in before} == stamps
 
 
-def test_a_place_with_runs_of_another_recipe_is_refused_and_left_alone(ladder, data, tmp_path):
+def test_a_directory_with_runs_of_another_recipe_is_refused_and_left_alone(ladder, data, tmp_path):
     path, _ = ladder
     before = files(path)
     other = npz(tmp_path / "other.npz")
@@ -162,7 +162,7 @@ def test_a_place_with_runs_of_another_recipe_is_refused_and_left_alone(ladder, d
 
 
 def test_data_that_changed_under_finished_runs_are_refused(ladder, data, tmp_path):
-    """The same file name with other images in it: its finished runs are not results on these data."""
+    """The same file name with other images: the finished runs are not results on these data."""
     path = tmp_path / "runs"
     shutil.copytree(ladder[0], path)
     file = Path(data.removeprefix("npz:"))
@@ -174,8 +174,8 @@ def test_data_that_changed_under_finished_runs_are_refused(ladder, data, tmp_pat
         file.write_bytes(content)
 
 
-def test_what_stops_a_run_is_told_as_it_is(ladder, data, tmp_path):
-    """It comes from another process, and it is not that process which was killed."""
+def test_an_error_in_a_run_is_printed_without_changes(ladder, data, tmp_path):
+    """The error comes from another process, which was not killed."""
     path = tmp_path / "runs"
     shutil.copytree(ladder[0], path)
     directory = RunDirectory(path / "fb-seed1")
@@ -192,11 +192,11 @@ def test_the_plan_is_each_row_with_each_seed(tmp_path):
     assert not any(job.finished for job in jobs)
 
 
-def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
+def test_an_interrupted_ladder_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "runs"
     rows = ("--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
-    asked = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
-    program = start_program(*asked)
+    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
+    program = start_program(*args)
     directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
     while not directory.rows():
         assert program.poll() is None, program.communicate()
@@ -210,16 +210,16 @@ def test_an_interrupted_ladder_goes_on_with_the_same_command(data, tmp_path):
     done = len(directory.rows())
     assert 1 <= done < directory.config().recipe.schedule.steps
     assert (directory.checkpoints / f"step-{done:08d}.json").exists()
-    assert call(*asked).code == 0
+    assert call(*args).code == 0
     assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
 
 
-def test_a_ladder_whose_parent_is_killed_ends_by_itself_and_goes_on(data, tmp_path):
-    """Nothing can tell the processes to stop: left alone, they would hold their runs, and then wait for ever."""
+def test_the_processes_of_a_ladder_end_when_their_parent_is_killed_and_it_continues(data, tmp_path):
+    """Nothing can stop the processes from outside: without a parent they would hold their runs and wait for ever."""
     path = tmp_path / "runs"
     rows = ("--rows", "fb-longer", "--seeds", 1, "--jobs", 1, "--run-dir", path)
-    asked = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
-    program = start_program(*asked)
+    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", *rows)
+    program = start_program(*args)
     directory, limit = RunDirectory(path / "fb-longer-seed0"), time.monotonic() + 60
     while len(directory.rows()) < 3:
         assert program.poll() is None, program.communicate()
@@ -230,31 +230,31 @@ def test_a_ladder_whose_parent_is_killed_ends_by_itself_and_goes_on(data, tmp_pa
     done = len(directory.rows())
     assert 3 <= done < 100
     assert (directory.checkpoints / f"step-{done:08d}.json").exists()
-    answer = call(*asked)
+    answer = call(*args)
     assert answer.code == 0, answer.err
     assert record(directory) == record(run(tmp_path / "undisturbed", directory.config().recipe))
 
 
 def test_the_table_grows_with_rows_and_seeds(data, tmp_path):
-    """Whatever earlier commands have finished beside it is in the table, in the table's order."""
-    asked = ("reproduce", "--form", "small", "--data", data, "--run-dir", tmp_path / "runs")
+    """Runs that earlier commands have finished in the directory are in the table, in the table's order."""
+    args = ("reproduce", "--form", "small", "--data", data, "--run-dir", tmp_path / "runs")
     for more in (("--rows", "fb", "--seeds", 2), ("--rows", "sgd", "--seeds", 1)):
-        answer = call(*asked, *more)
+        answer = call(*args, *more)
         assert answer.code == 0, answer.err
     rows = list(csv.DictReader((tmp_path / "runs" / "table.csv").read_text().splitlines()))
-    assert [(each["row"], each["n"]) for each in rows] == [("sgd", "1"), ("fb", "2")]
+    assert [(line["row"], line["n"]) for line in rows] == [("sgd", "1"), ("fb", "2")]
     text = (tmp_path / "runs" / "table.md").read_text()
     assert text.index("| sgd | 10 |") < text.index("| fb | 10 |")
     assert re.search(r"│ fb +│ +10 ", answer.out)
-    # a run of the same place that is another table's is not in this one
-    answer = call(*asked, "--table", "fixed", "--rows", "sgd", "--seeds", 1)
+    # runs of another table in the same directory are not in this one
+    answer = call(*args, "--table", "fixed", "--rows", "sgd", "--seeds", 1)
     assert answer.code == 0, (answer.out, answer.err)
     rows = list(csv.DictReader((tmp_path / "runs" / "table.csv").read_text().splitlines()))
-    assert [each["row"] for each in rows] == ["sgd-noaug", "sgd-10x"]
+    assert [line["row"] for line in rows] == ["sgd-noaug", "sgd-10x"]
 
 
-def test_rows_that_differ_in_what_the_first_leaves_open_stay_in_their_order(data, tmp_path):
-    """fb-practice is fb-strong with a shuffle, of which fb-strong says nothing."""
+def test_rows_that_differ_in_a_flag_that_the_first_does_not_set_stay_in_their_order(data, tmp_path):
+    """fb-practice is fb-strong with a shuffle, which fb-strong does not set."""
     recipes = [replace(small_recipe(data, name), name=name) for name in ("fb-strong", "fb-practice")]
     jobs = plan(recipes, 1, tmp_path)
     execute(jobs, 1, lambda job, row: None, lambda job, why: None)
@@ -267,13 +267,13 @@ def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):
     wild = with_flags(good, name="wild", lr=1e30, warmup=0)
     jobs = plan([good, wild], 2, tmp_path)
     execute(jobs, 1, lambda job, row: None, lambda job, why: None)
-    (jobs[1].path / "model.safetensors").unlink()  # as one that was stopped before its end
-    made = table.lines(jobs)
-    markdown, file = table.write(tmp_path, made, "a title", "a command")
-    kept, lost = csv.DictReader(file.read_text().splitlines())
-    assert (kept["n"], kept["unfinished"], lost["n"], lost["unfinished"]) == ("1", "1", "0", "2")
-    assert float(kept["train_loss_mean"]) == jobs[0].directory.rows()[-1]["train_loss"]
-    assert lost["test_accuracy_mean"] == lost["steps"] == ""
+    (jobs[1].path / "model.safetensors").unlink()  # as if it had been stopped before its end
+    lines = table.lines(jobs)
+    markdown, file = table.write(tmp_path, lines, "a title", "a command")
+    good_line, wild_line = csv.DictReader(file.read_text().splitlines())
+    assert (good_line["n"], good_line["unfinished"], wild_line["n"], wild_line["unfinished"]) == ("1", "1", "0", "2")
+    assert float(good_line["train_loss_mean"]) == jobs[0].directory.rows()[-1]["train_loss"]
+    assert wild_line["test_accuracy_mean"] == wild_line["steps"] == ""
     text = markdown.read_text()
     assert "| good (1 unfinished) | 3 | 3 |" in text
     assert "| wild (2 unfinished) | - | - | - | - | 0 |" in text
@@ -281,26 +281,26 @@ def test_runs_that_have_not_ended_are_in_no_mean(data, tmp_path):
 
 
 def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
-    asked = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
+    args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
     twice = ("--model", "resnet8", "resnet8", "--run-dir", tmp_path / "runs")
-    refused(*asked, *twice, names=("fb-resnet8-seed0", "give resnet8 once"))
+    refused(*args, *twice, names=("fb-resnet8-seed0", "give resnet8 once"))
     file = tmp_path / "file"
     file.write_text("mine")
-    refused(*asked, "--run-dir", file / "runs", names=(file, "is not a directory", "--run-dir"))
-    refused(*asked, "--seeds", 0, names=("--seeds must be at least 1, not 0",))
-    refused(*asked, "--jobs", -1, names=("--jobs must be at least 1, not -1",))
+    refused(*args, "--run-dir", file / "runs", names=(file, "is not a directory", "--run-dir"))
+    refused(*args, "--seeds", 0, names=("--seeds must be at least 1, not 0",))
+    refused(*args, "--jobs", -1, names=("--jobs must be at least 1, not -1",))
     assert {p.name for p in tmp_path.iterdir()} == {"file"}
-    assert call(*asked, "--pixels", 4, "--run-dir", tmp_path / "runs").code == 0
-    refused(*asked, "--run-dir", tmp_path / "runs", names=("another pixels",))
+    assert call(*args, "--pixels", 4, "--run-dir", tmp_path / "runs").code == 0
+    refused(*args, "--run-dir", tmp_path / "runs", names=("another pixels",))
 
 
-def test_a_row_that_diverges_is_told_and_the_others_end(data, tmp_path):
+def test_a_row_that_diverges_is_reported_and_the_others_end(data, tmp_path):
     good = replace(small_recipe(data, "fb"), name="good")
     wild = with_flags(good, name="wild", lr=1e30, warmup=0)
     jobs = plan([wild, good], 1, tmp_path)
-    told, ended = [], {}
-    execute(jobs, 1, lambda job, row: told.append((job.title, row["step"])), lambda job, why: ended.update({job: why}))
+    steps, ended = [], {}
+    execute(jobs, 1, lambda job, row: steps.append((job.title, row["step"])), lambda job, why: ended.update({job: why}))
     assert ended[jobs[1]] is None
     assert "not finite" in ended[jobs[0]]
-    assert [step for title, step in told if title == "good seed 0"] == [0, 1, 2]
+    assert [step for title, step in steps if title == "good seed 0"] == [0, 1, 2]
     assert [job.finished for job in jobs] == [False, True]

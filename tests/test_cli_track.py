@@ -23,7 +23,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def offline(tmp_path):
-    """What keeps wandb from the network and from the home directory."""
+    """Environment variables that keep wandb from the network and from the home directory."""
     places = {f"WANDB_{name}_DIR": str(tmp_path / "wandb-home") for name in ("CACHE", "CONFIG", "DATA")}
     return places | {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "COLUMNS": "200"}
 
@@ -41,23 +41,23 @@ def recorded(directory, name):
 
 def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
     train = ("train", "fb-practice", "--data", data, *FLAGS, "--steps", 3, "--run-dir")
-    with_them, without = RunDirectory(tmp_path / "with"), RunDirectory(tmp_path / "without")
-    out = ended(start_program(*train, with_them.path, "--tensorboard", "--wandb", "a project", **offline))
-    assert f"tensorboard: tensorboard --logdir {with_them.path}" in out
-    assert f"wandb: wandb sync {with_them.path / 'wandb' / 'offline-run-'}" in out
-    ended(start_program(*train, without.path))
-    assert record(with_them) == record(without)
-    assert {path.name for path in with_them.path.iterdir()} - {path.name for path in without.path.iterdir()} == {
+    tracked, plain = RunDirectory(tmp_path / "with"), RunDirectory(tmp_path / "without")
+    out = ended(start_program(*train, tracked.path, "--tensorboard", "--wandb", "a project", **offline))
+    assert f"tensorboard: tensorboard --logdir {tracked.path}" in out
+    assert f"wandb: wandb sync {tracked.path / 'wandb' / 'offline-run-'}" in out
+    ended(start_program(*train, plain.path))
+    assert record(tracked) == record(plain)
+    assert {path.name for path in tracked.path.iterdir()} - {path.name for path in plain.path.iterdir()} == {
         "tensorboard", "wandb", "wandb.json",
     }  # fmt: skip
-    sent = tracker_files.wandb(with_them.path)
-    assert set(sent) == {name for row in with_them.rows() for name in flat(row)} - {"step"}
-    for name, values in sent.items():
-        assert values == recorded(with_them, name), name
-    assert set(tracker_files.tensorboard(with_them.path)) == set(sent)
+    series = tracker_files.wandb(tracked.path)
+    assert set(series) == {name for row in tracked.rows() for name in flat(row)} - {"step"}
+    for name, values in series.items():
+        assert values == recorded(tracked, name), name
+    assert set(tracker_files.tensorboard(tracked.path)) == set(series)
 
 
-def test_a_run_that_was_killed_goes_on_with_one_series(data, tmp_path, offline):
+def test_a_run_that_was_killed_continues_one_series(data, tmp_path, offline):
     directory = RunDirectory(tmp_path / "run")
     train = ("train", "fb", "--data", data, *FLAGS, "--steps", 60, "--run-dir", directory.path)
     process = start_program(*train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
@@ -83,15 +83,15 @@ def test_a_run_that_was_killed_goes_on_with_one_series(data, tmp_path, offline):
         (("--wandb", "p"), "wandb", ("--wandb", 'pip install "noiseless[wandb]"')),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_written(monkeypatch, data, tmp_path, flags, module, names):
+def test_a_missing_package_is_refused_before_anything_is_written(monkeypatch, data, tmp_path, flags, module, names):
     begun = run(tmp_path / "begun", small_recipe(data), stop_after=0)
     rows = begun.metrics.read_bytes()
     monkeypatch.setitem(sys.modules, module, None)
-    where = tmp_path / "run"
-    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", where, *flags, names=names)
-    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", where, *flags, "--workers", 2, names=names)
-    refused("reproduce", "--data", data, "--rows", "fb", "--run-dir", where, *flags, names=names)
-    assert not where.exists()
+    run_dir = tmp_path / "run"
+    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", run_dir, *flags, names=names)
+    refused("train", "fb", "--data", data, *FLAGS, "--run-dir", run_dir, *flags, "--workers", 2, names=names)
+    refused("reproduce", "--data", data, "--rows", "fb", "--run-dir", run_dir, *flags, names=names)
+    assert not run_dir.exists()
     refused("resume", begun.path, *flags, names=(*names, "--untracked"))
     assert begun.metrics.read_bytes() == rows
 
@@ -104,7 +104,7 @@ def test_an_empty_project_is_refused(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_that_cannot_begin_is_told_with_what_to_do(data, tmp_path):
+def test_a_tracker_that_cannot_begin_is_refused_with_what_to_do(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, tensorboard=True)
     (directory.path / "tensorboard").write_text("in the way")
     message = refused("resume", directory.path, names=("--tensorboard cannot begin", "--untracked", directory.path))
@@ -116,12 +116,12 @@ def test_one_that_cannot_begin_is_told_with_what_to_do(data, tmp_path):
     assert (directory.path / "tensorboard").read_text() == "in the way"
 
 
-def test_resume_takes_the_runs_own_tracker_and_adds_another(data, tmp_path):
-    own = run(tmp_path / "own", small_recipe(data), stop_after=0, tensorboard=True)
+def test_resume_uses_the_tracker_of_the_run_and_adds_another(data, tmp_path):
+    tracked = run(tmp_path / "own", small_recipe(data), stop_after=0, tensorboard=True)
     added = run(tmp_path / "added", small_recipe(data), stop_after=0)
-    assert call("resume", own.path).code == 0
+    assert call("resume", tracked.path).code == 0
     assert call("resume", added.path, "--tensorboard").code == 0
-    for directory in (own, added):
+    for directory in (tracked, added):
         assert sorted(tracker_files.tensorboard(directory.path)["lr"]) == [0, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""`noiseless watch` as a program: in a pipe, in a terminal of its own, and with wrong input."""
+"""`noiseless watch` as a program: in a pipe, in a pseudo-terminal, and with wrong input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def stopped(finished, tmp_path):
-    """The same, stopped before its end."""
+    """The same run, stopped before its end."""
     directory = copy(finished, tmp_path / "stopped")
     directory.model.unlink()
     directory.cut_rows(2)
@@ -37,49 +37,49 @@ def stopped(finished, tmp_path):
 
 
 class Terminal:
-    """The program in a terminal of a size."""
+    """The program in a pseudo-terminal of a given size."""
 
     def __init__(self, *arguments, columns=100, lines=30, **environ):
-        own, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        surroundings = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        parent_end, child_end = pty.openpty()
+        fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        variables = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
         command = [sys.executable, "-m", "noiseless", "watch", *(str(a) for a in arguments)]
         self.process = subprocess.Popen(
-            command, stdin=its, stdout=its, stderr=its, env=surroundings | {"TERM": "xterm"} | environ,
+            command, stdin=child_end, stdout=child_end, stderr=child_end, env=variables | {"TERM": "xterm"} | environ,
             start_new_session=True,
         )  # fmt: skip
-        os.close(its)
-        self.own, self.text = own, ""
+        os.close(child_end)
+        self.parent_end, self.text = parent_end, ""
 
-    def until(self, sought, seconds=30.0):
-        """Reads until a text has come, which is then taken."""
+    def until(self, text, seconds=30.0):
+        """Reads until a text occurs; returns what came before it and removes both."""
         deadline = time.monotonic() + seconds
-        while sought not in self.text:
+        while text not in self.text:
             assert time.monotonic() < deadline, self.text
-            assert self.read(), f"ended without {sought!r}: {self.text}"
-        before, _, self.text = self.text.partition(sought)
+            assert self.read(), f"ended without {text!r}: {self.text}"
+        before, _, self.text = self.text.partition(text)
         return before
 
     def read(self):
-        """Reads what is there within a while; whether the terminal is still open."""
-        if not select.select([self.own], [], [], 0.2)[0]:
+        """Reads for at most 0.2 s; returns whether the terminal is still open."""
+        if not select.select([self.parent_end], [], [], 0.2)[0]:
             return True
         try:
-            new = os.read(self.own, 65536)
+            new = os.read(self.parent_end, 65536)
         except OSError:  # its other end is closed
             return False
         self.text += new.decode(errors="replace")
         return bool(new)
 
     def end(self):
-        """Reads to the end; the exit code."""
+        """Reads to the end; returns the exit code."""
         while self.read():
             pass
-        os.close(self.own)
+        os.close(self.parent_end)
         return self.process.wait(30)
 
 
-def test_in_a_pipe_it_prints_one_plain_block(finished):
+def test_in_a_pipe_watch_prints_one_plain_block(finished):
     before = files(finished.path)
     answer = call("watch", finished.path)
     assert answer.code == 0
@@ -101,17 +101,17 @@ def test_several_runs_come_one_below_the_other(finished, stopped):
 def test_torch_is_not_imported(finished):
     program = "import sys; from noiseless import cli; code = cli.run(['watch', sys.argv[1]])\n"
     program += "sys.exit(code or 9 * ('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program, finished.path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "step 3 of 3" in done.stdout
+    result = subprocess.run([sys.executable, "-c", program, finished.path], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "step 3 of 3" in result.stdout
 
 
-def test_in_a_terminal_it_follows_a_run_to_its_end(stopped):
+def test_in_a_terminal_watch_follows_a_run_to_its_end(stopped):
     terminal = Terminal(stopped.path, "--every", 0.1)
-    terminal.until("\x1b[?1049h")  # the alternate screen, which leaves what was there before untouched
+    terminal.until("\x1b[?1049h")  # the alternate screen, which keeps the earlier contents
     terminal.until("step 2 of 3")
-    third = json.loads(stopped.metrics.read_text().splitlines()[-1]) | {"step": 2, "train_loss": 0.0625}
-    line = json.dumps(third) + "\n"
+    row = json.loads(stopped.metrics.read_text().splitlines()[-1]) | {"step": 2, "train_loss": 0.0625}
+    line = json.dumps(row) + "\n"
     with stopped.metrics.open("a") as file:
         file.write(line[:20])
         file.flush()
@@ -131,18 +131,18 @@ def test_in_a_terminal_it_follows_a_run_to_its_end(stopped):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_can_be_ended_at_any_time(stopped, number):
+def test_a_signal_ends_the_watch_at_any_time(stopped, number):
     terminal = Terminal(stopped.path, "--every", 60)
     terminal.until("step 2 of 3")
     terminal.until("Ctrl-C")
     terminal.process.send_signal(number)
-    left = terminal.until("\x1b[?1049l")
+    output = terminal.until("\x1b[?1049l")
     assert terminal.end() == 0
-    assert "Traceback" not in left + terminal.text
+    assert "Traceback" not in output + terminal.text
     assert "step 2 of 3" in terminal.text
 
 
-def test_once_is_once_in_a_terminal(stopped):
+def test_once_prints_one_block_in_a_terminal(stopped):
     terminal = Terminal(stopped.path, "--once", columns=60)
     assert terminal.end() == 0
     assert "1049h" not in terminal.text

@@ -1,4 +1,4 @@
-"""Exit codes: one command for each, and what a worker of a job that the program has started tells its starter."""
+"""Exit codes: one command for each, and the code that a worker of a job writes for the program that started it."""
 
 import pytest
 from small_runs import call, copy
@@ -9,21 +9,21 @@ from noiseless.commands import training
 from noiseless.objective.workers import WorkerLostError
 
 
-def test_a_command_that_is_done(practice):
+def test_a_command_that_succeeds_has_code_0(practice):
     assert call("digest", practice.path).code == 0
 
 
-def test_a_mistake(practice):
+def test_a_users_mistake_has_code_2(practice):
     assert call("digest", practice.path / "nowhere").code == exits.USER_ERROR == 2
 
 
-def test_a_loss_that_is_not_finite(data, tmp_path):
+def test_a_loss_that_is_not_finite_has_code_3(data, tmp_path):
     flags = ("--model", "linear", "--block", 16, "--steps", 3, "--threads", 1, "--lr", 1e30, "--warmup", 0)
     answer = call("train", "fb", "--data", data, *flags, "--run-dir", tmp_path / "run")
     assert answer.code == exits.DIVERGED == 3
 
 
-def test_a_worker_that_is_lost(practice, tmp_path, monkeypatch):
+def test_a_lost_worker_has_code_4(practice, tmp_path, monkeypatch):
     def lost(session, trackers):
         raise WorkerLostError("worker 1 is gone")
 
@@ -36,7 +36,7 @@ def test_a_worker_that_is_lost(practice, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("digests", "code"), [(("a", "a", "a"), 0), (("a", "a", "b"), exits.DIFFERENT)])
-def test_bits_that_differ(practice, monkeypatch, digests, code):
+def test_bits_that_differ_have_code_5(practice, monkeypatch, digests, code):
     digests_of_ways = [verify.GradientDigest(f"way {number}", digest) for number, digest in enumerate(digests)]
     monkeypatch.setattr(verify, "verify", lambda directory: (digests_of_ways, []))
     answer = call("verify", practice.path, "--no-precision")
@@ -45,7 +45,7 @@ def test_bits_that_differ(practice, monkeypatch, digests, code):
     assert exits.DIFFERENT == 5
 
 
-def test_an_interrupt(practice, monkeypatch):
+def test_an_interrupt_has_code_130(practice, monkeypatch):
     def interrupted(directory):
         raise KeyboardInterrupt
 

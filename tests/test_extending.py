@@ -1,4 +1,4 @@
-"""Each of the five things that docs/extending.md tells how to add is added here, from outside the source."""
+"""Each of the five extensions in docs/extending.md is added here, from outside the source."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class SignDescent(torch.optim.Optimizer):
 
 
 def opened(directory, pixels):
-    """The tiny arrays as a set with a name."""
-    made = arrays()
-    x_train, x_test = (torch.from_numpy(made[name])[:, None] for name in ("x_train", "x_test"))
-    y_train, y_test = (torch.from_numpy(made[name]).long() for name in ("y_train", "y_test"))
+    """The tiny arrays as a data set with a name."""
+    tiny = arrays()
+    x_train, x_test = (torch.from_numpy(tiny[name])[:, None] for name in ("x_train", "x_test"))
+    y_train, y_test = (torch.from_numpy(tiny[name]).long() for name in ("y_train", "y_test"))
     return ImageSet("stripes", x_train, y_train, x_test, y_test)
 
 
@@ -97,26 +97,26 @@ class Ridge(Blockwise):
 
 
 def angle(arguments: list[str]) -> int:
-    """A question: the cosine of gradient and parameters, printed and kept."""
-    place = StateAddress.read(arguments[0])
-    state = load_state(place)
+    """A command: the cosine of gradient and parameters, printed and saved."""
+    address = StateAddress.read(arguments[0])
+    state = load_state(address)
     gradient, theta = state.risk.evaluate().gradient, state.risk.space.theta
     value = torch.nn.functional.cosine_similarity(gradient, theta, dim=0).item()
-    answers.write(place.directory, Answer("angle", f"step-{state.step}", {"step": state.step, "cosine": value}))
+    answers.write(address.directory, Answer("angle", f"step-{state.step}", {"step": state.step, "cosine": value}))
     print(f"cosine {value:.6f}")
     return 0
 
 
 def angles(summaries) -> Section:
-    """What the page shows of it."""
-    told = [answer.values for s in summaries for run in s.runs for answer in answers.read(run.directory, "angle")]
-    rows = [(str(one["step"]), f"{one['cosine']:.6f}") for one in told]
+    """The page's section with the answers of `angle`."""
+    of_runs = [answer.values for s in summaries for run in s.runs for answer in answers.read(run.directory, "angle")]
+    rows = [(str(values["step"]), f"{values['cosine']:.6f}") for values in of_runs]
     return Section("angles", "Angles", "Of gradient and parameters.", table=Table(("step", "cosine"), rows))
 
 
 @pytest.fixture
 def extended(monkeypatch):
-    """All five, in their registries."""
+    """All five extensions, in their registries."""
     monkeypatch.setitem(OPTIMIZERS, "SignDescent", OptimizerEntry(SignDescent))
     entry = catalogue.Entry(48, 20, "1x8x8", 4, "made here", lambda directory: "here", lambda directory: None, opened)
     monkeypatch.setitem(catalogue.ENTRIES, "stripes", entry)
@@ -130,7 +130,7 @@ def extended(monkeypatch):
 
 
 @pytest.mark.usefixtures("extended")
-def test_each_is_added_from_outside(tmp_path):
+def test_each_extension_is_added_from_outside(tmp_path):
     run = tmp_path / "run"
     lr = ("--lr", "0.001", "--warmup", "0", "--schedule", "constant", "--weight-decay", "None")
     answer = call(*TRAIN, *lr, "--data", "stripes", "--optimizer", "SignDescent", "--run-dir", run)
@@ -148,17 +148,17 @@ def test_each_is_added_from_outside(tmp_path):
     assert rows[-1]["largest"] == end.abs().max().item()
     # the question: with its command and its section
     assert "angle" in call("--help").out
-    told = call("angle", run)
-    assert told.code == 0, told.err
+    printed = call("angle", run)
+    assert printed.code == 0, printed.err
     page = tmp_path / "page.html"
     assert call("report", run, "--output", page).code == 0
     text = page.read_text()
     assert "Largest parameter" in text
-    assert told.out.split()[1] in text
+    assert printed.out.split()[1] in text
 
 
 @pytest.mark.usefixtures("extended")
-def test_what_wraps_a_risk_tells_its_cost_and_answers_analyses(tmp_path):
+def test_an_objective_that_wraps_a_risk_has_its_cost_and_its_hessian(tmp_path):
     run = tmp_path / "run"
     assert call(*TRAIN, "--data", "stripes", "--run-dir", run).code == 0
     objective = load_state(StateAddress.read(str(run))).objective
@@ -168,7 +168,7 @@ def test_what_wraps_a_risk_tells_its_cost_and_answers_analyses(tmp_path):
     v = torch.ones(1, len(risk.space))
     torch.testing.assert_close(objective.hvp(v), risk.hvp(v) + 0.25 * v)
     assert (objective.passes, objective.sweeps) == (1.0, 1)
-    whole = objective.evaluate()
-    small = objective.over(dataclasses.replace(risk, execution=Execution(chunk=2))).evaluate()  # as verify asks it
-    torch.testing.assert_close(small.gradient, whole.gradient)
-    assert small.penalty == whole.penalty > 0
+    full = objective.evaluate()
+    chunked = objective.over(dataclasses.replace(risk, execution=Execution(chunk=2))).evaluate()  # as in verify
+    torch.testing.assert_close(chunked.gradient, full.gradient)
+    assert chunked.penalty == full.penalty > 0

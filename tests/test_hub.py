@@ -22,7 +22,7 @@ def hub(name, *arguments, **settings):
 
 
 def test_a_checkout_that_is_not_installed_has_models(tmp_path):
-    """In a process that finds the checkout's code nowhere else."""
+    """In a process that can import the package from the checkout alone."""
     program = (
         f"import sys, torch; sys.path = [p for p in sys.path if not p.endswith('/src')]; sys.meta_path = "
         "[f for f in sys.meta_path if 'editable' not in str(f)]; "
@@ -49,21 +49,21 @@ def test_each_model_has_an_entry_with_help():
 
 def test_initial_parameters_are_those_of_the_library():
     expected = checkpoint.digest(models.build("resnet8", 1, 4, models.Form(norm="group"), 3).state_dict())
-    for found in (
+    for model in (
         hub("resnet8", channels=1, classes=4, seed=3, norm="group"),
         hub("model", "resnet8", channels=1, classes=4, seed=3, norm="group"),
     ):
-        assert found.training
-        assert checkpoint.digest(found.state_dict()) == expected
+        assert model.training
+        assert checkpoint.digest(model.state_dict()) == expected
 
 
 def test_a_file_gives_the_parameters(tmp_path):
     content = parts(step=2)
-    for held in (content, content[1]):
-        file = write(tmp_path / "a.pth", held)
-        found = hub("resnet8", pretrained=str(file), channels=1, classes=4)
-        assert not found.training
-        assert checkpoint.digest(found.state_dict()) == checkpoint.digest(dict(content[1]))
+    for saved in (content, content[1]):
+        file = write(tmp_path / "a.pth", saved)
+        model = hub("resnet8", pretrained=str(file), channels=1, classes=4)
+        assert not model.training
+        assert checkpoint.digest(model.state_dict()) == checkpoint.digest(dict(content[1]))
 
 
 @pytest.mark.parametrize("pretrained", [True, "https://example.org/resnet8.pth"])
@@ -72,7 +72,7 @@ def test_no_weights_are_hosted(pretrained):
         hub("resnet8", pretrained=pretrained)
 
 
-def test_what_there_is_not_is_told():
+def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown model 'resnet19'"):
         hub("model", "resnet19")
     with pytest.raises(ValueError, match="unknown norms; the form of a model has norm, stem"):
@@ -81,9 +81,9 @@ def test_what_there_is_not_is_told():
 
 def test_runs_and_exports_are_loaded(tmp_path):
     directory = run(tmp_path / "run", small_recipe(npz(tmp_path / "tiny.npz"), "fb", steps=1))
-    found = hub("from_run", str(directory.path))
-    assert checkpoint.digest(found.state_dict()) == checkpoint.digest(directory.state())
-    save_pretrained(found, tmp_path / "model", Description("resnet8", 1, 4))
-    again = hub("from_pretrained", str(tmp_path / "model"))
-    assert checkpoint.digest(again.state_dict()) == checkpoint.digest(directory.state())
+    model = hub("from_run", str(directory.path))
+    assert checkpoint.digest(model.state_dict()) == checkpoint.digest(directory.state())
+    save_pretrained(model, tmp_path / "model", Description("resnet8", 1, 4))
+    loaded = hub("from_pretrained", str(tmp_path / "model"))
+    assert checkpoint.digest(loaded.state_dict()) == checkpoint.digest(directory.state())
     assert noiseless.from_pretrained(tmp_path / "model").training is False

@@ -1,4 +1,4 @@
-"""Import directions: floors, no circle, and a light front door."""
+"""Imports: their directions between rooms, no circle, and no torch before it is needed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 import noiseless
 
 SOURCE = Path(noiseless.__file__).parent
-# room -> the rooms that it may name besides itself and the ground floor. `noiseless` is the package's own file.
+# room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
 GROUND = {"keyed", "errors", "exits", "lock"}
 SCIENCE = {"objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
-MAY_NAME = {
+MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "data": set(),
     "models": set(),
@@ -51,19 +51,19 @@ def _modules():
     return names
 
 
-def _named(source, name, is_package, known):
-    """The modules of `known` that a module's source imports, wherever the import stands."""
-    found = set()
+def _imported(source, name, is_package, known):
+    """The modules of `known` that a module's source imports, at any place in it."""
+    imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = name.split(".")[: len(name.split(".")) - node.level + is_package] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
-                whole = f"{base}.{alias.name}"
-                found.add(whole if whole in known else base)
-    return {each for each in found if each in known}
+                full_name = f"{base}.{alias.name}"
+                imported.add(full_name if full_name in known else base)
+    return {module for module in imported if module in known}
 
 
 def _room(name):
@@ -71,14 +71,14 @@ def _room(name):
 
 
 def _ground(name):
-    """The ground floor, which every room above it may name."""
+    """The ground floor, which every room above it may import."""
     return set() if _room(name) in GROUND else GROUND
 
 
 def _graph():
     modules = _modules()
     return {
-        name: _named(path.read_text(), name, path.name == "__init__.py", modules.keys())
+        name: _imported(path.read_text(), name, path.name == "__init__.py", modules.keys())
         for name, path in modules.items()
     }
 
@@ -96,11 +96,11 @@ def _graph():
     ],
 )
 def test_the_reader_finds_imports(source, expected):
-    assert _named(source, "noiseless.run.x", False, _modules().keys()) == expected
+    assert _imported(source, "noiseless.run.x", False, _modules().keys()) == expected
 
 
 def test_every_room_is_on_the_plan():
-    assert {_room(name) for name in _modules()} == MAY_NAME.keys()
+    assert {_room(name) for name in _modules()} == MAY_IMPORT.keys()
     assert len(_modules()) > 30  # the reader has found the source
 
 
@@ -120,7 +120,7 @@ def test_imports_point_one_way():
         f"{name} imports {other}"
         for name, others in _graph().items()
         for other in others
-        if _room(other) not in {_room(name), *MAY_NAME[_room(name)], *_ground(name)}
+        if _room(other) not in {_room(name), *MAY_IMPORT[_room(name)], *_ground(name)}
     ]
     assert wrong == []
 
@@ -130,14 +130,14 @@ def test_nothing_but_main_imports_the_command_line():
 
 
 def test_there_is_no_circle():
-    # a package's own file gathers its rooms' names and may be named by them through the package: modules are what count
+    # a package's own file imports names of its modules, which may import the package: circles are those of modules
     graph = _graph()
     list(TopologicalSorter(graph).static_order())
     with pytest.raises(CycleError):
         list(TopologicalSorter({**graph, "noiseless.keyed": {"noiseless.run.train"}}).static_order())
 
 
-def test_the_front_door_offers_what_it_names():
+def test_the_package_has_the_names_that_it_lists():
     for name in noiseless.__all__:
         assert getattr(noiseless, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -145,6 +145,6 @@ def test_the_front_door_offers_what_it_names():
 
 
 @pytest.mark.parametrize("module", ["noiseless", "noiseless.cli", "noiseless.errors", "noiseless.commands"])
-def test_torch_waits_until_it_is_needed(module):
+def test_torch_is_not_imported_before_it_is_needed(module):
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

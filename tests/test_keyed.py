@@ -60,11 +60,11 @@ def test_words_use_all_of_seed_step_and_index():
 @pytest.mark.parametrize("draw", [keyed.uniform, keyed.normal, lambda *key: keyed.integers(*key, 10)])
 def test_draws_do_not_depend_on_order_or_batch(draw):
     index = torch.arange(60)
-    whole = draw(1, "s", 2, index)
+    expected = draw(1, "s", 2, index)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(draw(1, "s", 2, order), whole[order])
-    assert torch.equal(torch.cat([draw(1, "s", 2, part) for part in index.split(7)]), whole)
-    assert torch.equal(draw(1, "s", 2, index.view(3, 4, 5)), whole.view(3, 4, 5))
+    assert torch.equal(draw(1, "s", 2, order), expected[order])
+    assert torch.equal(torch.cat([draw(1, "s", 2, part) for part in index.split(7)]), expected)
+    assert torch.equal(draw(1, "s", 2, index.view(3, 4, 5)), expected.view(3, 4, 5))
 
 
 def test_uniform_is_open_at_both_ends(monkeypatch):
@@ -119,7 +119,7 @@ def test_integers_lie_in_range(high):
     assert 0 <= int(drawn.min()) <= int(drawn.max()) < high
 
 
-def test_integers_are_even():
+def test_integers_are_uniform():
     n, high = 20_000, 8
     counts = keyed.integers(0, "i", 0, torch.arange(n), high).bincount(minlength=high).double()
     # each count is binomial with variance n p (1 - p): five standard deviations
@@ -144,7 +144,7 @@ def test_a_step_out_of_range_is_refused(step):
         keyed.words(0, "s", step, torch.arange(1))
 
 
-def test_ends_of_seed_and_step_are_taken():
+def test_the_largest_seed_and_step_are_accepted():
     assert keyed.words(2**64 - 1, "s", 2**32 - 1, torch.arange(3)).shape == (3, 4)
 
 
@@ -153,7 +153,7 @@ def _drawn_inside(*key: object) -> torch.Tensor:
         return torch.rand(4)
 
 
-def test_torch_generators_are_keyed_and_put_back():
+def test_torch_generators_are_keyed_and_restored():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     base = _drawn_inside(1, "m", 2, 3)
@@ -164,7 +164,7 @@ def test_torch_generators_are_keyed_and_put_back():
         assert not torch.equal(_drawn_inside(*other), base)
 
 
-def test_torch_generators_are_put_back_after_an_error():
+def test_torch_generators_are_restored_after_an_error():
     before = torch.get_rng_state()
     with pytest.raises(KeyError), keyed.torch_generators(0, "m", 0, 0, torch.device("cpu")):
         torch.rand(3)
@@ -173,7 +173,7 @@ def test_torch_generators_are_put_back_after_an_error():
 
 
 def test_on_the_cpu_no_accelerator_is_seeded(monkeypatch):
-    # torch.manual_seed seeds every GPU too, and only forked generators are put back
+    # torch.manual_seed seeds every GPU too, and only forked generators are restored
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     _drawn_inside(0, "m", 0, 0)

@@ -1,4 +1,4 @@
-"""A lock keeps others out while its process lives, and no longer."""
+"""A lock excludes others while its process runs, and no longer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_second_lock_in_one_process_is_refused_and_the_file_stays(tmp_path):
     with locked(path):
         with pytest.raises(HeldError), locked(path):
             pass
-        with pytest.raises(HeldError), locked(path):  # the refused one has not released it
+        with pytest.raises(HeldError), locked(path):  # the refused attempt has not released it
             pass
     assert path.exists()
     with locked(path, lambda: pytest.fail("nobody holds it")):

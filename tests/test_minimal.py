@@ -34,12 +34,12 @@ def test_minimal_equals_the_library(tmp_path, capsys):
         twin = load().run(STEPS, dtype=torch.float64)
     finally:
         torch.set_num_threads(threads)
-    found = [(row["train_loss"], row["gradient_norm"], row["parameter_norm"]) for row in rows]
+    library_rows = [(row["train_loss"], row["gradient_norm"], row["parameter_norm"]) for row in rows]
     # The same formulas in float64, which round to 1e-16. The penalty divides a difference of gradients by
     # h = 0.01 / ||v||, about 1e-2, and batch norm over three steps amplifies what it gets: a factor of 1e6 is allowed.
-    for step, (mine, theirs) in enumerate(zip(twin, found, strict=True)):
-        assert mine == pytest.approx(theirs, rel=1e-10), step
-    assert len({loss for loss, _, _ in twin}) == STEPS  # augmented anew and moved: no two steps are alike
+    for step, (page_row, library_row) in enumerate(zip(twin, library_rows, strict=True)):
+        assert page_row == pytest.approx(library_row, rel=1e-10), step
+    assert len({loss for loss, _, _ in twin}) == STEPS  # new augmentation and new parameters: no two steps are equal
     assert all(row["penalty"] > 0 for row in rows[1:])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"test accuracy {rows[-1]['test_accuracy']:.2%}"

@@ -13,7 +13,7 @@ def row(contender, passes, accuracy=90.0):
     return {"contender": contender, "passes": passes, "accuracy": accuracy, "deviation": 1.0}
 
 
-def test_what_ran_again_replaces_its_own_rows_alone(benchmark):
+def test_rows_that_ran_again_replace_the_old_ones_alone(benchmark):
     before = [row("sgd", 30), row("sgd", 60), row("aggregated", 30)]
     rows = benchmark("price").merged(before, [row("aggregated", 30, 95.0), row("muon", 15)])
     assert rows == [row("sgd", 30), row("sgd", 60), row("muon", 15), row("aggregated", 30, 95.0)]
@@ -27,15 +27,15 @@ def test_noise_to_signal_by_hand(benchmark):
     assert noise_to_signal([g - torch.tensor([2.0, 0.0]) for g in gradients]) == math.inf
 
 
-def test_controls_differ_in_what_they_name(benchmark):
+def test_controls_differ_in_what_their_names_say(benchmark):
     recipes = benchmark("controls").recipes()
 
-    def replaced(name, of):
-        return set(differences(recipes[name], recipes[of]))
+    def changed_fields(name, base):
+        return set(differences(recipes[name], recipes[base]))
 
-    assert replaced("aggregated, blocks cut once", "aggregated") == {"shuffle"}
-    assert replaced("mini-batches of 64, momentum 0.6", "aggregated") == {"regime", "parts", "momentum"}
-    assert replaced("tuned Muon, regularised like aggregated", "tuned Muon") == {
+    assert changed_fields("aggregated, blocks cut once", "aggregated") == {"shuffle"}
+    assert changed_fields("mini-batches of 64, momentum 0.6", "aggregated") == {"regime", "parts", "momentum"}
+    assert changed_fields("tuned Muon, regularised like aggregated", "tuned Muon") == {
         "label_smoothing", "weight_decay", "norm_block", "optimizer_options",
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the README shows is run: its examples, commands, flags, targets of make and links."""
+"""The README's contents are checked: its examples, commands, flags, targets of make and links."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_the_regression_example_minimises() -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})  # the README's own text
-    found = re.search(r"before: ([\d.]+)\nafter:  ([\d.]+)", printed.getvalue())
-    assert found is not None
-    before, after = float(found[1]), float(found[2])
+    match = re.search(r"before: ([\d.]+)\nafter:  ([\d.]+)", printed.getvalue())
+    assert match is not None
+    before, after = float(match[1]), float(match[2])
     # the targets carry noise of variance 0.01: no function fits the sine much below that with 97 parameters
     assert before > 0.3
     assert 0.005 < after < 0.02
@@ -52,17 +52,17 @@ def test_the_five_lines_run() -> None:
 
 def commands() -> list[list[str]]:
     """The words of every command line in a block of shell of README and docs, without the program's name."""
-    found = []
+    lines = []
     for text in TEXTS.values():
         for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.DOTALL):
             for line in re.split(r"\n|;", re.sub(r"\\\n", " ", block)):
                 words = shlex.split(line.strip().removeprefix("$ "), comments=True)
                 if words and Path(words[0]).name == "noiseless":
-                    found.append(words[1:])
-    return found
+                    lines.append(words[1:])
+    return lines
 
 
-def test_the_commands_that_train_are_understood() -> None:
+def test_the_commands_that_train_are_parsed() -> None:
     lines = [words[1:] for words in commands() if words[0] == "train"]
     assert len(lines) >= 8
     for line in lines:
@@ -84,7 +84,7 @@ def test_every_command_and_flag_is_one_of_the_program() -> None:
             assert not word.startswith("--") or word.split("=")[0] in flags[part], (part, word)
 
 
-def test_every_target_of_make_is_one() -> None:
+def test_every_target_of_make_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for text in TEXTS.values() for name in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)}
     assert {"demo", "test"} <= named <= targets
@@ -122,6 +122,6 @@ def test_the_readmes_ladder_is_that_of_its_page() -> None:
 
 
 def between(text: str, mark: str) -> str:
-    """What stands between two marks of a page."""
+    """The text between two marks of a page."""
     (part,) = re.findall(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text, re.DOTALL)
     return str(part)

@@ -1,4 +1,4 @@
-"""What trackers have kept, read back from their own files: {name: {step: value}}; a step that is there twice fails."""
+"""Reads the files of trackers as {name: {step: value}}; a step that occurs twice fails."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 Series = dict[str, dict[int, float]]
 BLOCK, HEAD = 32768, 7
-"""bytes of a block of a LevelDB log, and of the head of a part of a record in it"""
+"""bytes of a block of a LevelDB log, and of the header of each part of a record"""
 
 
 def gathered(points: Iterable[tuple[str, int, float]]) -> Series:
     """(name, step, value) as series."""
-    found: Series = defaultdict(dict)
+    series: Series = defaultdict(dict)
     for name, step, value in points:
-        assert step not in found[name], f"{name} has step {step} twice"
-        found[name][step] = value
-    return dict(found)
+        assert step not in series[name], f"{name} has step {step} twice"
+        series[name][step] = value
+    return dict(series)
 
 
 def tensorboard(run: Path) -> Series:
-    """By TensorBoard's own reader, which leaves out what was purged."""
+    """The series in TensorBoard's files, by its own reader, which leaves out purged points."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
 
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={SCALARS: 0, TENSORS: 0})
@@ -32,7 +32,7 @@ def tensorboard(run: Path) -> Series:
 
 
 def wandb(run: Path) -> Series:
-    """Of all offline parts, in the order in which they are synced.
+    """The series in wandb's files: all offline parts, in the order in which they are synced.
 
     A file is a head of 7 bytes and a LevelDB log (github.com/google/leveldb, doc/log_format.md) of records, which are
     messages of wandb's own protocol. The package has no public reader of it.
@@ -53,14 +53,14 @@ def wandb(run: Path) -> Series:
 
 def _records(content: bytes) -> Iterator[bytes]:
     assert content[:4] == b":W&B"
-    place, whole = HEAD, b""
-    while place + HEAD <= len(content):
-        if BLOCK - place % BLOCK < HEAD:  # too short for a head: zeros to the end of the block
-            place += BLOCK - place % BLOCK
+    offset, record = HEAD, b""
+    while offset + HEAD <= len(content):
+        if BLOCK - offset % BLOCK < HEAD:  # too short for a head: zeros to the end of the block
+            offset += BLOCK - offset % BLOCK
             continue
-        _, length, kind = struct.unpack_from("<IHB", content, place)
-        whole += content[place + HEAD : place + HEAD + length]
-        place += HEAD + length
-        if kind in (1, 4):  # whole, or its last part
-            yield whole
-            whole = b""
+        _, length, kind = struct.unpack_from("<IHB", content, offset)
+        record += content[offset + HEAD : offset + HEAD + length]
+        offset += HEAD + length
+        if kind in (1, 4):  # a full record, or its last part
+            yield record
+            record = b""

@@ -1,6 +1,6 @@
-"""What a worker of a test's job does: trains short runs of several recipes, and tells their digests and rows.
+"""Worker of a test's job: trains short runs of several recipes and writes their digests and rows.
 
-Arguments: directory of the runs, recipes by name, and NAME=VALUE for what this job does otherwise.
+Arguments: the directory of the runs, names of recipes, and NAME=VALUE for the options of `main`.
 """
 
 import json
@@ -31,7 +31,7 @@ def recipe(name):
     return with_flags(row, name=name, schedule="constant", weight_decay=None, warmup=0, optimizer_options=options)
 
 
-def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):
+def main(directory, names, slow=0.0, chunk_of_last=None, spoil=0.0):
     workers = team.join(lambda: False)
     if slow:
         take = data.Images.take
@@ -45,8 +45,8 @@ def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):
     for name in names:
         last = chunk_of_last is not None and workers.rank == workers.count - 1
         settings = Settings(threads=1, chunk=int(chunk_of_last) if last else 2, evaluate_every=1, check_every=1)
-        with session.new(Config(recipe(name), settings), place / name, [], workers) as running:
-            began = time.perf_counter()
+        with session.new(Config(recipe(name), settings), directory / name, [], workers) as running:
+            start = time.perf_counter()
             theta = running.experiment.space.theta
 
             def spoiled(row, theta=theta):  # as a machine that computes wrongly would
@@ -56,12 +56,12 @@ def main(place, names, slow=0.0, chunk_of_last=None, spoil=0.0):
             train(running.experiment, running.directory, Progress(on_row=spoiled))
             if workers.rank == 0:
                 rows = [{k: v for k, v in row.items() if k != "seconds"} for row in running.directory.rows()]
-                told = {"digest": checkpoint.digest(running.directory.state()), "rows": rows}
-                told["seconds"] = time.perf_counter() - began
-                (place / f"{name}.json").write_text(json.dumps(told))
+                result = {"digest": checkpoint.digest(running.directory.state()), "rows": rows}
+                result["seconds"] = time.perf_counter() - start
+                (directory / f"{name}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
     options = dict(word.split("=") for word in sys.argv[2:] if "=" in word)
-    given = [word for word in sys.argv[2:] if "=" not in word]
-    main(Path(sys.argv[1]), given, **{key: float(value) for key, value in options.items()})
+    recipes = [word for word in sys.argv[2:] if "=" not in word]
+    main(Path(sys.argv[1]), recipes, **{key: float(value) for key, value in options.items()})

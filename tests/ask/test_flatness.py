@@ -1,4 +1,4 @@
-"""The flatness of a run as a command: the library's numbers, kept as an answer, for any number of workers."""
+"""The `flatness` command: the library's numbers, saved as an answer, for any number of workers."""
 
 from __future__ import annotations
 
@@ -15,61 +15,63 @@ from noiseless.files import answers
 
 
 @pytest.fixture(scope="module")
-def kept(data, tmp_path_factory):
+def finished(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "run"
     return run(path, small_recipe(data, "fb-regularized", steps=2), keep_every=1)
 
 
 @pytest.mark.parametrize("batch_norm", ["block", "running"])
-def test_a_run_is_as_flat_as_its_risk(kept, tmp_path, batch_norm):
-    mine = copy(kept, tmp_path / "run")
-    before = files(mine.path)
+def test_the_command_saves_the_flatness_of_the_risk(finished, tmp_path, batch_norm):
+    directory = copy(finished, tmp_path / "run")
+    before = files(directory.path)
     answer = call(
-        "flatness", f"{mine.path}@1", "--radius", 0.3, "--tolerance", 0.3, "--most", 20, "--seed", 2,
+        "flatness", f"{directory.path}@1", "--radius", 0.3, "--tolerance", 0.3, "--most", 20, "--seed", 2,
         "--batch-norm", batch_norm, "--normalised", "layer",
     )  # fmt: skip
     assert answer.code == 0, answer
-    assert {name: content for name, content in files(mine.path).items() if "analysis" not in name} == before
+    assert {name: content for name, content in files(directory.path).items() if "analysis" not in name} == before
     expected = average_flatness(
-        load_state(StateAddress(mine, 1)).risk, 0.3, "layer", seed=2, batch_norm=batch_norm, tolerance=0.3, most=20
+        load_state(StateAddress(directory, 1)).risk, 0.3, "layer", seed=2, batch_norm=batch_norm, tolerance=0.3, most=20
     )
-    (kept_answer,) = answers.read(mine, "flatness")
-    found = kept_answer.values
-    assert (found["step"], found["radius"], found["normalised"], found["batch_norm"]) == (1, 0.3, "layer", batch_norm)
-    assert found["increases"] == expected.increases
-    assert found["directions"] == len(expected.increases)
-    assert (found["mean_increase"], found["standard_error"]) == (expected.mean, expected.standard_error)
-    assert (found["stopped"], found["passes"]) == (expected.stopped, expected.passes)
+    (saved,) = answers.read(directory, "flatness")
+    values = saved.values
+    assert (values["step"], values["radius"], values["normalised"], values["batch_norm"]) == (
+        1, 0.3, "layer", batch_norm,
+    )  # fmt: skip
+    assert values["increases"] == expected.increases
+    assert values["directions"] == len(expected.increases)
+    assert (values["mean_increase"], values["standard_error"]) == (expected.mean, expected.standard_error)
+    assert (values["stopped"], values["passes"]) == (expected.stopped, expected.passes)
     assert f"mean increase {expected.mean:.6g}, standard error" in answer.out
     assert "run@1: at most 20 directions (layer-normalised), 7 passes" in answer.out
 
 
-def test_two_workers_find_the_same_bits(kept, tmp_path):
-    found = []
+def test_two_workers_write_the_same_bits(finished, tmp_path):
+    contents = []
     for number, workers in enumerate(([], ["--workers", "2"])):
-        mine = copy(kept, tmp_path / f"run{number}")
-        arguments = ["flatness", str(mine.path), "--most", "5", *workers]
+        directory = copy(finished, tmp_path / f"run{number}")
+        arguments = ["flatness", str(directory.path), "--most", "5", *workers]
         job = jobs.Job([sys.executable, "-m", "noiseless", *arguments], tmp_path / "log")
         assert job.wait() == 0, job.log.read_text()[-3000:]
-        found.append(files(mine.path / "analysis"))
-    assert found[0] == found[1]
+        contents.append(files(directory.path / "analysis"))
+    assert contents[0] == contents[1]
 
 
-def test_a_loss_that_is_not_finite_has_no_mean(kept, tmp_path):
-    mine = copy(kept, tmp_path / "run")
-    answer = call("flatness", mine.path, "--radius", "1e30", "--batch-norm", "running")
+def test_a_loss_that_is_not_finite_has_no_mean(finished, tmp_path):
+    directory = copy(finished, tmp_path / "run")
+    answer = call("flatness", directory.path, "--radius", "1e30", "--batch-norm", "running")
     assert answer.code == 0
     assert "not finite along direction 0 at radius 1e+30" in answer.out
-    (found,) = (json.loads(path.read_text())["found"] for path in mine.path.glob("analysis/flatness-*.json"))
-    assert (found["mean_increase"], found["stopped"], found["increases"]) == (None, "not finite", [None])
+    (values,) = (json.loads(path.read_text())["found"] for path in directory.path.glob("analysis/flatness-*.json"))
+    assert (values["mean_increase"], values["stopped"], values["increases"]) == (None, "not finite", [None])
 
 
-def test_numbers_out_of_range_are_refused(kept):
+def test_numbers_out_of_range_are_refused(finished):
     for flag, value, name in (
         ("--radius", 0, "radius of flatness must be a positive, finite number, not 0.0"),
         ("--tolerance", "nan", "tolerance of flatness"),
         ("--most", 2, "at least 4 directions, not 2"),
         ("--seed", -1, "seed must lie in"),
     ):
-        refused("flatness", kept.path, flag, value, names=(name,))
-    refused("flatness", f"{kept.path}@7", names=("no state of step 7", "--keep-every"))
+        refused("flatness", finished.path, flag, value, names=(name,))
+    refused("flatness", f"{finished.path}@7", names=("no state of step 7", "--keep-every"))

@@ -1,4 +1,4 @@
-"""Landscapes that cannot be, or would be another under the same name: refused in one line, nothing written."""
+"""Landscapes that cannot be computed, or that have the name of another one: refused in one line, nothing written."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ from small_runs import call, files, refused, run, small_recipe, start_program
 from noiseless.files import answers
 
 
-def test_another_landscape_under_one_name_is_refused_and_by_itself_has_another_name(mine):
-    arguments = ["landscape", f"{mine.path}@4", "--points", 3, "--no-penalised"]
+def test_another_landscape_under_one_name_is_refused_and_the_default_names_differ(run_copy):
+    arguments = ["landscape", f"{run_copy.path}@4", "--points", 3, "--no-penalised"]
     assert call(*arguments, "--name", "mine").code == 0
-    whole = files(mine.path / "analysis")
-    for more, names in (
+    before = files(run_copy.path / "analysis")
+    for flags, names in (
         (["--seed", 1], ("axes.0.seed: 0 there, 1 here", "choose another --name")),
         (["--points", 4], ("axes.0.points: 3 from -1.0 to 1.0 there, 4 from -1.0 to 1.0 here",)),
         (["--batch-norm", "running"], ("batch_norm: block there, running here",)),
         (["--penalised"], ("penalty.strength: none there, 0.5 here",)),
     ):
-        refused(*arguments, *more, "--name", "mine", names=("holds another landscape", *names))
-    refused("landscape", f"{mine.path}@3", *arguments[2:], "--name", "mine", names=("step: 4 there, 3 here",))
-    assert files(mine.path / "analysis") == whole
-    for more in ([], ["--seed", 1], ["--range", 2], ["--batch-norm", "running"], ["--normalised", "layer"]):
-        assert call(*arguments, *more).code == 0
-    names = {answer.name for answer in answers.read(mine, "landscape")}
+        refused(*arguments, *flags, "--name", "mine", names=("holds another landscape", *names))
+    refused("landscape", f"{run_copy.path}@3", *arguments[2:], "--name", "mine", names=("step: 4 there, 3 here",))
+    assert files(run_copy.path / "analysis") == before
+    for flags in ([], ["--seed", 1], ["--range", 2], ["--batch-norm", "running"], ["--normalised", "layer"]):
+        assert call(*arguments, *flags).code == 0
+    names = {answer.name for answer in answers.read(run_copy, "landscape")}
     assert len(names) == 6
     assert {name.rpartition("-")[0] for name in names} == {"", "step4-random-filter-3", "step4-random-layer-3"}
 
 
-def test_files_that_are_something_else_are_refused(mine):
-    folder = answers.folder(mine)
+def test_files_that_are_no_landscape_are_refused(run_copy):
+    folder = answers.folder(run_copy)
     for content in (b"[1, 2]\n", b"noise\n", b'{"asked": 3}\n{"at": [0]}\n', b"\xff\xfe\n"):
         (folder / "landscape-x.jsonl").write_bytes(content)
-        refused("landscape", mine.path, "--points", 3, "--name", "x", names=("landscape-x.jsonl", "remove the file"))
-    refused("landscape", mine.path, "--name", "../x", names=("--name must be of letters", "'../x'"))
+        refused(
+            "landscape", run_copy.path, "--points", 3, "--name", "x", names=("landscape-x.jsonl", "remove the file")
+        )
+    refused("landscape", run_copy.path, "--name", "../x", names=("--name must be of letters", "'../x'"))
 
 
-def test_a_landscape_that_another_process_fills_is_left_alone(mine):
-    arguments = ["landscape", str(mine.path), "--points", "40x40", "--name", "x", "--no-penalised"]
+def test_a_landscape_that_another_process_fills_is_left_alone(run_copy):
+    arguments = ["landscape", str(run_copy.path), "--points", "40x40", "--name", "x", "--no-penalised"]
     program = start_program(*arguments)
-    path = mine.path / "analysis" / "landscape-x.jsonl"
+    path = run_copy.path / "analysis" / "landscape-x.jsonl"
     try:
         while not path.exists() or path.read_bytes().count(b"\n") < 2:
             assert program.poll() is None
@@ -48,10 +50,10 @@ def test_a_landscape_that_another_process_fills_is_left_alone(mine):
         program.communicate()
 
 
-def test_axes_that_cannot_be_made_are_refused(mine, data, tmp_path):
+def test_axes_that_cannot_be_built_are_refused(run_copy, data, tmp_path):
     other = run(tmp_path / "linear", small_recipe(data, "fb", model="linear"))
     bare = run(tmp_path / "bare", small_recipe(data, "fb"))
-    path = mine.path
+    path = run_copy.path
     refused(
         "landscape",
         path,
@@ -75,17 +77,17 @@ def test_axes_that_cannot_be_made_are_refused(mine, data, tmp_path):
     refused("landscape", path, "--range", "nan", names=("--range must be a positive, finite number, not nan",))
     refused("landscape", path, "--seed", -1, names=("seed must lie in",))
     refused("landscape", tmp_path / "none", names=("does not exist", "noiseless train"))
-    for step in (bare.checkpoints, bare.model):
-        for file in step.glob("*") if step.is_dir() else [step]:
+    for target in (bare.checkpoints, bare.model):
+        for file in target.glob("*") if target.is_dir() else [target]:
             file.unlink()
     refused("landscape", bare.path, names=("has no checkpoint yet",))
     refused("flatness", bare.path, names=("has no checkpoint yet",))
     assert not list(bare.path.glob("analysis/*"))
 
 
-def test_a_checkpoint_of_another_model_is_refused(mine, data, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(run_copy, data, tmp_path):
     other = run(tmp_path / "linear", small_recipe(data, "fb", model="linear"), keep_every=1)
     for file in other.checkpoints.glob("step-00000002.*"):
-        (mine.checkpoints / file.name).write_bytes(file.read_bytes())
-    refused("landscape", f"{mine.path}@2", names=("step-00000002.safetensors is not of this model", "missing"))
-    refused("landscape", mine.path, "--axes", "pca", names=(f"{mine.path}@2 is not of this model", "missing"))
+        (run_copy.checkpoints / file.name).write_bytes(file.read_bytes())
+    refused("landscape", f"{run_copy.path}@2", names=("step-00000002.safetensors is not of this model", "missing"))
+    refused("landscape", run_copy.path, "--axes", "pca", names=(f"{run_copy.path}@2 is not of this model", "missing"))

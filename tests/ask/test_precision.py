@@ -1,4 +1,4 @@
-"""What precision changes in a gradient: the measure is a plain float64 loop's, each row of the arithmetic it names."""
+"""The effect of precision on a gradient: the reference is that of a plain float64 loop; a row for each arithmetic."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from noiseless.run.build import rebuild
 
 @pytest.fixture(scope="module")
 def plain(data, tmp_path_factory):
-    """A finished run on images as they are."""
+    """A finished run without augmentation."""
     return run(tmp_path_factory.mktemp("runs") / "run", small_recipe(data, "fb-clipped", augment="none"))
 
 
-def test_the_measure_is_the_gradient_of_a_float64_loop(plain):
+def test_the_reference_is_the_gradient_of_a_float64_loop(plain):
     recipe = plain.config().recipe
     model = rebuild(plain).model
     model.load_state_dict(plain.state())
     model = model.double().train()
-    made = arrays()
-    x = torch.from_numpy(made["x_train"]).double()[:, None] / 255
+    tiny = arrays()
+    x = torch.from_numpy(tiny["x_train"]).double()[:, None] / 255
     x = (x - torch.tensor(recipe.data.mean, dtype=torch.float64)) / torch.tensor(recipe.data.std, dtype=torch.float64)
-    data = (x, torch.from_numpy(made["y_train"]))
+    data = (x, torch.from_numpy(tiny["y_train"]))
     expected = oracles.block_loop(model, cross_entropy, data, recipe.objective.block).gradient
-    found = precision._gradient(plain, precision.EXACT)
-    assert found.dtype == torch.float64
+    gradient = precision._gradient(plain, precision.EXACT)
+    assert gradient.dtype == torch.float64
     # some hundred float64 roundings of 1e-16 each, as in oracles.ROUNDING
-    assert float((found - expected).norm() / expected.norm()) < 1e-11
+    assert float((gradient - expected).norm() / expected.norm()) < 1e-11
 
 
-def test_each_arithmetic_is_off_by_its_own_precision(plain):
+def test_each_arithmetic_differs_by_its_precision(plain):
     single, half = precision.against_float64(plain)
     assert (single.way, half.way) == ("as the run does: float32", "float32, bfloat16 autocast")
-    # roundings of 6e-8 and 4e-3, which some ten layers pass on: more than a tenth of one, less than a hundred
+    # roundings of 6e-8 and 4e-3, accumulated over some ten layers: more than a tenth of one, less than a hundred
     assert 6e-9 < single.relative < 6e-6
     assert 4e-4 < half.relative < 0.4
     assert 0 < single.largest < half.largest
@@ -52,9 +52,9 @@ def test_each_arithmetic_is_off_by_its_own_precision(plain):
 )
 def test_the_runs_own_arithmetic_comes_first(changes, ways, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped", steps=1, warmup=0, **changes))
-    found = precision.against_float64(directory)
-    assert [each.way for each in found] == ways
-    assert "bfloat16" in max(found, key=lambda each: each.relative).way
+    rows = precision.against_float64(directory)
+    assert [row.way for row in rows] == ways
+    assert "bfloat16" in max(rows, key=lambda row: row.relative).way
 
 
 def test_a_penalty_is_compared_as_well(data, tmp_path):
@@ -62,11 +62,11 @@ def test_a_penalty_is_compared_as_well(data, tmp_path):
     assert 0 < precision.against_float64(directory)[0].relative < 1e-3  # its finite differences amplify rounding
 
 
-def test_verify_leaves_it_out_where_that_is_asked(plain, monkeypatch):
-    def asked(directory):
+def test_verify_without_precision_does_not_compute_float64(plain, monkeypatch):
+    def fail(directory):
         raise AssertionError("float64 was not to be asked")
 
-    monkeypatch.setattr(precision, "against_float64", asked)
+    monkeypatch.setattr(precision, "against_float64", fail)
     monkeypatch.setattr("noiseless.ask.verify.WORKERS", ())
     answer = call("verify", plain.path, "--no-precision")
     assert answer.code == 0, answer.err

@@ -1,4 +1,4 @@
-"""A run's states, asked: the right parameters, the right data, and nothing left behind."""
+"""States of runs: they have the right parameters and the right data, and loading them writes nothing."""
 
 import pytest
 import torch
@@ -13,37 +13,37 @@ from noiseless.run.regimes import FullBatch
 
 
 @pytest.fixture(scope="module")
-def kept(data, tmp_path_factory):
+def finished(data, tmp_path_factory):
     """A run of 5 steps with a checkpoint each second step."""
     recipe = small_recipe(data, "fb-regularized", steps=5)
     return run(tmp_path_factory.mktemp("runs") / "kept", recipe, keep_every=2, keep=1)
 
 
-def test_checkpoints_are_kept_for_good(kept):
-    assert checkpoint_steps(kept) == [0, 2, 4, 5]
+def test_checkpoints_of_keep_every_are_never_removed(finished):
+    assert checkpoint_steps(finished) == [0, 2, 4, 5]
 
 
 @pytest.mark.parametrize("step", [0, 2, 4, 5])
-def test_a_state_is_its_checkpoints(kept, step):
-    state = load_state(StateAddress.read(f"{kept.path}@{step}"))
+def test_a_state_has_the_tensors_of_its_checkpoint(finished, step):
+    state = load_state(StateAddress.read(f"{finished.path}@{step}"))
     assert state.step == step
-    saved = checkpoint.at(kept.checkpoints, step)
+    saved = checkpoint.at(finished.checkpoints, step)
     for name, tensor in state.experiment.model.state_dict().items():
         assert torch.equal(tensor, saved["model"][name]), name
     assert state.objective_step == min(step, 4)
 
 
-def test_the_objective_is_that_of_the_next_step(kept):
-    """Asked for its loss, a state answers what the run recorded when it took that step."""
-    state = load_state(StateAddress.read(f"{kept.path}@2"))
-    row = kept.rows()[2]
-    found = state.objective.evaluate()
-    assert found.loss == row["train_loss"]
-    assert found.penalty == row["penalty"]
+def test_the_objective_is_that_of_the_next_step(finished):
+    """The loss at a state is the one that the run recorded when it took the next step."""
+    state = load_state(StateAddress.read(f"{finished.path}@2"))
+    row = finished.rows()[2]
+    evaluation = state.objective.evaluate()
+    assert evaluation.loss == row["train_loss"]
+    assert evaluation.penalty == row["penalty"]
     assert state.risk.evaluate().loss == row["train_loss"]
 
 
-def test_of_a_step_with_parts_all_are_asked_in_one(data, tmp_path):
+def test_the_objective_of_a_step_with_parts_has_all_of_them(data, tmp_path):
     recipe = small_recipe(data, "fb", parts=3, block=8, penalty=0.25, full_penalty=0.5, steps=2, warmup=0)
     state = load_state(StateAddress.read(str(run(tmp_path / "run", recipe).path)))
     assert state.objective.risk.blocks.count == IMAGES
@@ -53,16 +53,16 @@ def test_of_a_step_with_parts_all_are_asked_in_one(data, tmp_path):
     assert first.risk.blocks.count == IMAGES // 3
 
 
-def test_nothing_is_written(kept):
-    before = files(kept.path)
-    state = load_state(StateAddress.read(str(kept.path)))
+def test_loading_a_state_writes_nothing(finished):
+    before = files(finished.path)
+    state = load_state(StateAddress.read(str(finished.path)))
     assert state.step == 5
     state.risk.evaluate()
-    assert files(kept.path) == before
+    assert files(finished.path) == before
 
 
-def test_the_end_needs_no_checkpoint(kept, tmp_path):
-    other = copy(kept, tmp_path / "bare")
+def test_the_end_needs_no_checkpoint(finished, tmp_path):
+    other = copy(finished, tmp_path / "bare")
     for path in other.checkpoints.glob("step-*"):
         path.unlink()
     state = load_state(StateAddress.read(str(other.path)))
@@ -73,25 +73,25 @@ def test_the_end_needs_no_checkpoint(kept, tmp_path):
         load_state(StateAddress.read(f"{other.path}@3"))
 
 
-def test_a_run_that_has_not_ended(data, tmp_path):
+def test_the_state_of_a_run_that_has_not_ended_is_its_newest_checkpoint(data, tmp_path):
     directory = run(tmp_path / "stopped", small_recipe(data, steps=4), stop_after=1)
     assert load_state(StateAddress.read(str(directory.path))).step == 2
 
 
-def test_places(kept):
-    path = kept.checkpoints / "step-00000002.safetensors"
+def test_addresses_are_read_and_printed(finished):
+    path = finished.checkpoints / "step-00000002.safetensors"
     assert StateAddress.read(str(path)).step == 2
-    assert StateAddress.read(str(path)).directory.path == kept.path
-    assert str(StateAddress.read(f"{kept.path}@4")) == f"{kept.path}@4"
+    assert StateAddress.read(str(path)).directory.path == finished.path
+    assert str(StateAddress.read(f"{finished.path}@4")) == f"{finished.path}@4"
     with pytest.raises(ValueError, match="whole number of steps"):
-        StateAddress.read(f"{kept.path}@last")
+        StateAddress.read(f"{finished.path}@last")
     with pytest.raises(ValueError, match="does not exist"):
-        StateAddress.read(f"{kept.path}-not")
+        StateAddress.read(f"{finished.path}-not")
 
 
-def test_a_checkpoint_of_another_model(kept, data, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(finished, data, tmp_path):
     other = run(tmp_path / "other", small_recipe(data, "fb", model="linear", steps=1))
-    spoilt = copy(kept, tmp_path / "spoilt")
+    spoilt = copy(finished, tmp_path / "spoilt")
     for suffix in (".json", ".safetensors"):
         source = other.checkpoints / f"step-00000001{suffix}"
         (spoilt.checkpoints / f"step-00000005{suffix}").write_bytes(source.read_bytes())
@@ -104,13 +104,13 @@ def test_the_risk_of_a_stochastic_step_is_over_all_examples(data, tmp_path):
     directory = run(tmp_path / "sgd", small_recipe(data, "sgd", steps=2))
     state = load_state(StateAddress.read(str(directory.path)))
     assert not isinstance(state.experiment.regime, FullBatch)
-    found = state.risk.evaluate()
-    assert found.count == len(state.experiment.train) == 48
-    assert found.passes == 1
+    evaluation = state.risk.evaluate()
+    assert evaluation.count == len(state.experiment.train) == 48
+    assert evaluation.passes == 1
 
 
 class _Two(Alone):
-    """The first worker of two, of whom the other sends the same texts, but for one of them."""
+    """The first worker of two; the other sends the same texts, except in exchange number `differing`."""
 
     count = 2
 
@@ -126,71 +126,71 @@ class _Two(Alone):
 
 
 @pytest.mark.parametrize("command", ["noise", "weights", "sharpness", "landscape", "flatness"])
-def test_every_question_refuses_workers_that_disagree(kept, command, monkeypatch):
-    before = files(kept.path)
-    for differing, names in ((1, ("workers disagree",)), (2, ("different states", f"{kept.path}@2", "worker 1"))):
+def test_every_analysis_refuses_workers_that_disagree(finished, command, monkeypatch):
+    before = files(finished.path)
+    for differing, names in ((1, ("workers disagree",)), (2, ("different states", f"{finished.path}@2", "worker 1"))):
         monkeypatch.setattr(team, "join", lambda stop, number=differing: _Two(number))
-        refused(command, f"{kept.path}@2", names=names)
-    assert files(kept.path) == before
+        refused(command, f"{finished.path}@2", names=names)
+    assert files(finished.path) == before
 
 
-def test_the_optimizers_state_is_compared_too(kept, tmp_path):
-    other = copy(kept, tmp_path / "other")
-    saved = checkpoint.at(kept.checkpoints, 2)
+def test_workers_compare_the_optimizers_state_too(finished, tmp_path):
+    other = copy(finished, tmp_path / "other")
+    saved = checkpoint.at(finished.checkpoints, 2)
     saved["optimizer"]["param_groups"][0]["momentum"] = 0.5
     for path in other.checkpoints.iterdir():
         path.unlink()
     checkpoint.save(other.checkpoints, 2, saved, keep=1)
     sent = []
-    for directory in (kept, other):
+    for directory in (finished, other):
         workers = _Two(None)
         workers.exchange = lambda text: sent.append(text) or [text, text]
         load_state(StateAddress(directory, 2), workers)
-    assert sent[0].replace(str(kept.path), str(other.path)) == sent[2]
+    assert sent[0].replace(str(finished.path), str(other.path)) == sent[2]
     assert sent[1] != sent[3]
 
 
-def test_answers_are_kept_and_read(kept, tmp_path):
-    other = copy(kept, tmp_path / "answers")
+def test_answers_are_written_and_read(finished, tmp_path):
+    other = copy(finished, tmp_path / "answers")
     assert answers.read(other) == []
     answers.write(other, Answer("noise", "00000005", {"step": 5, "list": [1.0, float("nan")]}))
     path = answers.write(other, Answer("noise", "00000002", {"step": 2, "deep": {"x": float("inf")}}))
     answers.write(other, Answer("sharpness", "00000002", {"step": 2}))
-    found = answers.read(other, "noise")
-    assert [a.values for a in found] == [{"step": 2, "deep": {"x": None}}, {"step": 5, "list": [1.0, None]}]
+    saved = answers.read(other, "noise")
+    assert [a.values for a in saved] == [{"step": 2, "deep": {"x": None}}, {"step": 5, "list": [1.0, None]}]
     assert len(answers.read(other)) == 3
     path.write_text("{")
     with pytest.raises(ValueError, match="is not the result of an analysis"):
         answers.read(other)
 
 
-def test_from_the_command_line(kept, tmp_path):
-    other = copy(kept, tmp_path / "asked")
-    found = call(
+def test_the_sharpness_command_saves_an_answer_for_each_state(finished, tmp_path):
+    other = copy(finished, tmp_path / "asked")
+    command = call(
         "sharpness", f"{other.path}@2", "--largest", 2, "--smallest", 1, "--density", "--probes", 1, "--trace", 9
     )
-    assert found.code == 0, found.err
+    assert command.code == 0, command.err
     (answer,) = answers.read(other, "sharpness")
     assert answer.values["step"] == 2
     assert len(answer.values["largest"]) == 2
-    assert f"{answer.values['largest'][0]:.6g}" in found.out
+    assert f"{answer.values['largest'][0]:.6g}" in command.out
     assert answer.values["converged"]
     assert answer.values["density"]["grid"]
     assert answer.values["trace"]["error"] > 0
-    assert "edge of stability" in found.out
+    assert "edge of stability" in command.out
     call("sharpness", other.path, "--every-checkpoint", "--tolerance", 0.01)
-    found = answers.read(other, "sharpness")
-    assert [a.values["step"] for a in found] == [0, 2, 4, 5]
-    assert found[1].values["density"] == answer.values["density"]  # what was asked before is not lost
-    assert found[0].values["density"] is None
+    saved = answers.read(other, "sharpness")
+    assert [a.values["step"] for a in saved] == [0, 2, 4, 5]
+    assert saved[1].values["density"] == answer.values["density"]  # earlier results are not lost
+    assert saved[0].values["density"] is None
 
 
-def test_an_estimate_computes_nothing(kept, tmp_path):
-    other = copy(kept, tmp_path / "estimate")
-    found = call("sharpness", other.path, "--estimate")
-    assert found.code == 0
-    assert "passes" in found.out
-    assert "MiB" in found.out
+def test_an_estimate_computes_nothing(finished, tmp_path):
+    other = copy(finished, tmp_path / "estimate")
+    command = call("sharpness", other.path, "--estimate")
+    assert command.code == 0
+    assert "passes" in command.out
+    assert "MiB" in command.out
     assert answers.read(other) == []
 
 
@@ -206,5 +206,5 @@ def test_an_estimate_computes_nothing(kept, tmp_path):
         (("--every-checkpoint",), ("give only one of them",)),
     ],
 )
-def test_wrong_questions(kept, flags, names):
-    refused("sharpness", f"{kept.path}@2", *flags, names=names)
+def test_flags_that_do_not_fit_are_refused(finished, flags, names):
+    refused("sharpness", f"{finished.path}@2", *flags, names=names)

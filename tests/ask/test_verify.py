@@ -1,4 +1,4 @@
-"""`noiseless verify`: equal digests for any order and number of workers, beside the noise of plain float32 sums."""
+"""`noiseless verify`: equal digests for any order and number of workers, beside the rounding of plain float32 sums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_runs import run, small_recipe
 from noiseless.ask import verify
 
 
-def test_verify_finds_equal_digests_and_float32_noise(data, tmp_path):
+def test_verify_prints_equal_digests_and_the_rounding_of_float32_sums(data, tmp_path):
     # blocks of 2 on 48 images: 24 blocks, in chunks of 3
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped", block=2, steps=1, warmup=0))
     job = jobs.Job([sys.executable, "-m", "noiseless", "verify", str(directory.path)], tmp_path / "log")
@@ -19,12 +19,12 @@ def test_verify_finds_equal_digests_and_float32_noise(data, tmp_path):
     text = job.log.read_text()
     assert len(set(re.findall(r"[0-9a-f]{64}", text))) == 1
     assert text.count("equal") >= 6 + 1
-    noises = [float(found) for found in re.findall(r"│ (\d\.\d\de[-+]\d\d) *│\n", text)]
-    repeated, *reordered = noises[:4]
+    roundings = [float(number) for number in re.findall(r"│ (\d\.\d\de[-+]\d\d) *│\n", text)]
+    repeated, *reordered = roundings[:4]
     assert repeated == 0
     # 24 additions in float32, each rounding 6e-8 of the partial sum
-    assert all(0 < noise < 24 * 6e-8 for noise in reordered)
-    assert len(noises) == 4 + 2  # in float32, and with bfloat16 autocast
+    assert all(0 < rounding < 24 * 6e-8 for rounding in reordered)
+    assert len(roundings) == 4 + 2  # in float32, and with bfloat16 autocast
     assert not (directory.path / "snapshots").exists()
 
 

@@ -73,7 +73,7 @@ def test_a_missing_archive_is_downloaded_once(tmp_path, monkeypatch):
         dataset = published(cifar.CIFAR10, content, f"{server.url}/cifar-10-python.tar.gz")
         for _ in range(2):
             _check(dataset.read(tmp_path), files)
-        assert len(server.asked) == 1
+        assert len(server.requested) == 1
 
 
 def test_an_archive_that_is_not_the_published_one_is_refused(tmp_path):

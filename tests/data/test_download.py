@@ -52,7 +52,7 @@ def test_a_file_is_downloaded_once(tmp_path):
         assert path == tmp_path / "new" / "place" / FILE
         assert path.read_bytes() == CONTENT
         assert _fetch(path.parent, server) == path
-        assert server.asked == [None]
+        assert server.requested == [None]
     assert _names(path.parent) == [FILE]
 
 
@@ -64,7 +64,7 @@ def test_a_connection_cut_at_any_byte_is_resumed(cut, ranges, length):
         tempfile.TemporaryDirectory() as d,
     ):
         assert _fetch(Path(d), server).read_bytes() == CONTENT
-        assert server.asked == [None, f"bytes={cut}-" if cut else None]
+        assert server.requested == [None, f"bytes={cut}-" if cut else None]
         assert _names(Path(d)) == [FILE]
 
 
@@ -79,7 +79,7 @@ def test_the_part_of_a_killed_download_is_resumed(cut, ranges, wrong):
         assert _fetch(Path(d), server).read_bytes() == CONTENT
         first = [] if cut == len(CONTENT) else [f"bytes={cut}-" if cut else None]
         repeated = [None] if wrong and cut and (ranges or cut == len(CONTENT)) else []
-        assert server.asked == first + repeated
+        assert server.requested == first + repeated
         assert _names(Path(d)) == [FILE]
 
 
@@ -116,7 +116,7 @@ def test_a_killed_process_leaves_a_part_and_the_next_one_resumes_it(tmp_path):
         assert not (tmp_path / FILE).exists()
         server.hang = 0
         assert download.fetch(file_source, tmp_path).read_bytes() == CONTENT
-        assert server.asked == [None, f"bytes={len(content)}-"]
+        assert server.requested == [None, f"bytes={len(content)}-"]
 
 
 def test_the_next_server_is_used_where_one_fails(tmp_path):
@@ -129,26 +129,26 @@ def test_the_next_server_is_used_where_one_fails(tmp_path):
         Server({FILE: CONTENT}) as good,
     ):  # fmt: skip
         assert _fetch(tmp_path, dead, without, ill, longer, endless, differing, good).read_bytes() == CONTENT
-        assert [len(server.asked) for server in (without, ill, longer, endless, differing, good)] == [1] * 6
+        assert [len(server.requested) for server in (without, ill, longer, endless, differing, good)] == [1] * 6
 
 
 def test_the_next_server_resumes_where_the_first_one_stopped(tmp_path):
     with Server({FILE: CONTENT}, cuts=[3000, 0, 0, 0]) as first, Server({FILE: CONTENT}) as second:
         assert _fetch(tmp_path, first, second).read_bytes() == CONTENT
-        assert first.asked == [None, *["bytes=3000-"] * 2]
-        assert second.asked == ["bytes=3000-"]
+        assert first.requested == [None, *["bytes=3000-"] * 2]
+        assert second.requested == ["bytes=3000-"]
 
 
 def test_many_breaks_are_allowed_as_long_as_bytes_arrive(tmp_path):
     with Server({FILE: CONTENT}, cuts=[600] * 8) as server:  # 600 bytes are more than 1,000 a second for 0.5 seconds
         assert _fetch(tmp_path, server, timeout=0.5).read_bytes() == CONTENT
-        assert len(server.asked) == 9
+        assert len(server.requested) == 9
 
 
 def test_another_range_than_the_requested_one_is_discarded(tmp_path):
     with Server({FILE: CONTENT}, cuts=[1000], shift=7) as server:
         assert _fetch(tmp_path, server).read_bytes() == CONTENT
-        assert server.asked == [None, "bytes=1000-", None]
+        assert server.requested == [None, "bytes=1000-", None]
 
 
 def test_a_silent_server_is_abandoned(tmp_path):
@@ -156,15 +156,15 @@ def test_a_silent_server_is_abandoned(tmp_path):
         began = time.monotonic()
         assert _fetch(tmp_path, silent, good, timeout=0.2).read_bytes() == CONTENT
         assert time.monotonic() - began < 10
-        assert len(silent.asked) == download.TRIES
-        assert good.asked == [f"bytes={100 * download.TRIES}-"]
+        assert len(silent.requested) == download.TRIES
+        assert good.requested == [f"bytes={100 * download.TRIES}-"]
 
 
 def test_a_slow_server_is_abandoned(tmp_path):
     with Server({FILE: CONTENT}, trickle=0.02) as slow, Server({FILE: CONTENT}) as good:
         assert _fetch(tmp_path, slow, good, timeout=0.3).read_bytes() == CONTENT
-        assert len(slow.asked) == 1
-        assert good.asked[0] is not None  # resumes after the bytes that have arrived
+        assert len(slow.requested) == 1
+        assert good.requested[0] is not None  # resumes after the bytes that have arrived
     with Server({FILE: CONTENT}, trickle=0.02) as slow, pytest.raises(ValueError, match="are too slow"):
         _fetch(tmp_path / "b", slow, timeout=0.3)
 
@@ -214,7 +214,7 @@ def test_the_users_servers_replace_the_public_ones(tmp_path, monkeypatch):
     with Server({}) as public, Server({}) as first, Server({FILE: CONTENT}) as second:
         monkeypatch.setenv(VARIABLE, f"{first.url}/a/, {second.url}/b")
         assert _fetch(tmp_path, public).read_bytes() == CONTENT
-        assert [len(server.asked) for server in (public, first, second)] == [0, 1, 1]
+        assert [len(server.requested) for server in (public, first, second)] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("value", ["file:///etc", "/srv/mirror", "ftp://a"])
@@ -233,7 +233,7 @@ def test_concurrent_workers_download_a_file_once(tmp_path):
         for thread in threads:
             thread.join()
         assert paths == [tmp_path / FILE] * 4
-        assert server.asked == [None]
+        assert server.requested == [None]
 
 
 def test_a_full_disk_is_an_error_about_the_part_and_not_the_server(tmp_path):

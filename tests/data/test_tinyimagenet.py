@@ -57,7 +57,7 @@ def test_it_is_downloaded_once_and_loaded_by_its_name(tmp_path, monkeypatch):
         data_set = load("tinyimagenet", tmp_path, 16)
         assert data_set.x_train.shape == (6, 3, 16, 16)
         load("tinyimagenet", tmp_path, 16)
-        assert server.asked == [None]
+        assert server.requested == [None]
 
 
 def test_members_that_leave_the_archive_are_not_followed(tmp_path):

@@ -1,4 +1,4 @@
-"""A model in a directory of its own: given back to the bit, or refused."""
+"""Saved models: a directory is read back to the bit, or refused."""
 
 import json
 
@@ -44,21 +44,21 @@ def damaged(path, **changes):
     classes=st.integers(1, 5),
     double=st.booleans(),
 )
-def test_a_model_comes_back_to_the_bit(norm, channels, classes, double, tmp_path_factory):
+def test_a_model_is_read_back_to_the_bit(norm, channels, classes, double, tmp_path_factory):
     description = described(channels=channels, classes=classes, form=models.Form(norm=norm), mean=None, std=None)
     model = moved(description).to(torch.float64 if double else torch.float32).train()
     path = tmp_path_factory.mktemp("saved") / "deep" / "model"
     sha256 = save_pretrained(model, path, description)
-    found = from_pretrained(str(path))
-    assert not found.training
-    assert model.training  # as it was
-    assert sha256 == checkpoint.digest(found.state_dict()) == checkpoint.digest(model.state_dict())
+    loaded = from_pretrained(str(path))
+    assert not loaded.training
+    assert model.training  # not changed
+    assert sha256 == checkpoint.digest(loaded.state_dict()) == checkpoint.digest(model.state_dict())
     assert describe(path) == description
     x = torch.rand(2, channels, 8, 8, dtype=torch.float64 if double else torch.float32)
-    assert torch.equal(found(x), model.eval()(x))
+    assert torch.equal(loaded(x), model.eval()(x))
 
 
-def test_a_card_says_what_the_model_is(saved):
+def test_a_card_describes_the_model(saved):
     head, text = (saved / "README.md").read_text().split("---\n")[1:]
     head = yaml.safe_load(head)
     assert (head["license"], head["library_name"]) == ("unknown", "noiseless")
@@ -127,7 +127,7 @@ def test_nothing_is_written_over(saved, tmp_path):
         ({"std": "lacking"}, "std missing or unknown"),
     ],
 )
-def test_a_config_that_is_not_ours_is_refused(changes, names, saved):
+def test_a_config_of_another_library_or_version_is_refused(changes, names, saved):
     damaged(saved, **changes)
     with pytest.raises(ValueError, match=names) as caught:
         from_pretrained(saved)
@@ -143,11 +143,11 @@ def test_a_directory_that_lacks_a_file_is_refused(name, names, saved):
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
-    whole = (saved / "model.safetensors").read_bytes()
-    (saved / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    content = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         from_pretrained(saved)
-    (saved / "model.safetensors").write_bytes(whole)
+    (saved / "model.safetensors").write_bytes(content)
     (saved / "config.json").write_text('{"library": ')
     with pytest.raises(ValueError, match=r"config\.json cannot be read"):
         from_pretrained(saved)
@@ -156,9 +156,9 @@ def test_damaged_files_are_refused(saved, tmp_path):
 
 
 def test_a_run_gives_its_model_at_its_end_and_before(practice, data, tmp_path):
-    found = from_run(practice.path)
-    assert not found.training
-    assert checkpoint.digest(found.state_dict()) == checkpoint.digest(practice.state())
+    model = from_run(practice.path)
+    assert not model.training
+    assert checkpoint.digest(model.state_dict()) == checkpoint.digest(practice.state())
     begun = copy(practice, tmp_path / "run")
     begun.model.unlink()
     (begun.checkpoints / "step-00000003.json").unlink()

@@ -6,7 +6,7 @@ import math
 import pytest
 import safetensors.torch
 import torch
-from small_runs import call, copy, files, go_on, record
+from small_runs import call, copy, files, record, resume
 
 from noiseless.files import checkpoint
 
@@ -19,8 +19,8 @@ def truncated(part):
 
 def flipped(part, bit):
     def damage(content):
-        place = min(int(len(content) * part), len(content) - 1)
-        return content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :]
+        offset = min(int(len(content) * part), len(content) - 1)
+        return content[:offset] + bytes([content[offset] ^ (1 << bit)]) + content[offset + 1 :]
 
     return damage
 
@@ -43,7 +43,7 @@ def unfinished(practice, tmp_path):
     return directory
 
 
-def hurt(path, damage):
+def apply_damage(path, damage):
     content = damage(path.read_bytes())
     if content is None:
         path.unlink()
@@ -53,27 +53,27 @@ def hurt(path, damage):
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(unfinished, suffix, damage):
-    hurt(unfinished.checkpoints / (NEWEST + suffix), DAMAGES[damage])
-    found = checkpoint.newest(unfinished.checkpoints)
-    assert found is not None
-    assert found.step == 2
-    assert len(found.damaged) == 1
-    assert NEWEST in found.damaged[0]
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(unfinished, suffix, damage):
+    apply_damage(unfinished.checkpoints / (NEWEST + suffix), DAMAGES[damage])
+    newest = checkpoint.newest(unfinished.checkpoints)
+    assert newest is not None
+    assert newest.step == 2
+    assert len(newest.damaged) == 1
+    assert NEWEST in newest.damaged[0]
 
 
 @pytest.mark.parametrize(("suffix", "damage"), [(".json", "truncated-0.9"), (".safetensors", "flipped-0.5-5")])
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_bits(practice, unfinished, suffix, damage):
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one_to_the_same_bits(practice, unfinished, suffix, damage):
     for name in (NEWEST, BEFORE):  # two in a row
-        hurt(unfinished.checkpoints / (name + suffix), DAMAGES[damage])
-    messages = go_on(unfinished)
+        apply_damage(unfinished.checkpoints / (name + suffix), DAMAGES[damage])
+    messages = resume(unfinished)
     assert [name in message for name, message in zip((NEWEST, BEFORE), messages, strict=True)] == [True, True]
     assert all("going on from step 1" in message for message in messages)
     assert record(unfinished) == record(practice)
 
 
-def test_the_command_tells_of_the_damage(practice, unfinished):
-    hurt(unfinished.checkpoints / f"{NEWEST}.safetensors", DAMAGES["empty"])
+def test_the_resume_command_names_the_damaged_checkpoint(practice, unfinished):
+    apply_damage(unfinished.checkpoints / f"{NEWEST}.safetensors", DAMAGES["empty"])
     answer = call("resume", unfinished.path)
     assert answer.code == 0
     assert f"{NEWEST}.json is damaged" in answer.out + answer.err
@@ -81,9 +81,9 @@ def test_the_command_tells_of_the_damage(practice, unfinished):
     assert record(unfinished) == record(practice)
 
 
-def test_all_damaged_is_an_error_that_changes_nothing(unfinished):
+def test_damage_to_all_checkpoints_is_an_error_that_changes_nothing(unfinished):
     for path in unfinished.checkpoints.glob("*.safetensors"):
-        hurt(path, DAMAGES["truncated-0.9"])
+        apply_damage(path, DAMAGES["truncated-0.9"])
     before = files(unfinished.path)
     for command in ("resume", "evaluate", "digest"):
         answer = call(command, unfinished.path)
@@ -96,11 +96,11 @@ def test_all_damaged_is_an_error_that_changes_nothing(unfinished):
 
 
 def test_a_half_written_file_is_never_seen_under_its_name(unfinished):
-    """What a kill in the middle of a write leaves: the file beside, under a name that no reader looks for."""
+    """A kill during a write leaves a temporary file, under a name that no reader opens."""
     (unfinished.checkpoints / ".step-00000009.json.77.tmp").write_text('{"step": 9, "sta')
-    found = checkpoint.newest(unfinished.checkpoints)
-    assert found is not None
-    assert (found.step, found.damaged) == (3, [])
+    newest = checkpoint.newest(unfinished.checkpoints)
+    assert newest is not None
+    assert (newest.step, newest.damaged) == (3, [])
 
 
 def test_old_checkpoints_are_removed_and_the_newest_kept(tmp_path):
@@ -127,15 +127,15 @@ def test_a_state_is_read_back_to_the_bit(tmp_path):
         "flag": True,
     }
     checkpoint.save(tmp_path, 7, state, keep=1)
-    step, found = checkpoint.read(tmp_path / "step-00000007.json")
+    step, restored = checkpoint.read(tmp_path / "step-00000007.json")
     assert step == 7
-    tensors = found.pop("tensors")
+    tensors = restored.pop("tensors")
     for name, tensor in state.pop("tensors").items():
         assert tensors[name].dtype == tensor.dtype
         torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=0, equal_nan=True)
-    assert torch.equal(found["by number"][0]["history"].pop(0), state["by number"][0]["history"].pop(0))
-    assert found == state
-    assert isinstance(found["groups"][0]["betas"], tuple)
+    assert torch.equal(restored["by number"][0]["history"].pop(0), state["by number"][0]["history"].pop(0))
+    assert restored == state
+    assert isinstance(restored["groups"][0]["betas"], tuple)
 
 
 def test_checkpoints_are_plain_safetensors_and_json(practice):

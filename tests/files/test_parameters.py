@@ -1,4 +1,4 @@
-"""Final parameters are sealed with their digest: a flipped bit is noticed wherever it strikes."""
+"""Final parameters are sealed with their digest: any flipped bit is noticed."""
 
 import pytest
 import safetensors.torch
@@ -11,10 +11,10 @@ from noiseless.files.parameters import fill, read_parameters, write_parameters
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -0.0]), "count": torch.tensor(3)}
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_parameters_are_read_back_as_they_were_written(tmp_path):
     write_parameters(tmp_path / "a.safetensors", STATE)
-    found = read_parameters(tmp_path / "a.safetensors", sealed=True)
-    assert checkpoint.digest(found) == checkpoint.digest(STATE)
+    restored = read_parameters(tmp_path / "a.safetensors", sealed=True)
+    assert checkpoint.digest(restored) == checkpoint.digest(STATE)
     assert safetensors.torch.load_file(tmp_path / "a.safetensors").keys() == STATE.keys()  # others can read it
 
 
@@ -22,15 +22,15 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
     path = tmp_path / "a.safetensors"
     write_parameters(path, STATE)
     content = path.read_bytes()
-    for place in range(len(content)):
+    for offset in range(len(content)):
         for bit in (0, 6):
-            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            path.write_bytes(content[:offset] + bytes([content[offset] ^ 1 << bit]) + content[offset + 1 :])
             try:
-                found = read_parameters(path, sealed=True)
+                restored = read_parameters(path, sealed=True)
             except ValueError as error:
                 assert str(path) in str(error)
             else:  # a space of the header's padding, or the format's own name
-                assert checkpoint.digest(found) == checkpoint.digest(STATE), place
+                assert checkpoint.digest(restored) == checkpoint.digest(STATE), offset
 
 
 def test_a_foreign_file_needs_no_seal_but_a_run_does(tmp_path):
@@ -41,7 +41,7 @@ def test_a_foreign_file_needs_no_seal_but_a_run_does(tmp_path):
         read_parameters(path, sealed=True)
 
 
-def test_a_directory_in_the_place_of_a_file_is_told(practice, data, tmp_path):
+def test_a_directory_instead_of_a_file_is_refused(practice, data, tmp_path):
     flags = ("--data", data, "--model", "resnet8", "--block", 16, "--run-dir", tmp_path / "run")
     refused("train", "fb", *flags, "--init", practice.path, names=(f"{practice.path} is a directory", "model.saf"))
 

@@ -1,87 +1,87 @@
-"""The predictions that an ended run leaves: of the evaluation in its last row, written before its end is marked."""
+"""The predictions of an ended run: of the evaluation in its last row, written before the run counts as ended."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from small_runs import CLASSES, TESTED, arrays, call, copy, go_on, prepare, record, run, small_recipe
+from small_runs import CLASSES, TESTED, arrays, call, copy, prepare, record, resume, run, small_recipe
 
 from noiseless.files import predictions
 from noiseless.files.directory import RunDirectory
 from noiseless.files.predictions import Predictions
 
 
-def answers(directory, average=False, flips=False):
-    """The class with the largest score for each test image, one at a time."""
+def predict(directory, average=False, flips=False):
+    """The class with the largest score for each test image, computed one at a time, and the labels."""
     experiment = prepare(directory.config().recipe)
     experiment.model.load_state_dict(directory.state(average))
     experiment.model.eval()
     images, labels = experiment.test.take(torch.arange(len(experiment.test)))
-    found = []
+    classes = []
     with torch.no_grad():
         for x in images:
             p = experiment.model(x[None]).softmax(1)
-            found.append(int((p + experiment.model(x[None].flip(-1)).softmax(1) if flips else p).argmax()))
-    return found, labels.tolist()
+            classes.append(int((p + experiment.model(x[None].flip(-1)).softmax(1) if flips else p).argmax()))
+    return classes, labels.tolist()
 
 
-def agrees(directory, **evaluated):
-    """Asserts that a run's predictions are those of its final state, and that they give its last row's accuracy."""
-    found = predictions.read(directory.path)
-    assert (found.predicted.tolist(), found.target.tolist()) == answers(directory, **evaluated)
-    assert found.correct.mean() == pytest.approx(directory.rows()[-1]["test_accuracy"], abs=1e-12)
-    return found
+def checked(directory, **evaluated):
+    """Asserts that a run's predictions are of its final state and give its last row's accuracy; returns them."""
+    saved = predictions.read(directory.path)
+    assert (saved.predicted.tolist(), saved.target.tolist()) == predict(directory, **evaluated)
+    assert saved.correct.mean() == pytest.approx(directory.rows()[-1]["test_accuracy"], abs=1e-12)
+    return saved
 
 
 @pytest.mark.parametrize(
     ("changes", "evaluated"),
     [({}, {}), ({"test_flips": True}, {"flips": True}), ({"ema": 0.5}, {"average": True})],
 )
-def test_they_are_of_the_last_evaluation(changes, evaluated, data, tmp_path):
+def test_predictions_are_of_the_last_evaluation(changes, evaluated, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, **changes), evaluate_every=2)
-    found = agrees(directory, **evaluated)
-    assert found.target.tolist() == arrays()["y_test"].tolist()
-    assert len(found.predicted) == TESTED
-    assert found.predicted.max() < CLASSES
+    saved = checked(directory, **evaluated)
+    assert saved.target.tolist() == arrays()["y_test"].tolist()
+    assert len(saved.predicted) == TESTED
+    assert saved.predicted.max() < CLASSES
 
 
-def test_with_a_part_held_out_they_are_of_that_part(data, tmp_path):
+def test_with_a_validation_part_predictions_are_of_that_part(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb", validation=0.25, seed=3))
     held = prepare(directory.config().recipe).test.chosen
-    assert agrees(directory).target.tolist() == arrays()["y_train"][held].tolist()
+    assert checked(directory).target.tolist() == arrays()["y_train"][held].tolist()
 
 
-def test_a_run_that_was_stopped_leaves_the_same(practice, data, tmp_path):
+def test_a_run_that_was_stopped_leaves_the_same_predictions(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
     assert not (directory.path / predictions.FILE).exists()
-    go_on(directory)
+    resume(directory)
     file = predictions.FILE
     assert (directory.path / file).read_bytes() == (practice.path / file).read_bytes()
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.5, "test_flips": True}])
-def test_a_run_killed_between_its_last_row_and_its_end_gets_them_when_it_is_resumed(changes, data, tmp_path):
-    whole = run(tmp_path / "whole", small_recipe(data, **changes))
-    killed = copy(whole, tmp_path / "killed")
+def test_a_run_killed_between_its_last_row_and_its_end_gets_predictions_when_it_is_resumed(changes, data, tmp_path):
+    undisturbed = run(tmp_path / "whole", small_recipe(data, **changes))
+    killed = copy(undisturbed, tmp_path / "killed")
     for file in (killed.model, killed.average, killed.path / predictions.FILE):
         file.unlink(missing_ok=True)
     rows = killed.rows()
-    go_on(killed)
+    resume(killed)
     assert killed.rows() == rows  # nothing was computed again
-    assert record(killed) == record(whole)
+    assert record(killed) == record(undisturbed)
     file = predictions.FILE
-    assert (killed.path / file).read_bytes() == (whole.path / file).read_bytes()
+    assert (killed.path / file).read_bytes() == (undisturbed.path / file).read_bytes()
 
 
-def test_the_classes_take_the_smallest_unsigned_integers(tmp_path):
+def test_classes_are_stored_as_the_smallest_unsigned_integers(tmp_path):
     for largest, dtype in ((9, np.uint8), (255, np.uint8), (256, np.uint16), (70_000, np.uint32)):
-        given = Predictions(np.array([0, 1], np.int64), np.array([largest, 1], np.int64))
-        predictions.write(tmp_path, given)
-        found = predictions.read(tmp_path)
-        assert (found.predicted.dtype, found.target.dtype) == (dtype, dtype)
-        assert found.correct.tolist() == [False, True]
-        assert found.target.tolist() == [largest, 1]
+        written = Predictions(np.array([0, 1], np.int64), np.array([largest, 1], np.int64))
+        predictions.write(tmp_path, written)
+        saved = predictions.read(tmp_path)
+        assert (saved.predicted.dtype, saved.target.dtype) == (dtype, dtype)
+        assert saved.correct.tolist() == [False, True]
+        assert saved.target.tolist() == [largest, 1]
     assert [file.name for file in tmp_path.iterdir()] == [predictions.FILE]
 
 
@@ -89,7 +89,7 @@ BYTES = np.zeros(3, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("held", "names"),
+    ("content", "names"),
     [
         ({"predicted": BYTES}, ("no array target",)),
         ({"predicted": BYTES, "target": BYTES[:2]}, ("3 predictions for 2 images",)),
@@ -102,11 +102,11 @@ BYTES = np.zeros(3, np.uint8)
         (None, ("has no predictions.npz",)),
     ],
 )
-def test_a_file_that_no_run_has_written_is_refused_with_the_command_that_writes_it(held, names, tmp_path):
-    if isinstance(held, bytes):
-        (tmp_path / predictions.FILE).write_bytes(held)
-    elif held is not None:
-        np.savez(tmp_path / predictions.FILE, **held)
+def test_a_file_that_no_run_has_written_is_refused_with_the_command_that_writes_it(content, names, tmp_path):
+    if isinstance(content, bytes):
+        (tmp_path / predictions.FILE).write_bytes(content)
+    elif content is not None:
+        np.savez(tmp_path / predictions.FILE, **content)
     with pytest.raises(ValueError, match=f"noiseless evaluate {tmp_path}") as caught:
         predictions.read(tmp_path)
     assert all(name in str(caught.value) for name in names), caught.value
@@ -114,9 +114,9 @@ def test_a_file_that_no_run_has_written_is_refused_with_the_command_that_writes_
 
 
 def test_a_file_that_was_cut_off_is_refused(practice, tmp_path):
-    whole = (practice.path / predictions.FILE).read_bytes()
-    for length in range(0, len(whole), 7):
-        (tmp_path / predictions.FILE).write_bytes(whole[:length])
+    content = (practice.path / predictions.FILE).read_bytes()
+    for length in range(0, len(content), 7):
+        (tmp_path / predictions.FILE).write_bytes(content[:length])
         with pytest.raises(ValueError, match="noiseless evaluate"):
             predictions.read(tmp_path)
 
@@ -125,7 +125,7 @@ def test_a_file_that_was_cut_off_is_refused(practice, tmp_path):
 def test_evaluate_writes_what_is_missing_damaged_or_foreign(damage, practice, tmp_path):
     directory = copy(practice, tmp_path / "run")
     file = directory.path / predictions.FILE
-    whole = file.read_bytes()
+    content = file.read_bytes()
     file.unlink()
     if damage == "junk":
         file.write_bytes(b"junk")
@@ -134,29 +134,29 @@ def test_evaluate_writes_what_is_missing_damaged_or_foreign(damage, practice, tm
     answer = call("evaluate", directory.path)
     assert answer.code == 0, answer.err
     assert f"predictions: {file}" in answer.out
-    assert file.read_bytes() == whole
+    assert file.read_bytes() == content
 
 
 def test_evaluate_keeps_the_file_of_the_run(practice, tmp_path):
     directory = copy(practice, tmp_path / "run")
     assert "predictions" not in call("evaluate", directory.path).out
-    found = predictions.read(directory.path)
-    changed = found.predicted.copy()
+    saved = predictions.read(directory.path)
+    changed = saved.predicted.copy()
     changed[:2] = (changed[:2] + 1) % CLASSES
-    predictions.write(directory.path, Predictions(changed, found.target))
+    predictions.write(directory.path, Predictions(changed, saved.target))
     answer = call("evaluate", directory.path)
     assert answer.code == 0
     assert "is left unchanged, but 2 of its predictions differ" in answer.out
     assert predictions.read(directory.path).predicted.tolist() == changed.tolist()
 
 
-def test_evaluate_with_an_average_writes_those_of_the_average(data, tmp_path):
+def test_evaluate_with_an_average_writes_the_predictions_of_the_average(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, ema=0.5))
-    whole = (directory.path / predictions.FILE).read_bytes()
+    content = (directory.path / predictions.FILE).read_bytes()
     (directory.path / predictions.FILE).unlink()
     assert call("evaluate", directory.path).code == 0
-    assert (directory.path / predictions.FILE).read_bytes() == whole
-    agrees(directory, average=True)
+    assert (directory.path / predictions.FILE).read_bytes() == content
+    checked(directory, average=True)
 
 
 def test_evaluate_of_a_run_under_way_writes_nothing(data, tmp_path):
@@ -165,7 +165,7 @@ def test_evaluate_of_a_run_under_way_writes_nothing(data, tmp_path):
     assert not (directory.path / predictions.FILE).exists()
 
 
-def test_evaluate_answers_where_the_file_cannot_be_written(practice, tmp_path):
+def test_evaluate_prints_its_result_where_the_file_cannot_be_written(practice, tmp_path):
     directory = copy(practice, tmp_path / "run")
     (directory.path / predictions.FILE).unlink()
     (directory.path / predictions.FILE).mkdir()  # nobody can put a file there
@@ -175,7 +175,7 @@ def test_evaluate_answers_where_the_file_cannot_be_written(practice, tmp_path):
     assert "test   loss" in answer.out
 
 
-def test_they_are_there_before_the_run_has_ended(data, tmp_path, monkeypatch):
+def test_predictions_are_written_before_the_run_has_ended(data, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 

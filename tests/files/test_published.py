@@ -1,4 +1,4 @@
-"""What a published checkpoint must hold; each way in which it does not is told."""
+"""What a published checkpoint must hold; a file that does not is refused with the reason."""
 
 import pytest
 import torch
@@ -15,18 +15,18 @@ def content():
     return parts()
 
 
-def test_its_parts_are_taken(content, tmp_path):
-    found = read_published(write(tmp_path / "a.pth", content))
-    assert found.step == 3
-    assert (found.settings["lr"], found.settings["nesterov"]) == (content[0]["param_groups"][0]["lr"], True)
-    assert found.momentum.keys() == content[0]["state"].keys()
-    assert all(torch.equal(found.momentum[k], entry["momentum_buffer"]) for k, entry in content[0]["state"].items())
+def test_step_settings_and_momentum_are_read(content, tmp_path):
+    published = read_published(write(tmp_path / "a.pth", content))
+    assert published.step == 3
+    assert (published.settings["lr"], published.settings["nesterov"]) == (content[0]["param_groups"][0]["lr"], True)
+    assert published.momentum.keys() == content[0]["state"].keys()
+    assert all(torch.equal(published.momentum[k], entry["momentum_buffer"]) for k, entry in content[0]["state"].items())
 
 
-def test_names_of_a_data_parallel_model_lose_what_it_put_before_them(content, tmp_path):
+def test_names_of_a_data_parallel_model_lose_its_prefix(content, tmp_path):
     wrapped = {f"module.{name}": tensor for name, tensor in content[1].items()}
-    found = read_published(write(tmp_path / "a.pth", [content[0], wrapped, *content[2:]]))
-    assert list(found.model) == list(content[1])
+    published = read_published(write(tmp_path / "a.pth", [content[0], wrapped, *content[2:]]))
+    assert list(published.model) == list(content[1])
     # a model may have a part called module: it is a wrapper's only where all names have it
     state = {"module.weight": torch.ones(1), "bias": torch.ones(1)}
     assert read_state(write(tmp_path / "b.pth", state)).keys() == state.keys()
@@ -34,8 +34,8 @@ def test_names_of_a_data_parallel_model_lose_what_it_put_before_them(content, tm
 
 def test_half_precision_and_a_model_before_its_first_step_are_read(content, tmp_path):
     half = {name: t.half() if t.is_floating_point() else t for name, t in content[1].items()}
-    found = read_published(write(tmp_path / "a.pth", [content[0] | {"state": {}}, half, None, {"scale": 1.0}, 0]))
-    assert (found.momentum, found.step) == ({}, 0)
+    published = read_published(write(tmp_path / "a.pth", [content[0] | {"state": {}}, half, None, {"scale": 1.0}, 0]))
+    assert (published.momentum, published.step) == ({}, 0)
 
 
 def nan(content):
@@ -80,7 +80,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_is_no_published_checkpoint_is_told(kind, content, tmp_path):
+def test_a_file_that_is_no_published_checkpoint_is_refused_with_the_reason(kind, content, tmp_path):
     make, names = WRONG[kind]
     path = write(tmp_path / "wrong.pth", make(content))
     with pytest.raises(ValueError, match=r"wrong\.pth") as caught:
@@ -90,10 +90,10 @@ def test_what_is_no_published_checkpoint_is_told(kind, content, tmp_path):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_model_is_filled_from_a_list_or_from_a_state(whole, legacy, content, tmp_path):
+@pytest.mark.parametrize("from_list", [False, True])
+def test_a_model_is_filled_from_a_list_or_from_a_state(from_list, legacy, content, tmp_path):
     model = models.build("resnet8", 1, 4)
-    load_parameters(model, write(tmp_path / "a.safetensors", content if whole else content[1], legacy))
+    load_parameters(model, write(tmp_path / "a.safetensors", content if from_list else content[1], legacy))
     assert all(torch.equal(tensor, content[1][name]) for name, tensor in model.state_dict().items())
 
 
@@ -120,7 +120,7 @@ def test_a_model_is_recognised_by_its_state(name, channels, classes, form):
     assert classes_of(shuffled, lambda n: models.build(name, channels, n, form)) == classes
 
 
-def test_a_model_that_is_not_known_comes_with_the_nearest():
+def test_an_unknown_model_is_refused_with_the_nearest():
     with torch.device("meta"):
         state = models.build("resnet34", 3, 10).state_dict()
     state["layers.3.3.conv1.weight"] = torch.empty(1)

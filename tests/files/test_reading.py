@@ -1,4 +1,4 @@
-"""A run read while it goes: rows as they come, cut, damaged or halfway written; who holds it."""
+"""Reading a run while it is trained: rows that are new, cut, damaged or half written; which process holds it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from noiseless.recipes.recipe import Recipe
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run that has been begun and has no row."""
+    """The directory of a run that has no row yet."""
     write_json(tmp_path / "config.json", Config(Recipe(name="tiny")).as_json())
     return tmp_path
 
 
-def write(place, *rows, end="\n"):
-    with (place / "metrics.jsonl").open("a") as file:
+def write(path, *rows, end="\n"):
+    with (path / "metrics.jsonl").open("a") as file:
         file.write("\n".join(json.dumps(row) for row in rows) + end)
 
 
@@ -49,7 +49,7 @@ def test_a_real_run_is_read_as_its_directory_reads_it(practice):
     assert files(practice.path) == before
 
 
-def test_rows_are_followed_as_they_come(begun):
+def test_new_rows_are_read_at_each_look(begun):
     followed = Followed(begun)
     assert steps(followed) == []
     assert followed.written is None
@@ -61,21 +61,21 @@ def test_rows_are_followed_as_they_come(begun):
     assert followed.written == (begun / "metrics.jsonl").stat().st_mtime
 
 
-def test_half_a_line_waits_for_its_other_half(begun):
+def test_half_a_line_is_read_once_it_is_complete(begun):
     followed = Followed(begun)
     write(begun, {"step": 0})
-    whole = json.dumps({"step": 1, "train_loss": 0.25, "note": "é"}, ensure_ascii=False).encode() + b"\n"
-    for cut in range(1, len(whole)):  # also within a character
-        (begun / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + whole[:cut])
+    line = json.dumps({"step": 1, "train_loss": 0.25, "note": "é"}, ensure_ascii=False).encode() + b"\n"
+    for cut in range(1, len(line)):  # also within a character
+        (begun / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line[:cut])
         assert steps(followed) == [0]
         with (begun / "metrics.jsonl").open("ab") as file:
-            file.write(whole[cut:])
+            file.write(line[cut:])
         assert steps(followed) == [0, 1]
         assert followed.rows[-1] == {"step": 1, "train_loss": 0.25}
     assert followed.damaged == 0
 
 
-def test_a_resumed_run_that_cuts_rows_is_read_anew(begun):
+def test_a_resumed_run_that_cuts_rows_is_read_again(begun):
     followed, directory = Followed(begun), RunDirectory(begun)
     write(begun, *({"step": step, "train_loss": 1.0} for step in range(6)))
     assert steps(followed) == [0, 1, 2, 3, 4, 5]
@@ -90,7 +90,7 @@ def test_a_resumed_run_that_cuts_rows_is_read_anew(begun):
     assert steps(followed) == []
 
 
-def test_a_step_that_is_written_again_replaces_what_came_from_it_on(begun):
+def test_a_step_that_is_written_again_replaces_the_rows_from_it_on(begun):
     followed = Followed(begun)
     write(begun, *({"step": step, "lr": 1} for step in range(4)), {"step": 2, "lr": 5})
     assert steps(followed) == [0, 1, 2]
@@ -102,7 +102,7 @@ def test_damaged_lines_are_counted_and_left_out(begun, line):
     followed = Followed(begun)
     write(begun, {"step": 0})
     with (begun / "metrics.jsonl").open("a") as file:
-        file.write(line + "\n\n")  # an empty line is nothing
+        file.write(line + "\n\n")  # an empty line is not counted
     write(begun, {"step": 1})
     assert steps(followed) == [0, 1]
     assert followed.damaged == 1
@@ -117,7 +117,7 @@ def test_numbers_that_are_not_finite_are_none_and_others_are_left_out(begun):
     assert followed.rows == [{"step": 0, "a": None, "b": None, "c": None}, {"step": 1, "a": None, "b": None}]
 
 
-def test_who_holds_a_run_is_known_without_taking_its_lock(begun):
+def test_the_process_that_holds_a_run_is_known_without_locking_it(begun):
     followed, directory = Followed(begun), RunDirectory(begun)
     followed.look()
     assert followed.holder is None
@@ -144,7 +144,7 @@ def test_another_process_that_holds_a_run_is_named_and_not_disturbed(begun):
     assert followed.holder is None
 
 
-def test_what_is_no_run_is_refused_as_elsewhere(tmp_path):
+def test_a_directory_that_is_no_run_is_refused_as_by_run_directory(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ValueError, match=r"does not exist|has no config.json") as followed:
             Followed(path)
@@ -153,7 +153,7 @@ def test_what_is_no_run_is_refused_as_elsewhere(tmp_path):
         assert str(followed.value) == str(opened.value)
 
 
-def test_a_run_that_vanishes_is_told(data, tmp_path):
+def test_a_run_that_vanishes_is_an_error(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb"))
     followed = Followed(directory.path)
     followed.look()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_files import HOME, parts, their_modules, write
+from published_files import HOME, parts, published_modules, write
 
 from noiseless.files import untrusted
 from noiseless.files.published import read_published
@@ -24,13 +24,13 @@ def content():
 
 
 @pytest.fixture(autouse=True)
-def _bystander(tmp_path, monkeypatch):
-    """Everything happens in a directory of its own, where what ran would leave a file."""
+def _in_tmp_path(tmp_path, monkeypatch):
+    """The working directory is a temporary one, where a command that ran would leave a file."""
     monkeypatch.chdir(tmp_path)
 
 
 class Runs:
-    """What it says is called when it is unpickled."""
+    """Unpickling it calls its function."""
 
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -39,16 +39,16 @@ class Runs:
         return self.reduced
 
 
-def touching():
+def touch_payload():
     return Runs(os.system, "touch ran")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_schedules_in_it_are_inert_and_their_modules_not_looked_for(content, legacy, tmp_path):
+def test_schedules_in_a_file_are_inert_and_their_modules_are_not_imported(content, legacy, tmp_path):
     path = write(tmp_path / "a.pth", content, legacy)
     assert importlib.util.find_spec(HOME.partition(".")[0]) is None  # nobody could import it
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)  # what a plain restricted load makes of a real file
+        torch.load(path, weights_only=True)  # torch's restricted load refuses a real file
     optimizer, model, schedule, scaler, step = read(path)
     assert (scaler, step) == (None, 3)
     assert all(torch.equal(model[name], tensor) for name, tensor in content[1].items())
@@ -70,27 +70,27 @@ def test_schedules_of_torch_are_inert_too(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])  # milestones are a Counter
     path = write(tmp_path / "a.pth", [optimizer.state_dict(), model.state_dict(), {"after_scheduler": steps}, None, 0])
-    held = read(path)[2]["after_scheduler"]
-    assert isinstance(held, Inert)
-    assert held.state["milestones"] == {3: 1, 5: 1}
+    schedule = read(path)[2]["after_scheduler"]
+    assert isinstance(schedule, Inert)
+    assert schedule.state["milestones"] == {3: 1, 5: 1}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("slot", range(5), ids=SLOTS)
 def test_a_command_in_any_slot_is_refused_by_name_and_not_run(slot, legacy, content, tmp_path):
-    path = write(tmp_path / "a.pth", [touching() if k == slot else part for k, part in enumerate(content)], legacy)
+    path = write(tmp_path / "a.pth", [touch_payload() if k == slot else part for k, part in enumerate(content)], legacy)
     with pytest.raises(
         RefusedError, match=rf"a\.pth is refused: it asks for {os.name}\.system, .*Nothing in it was run"
     ):
         read_published(path)
     assert not (tmp_path / "ran").exists()
-    with their_modules():
+    with published_modules():
         torch.load(path, weights_only=False)  # the payload is a real one
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
-    ("evil", "name"),
+    ("payload", "name"),
     [
         (Runs(eval, "1"), "builtins.eval"),
         (Runs(exec, "pass"), "builtins.exec"),
@@ -103,9 +103,9 @@ def test_a_command_in_any_slot_is_refused_by_name_and_not_run(slot, legacy, cont
         (Runs(torch.optim.lr_scheduler._format_param, "a", 1, 2), "torch.optim.lr_scheduler._format_param"),
     ],
 )
-def test_whatever_is_no_tensor_is_named(evil, name, tmp_path):
+def test_whatever_is_no_tensor_is_named(payload, name, tmp_path):
     with pytest.raises(RefusedError, match=f"it asks for {name}, "):
-        read(write(tmp_path / "a.pth", {"a": evil}))
+        read(write(tmp_path / "a.pth", {"a": payload}))
 
 
 def archive(path, *pickles):
@@ -122,7 +122,7 @@ SYSTEM = b"\x80\x02cos\nsystem\nX\x09\x00\x00\x00touch ran\x85R."
 RAW = {
     "by its name": (SYSTEM, r"os\.system"),
     "by an instance": (b"(S'touch ran'\nios\nsystem\n.", r"os\.system"),
-    "by names on the stack": (pickle.dumps(touching(), 4), r"posix\.system in a way"),
+    "by names on the stack": (pickle.dumps(touch_payload(), 4), r"posix\.system in a way"),
     "through getattr": (
         b"\x80\x02cbuiltins\ngetattr\ncos\npath\nX\x02\x00\x00\x00os\x86R.",
         r"builtins\.getattr",
@@ -134,7 +134,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("way", RAW)
-def test_other_ways_to_ask_are_refused_too(way, tmp_path):
+def test_other_ways_to_name_a_function_are_refused_too(way, tmp_path):
     content, name = RAW[way]
     zipped, plain = archive(tmp_path / "a.pth", ("archive/data.pkl", content)), tmp_path / "b.pth"
     plain.write_bytes(content)
@@ -155,22 +155,22 @@ def test_other_ways_to_ask_are_refused_too(way, tmp_path):
         [],
     ],
 )
-def test_a_pickle_beside_the_one_is_refused(pickles, tmp_path):
+def test_an_archive_with_another_pickle_or_none_is_refused(pickles, tmp_path):
     with pytest.raises(ValueError, match="it should hold one pickle"):
         read(archive(tmp_path / "a.pth", *pickles))
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_deeper_pickle_is_read_as_the_one_that_it_is(tmp_path):
+def test_the_only_pickle_of_an_archive_may_be_in_a_deeper_folder(tmp_path):
     with pytest.raises(RefusedError, match=r"os\.system"):
         read(archive(tmp_path / "a.pth", ("archive/deeper/data.pkl", SYSTEM)))
 
 
-def test_the_second_wall_holds_alone(content, tmp_path, monkeypatch):
-    """Were a name to slip through the reading of instructions, torch's unpickler would still not look it up."""
+def test_torchs_unpickler_refuses_what_the_first_check_would_miss(content, tmp_path, monkeypatch):
+    """If the check of the pickle's instructions missed a name, torch's unpickler would still not look it up."""
     monkeypatch.setattr(untrusted, "_names", lambda file: set())
     for legacy in (False, True):
-        path = write(tmp_path / "a.pth", [*content[:2], {}, None, touching()], legacy)
+        path = write(tmp_path / "a.pth", [*content[:2], {}, None, touch_payload()], legacy)
         with pytest.raises(ValueError, match=r"cannot be read as a file of torch\.save: .*posix\.?system") as caught:
             read(path)
         assert "weights_only" not in str(caught.value)  # torch's advice would be the wrong one
@@ -180,9 +180,9 @@ def test_the_second_wall_holds_alone(content, tmp_path, monkeypatch):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_file_cut_anywhere_is_refused(legacy, tmp_path):
     path = write(tmp_path / "a.pth", {"a": torch.arange(6.0), "b": torch.ones(3, 4)}, legacy)
-    whole = path.read_bytes()
-    for length in [*range(0, len(whole), 1 + len(whole) // 60), len(whole) - 1]:
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in [*range(0, len(content), 1 + len(content) // 60), len(content) - 1]:
+        path.write_bytes(content[:length])
         cause = "" if legacy or length < 2 else ": its end is missing"
         with pytest.raises(ValueError, match=rf"a\.pth cannot be read as a file of torch\.save{cause}"):
             read(path)
@@ -190,9 +190,9 @@ def test_a_file_cut_anywhere_is_refused(legacy, tmp_path):
 
 def test_a_flipped_bit_in_a_tensor_is_noticed(tmp_path):
     path = write(tmp_path / "a.pth", {"a": torch.full((64,), 1.5)})
-    whole = path.read_bytes()
-    place = whole.index(torch.full((64,), 1.5).numpy().tobytes())
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    content = path.read_bytes()
+    offset = content.index(torch.full((64,), 1.5).numpy().tobytes())
+    path.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
     assert not torch.equal(torch.load(path, weights_only=True)["a"], torch.full((64,), 1.5))  # torch does not see it
     with pytest.raises(ValueError, match="checksum"):
         read(path)
@@ -220,7 +220,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(legacy_bytes, tmp_pa
 
 
 @pytest.mark.parametrize("format", ["zip", "legacy", "plain", "safetensors"])
-def test_files_are_told_apart_by_content(format, tmp_path):
+def test_pickles_are_recognised_by_content(format, tmp_path):
     import safetensors.torch
 
     path = tmp_path / "file.anything"
@@ -236,7 +236,7 @@ def test_files_are_told_apart_by_content(format, tmp_path):
         assert looks_pickled(path) == (format != "safetensors")
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"there is no file .*a\.pth"):
         read(tmp_path / "a.pth")
     with pytest.raises(ValueError, match="directory"):

@@ -10,7 +10,7 @@ import small_runs
 import torch
 import torch.nn.functional as F
 from small_models import images, member, perturbed
-from small_runs import go_on, prepare, record, small_recipe
+from small_runs import prepare, record, resume, small_recipe
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
@@ -235,7 +235,7 @@ def test_a_run_and_a_resumed_one_have_the_whitening_of_their_images(tmp_path):
     uninterrupted = small_runs.run(tmp_path / "whole", recipe)
     stopped = small_runs.run(tmp_path / "stopped", recipe, stop_after=0)
     assert len(stopped.rows()) == 1
-    go_on(stopped)
+    resume(stopped)
     assert record(stopped) == record(uninterrupted)
     experiment = prepare(recipe)
     layer = Whitening(1)

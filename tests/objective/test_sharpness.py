@@ -9,7 +9,7 @@ import oracles
 import problems
 import pytest
 import torch
-from small_runs import go_on, npz, record, small_recipe
+from small_runs import npz, record, resume, small_recipe
 from torch import nn
 
 from noiseless import (
@@ -189,6 +189,6 @@ def test_a_run_stopped_before_any_chunk_of_either_sweep_resumes_to_the_same_bits
         directory, stopped = run(tmp_path / f"after-{chunks}", chunks)
         if not stopped:
             break
-        go_on(directory)
+        resume(directory)
         assert record(directory) == uninterrupted, f"stopped after {chunks} chunks"
     assert chunks >= 2 * 2 * 2  # blocks, sweeps, steps

@@ -9,7 +9,7 @@ import jobs
 import pytest
 import worker_script
 from optim import searching_worker
-from small_runs import call, go_on, npz, record, refused, run, small_recipe
+from small_runs import call, npz, record, refused, resume, run, small_recipe
 
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
@@ -50,7 +50,7 @@ def test_the_loss_falls_and_a_resumed_run_has_the_same_bits(kind, data, tmp_path
     digest, rows = record(run(tmp_path / "whole", recipe))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     directory = run(tmp_path / "stopped", recipe, stop_after=1)
-    assert go_on(directory) == []
+    assert resume(directory) == []
     assert record(directory) == (digest, rows)
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: everything is drawn, nothing is fetched, what can be chosen changes what is seen."""
+"""The page in a real browser: everything is drawn, nothing is fetched, and each choice changes what is shown."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("profile"), *WEBGL) as started:
-        yield started
+    with browser(tmp_path_factory.mktemp("profile"), *WEBGL) as chrome:
+        yield chrome
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_every_plot_is_drawn_without_a_complaint_and_nothing_is_fetched(opened):
     assert complaints(opened) == []
 
 
-def test_each_recipe_has_its_line_and_seeds_their_band(opened):
+def test_each_recipe_has_a_line_and_seeds_have_a_band(opened):
     paths = "document.querySelectorAll('#plot-train-loss .scatterlayer .trace path.js-line').length"
     fills = "document.querySelectorAll('#plot-train-loss .scatterlayer path.js-fill').length"
     assert opened.execute_script(f"return {paths}") >= 2
@@ -81,13 +81,13 @@ RANGES = """[...document.querySelectorAll('.plot:not(.surface)')].map((place) =>
     place.id,
     [...place.querySelectorAll('.xtick text, .ytick text')].map((tick) => tick.textContent).join(' '),
     ...['xaxis', 'yaxis'].flatMap((name) => place._fullLayout[name].range.map(Number))])"""
-"""what is written on each plot's axes, and where they begin and end"""
+"""labels of each plot's axes, and the ends of their ranges"""
 
 
 def test_drawing_again_leaves_the_axes_as_they_were(opened):
-    """What is on the axes belongs to what is drawn, whatever was pressed before."""
+    """The axes depend on the drawn data alone, not on the buttons that were pressed before."""
     before = opened.execute_script(f"return {RANGES}")
-    assert len({each[1] for each in before}) > 10
+    assert len({entry[1] for entry in before}) > 10
     for button in (
         "[data-theme=light]",
         "[data-theme=dark]",
@@ -99,19 +99,19 @@ def test_drawing_again_leaves_the_axes_as_they_were(opened):
         opened.find_element("css selector", f"button{button}").click()
     opened.find_element("css selector", "button[data-theme=light]").click()
     after = opened.execute_script(f"return {RANGES}")
-    assert [each[:2] for each in after] == [each[:2] for each in before]
+    assert [entry[:2] for entry in after] == [entry[:2] for entry in before]
     for was, now in zip(before, after, strict=True):  # a pixel of the margin more or less moves an end by a thousandth
         assert now[2:] == pytest.approx(was[2:], rel=0.01, abs=0.01), was[0]
 
 
 def test_no_button_sends_a_plot_anywhere(opened):
     titles = "[...document.querySelectorAll('.modebar-btn')].map((b) => b.getAttribute('data-title') ?? b.ariaLabel)"
-    found = set(opened.execute_script(f"return {titles}"))
-    assert {"Download plot as SVG", "Pan"} <= found
-    assert len(found) == 5, found
+    buttons = set(opened.execute_script(f"return {titles}"))
+    assert {"Download plot as SVG", "Pan"} <= buttons
+    assert len(buttons) == 5, buttons
 
 
-def test_curves_over_steps_and_over_passes(driver, tmp_path):
+def test_buttons_draw_curves_over_steps_or_over_passes(driver, tmp_path):
     run = shown(tmp_path / "run", [row(k, passes=2.0 * (k + 1)) for k in range(5)])
     page.write(tmp_path / "page.html", [run], "x")
     open_page(driver, tmp_path / "page.html")
@@ -127,7 +127,7 @@ def test_curves_over_steps_and_over_passes(driver, tmp_path):
     assert complaints(driver) == []
 
 
-def test_light_and_dark(opened):
+def test_buttons_switch_between_light_and_dark(opened):
     grounds = (
         "[getComputedStyle(document.body).backgroundColor,"
         " document.querySelector('#plot-lr .main-svg').style.backgroundColor || "
@@ -167,14 +167,14 @@ def test_a_recipe_can_be_hidden(opened):
     wait(opened, f"{visible}.includes(1)")
 
 
-def test_the_surface_is_drawn_when_it_is_seen_and_taken_down_after(opened):
-    place = "document.getElementById('surface-landscape-2d-1-loss')"
-    assert opened.execute_script(f"return {place}.querySelector('canvas') === null")
-    opened.execute_script(f"{place}.scrollIntoView({{block: 'center'}})")
-    wait(opened, f"!!{place}._fullLayout?.scene?._scene?.glplot")
+def test_the_surface_is_drawn_while_it_is_visible_and_removed_after(opened):
+    element = "document.getElementById('surface-landscape-2d-1-loss')"
+    assert opened.execute_script(f"return {element}.querySelector('canvas') === null")
+    opened.execute_script(f"{element}.scrollIntoView({{block: 'center'}})")
+    wait(opened, f"!!{element}._fullLayout?.scene?._scene?.glplot")
     # pixels of the surface itself: colours of the map, neither ground nor grey lines
     colours = f"""(() => {{
-        const scene = {place}._fullLayout.scene._scene;
+        const scene = {element}._fullLayout.scene._scene;
         scene.glplot.redraw();
         const gl = scene.glplot.gl, w = gl.drawingBufferWidth, h = gl.drawingBufferHeight;
         const pixels = new Uint8Array(4 * w * h);
@@ -186,20 +186,20 @@ def test_the_surface_is_drawn_when_it_is_seen_and_taken_down_after(opened):
     }})()"""
     assert wait(opened, f"{colours} > 0.03")
     opened.execute_script("scrollTo(0, 0)")
-    wait(opened, f"!{place}.querySelector('canvas')")
+    wait(opened, f"!{element}.querySelector('canvas')")
     assert complaints(opened) == []
 
 
-def test_without_webgl_the_surface_says_so_and_the_contours_are_there(tmp_path, report):
-    with browser(tmp_path / "profile", *NO_WEBGL) as started:
-        open_page(started, report)
-        text = started.execute_script("return document.getElementById('surface-landscape-2d-1-loss').textContent")
+def test_without_webgl_a_text_replaces_the_surface_and_the_contours_are_drawn(tmp_path, report):
+    with browser(tmp_path / "profile", *NO_WEBGL) as chrome:
+        open_page(chrome, report)
+        text = chrome.execute_script("return document.getElementById('surface-landscape-2d-1-loss').textContent")
         assert "no WebGL" in text
         assert "contours" in text
-        assert started.execute_script(f"return {UNDRAWN}") == []
+        assert chrome.execute_script(f"return {UNDRAWN}") == []
 
 
-def test_on_paper_it_is_light_and_no_wider_than_the_page(opened):
+def test_a_printed_page_is_light_and_no_wider_than_the_paper(opened):
     opened.find_element("css selector", "button[data-theme=dark]").click()
     opened.execute_script("""
         addEventListener('beforeprint', () => {  // after the page's own
@@ -215,7 +215,7 @@ def test_on_paper_it_is_light_and_no_wider_than_the_page(opened):
     width, ground = opened.execute_script("return window.printed")
     assert ground == "#ffffff"
     assert width < 0.9 * 21 / 2.54 * 96  # of A4
-    wait(opened, "document.getElementById('plot-lr').layout.width === undefined")  # afterwards it is as it was
+    wait(opened, "document.getElementById('plot-lr').layout.width === undefined")  # restored after printing
     assert opened.execute_script("return document.documentElement.dataset.theme") == "dark"
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     seen = "[getComputedStyle(document.body).backgroundColor, document.querySelector('.surface').offsetHeight]"
@@ -224,7 +224,7 @@ def test_on_paper_it_is_light_and_no_wider_than_the_page(opened):
     opened.find_element("css selector", "button[data-theme=light]").click()
 
 
-def test_a_run_alone_without_analyses(driver, tmp_path):
+def test_a_single_run_without_analyses_has_table_curves_and_run(driver, tmp_path):
     page.write(tmp_path / "page.html", [shown(tmp_path / "run", [row(0)])], "x")
     open_page(driver, tmp_path / "page.html")
     assert driver.execute_script(f"return {UNDRAWN}") == []

@@ -17,9 +17,9 @@ from noiseless.report.summary import by_recipe
 
 def figures(*runs):
     """All figures by id."""
-    found = [figure for section in sections(by_recipe(runs)) for figure in section.figures]
-    by_id = {figure.id: figure for figure in found}
-    assert len(by_id) == len(found)
+    all_figures = [figure for section in sections(by_recipe(runs)) for figure in section.figures]
+    by_id = {figure.id: figure for figure in all_figures}
+    assert len(by_id) == len(all_figures)
     return by_id
 
 
@@ -30,15 +30,15 @@ def series(figure, over="steps"):
 def test_a_run_without_analyses_has_curves_and_nothing_else(tmp_path):
     run = shown(tmp_path / "run", [row(0), row(1, test_loss=1.0, test_accuracy=0.75)])
     assert [section.id for section in sections(by_recipe([run]))] == ["curves"]
-    found = figures(run)
+    by_id = figures(run)
     # the penalty is 0 throughout: there is none
     expected = ["test-accuracy", "test-error", "train-loss", "test-loss", "gradient-norm", "lr", "parameter-norm"]
-    assert list(found) == expected
-    (accuracy,) = series(found["test-accuracy"])
+    assert list(by_id) == expected
+    (accuracy,) = series(by_id["test-accuracy"])
     assert (accuracy.x, accuracy.y) == ([2.0], [75.0])  # where it was measured, in per cent
-    (error,) = series(found["test-error"])
+    (error,) = series(by_id["test-error"])
     assert error.y == [25.0]
-    assert found["train-loss"].y.scale == "linear"  # from 1 to 0.5
+    assert by_id["train-loss"].y.scale == "linear"  # from 1 to 0.5
 
 
 def test_seeds_are_a_mean_with_their_range_over_steps_and_over_passes(tmp_path):
@@ -87,24 +87,24 @@ def test_zero_has_no_logarithm_and_is_no_gap(tmp_path):
     assert figures(perfect)["test-error"].y.scale == "linear"
 
 
-def test_what_a_seed_has_beyond_the_shortest_is_a_line_of_its_own(tmp_path):
+def test_steps_beyond_the_shortest_seed_are_a_separate_line(tmp_path):
     long = shown(tmp_path / "0", [row(k) for k in range(4)])
-    short = shown(tmp_path / "1", [row(k) for k in range(2)], seed=1)  # stopped as it was perfect
+    short = shown(tmp_path / "1", [row(k) for k in range(2)], seed=1)  # stopped after perfect steps
     mean, rest = series(figures(long, short)["train-loss"])
     assert (mean.kind, mean.x) == ("line", [1.0, 2.0])
     assert (rest.kind, rest.x) == ("thin", [2.0, 3.0, 4.0])
 
 
 def test_a_run_that_has_not_ended_is_in_no_mean(tmp_path):
-    whole = shown(tmp_path / "0", [row(k) for k in range(4)])
+    finished = shown(tmp_path / "0", [row(k) for k in range(4)])
     stopped = shown(tmp_path / "1", [row(0, train_loss=9.0)], ended=False, seed=1)
-    mean, apart = series(figures(whole, stopped)["train-loss"])
+    mean, unfinished = series(figures(finished, stopped)["train-loss"])
     assert (mean.y, mean.low) == ([1.0, 0.5, pytest.approx(1 / 3), 0.25], None)
-    assert (apart.name, apart.kind, apart.y) == ("fb-regularized, seed 1, unfinished", "thin", [9.0])
+    assert (unfinished.name, unfinished.kind, unfinished.y) == ("fb-regularized, seed 1, unfinished", "thin", [9.0])
 
 
-def test_seeds_that_spent_other_passes_are_joined_over_steps_alone(tmp_path):
-    """Line searches: no mean over passes, where at each place another seed would have a value."""
+def test_seeds_with_different_passes_are_joined_over_steps_alone(tmp_path):
+    """With a line search, seeds have values at different passes: there is no mean over passes."""
     first = shown(tmp_path / "0", [row(0, passes=2.0), row(1, passes=5.0)])
     second = shown(tmp_path / "1", [row(0, passes=3.0), row(1, passes=5.0)], seed=1)
     figure = figures(first, second)["train-loss"]
@@ -115,11 +115,11 @@ def test_seeds_that_spent_other_passes_are_joined_over_steps_alone(tmp_path):
 def test_clips_are_levels_of_the_gradient_norm(tmp_path):
     def levels(*clips):
         rows = [row(0)]
-        made = [
+        runs = [
             shown(tmp_path / f"{k}-{clip}", rows, name=f"r{k}", clip=clip, clip_type=kind)
             for k, (clip, kind) in enumerate(clips)
         ]
-        return figures(*made)["gradient-norm"].levels
+        return figures(*runs)["gradient-norm"].levels
 
     assert levels((0.25, "l2"), (0.25, "l2"), (None, "l2")) == [Level(0.25, "clip 0.25", None)]
     assert levels((0.5, "l2"), (0.25, "l2")) == [Level(0.25, "clip 0.25", 1), Level(0.5, "clip 0.5", 0)]
@@ -132,23 +132,23 @@ def test_a_recipe_without_penalty_is_not_in_its_panel(tmp_path):
     assert [s.name for s in series(figures(with_one, without)["penalty"])] == ["a"]
 
 
-def test_sharpness_has_its_edge_of_stability_and_the_answers(tmp_path):
+def test_sharpness_has_its_stability_threshold_and_the_answers(tmp_path):
     run = shown(tmp_path / "0", [row(0, sharpness=3.0, stability=None), row(1), row(2, sharpness=4.0, stability=20.0)])
     sharpness(run, "0", step=0, largest=[2.5], smallest=[], stability=7.0)
     sharpness(run, "3", step=3, largest=[4.1], smallest=[], stability=20.0, passes=9.0)
     sharpness(run, "3-objective", step=3, of="objective", largest=[99.0], smallest=[])
     figure = figures(run)["sharpness"]
-    line, points, edge = series(figure, "passes")
-    assert (line.x, line.y, line.kind) == ([1.0, 3.0], [3.0, 4.0], "line")  # the row between was not asked: no gap
+    line, points, threshold = series(figure, "passes")
+    assert (line.x, line.y, line.kind) == ([1.0, 3.0], [3.0, 4.0], "line")  # the row between has no analysis: no gap
     assert (points.x, points.y, points.kind) == ([0.0, 3.0], [2.5, 4.1], "points")
-    assert (edge.x, edge.y, edge.kind) == ([3.0], [20.0], "threshold")
-    (section,) = [each for each in sections(by_recipe([run])) if each.id == "sharpness"]
+    assert (threshold.x, threshold.y, threshold.kind) == ([3.0], [20.0], "threshold")
+    (section,) = [section for section in sections(by_recipe([run])) if section.id == "sharpness"]
     assert [line[:2] for line in section.table.rows] == [
         ("fb-regularized @0", "loss"), ("fb-regularized @3", "loss"), ("fb-regularized @3", "objective"),
     ]  # fmt: skip
 
 
-def test_answers_alone_have_their_edge_and_one_at_an_unknown_step_is_not_over_passes(tmp_path):
+def test_answers_alone_have_their_threshold_and_one_at_an_unknown_step_is_not_over_passes(tmp_path):
     run = shown(tmp_path / "0", [row(0), row(1)])
     sharpness(run, "1", step=1, largest=[2.5], smallest=[], stability=7.0)
     sharpness(run, "9", step=9, largest=[2.6], smallest=[], stability=8.0)
@@ -159,11 +159,11 @@ def test_answers_alone_have_their_edge_and_one_at_an_unknown_step_is_not_over_pa
     assert [s.x for s in series(figure, "passes")] == [[1.0], [1.0]]
 
 
-def test_the_edge_of_adam_is_one_of_the_preconditioned_hessian(tmp_path):
+def test_the_threshold_of_adam_is_drawn_with_the_preconditioned_sharpness(tmp_path):
     rows = [row(0, sharpness=3.0, stability=38.0, preconditioned_sharpness=30.0)]
-    found = figures(shown(tmp_path / "0", rows, optimizer="Adam"), shown(tmp_path / "1", [row(0)], name="b"))
-    assert [s.kind for s in series(found["sharpness"])] == ["line"]
-    assert [(s.kind, s.y) for s in series(found["preconditioned-sharpness"])] == [
+    by_id = figures(shown(tmp_path / "0", rows, optimizer="Adam"), shown(tmp_path / "1", [row(0)], name="b"))
+    assert [s.kind for s in series(by_id["sharpness"])] == ["line"]
+    assert [(s.kind, s.y) for s in series(by_id["preconditioned-sharpness"])] == [
         ("line", [30.0]),
         ("threshold", [38.0]),
     ]
@@ -194,16 +194,16 @@ def test_noise_by_block_and_layer(tmp_path):
             by_block=[{"block": 8, "signal_to_noise": 2 * ratio}, {"block": 4, "signal_to_noise": ratio}],
             layers={"b": {"signal_to_noise": ratio}, "a": {"signal_to_noise": None}},
         )  # fmt: skip
-    found = figures(run)
-    assert [(s.kind, s.x, s.y) for s in series(found["noise-scale"])] == [
+    by_id = figures(run)
+    assert [(s.kind, s.x, s.y) for s in series(by_id["noise-scale"])] == [
         ("line", [1.0], [5.0]), ("points", [0.0, 1.0], [7.0, 7.0]),
     ]  # fmt: skip
-    by_block = found["signal-to-noise-by-block"]
+    by_block = by_id["signal-to-noise-by-block"]
     assert [(s.name, s.x, s.y) for s in by_block.view("").series] == [
         ("fb-regularized @0", [4.0, 8.0], [0.3, 0.6]), ("fb-regularized @1", [4.0, 8.0], [0.1, 0.2]),
     ]  # fmt: skip
-    assert by_block.legend  # one recipe, two lines: the legend of recipes tells them not apart
-    (layers,) = found["signal-to-noise-by-layer"].view("").series
+    assert by_block.legend  # one recipe, two lines: the legend of recipes does not name them
+    (layers,) = by_id["signal-to-noise-by-layer"].view("").series
     assert (layers.x, layers.y, layers.name) == (["b", "a"], [0.1, None], "fb-regularized @1")  # the last state
 
 
@@ -247,17 +247,17 @@ def test_landscapes_along_one_direction_overlay_runs_and_join_seeds(tmp_path):
     runs = [shown(tmp_path / f"{k}", [row(0)], seed=k) for k in range(2)] + [shown(tmp_path / "b", [row(0)], name="b")]
     for run, top in zip(runs, (2.0, 4.0, 9.0), strict=True):
         answer(run, "landscape", "1", step=1, axes=[axis(2)], loss=[1.0, top], accuracy=[1.0, 0.5], penalised=None)
-    found = figures(*runs)
-    loss = found["landscape-1-loss"].view("").series
+    by_id = figures(*runs)
+    loss = by_id["landscape-1-loss"].view("").series
     assert [(s.name, s.y, s.look) for s in loss] == [("fb-regularized @1", [1.0, 3.0], 0), ("b @1", [1.0, 9.0], 1)]
     assert loss[0].high == [1.0, 4.0]
-    assert not found["landscape-1-loss"].legend
-    assert "landscape-1-penalised" not in found
+    assert not by_id["landscape-1-loss"].legend
+    assert "landscape-1-penalised" not in by_id
     answer(runs[2], "landscape", "other", step=1, axes=[axis(2, "PCA 1", kind="pca")], loss=[1.0, 2.0], accuracy=None)
-    assert [s.name for s in figures(*runs)["landscape-2-loss"].view("").series] == ["b @1"]  # no other kind beside it
+    assert [s.name for s in figures(*runs)["landscape-2-loss"].view("").series] == ["b @1"]  # other kinds are apart
 
 
-def test_two_landscapes_of_one_state_are_told_apart(tmp_path):
+def test_two_landscapes_of_one_state_have_different_names(tmp_path):
     run = shown(tmp_path / "0", [row(0)])
     for seed in (0, 1):
         answer(run, "landscape", f"{seed}", step=1, axes=[axis(2, seed=seed)], loss=[1.0, 2.0], batch_norm="block")
@@ -277,14 +277,14 @@ def test_layers_over_steps_and_at_the_end(tmp_path):
         )
         for k in range(2)
     ]
-    found = figures(*runs)
-    (distance,) = series(found["weight-distance"])
+    by_id = figures(*runs)
+    (distance,) = series(by_id["weight-distance"])
     assert (distance.x, distance.y) == ([1.0, 3.0], [5.0, 5.0])  # sqrt(3**2 + 4**2)
-    (profile,) = found["layers-norm"].view("").series
+    (profile,) = by_id["layers-norm"].view("").series
     assert (profile.x, profile.y, profile.kind) == (["a", "b"], [3.5, None], "points")  # no line from name to name
     assert profile.bars("linear", 1.0) == [(0.5, 0.5), (0.0, 0.0)]
     assert profile.band("linear", 1.0) == []
-    grid = found["layers-norm-1-fb-regularized"]
+    grid = by_id["layers-norm-1-fb-regularized"]
     assert (grid.xs, list(grid.ys), grid.z) == ([1.0, 3.0], ["a", "b"], [[1.0, 3.5], [2.0, None]])
     answer(runs[0], "layers", "9", step=9, layers=layers(7.0, 8.0))
     (later,) = figures(runs[0])["layers-norm"].view("").series
@@ -301,11 +301,11 @@ def test_an_answer_that_lacks_something_is_named(tmp_path):
         figures(run)
 
 
-def test_everything_at_once_has_every_section(tmp_path):
+def test_runs_with_all_analyses_have_every_section(tmp_path):
     runs = [analysed(tmp_path / f"{k}", seed=k) for k in range(2)] + [analysed(tmp_path / "b", name="b")]
-    found = sections(by_recipe(runs))
-    assert [section.id for section in found] == ["curves", "sharpness", "noise", "landscapes", "layers"]
-    assert all(section.figures for section in found)
+    all_sections = sections(by_recipe(runs))
+    assert [section.id for section in all_sections] == ["curves", "sharpness", "noise", "landscapes", "layers"]
+    assert all(section.figures for section in all_sections)
     assert len(figures(*runs)) > 25
     grid = figures(*runs)["landscape-2d-1-loss"]
     assert grid.value.scale == "log"  # from 0.1 to 286
@@ -321,7 +321,7 @@ def test_everything_at_once_has_every_section(tmp_path):
         ([1.0, 10.0], 20, "linear"),
     ],
 )  # fmt: skip
-def test_scales(values, ratio, expected):
+def test_a_scale_is_logarithmic_above_a_ratio_of_positive_values(values, ratio, expected):
     assert scale(values, ratio) == expected
 
 
@@ -330,13 +330,13 @@ values = st.one_of(st.none(), st.floats(-1e6, 1e6))
 
 @given(st.lists(st.lists(values, min_size=5, max_size=5), min_size=2, max_size=4))
 def test_a_mean_lies_in_its_band_and_gaps_are_of_any_seed(seeds):
-    kept = [each for each in seeds if any(y is not None for y in each)]
-    made = joined("r", 0, [dict(enumerate(y for y in each)) for each in seeds])
-    if len(kept) < 2:
+    measured = [seed for seed in seeds if any(y is not None for y in seed)]
+    lines = joined("r", 0, [dict(enumerate(y for y in seed)) for seed in seeds])
+    if len(measured) < 2:
         return
-    (mean,) = made
+    (mean,) = lines
     for k, y in enumerate(mean.y):
-        column = [each[k] for each in kept]
+        column = [seed[k] for seed in measured]
         assert (y is None) == any(value is None for value in column)
         if y is not None:
             slack = 1e-9 * max(abs(value) for value in column)

@@ -51,7 +51,7 @@ def test_the_same_figure_has_the_same_bytes(figures):
 
 
 def test_a_curve_is_where_its_values_are():
-    """Gaps are gaps in the drawn line, the level is where it stands, and marks are at the bottom."""
+    """Gaps are gaps in the drawn line, the level is at its value, and marks are at the bottom."""
     series = Series("a", [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, None, 3.0, 4.0, 0.0])
     figure = Curves("x", "x", Axis("y", "log"), {"steps": View(Axis("steps"), [series])}, [Level(2.0, "clip 2", None)])
     (ax,) = drawing.draw(figure, "steps").axes
@@ -77,7 +77,7 @@ def test_the_few_places_of_a_logarithmic_axis_have_their_numbers():
     )
     (ax,) = drawn.axes
     drawn.canvas.draw()
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["15", "30", "60"]  # 14 would stand in 15
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["15", "30", "60"]  # 14 would overlap 15
     low, high = ax.get_ylim()
     shown = [float(label.get_text()) for label in ax.get_yticklabels()]
     assert [y for y in shown if low < y < high] == [1, 2, 5, 10, 20, 50]
@@ -135,7 +135,7 @@ def number(text):
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=9))
-def test_curves_come_back_from_their_csv_with_all_digits(ys):
+def test_curves_are_read_back_from_their_csv_with_all_digits(ys):
     xs = [float(k) / 3 for k in range(len(ys))]
     series = [Series('a, "b"\n', xs, ys), Series("c", xs, ys, low=ys, high=ys)]
     views = {over: View(Axis(over), series) for over in ("steps", "passes")}
@@ -143,22 +143,22 @@ def test_curves_come_back_from_their_csv_with_all_digits(ys):
     assert tuple(head) == sheets.CURVES
     assert rows.pop() == ["level", "", "clip", "0.1", "", ""]
     for over in ("steps", "passes"):
-        for each in series:
-            found = [line for line in rows if (line[0], line[2]) == (over, each.name)]
-            assert [float(line[1]) for line in found] == xs
-            assert [number(line[3]) for line in found] == ys
-            assert [number(line[5]) for line in found] == (ys if each.high else [None] * len(ys))
+        for curve in series:
+            lines = [line for line in rows if (line[0], line[2]) == (over, curve.name)]
+            assert [float(line[1]) for line in lines] == xs
+            assert [number(line[3]) for line in lines] == ys
+            assert [number(line[5]) for line in lines] == (ys if curve.high else [None] * len(ys))
 
 
-def test_a_grid_comes_back_from_its_csv(figures):
+def test_a_grid_is_read_back_from_its_csv(figures):
     figure = next(f for f in figures if f.id == "landscape-2d-1-loss")
     head, *rows = read(figure)
     assert head == [figure.x.label, figure.y.label, figure.value.label]
-    found = {(float(x), float(y)): number(value) for x, y, value in rows}
-    assert found == {
+    values = {(float(x), float(y)): number(value) for x, y, value in rows}
+    assert values == {
         (x, y): figure.z[j][i] for j, y in enumerate(figure.ys) for i, x in enumerate(figure.xs)
     }  # fmt: skip
-    assert found[0.0, 5.0] is None
+    assert values[0.0, 5.0] is None
 
 
 def test_a_gap_is_no_value_in_any_file(figures):

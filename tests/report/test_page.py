@@ -81,14 +81,14 @@ def written(tmp_path_factory):
     return runs, (path / "page.html").read_text(), read(path / "page.html")
 
 
-def test_it_has_a_table_and_a_place_for_each_plot(written):
+def test_a_page_has_a_table_and_an_element_for_each_plot(written):
     _, text, reader = written
     assert text.startswith("<!doctype html>")
     assert reader.tags.count("table") == 1
-    found = data(reader)
-    assert len(found["plots"]) == 8
-    assert {plot["id"] for plot in found["plots"]} <= set(reader.ids)
-    assert all(set(plot["views"]) == {"passes", "steps"} for plot in found["plots"])
+    content = data(reader)
+    assert len(content["plots"]) == 8
+    assert {plot["id"] for plot in content["plots"]} <= set(reader.ids)
+    assert all(set(plot["views"]) == {"passes", "steps"} for plot in content["plots"])
 
 
 def test_the_table_holds_the_cells_of_the_summaries(written):
@@ -98,16 +98,16 @@ def test_the_table_holds_the_cells_of_the_summaries(written):
 
 
 def test_nothing_is_fetched(written):
-    """Beside the library's script, no address is in the page; and the browser is told to refuse any."""
+    """Outside the library's script the page has no address, and its policy makes the browser refuse any."""
     _, text, reader = written
     assert all(value.startswith("#") for value in reader.fetched), reader.fetched
-    own = text.replace(page._plotly(), "")
-    assert len(own) < len(text) - 1e6
-    assert "://" not in re.sub("SUPPORT_URL.*|BUG_REPORT_URL.*", "", own)
-    assert "@import" not in own
-    assert "url(" not in own
+    rest = text.replace(page._plotly(), "")
+    assert len(rest) < len(text) - 1e6
+    assert "://" not in re.sub("SUPPORT_URL.*|BUG_REPORT_URL.*", "", rest)
+    assert "@import" not in rest
+    assert "url(" not in rest
     assert "link" not in reader.tags
-    assert "default-src 'none'" in own
+    assert "default-src 'none'" in rest
 
 
 def test_what_users_write_is_escaped(written, tmp_path):
@@ -128,15 +128,15 @@ def test_what_users_write_is_escaped(written, tmp_path):
 def test_each_run_is_there_with_its_command_settings_and_environment(written, tmp_path):
     runs, text, reader = written
     assert reader.tags.count("details") == len(runs)
-    for each in runs:
-        assert str(each.directory.path) in text
+    for finished in runs:
+        assert str(finished.directory.path) in text
     assert "&quot;penalty&quot;: 0.5" in text
     assert "&quot;torch&quot;" in text
-    one = shown(tmp_path / "run", [row(0)])
-    page.write(tmp_path / "page.html", [one], "x")
+    bare = shown(tmp_path / "run", [row(0)])
+    page.write(tmp_path / "page.html", [bare], "x")
     assert "<pre>noiseless train fb --run-dir &#x27;runs/a b&#x27;</pre>" in (tmp_path / "page.html").read_text()
-    (one.directory.path / "environment.json").unlink()
-    page.write(tmp_path / "page.html", [one], "x")
+    (bare.directory.path / "environment.json").unlink()
+    page.write(tmp_path / "page.html", [bare], "x")
     assert "environment.json cannot be read" in (tmp_path / "page.html").read_text()
 
 
@@ -157,19 +157,19 @@ def test_runs_that_were_never_evaluated_or_are_perfect_have_a_page(written, tmp_
         assert len(data(read(tmp_path / "page.html"))["plots"]) == count
 
 
-def test_the_script_is_large_once_and_the_numbers_are_kept_once(tmp_path):
+def test_the_script_and_each_list_of_numbers_are_in_the_page_once(tmp_path):
     runs = [shown(tmp_path / f"{k}", [row(step) for step in range(500)], name=f"r{k}") for k in range(4)]
     page.write(tmp_path / "page.html", runs, "x")
-    found = data(read(tmp_path / "page.html"))
-    assert len({tuple(each) for each in found["lists"]}) == len(found["lists"]) < 12
+    content = data(read(tmp_path / "page.html"))
+    assert len({tuple(numbers) for numbers in content["lists"]}) == len(content["lists"]) < 12
     assert (tmp_path / "page.html").stat().st_size < len(page._plotly().encode()) + 150e3
 
 
-def test_plotly_takes_every_plot(tmp_path):
-    """Its own classes know each property of each trace and layout, and refuse what there is not."""
+def test_plotly_accepts_every_plot(tmp_path):
+    """Plotly's classes check each property of each trace and layout, and refuse unknown ones."""
     runs = [analysed(tmp_path / f"{k}", seed=k, clip=0.25) for k in range(2)] + [analysed(tmp_path / "b", name="b")]
     pool = Pool()
-    made = [
+    drawn = [
         plot
         for section in sections(summary.by_recipe(runs))
         for figure in section.figures
@@ -181,8 +181,8 @@ def test_plotly_takes_every_plot(tmp_path):
             return pool.lists[value["$"]] if "$" in value else {k: resolved(v) for k, v in value.items()}
         return [resolved(v) for v in value] if isinstance(value, list) else value
 
-    assert sum(plot["surface"] for plot in made) == 4
-    for plot in made:
+    assert sum(plot["surface"] for plot in drawn) == 4
+    for plot in drawn:
         for view in plot["views"].values():
             figure = plotly.graph_objects.Figure(resolved(view["data"]), resolved(view["layout"]))
             assert len(figure.data) >= 1
@@ -195,15 +195,15 @@ def test_plotly_takes_every_plot(tmp_path):
 def test_every_colour_has_one_for_the_dark_ground(tmp_path):
     runs = [analysed(tmp_path / f"{k}", name=f"r{k}") for k in range(11)]
     pool = Pool()
-    made = [plots(figure, pool) for section in sections(summary.by_recipe(runs)) for figure in section.figures]
-    used = set(re.findall(r'"(?:color|fillcolor)": ?"([^"]*)"', json.dumps(made)))
+    drawn = [plots(figure, pool) for section in sections(summary.by_recipe(runs)) for figure in section.figures]
+    used = set(re.findall(r'"(?:color|fillcolor)": ?"([^"]*)"', json.dumps(drawn)))
     assert len(used) == 10
     assert used <= PALETTE.keys()
 
 
 def test_the_command_writes_page_and_figures(written, tmp_path):
     runs, _, _ = written
-    paths = [each.directory.path for each in runs]
+    paths = [finished.directory.path for finished in runs]
     answer = call("report", *paths, "-o", tmp_path / "r.html", "--figures", tmp_path / "figures", "--over", "steps")
     assert answer.code == 0, answer.err
     assert "figures: 8 in" in answer.out
@@ -230,7 +230,7 @@ def test_a_long_title_is_broken_into_lines(tmp_path):
 
 
 def test_the_page_needs_no_drawing_library_and_the_command_line_no_report():
-    """Training writes a page at its end: it does not wait for what the page does not use."""
+    """Training writes a page at its end, and should not import what the page does not use."""
     program = "import sys, noiseless.report.page; sys.exit(bool({'plotly', 'matplotlib'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
     rooms = "('report.page', 'report.contents', 'report.plots', 'report.drawing')"

@@ -1,4 +1,4 @@
-"""What a race comes to: differences by hand, unfinished and non-finite runs, figures over passes and seconds."""
+"""Results of a race: differences by hand, unfinished and non-finite runs, figures over passes and seconds."""
 
 import io
 import math
@@ -32,7 +32,7 @@ RACE = [
 
 
 def test_points_over_mini_batch_contenders_by_hand():
-    # 94 against sgd's 91; there is no other at 30; sgd at 60 has 95. Then 96.5 against 95, and muon's 96
+    # at 30 passes 94 against sgd's 91, the only other; sgd at 60 has 95. At 60 passes 96.5 against 95, and muon's 96
     assert prices(RACE) == [
         ("aggregated", "30", "+3.00", "+3.00", "-1.00"),
         ("aggregated", "60", "+1.50", "+0.50", "-"),
@@ -54,7 +54,7 @@ def test_the_files_hold_means_spreads_and_marks(tmp_path):
     assert "n = 2 seeds" in text
 
 
-def test_what_has_not_ended_is_told_and_counts_in_no_mean(tmp_path):
+def test_unfinished_runs_are_counted_and_in_no_mean(tmp_path):
     race = [result("sgd", 30, [0.9], "mini-batch"), result("aggregated", 30, []), result("aggregated", 60, [0.9, 0.8])]
     text = write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
     assert "| sgd | 90.00 (1 of 2) | - |" in text
@@ -71,24 +71,24 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     assert "nan" in write(tmp_path, race, "Race", "How.", "noiseless race")[0].read_text()
 
 
-def test_curves_are_over_what_was_spent_with_the_reach_of_the_seeds():
+def test_curves_are_over_passes_and_seconds_with_the_range_of_the_seeds():
     over_passes, over_seconds = figures(RACE, "x")[:2]
-    series = {each.name: each for each in over_passes.view("passes").series}
+    series = {curve.name: curve for curve in over_passes.view("passes").series}
     assert list(series) == ["sgd", "muon", "aggregated"]
     assert series["sgd"].x == [30, 60]
     assert series["sgd"].low == pytest.approx([8, 4])
     assert series["sgd"].high == pytest.approx([10, 6])
-    assert {each.name: each.x for each in over_seconds.view("seconds").series}["aggregated"] == pytest.approx([3, 6])
+    assert {curve.name: curve.x for curve in over_seconds.view("seconds").series}["aggregated"] == pytest.approx([3, 6])
 
 
-def test_each_of_the_usual_contenders_has_a_colour_of_its_own():
+def test_each_of_the_usual_contenders_has_another_colour():
     (over_passes, *_) = figures([result(name, 30, [0.9]) for name in USUAL], "x")
-    assert len({colour(each.look) for each in over_passes.view("passes").series}) == len(USUAL)
+    assert len({colour(curve.look) for curve in over_passes.view("passes").series}) == len(USUAL)
 
 
 def test_five_budgets_fit_into_a_terminal():
     many = [result("fb-regularized", budget, [0.9, 0.95]) for budget in (15, 30, 60, 120, 300)]
     shown = io.StringIO()
     Console(width=80, file=shown).print(table(many, "Race"))
-    (line,) = [each for each in shown.getvalue().splitlines() if "fb-regularized" in each]
+    (line,) = [line for line in shown.getvalue().splitlines() if "fb-regularized" in line]
     assert line.count("92.50 ±3.54") == 5

@@ -1,4 +1,4 @@
-"""What runs come to: one line a recipe, mean and spread over its seeds, nothing averaged that is not alike."""
+"""The table of runs: one line a recipe, mean and spread over its seeds; runs that differ otherwise are not averaged."""
 
 import json
 import statistics

@@ -15,7 +15,7 @@ values = st.lists(st.one_of(st.none(), st.floats()), max_size=60)
 
 
 @pytest.mark.parametrize(
-    ("given", "width", "expected"),
+    ("curve", "width", "expected"),
     [
         ([0, 1, 2, 3, 4, 5, 6, 7], 8, "▁▂▃▄▅▆▇█"),
         ([0, 1, 2, 3, 4, 5, 6, 7], 80, "▁▂▃▄▅▆▇█"),  # not stretched
@@ -30,8 +30,8 @@ values = st.lists(st.one_of(st.none(), st.floats()), max_size=60)
         ([], 5, ""),
     ],
 )
-def test_a_sparkline_by_hand(given, width, expected):
-    assert sparkline(given, width) == expected
+def test_a_sparkline_by_hand(curve, width, expected):
+    assert sparkline(curve, width) == expected
 
 
 def test_ascii_levels_rise_like_the_blocks():
@@ -43,30 +43,30 @@ def test_ascii_levels_rise_like_the_blocks():
 
 
 @given(values, st.integers(1, 40))
-def test_a_sparkline_has_a_column_for_each_value_up_to_its_width(found, width):
-    drawn = sparkline(found, width)
-    assert len(drawn) == min(len(found), width)
+def test_a_sparkline_has_a_column_for_each_value_up_to_its_width(curve, width):
+    drawn = sparkline(curve, width)
+    assert len(drawn) == min(len(curve), width)
     assert set(drawn) <= set(BLOCKS + " ")
 
 
 @given(values)
-def test_gaps_are_where_values_are_not_finite(found):
-    for value, character in zip(found, sparkline(found, 60), strict=True):
+def test_gaps_are_where_values_are_not_finite(curve):
+    for value, character in zip(curve, sparkline(curve, 60), strict=True):
         assert (character == " ") == (value is None or not math.isfinite(value))
 
 
 @given(st.lists(finite, min_size=2, max_size=60))
-def test_larger_values_are_never_lower(found):
-    drawn = [BLOCKS.index(character) for character in sparkline(found, 60)]
-    levels = [level for _, level in sorted(zip(found, drawn, strict=True))]
+def test_larger_values_are_never_lower(curve):
+    drawn = [BLOCKS.index(character) for character in sparkline(curve, 60)]
+    levels = [level for _, level in sorted(zip(curve, drawn, strict=True))]
     assert levels == sorted(levels)
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=60, unique=True))
-def test_the_smallest_is_the_lowest_and_the_largest_the_highest(found):
-    drawn = sparkline(found, 60)
-    assert drawn[found.index(min(found))] == BLOCKS[0]
-    assert drawn[found.index(max(found))] == BLOCKS[-1]
+def test_the_smallest_is_the_lowest_and_the_largest_the_highest(curve):
+    drawn = sparkline(curve, 60)
+    assert drawn[curve.index(min(curve))] == BLOCKS[0]
+    assert drawn[curve.index(max(curve))] == BLOCKS[-1]
 
 
 def test_a_wide_range_of_positive_numbers_is_logarithmic():
@@ -110,5 +110,5 @@ def test_a_number_fits_its_column_and_is_near(value):
     ("seconds", "expected"),
     [(0, "0 s"), (0.1234, "0.12 s"), (89, "89 s"), (120, "2 min"), (7200, "2.0 h"), (864000, "10.0 days")],
 )
-def test_times(seconds, expected):
+def test_a_duration_has_a_fitting_unit(seconds, expected):
     assert duration(seconds) == expected

@@ -1,4 +1,4 @@
-"""What `watch` draws: all of it within the terminal's size, and what it says of a run."""
+"""The screen of `watch`: it fits the terminal, and shows what is known of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make(tmp_path):
         path.mkdir()
         write_json(path / "config.json", Config(recipe).as_json())
         if rows:
-            (path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+            (path / "metrics.jsonl").write_text("".join(json.dumps(values) + "\n" for values in rows))
         run = Followed(path)
         run.look()
         return run
@@ -47,11 +47,11 @@ def make(tmp_path):
     return make
 
 
-def drawn(what, width=100, encoding="utf-8"):
+def drawn(content, width=100, encoding="utf-8"):
     """The lines of a terminal of a width and an encoding."""
     written = io.BytesIO()
     file = io.TextIOWrapper(written, encoding=encoding)
-    Console(file=file, width=width, highlight=False, markup=False, emoji=False).print(what)
+    Console(file=file, width=width, highlight=False, markup=False, emoji=False).print(content)
     file.flush()
     return written.getvalue().decode(encoding).splitlines()
 
@@ -66,7 +66,7 @@ def full(step):
 @pytest.mark.parametrize("rows", [[], [row(0)], [full(step) for step in range(30)]], ids=["none", "one", "many"])
 @pytest.mark.parametrize("width", [20, 40, 60, 61, 80, 132, 300])
 @pytest.mark.parametrize("height", [4, 8, 12, 20, 24, 60])
-def test_it_fits_the_terminal(make, rows, width, height, ascii_only):
+def test_the_screen_fits_the_terminal(make, rows, width, height, ascii_only):
     run = make(rows)
     lines = drawn(watching.screen([run], width, height, ascii_only), width, "ascii" if ascii_only else "utf-8")
     assert len(lines) <= height
@@ -75,15 +75,15 @@ def test_it_fits_the_terminal(make, rows, width, height, ascii_only):
 
 @pytest.mark.parametrize("runs", [2, 3, 7])
 def test_several_runs_share_the_height(make, runs):
-    made = [make([full(step) for step in range(30)], name=f"run{number}") for number in range(runs)]
-    lines = drawn(watching.screen(made, 90, 40), 90)
+    watched = [make([full(step) for step in range(30)], name=f"run{number}") for number in range(runs)]
+    lines = drawn(watching.screen(watched, 90, 40), 90)
     assert len(lines) <= 40
     assert sum(line.startswith("fb-tiny") for line in lines) == runs
     assert sum("step 30 of 40" in line for line in lines) == runs
-    assert sum("training loss" in line for line in lines) == runs or runs == 7  # for which there is no room
+    assert sum("training loss" in line for line in lines) == runs or runs == 7  # seven have no room for curves
 
 
-def test_a_block_says_what_the_rows_say(make):
+def test_a_block_shows_the_numbers_of_the_rows(make):
     run = make([full(step) for step in range(30)])
     text = "\n".join(drawn(watching.block(run, 140), 140))
     assert "fb-tiny: resnet8 on digits, seed 3" in text
@@ -135,7 +135,7 @@ def test_a_path_that_ascii_lacks_is_escaped(make):
     assert "l\\xe4uft" in drawn(watching.block(run, 300, ascii_only=True), 300, "ascii")[0]
 
 
-def test_the_state_of_a_run(make):
+def test_the_state_of_a_run_is_shown(make):
     run = make([row(0)])
     os.utime(run.path / "metrics.jsonl", (0, time.time() - 600))
     run.look()
@@ -151,7 +151,7 @@ def test_the_state_of_a_run(make):
     assert "step 0 of 40" in "\n".join(drawn(watching.block(fresh, 100)))
 
 
-def test_damaged_lines_are_told(make):
+def test_damaged_lines_are_counted(make):
     run = make([row(0)])
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write("oops\n" + json.dumps(row(1)) + "\n")
@@ -161,7 +161,7 @@ def test_damaged_lines_are_told(make):
     assert "step 2 of 40" in text
 
 
-def test_rows_of_another_kind_do_not_break_it(make):
+def test_rows_without_numbers_can_be_drawn(make):
     run = make([{"step": 0}, {"step": 1, "seconds": None, "train_loss": None, "passes": None}])
     lines = drawn(watching.screen([run], 80, 24), 80)
     assert any("step 2 of 40" in line for line in lines)

@@ -1,4 +1,4 @@
-"""What the test images are asked: the plain cross entropy, also of a model that minimises another; mirror images."""
+"""Evaluation: the plain cross entropy, whatever loss a run minimises, and averages over mirror images."""
 
 import math
 
@@ -13,26 +13,26 @@ from noiseless.run.evaluate import score
 
 @pytest.fixture(scope="module")
 def experiment(data):
-    """A model in float64 whose statistics are not at their beginning."""
-    made = prepare(small_recipe(data, "fb", dtype="float64"))
-    objective = next(iter(made.regime.objectives(0)))
+    """A run's objects in float64, with running statistics that are not the initial ones."""
+    prepared = prepare(small_recipe(data, "fb", dtype="float64"))
+    objective = next(iter(prepared.regime.objectives(0)))
     objective.accept(objective.evaluate())
-    return made
+    return prepared
 
 
 def _naive(model, images, labels, flips):
-    """One image at a time, with probabilities as they are: mean loss, share of hits."""
+    """Mean loss and share of hits, one image at a time, by explicit probabilities."""
     model.eval()
     losses, hits = [], 0
     for image, label in zip(images, labels.tolist(), strict=True):
-        seen = [image]
+        views = [image]
         if flips:
             mirror = torch.empty_like(image)
             for column in range(image.shape[2]):
                 mirror[:, :, column] = image[:, :, image.shape[2] - 1 - column]
-            seen.append(mirror)
+            views.append(mirror)
         with torch.no_grad():
-            outputs = [model(each[None])[0].exp() for each in seen]
+            outputs = [model(view[None])[0].exp() for view in views]
         p = sum(output / output.sum() for output in outputs) / len(outputs)
         losses.append(-math.log(p[label]))
         hits += int(p.argmax()) == label
@@ -42,11 +42,11 @@ def _naive(model, images, labels, flips):
 @pytest.mark.parametrize("flips", [False, True])
 def test_a_score_is_the_mean_over_images_one_at_a_time(experiment, flips):
     images, labels = experiment.train.take(torch.arange(IMAGES))
-    found = score(experiment.model.train(), experiment.train, flips)
-    assert experiment.model.training  # left as it stood
+    result = score(experiment.model.train(), experiment.train, flips)
+    assert experiment.model.training  # the mode is not changed
     loss, accuracy = _naive(experiment.model, images, labels, flips)
-    assert found.loss == pytest.approx(loss, rel=1e-10)  # float64
-    assert found.accuracy == accuracy
+    assert result.loss == pytest.approx(loss, rel=1e-10)  # float64
+    assert result.accuracy == accuracy
 
 
 def test_mirrored_images_have_the_same_score(experiment):
@@ -72,35 +72,35 @@ def test_a_confident_mistake_has_a_finite_loss(experiment):
         def forward(self, x):
             return torch.tensor([[2000.0, 0.0, 0.0, 0.0]], dtype=x.dtype).expand(len(x), 4)
 
-    found = score(Sure(), experiment.test, flips=True)
+    result = score(Sure(), experiment.test, flips=True)
     wrong = (experiment.test.labels != 0).double().mean().item()
-    assert found.loss == pytest.approx(2000 * wrong)
-    assert found.accuracy == pytest.approx(1 - wrong)
+    assert result.loss == pytest.approx(2000 * wrong)
+    assert result.accuracy == pytest.approx(1 - wrong)
 
 
-def test_a_run_is_tested_with_flips_and_evaluate_does_the_same(data, tmp_path):
+def test_a_run_with_test_flips_evaluates_with_flips_and_so_does_evaluate(data, tmp_path):
     plain, flipped = (
         run(tmp_path / str(flips), small_recipe(data, "fb", steps=2, test_flips=flips)) for flips in (False, True)
     )
     last, experiment = flipped.rows()[-1], prepare(flipped.config().recipe)
     experiment.model.load_state_dict(flipped.state())
-    found = score(experiment.model, experiment.test, flips=True)
-    assert (last["test_loss"], last["test_accuracy"]) == (found.loss, found.accuracy)
+    result = score(experiment.model, experiment.test, flips=True)
+    assert (last["test_loss"], last["test_accuracy"]) == (result.loss, result.accuracy)
     assert last["test_loss"] != plain.rows()[-1]["test_loss"]
     answer = call("evaluate", flipped.path)
     assert "averaged over the image and its mirror image" in answer.out
-    assert f"test   loss {found.loss:.6f}" in answer.out
+    assert f"test   loss {result.loss:.6f}" in answer.out
     assert "mirror" not in call("evaluate", plain.path).out
 
 
-def test_evaluate_sees_the_training_images_without_policy_and_crop(data, tmp_path):
+def test_evaluate_reads_the_training_images_without_policy_and_crop(data, tmp_path):
     recipe = small_recipe(data, "fb", policy="rand", padding=3, flip=0.5)
     directory = run(tmp_path / "run", recipe)
     clean = prepare(with_flags(recipe, policy="none", augment="none"))
     clean.model.load_state_dict(directory.state())
-    found = score(clean.model, clean.train)
+    result = score(clean.model, clean.train)
     answer = call("evaluate", directory.path)
-    assert f"train  loss {found.loss:.6f}  accuracy {found.accuracy:.4%}" in answer.out
+    assert f"train  loss {result.loss:.6f}  accuracy {result.accuracy:.4%}" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,15 @@ def test_evaluate_sees_the_training_images_without_policy_and_crop(data, tmp_pat
         ({"loss": "incorrect", "label_smoothing": 0.2}, 0.85, 0.05),
     ],
 )
-def test_a_run_minimises_its_loss_and_is_tested_by_the_plain_one(changes, target, other, data, tmp_path):
+def test_a_run_minimises_its_loss_and_is_evaluated_by_the_plain_cross_entropy(changes, target, other, data, tmp_path):
     # one block of all images, not augmented: the first row is the loss of the initial parameters
     recipe = small_recipe(data, "fb", dtype="float64", block=IMAGES, augment="none", steps=2, warmup=0, **changes)
     directory = run(tmp_path / "run", recipe, evaluate_every=1)
     experiment = prepare(recipe)
     images, labels = experiment.train.take(torch.arange(IMAGES))
     log_p = experiment.model.train()(images).detach().log_softmax(1)
-    ways = torch.full_like(log_p, other).scatter_(1, labels[:, None], target)
-    losses = -(ways * log_p).sum(1)
+    targets = torch.full_like(log_p, other).scatter_(1, labels[:, None], target)
+    losses = -(targets * log_p).sum(1)
     if "loss" in changes:
         losses[log_p.argmax(1) == labels] = 0.0
     assert directory.rows()[0]["train_loss"] == pytest.approx(losses.mean().item(), rel=1e-10)

@@ -1,4 +1,4 @@
-"""A real process that is interrupted or killed: it leaves a run that goes on to the same bits."""
+"""A real process that is interrupted or killed leaves a run that resumes to the same bits."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ import time
 
 import pytest
 from archives import Server
-from small_runs import go_on, record, small_recipe, start_program
+from small_runs import record, resume, small_recipe, start_program
 from small_runs import run as run_here
 
 from noiseless.commands.interrupt import stop_signals
@@ -19,13 +19,13 @@ FLAGS = ("--model", "resnet8", "--steps", STEPS, "--block", 16, "--warmup", 1, "
 
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
-    """Digest and rows of the run that nobody disturbed."""
+    """Digest and rows of the run without an interrupt."""
     recipe = small_recipe(data, steps=STEPS)
     return record(run_here(tmp_path_factory.mktemp("undisturbed") / "run", recipe))
 
 
 def begin(data, path, *flags):
-    """Starts the run in a process of its own and waits until it has done a few steps."""
+    """Starts the run in another process and waits until it has done a few steps."""
     program = start_program(
         "train", "fb-practice", "--form", "small", "--data", data, *FLAGS, "--run-dir", path, *flags
     )
@@ -38,7 +38,7 @@ def begin(data, path, *flags):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(number, data, tmp_path, undisturbed):
+def test_an_interrupted_run_writes_a_checkpoint_and_prints_how_to_resume(number, data, tmp_path, undisturbed):
     program, directory = begin(data, tmp_path / "run")
     program.send_signal(number)
     out, err = program.communicate(timeout=60)
@@ -49,12 +49,12 @@ def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(number, da
     assert 3 <= len(rows) < STEPS
     assert (directory.checkpoints / f"step-{len(rows):08d}.json").exists()
     assert not directory.model.exists()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == undisturbed
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.11])
-def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbed):
+def test_a_killed_run_resumes_to_the_same_bits(delay, data, tmp_path, undisturbed):
     # a checkpoint after every step: the kill may strike in the middle of writing one
     program, directory = begin(data, tmp_path / "run", "--checkpoint-seconds", 0)
     time.sleep(delay)
@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbe
     program.communicate(timeout=60)
     assert program.returncode == -signal.SIGKILL
     assert not directory.model.exists()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == undisturbed
 
 
@@ -70,8 +70,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(delay, data, tmp_path, undisturbe
 def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
     part = tmp_path / "data" / "cifar-10-python.tar.gz.part"
     with Server({"cifar-10-python.tar.gz": bytes(5000)}, length=False, hang=60, hang_after=5000) as server:
-        places = {"NOISELESS_MIRROR": server.url, "NOISELESS_DATA": str(part.parent)}
-        program = start_program("train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **places)
+        environment = {"NOISELESS_MIRROR": server.url, "NOISELESS_DATA": str(part.parent)}
+        program = start_program("train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **environment)
         limit = time.monotonic() + 60
         while not part.exists() or part.stat().st_size < 5000:
             assert program.poll() is None, program.communicate()
@@ -88,7 +88,7 @@ def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
 
 
 def test_a_second_interrupt_ends_the_program_at_once():
-    """Another process, as the second one ends what it hits."""
+    """In another process, which the second signal ends."""
     program = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert program.stdout is not None
     assert program.stdout.readline() == b"ready\n"
@@ -104,9 +104,9 @@ WAITING = """
 import time
 from noiseless.commands.interrupt import stop_signals
 try:
-    with stop_signals() as asked:
+    with stop_signals() as received:
         print("ready", flush=True)
-        while not asked:
+        while not received:
             time.sleep(0.01)
         print("asked to stop", flush=True)
         time.sleep(60)
@@ -117,7 +117,7 @@ except KeyboardInterrupt:
 
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with stop_signals() as asked:
+    with stop_signals() as received:
         signal.raise_signal(signal.SIGTERM)
-        assert asked == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -10,7 +10,7 @@ LR, STRENGTH, TARGET, CLIP = 0.1, 0.7, 5.0, 0.5
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2"])
-def test_a_step_goes_down_the_loss_and_towards_the_norm(kind, data, tmp_path):
+def test_a_step_descends_the_loss_and_moves_the_norm_to_its_target(kind, data, tmp_path):
     changes = {"dtype": "float64", "augment": "none", "steps": 1, "warmup": 0, "lr": LR, "schedule": "constant"}
     changes |= {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "clip": CLIP}
     bias = {"norm_bias": STRENGTH, "norm_target": TARGET, "norm_bias_type": kind}
@@ -21,10 +21,10 @@ def test_a_step_goes_down_the_loss_and_towards_the_norm(kind, data, tmp_path):
     before, after = (torch.cat([state[name].flatten() for name in names]) for state in states)
     norm = before.norm(p=1) if kind == "l1" else before.norm()
     slope = before.sign() if kind == "l1" else before / norm
-    pulled = gradient + STRENGTH * (norm - TARGET) * slope
-    assert pulled.norm() > CLIP
-    expected = before - LR * pulled * CLIP / (pulled.norm() + 1e-6)
+    biased = gradient + STRENGTH * (norm - TARGET) * slope
+    assert biased.norm() > CLIP
+    expected = before - LR * biased * CLIP / (biased.norm() + 1e-6)
     torch.testing.assert_close(after, expected, rtol=1e-10, atol=1e-12)  # float64
     row = directory.rows()[0]
     assert row["clipped"] == 1
-    assert row["gradient_norm"] == pytest.approx(gradient.norm().item(), rel=1e-10)  # the loss's own
+    assert row["gradient_norm"] == pytest.approx(gradient.norm().item(), rel=1e-10)  # of the loss alone

@@ -1,4 +1,4 @@
-"""A loss that is not finite: the run stops at that step, says where it stood, and keeps finite checkpoints."""
+"""A loss that is not finite: the run stops at that step with a diagnosis, and keeps finite checkpoints."""
 
 import json
 import re
@@ -25,10 +25,10 @@ def test_a_run_that_diverges_stops_with_a_diagnosis_and_finite_checkpoints(recip
     directory = RunDirectory(path)
     assert answer.code == 3
     assert "Traceback" not in answer.out + answer.err
-    found = re.search(r"not finite at step (\d+).*lr (\S+), gradient norm (\S+?)\. ", answer.err)
-    assert found, answer.err
-    assert int(found[1]) == len(directory.rows())
-    assert float(found[2]) > 0
+    diagnosis = re.search(r"not finite at step (\d+).*lr (\S+), gradient norm (\S+?)\. ", answer.err)
+    assert diagnosis, answer.err
+    assert int(diagnosis[1]) == len(directory.rows())
+    assert float(diagnosis[2]) > 0
     assert str(directory.checkpoints) in answer.err
     assert not directory.model.exists()
     assert list(directory.checkpoints.glob("*.json"))
@@ -37,7 +37,7 @@ def test_a_run_that_diverges_stops_with_a_diagnosis_and_finite_checkpoints(recip
 
 
 @pytest.mark.parametrize("lr", [1e4, 1e12])
-def test_a_large_rate_ends_with_finite_numbers_or_not_at_all(lr, data, tmp_path):
+def test_a_run_at_a_large_rate_ends_with_finite_numbers_or_as_diverged(lr, data, tmp_path):
     directory = RunDirectory(tmp_path / "run")
     code = call("train", "fb", "--data", data, *FLAGS, "--lr", lr, "--run-dir", directory.path).code
     assert (code, directory.model.exists()) in ((0, True), (3, False))
@@ -56,16 +56,16 @@ def test_each_row_of_a_run_that_diverged_is_strict_json(data, tmp_path):
         json.loads(line, parse_constant=refuse)
 
 
-def test_the_diverged_run_can_be_asked_for_its_last_good_state(data, tmp_path):
+def test_a_diverged_run_gives_the_digest_of_its_last_finite_state(data, tmp_path):
     path = tmp_path / "run"
     assert call("train", "fb", "--data", data, *FLAGS, "--lr", 1e30, "--run-dir", path).code == 3
     digest = call("digest", path)
     assert digest.code == 0
     assert re.fullmatch(r"[0-9a-f]{64}\n", digest.out)
     assert "has not ended" in digest.err
-    again = call("resume", path)
-    assert again.code == 3
-    assert "not finite" in again.err
+    resumed = call("resume", path)
+    assert resumed.code == 3
+    assert "not finite" in resumed.err
 
 
 def test_initial_parameters_that_are_not_finite_are_refused(data, tmp_path, practice):

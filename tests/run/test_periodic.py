@@ -1,66 +1,66 @@
-"""What a run asks on the way: the same numbers as asked later, after a resume, and with the bits left alone."""
+"""Analyses during a run: their numbers are those of later analyses and of a resumed run, and they change no bit."""
 
 import sys
 
 import jobs
 import pytest
-from small_runs import call, copy, go_on, record, refused, run, small_recipe
+from small_runs import call, copy, record, refused, resume, run, small_recipe
 
 from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
 from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers
 
-ASKED = {
+ANALYSES = {
     "sharpness_every": 2, "sharpness_count": 2, "noise_every": 3, "layers_every": 2, "checkpoint_seconds": 0,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def asked(data, tmp_path_factory):
+def analysed(data, tmp_path_factory):
     recipe = small_recipe(data, "fb-regularized", steps=5)
-    return run(tmp_path_factory.mktemp("runs") / "asked", recipe, keep_every=1, **ASKED)
+    return run(tmp_path_factory.mktemp("runs") / "asked", recipe, keep_every=1, **ANALYSES)
 
 
-def test_due_steps_and_the_last(asked):
-    assert [row["step"] for row in asked.rows() if "sharpness" in row] == [1, 3, 4]
-    assert [row["step"] for row in asked.rows() if "noise_scale" in row] == [2, 4]
-    assert [row["step"] for row in asked.rows() if "layers" in row] == [1, 3, 4]
-    for row in asked.rows():
+def test_analyses_run_at_due_steps_and_after_the_last(analysed):
+    assert [row["step"] for row in analysed.rows() if "sharpness" in row] == [1, 3, 4]
+    assert [row["step"] for row in analysed.rows() if "noise_scale" in row] == [2, 4]
+    assert [row["step"] for row in analysed.rows() if "layers" in row] == [1, 3, 4]
+    for row in analysed.rows():
         assert ("eigenvalues" in row) == ("sharpness" in row)
         assert ("asked_passes" in row) == ("sharpness" in row or "noise_scale" in row)
 
 
-def test_the_numbers_are_those_of_the_state_after_the_step(asked):
-    row = asked.rows()[3]
-    later = load_state(StateAddress.read(f"{asked.path}@4"))
-    found = top_eigenvalues(Hessian(later.risk), 2)
-    assert row["eigenvalues"] == pytest.approx(found.largest.values.tolist(), rel=2e-3)
+def test_the_numbers_are_those_of_the_state_after_the_step(analysed):
+    row = analysed.rows()[3]
+    state = load_state(StateAddress.read(f"{analysed.path}@4"))
+    eigenvalues = top_eigenvalues(Hessian(state.risk), 2)
+    assert row["eigenvalues"] == pytest.approx(eigenvalues.largest.values.tolist(), rel=2e-3)
     assert row["sharpness"] == row["eigenvalues"][0]
     assert len(row["eigenvalue_residuals"]) == 2
-    for group in later.experiment.optimizer.param_groups:
+    for group in state.experiment.optimizer.param_groups:
         group["lr"] = row["lr"]
-    assert row["stability"] == stability_threshold(later.experiment.optimizer)
+    assert row["stability"] == stability_threshold(state.experiment.optimizer)
 
 
-def test_noise_and_layers_are_those_of_the_state_after_the_step(asked):
-    row = asked.rows()[4]
-    later = load_state(StateAddress.read(str(asked.path)))
-    noise = gradient_noise(later.risk)
+def test_noise_and_layers_are_those_of_the_state_after_the_step(analysed):
+    row = analysed.rows()[4]
+    end = load_state(StateAddress.read(str(analysed.path)))
+    noise = gradient_noise(end.risk)
     assert row["noise_scale"] == noise.total.noise_scale
     assert row["signal_to_noise"] == noise.total.signal_to_noise(noise.block)
-    start, before = (load_state(StateAddress(asked, step)) for step in (0, 4))
+    start, before = (load_state(StateAddress(analysed, step)) for step in (0, 4))
     thetas = [state.experiment.space.theta.clone() for state in (start, before)]
     gradient = before.objective.evaluate().gradient
-    assert row["layers"] == layers_of(later.experiment.space, *thetas, gradient)
+    assert row["layers"] == layers_of(end.experiment.space, *thetas, gradient)
 
 
-def test_asking_changes_no_bit(asked, data, tmp_path):
-    silent = run(tmp_path / "silent", small_recipe(data, "fb-regularized", steps=5))
-    assert record(silent)[0] == record(asked)[0]
+def test_analyses_change_no_bit(analysed, data, tmp_path):
+    plain = run(tmp_path / "silent", small_recipe(data, "fb-regularized", steps=5))
+    assert record(plain)[0] == record(analysed)[0]
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
+def test_a_resumed_run_has_the_same_answers(analysed, data, tmp_path, stop):
     recipe = small_recipe(data, "fb-regularized", steps=5)
     directory = run(
         tmp_path / "stopped",
@@ -72,8 +72,8 @@ def test_a_resumed_run_has_the_same_answers(asked, data, tmp_path, stop):
         layers_every=2,
         checkpoint_seconds=0,
     )
-    go_on(directory)
-    assert record(directory) == record(asked)
+    resume(directory)
+    assert record(directory) == record(analysed)
 
 
 def test_an_adaptive_optimizer_has_a_second_sharpness(data, tmp_path):
@@ -86,19 +86,19 @@ def test_an_adaptive_optimizer_has_a_second_sharpness(data, tmp_path):
     assert rows[1]["stability"] == pytest.approx(1.9 / 0.1 * (2 - 5e-4 * lr) / lr)
 
 
-def test_wrong_settings(data):
+def test_settings_out_of_range_are_refused(data):
     refused("train", "fb", "--data", data, "--sharpness-every", 0, names=("--sharpness-every", "0"))
     refused("train", "fb", "--data", data, "--keep-every", 0, names=("--keep-every", "0"))
     refused("train", "fb", "--data", data, "--block", 48, "--noise-every", 1, names=("one block of 48", "at most 24"))
 
 
-def test_workers_find_the_same_bits(asked, data, tmp_path):
-    directory = copy(asked, tmp_path / "shared")
+def test_two_workers_write_the_same_answer(analysed, data, tmp_path):
+    directory = copy(analysed, tmp_path / "shared")
     flags = ("--density", "--probes", "1", "--smallest", "1", "--trace", "6")
-    assert call("sharpness", f"{asked.path}@4", *flags).code == 0
+    assert call("sharpness", f"{analysed.path}@4", *flags).code == 0
     command = [sys.executable, "-m", "noiseless", "sharpness", f"{directory.path}@4", *flags, "--workers", "2"]
     job = jobs.Job(command, tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
-    one, two = (answers.read(place, "sharpness")[0].values for place in (asked, directory))
-    assert len(asked.rows()) > 0
+    one, two = (answers.read(source, "sharpness")[0].values for source in (analysed, directory))
+    assert len(analysed.rows()) > 0
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}

@@ -8,7 +8,7 @@ import pytest
 import small_runs
 import torch
 import torch.nn.functional as F
-from small_runs import IMAGES, go_on, prepare, record, refused, run, small_recipe
+from small_runs import IMAGES, prepare, record, refused, resume, run, small_recipe
 
 from noiseless import keyed, models
 from noiseless.files.directory import RunDirectory, environment
@@ -26,19 +26,19 @@ def rate(time):
 
 
 def recipe_of(data, regime, rate_by, **changes):
-    given = {"stochastic": {}, "parts": {"regime": "full-batch", "parts": 3}, "switch": {"regime": "switch"}}[regime]
-    given |= {"augment": "none", "lr": LR, "horizon": HORIZON, "warmup": WARMUP, "steps": 4, "rate_by": rate_by}
-    return small_recipe(data, "sgd", **(given | changes))
+    flags = {"stochastic": {}, "parts": {"regime": "full-batch", "parts": 3}, "switch": {"regime": "switch"}}[regime]
+    flags |= {"augment": "none", "lr": LR, "horizon": HORIZON, "warmup": WARMUP, "steps": 4, "rate_by": rate_by}
+    return small_recipe(data, "sgd", **(flags | changes))
 
 
 def rates(path, recipe):
     """The optimizer's learning rate at each of its steps, and the rows of the run."""
-    experiment, found = prepare(recipe), []
-    experiment.optimizer.register_step_pre_hook(lambda optimizer, *_: found.append(_only(optimizer)))
+    experiment, lrs = prepare(recipe), []
+    experiment.optimizer.register_step_pre_hook(lambda optimizer, *_: lrs.append(_only(optimizer)))
     directory = RunDirectory(path)
     with directory.created(experiment.config, environment(experiment.config, experiment.data_sha256, ["test"])):
         train(experiment, directory)
-    return found, directory.rows()
+    return lrs, directory.rows()
 
 
 def _only(optimizer):
@@ -49,17 +49,17 @@ def _only(optimizer):
 # blocks of 20 of 48 images: the last of three updates is of 8; three parts are of 16 images each
 @pytest.mark.parametrize(("regime", "block"), [("stochastic", 16), ("stochastic", 20), ("parts", 16), ("parts", 8)])
 def test_update_k_of_three_has_the_rate_of_the_step_and_k_thirds(data, tmp_path, regime, block):
-    found, rows = rates(tmp_path / "update", recipe_of(data, regime, "update", block=block))
+    lrs, rows = rates(tmp_path / "update", recipe_of(data, regime, "update", block=block))
     # a few roundings of 1e-16 of a cosine
-    assert found == pytest.approx([rate(step + k / 3) for step in range(4) for k in range(3)], rel=1e-14)
+    assert lrs == pytest.approx([rate(step + k / 3) for step in range(4) for k in range(3)], rel=1e-14)
     assert [row["lr"] for row in rows] == pytest.approx([rate(step) for step in range(4)], rel=1e-14)
 
 
 @pytest.mark.parametrize("regime", ["stochastic", "parts"])
 def test_by_step_all_updates_have_the_rate_of_the_step(data, tmp_path, regime):
-    found, rows = rates(tmp_path / "step", recipe_of(data, regime, "step"))
-    assert found == pytest.approx([rate(step) for step in range(4) for _ in range(3)], rel=1e-14)
-    assert [row["lr"] for row in rows] == found[::3]
+    lrs, rows = rates(tmp_path / "step", recipe_of(data, regime, "step"))
+    assert lrs == pytest.approx([rate(step) for step in range(4) for _ in range(3)], rel=1e-14)
+    assert [row["lr"] for row in rows] == lrs[::3]
 
 
 def test_one_update_a_step_is_the_same_by_both(data, tmp_path):
@@ -72,9 +72,9 @@ def sgd_loop(images, labels, block, time_of):
     model = models.build("resnet8", 1, 4, seed=0).double().train()
     optimizer = torch.optim.SGD(model.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(2):
-        drawn = keyed.permutation(0, "shuffle", step, IMAGES).split(block)
-        for k, part in enumerate(drawn):
-            optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * time_of(step, k, len(drawn)) / HORIZON)) / 2
+        parts = keyed.permutation(0, "shuffle", step, IMAGES).split(block)
+        for k, part in enumerate(parts):
+            optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * time_of(step, k, len(parts)) / HORIZON)) / 2
             optimizer.zero_grad()
             F.cross_entropy(model(images[part]), labels[part]).backward()
             optimizer.step()
@@ -86,22 +86,22 @@ def test_a_stochastic_run_is_a_loop_whose_rate_moves_at_each_update(data, tmp_pa
     recipe = recipe_of(data, "stochastic", "update", block=block, warmup=0, steps=2, dtype="float64")
     images, labels = prepare(recipe).train.take(torch.arange(IMAGES))
     expected = sgd_loop(images, labels, block, lambda step, k, updates: step + k / updates)
-    found = run(tmp_path / "run", recipe).state()
+    state = run(tmp_path / "run", recipe).state()
     # the two sum in another order; float64 rounds to 1e-16, and six updates through batch norm amplify that by several
     # orders of magnitude at most
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(state[name], tensor, rtol=1e-9, atol=1e-11)
     by_step = sgd_loop(images, labels, block, lambda step, k, updates: step)
     assert max(float((by_step[name] - tensor).abs().max()) for name, tensor in expected.items()) > 1e-4
 
 
-def test_a_resumed_run_goes_on_with_the_rates_of_its_updates(data, tmp_path):
+def test_a_resumed_run_continues_with_the_rates_of_its_updates(data, tmp_path):
     recipe = recipe_of(data, "stochastic", "update", steps=3, warmup=0)
-    whole = run(tmp_path / "whole", recipe)
+    undisturbed = run(tmp_path / "whole", recipe)
     stopped = run(tmp_path / "stopped", recipe, stop_after=1)
     assert len(stopped.rows()) == 2
-    go_on(stopped)
-    assert record(stopped) == record(whole)
+    resume(stopped)
+    assert record(stopped) == record(undisturbed)
 
 
 # --- the penalty, whose strength is a multiple of the learning rate ---
@@ -113,21 +113,21 @@ def test_a_resumed_run_goes_on_with_the_rates_of_its_updates(data, tmp_path):
 def test_the_penalty_has_the_optimizers_rate(data, tmp_path, regime, block, rate_by):
     recipe = recipe_of(data, regime, rate_by, block=block, penalty=0.5)
     experiment = prepare(recipe)
-    penalties = [each for step in range(4) for each in experiment.regime.objectives(step)]
-    assert all(isinstance(each, GradientPenalty) for each in penalties)
+    penalties = [penalty for step in range(4) for penalty in experiment.regime.objectives(step)]
+    assert all(isinstance(penalty, GradientPenalty) for penalty in penalties)
     expected, _ = rates(tmp_path / "run", recipe)
-    assert [each.lr for each in penalties] == expected
+    assert [penalty.lr for penalty in penalties] == expected
 
 
-def test_the_switch_hands_it_to_both_of_its_regimes(data):
+def test_the_switch_passes_the_rate_to_both_of_its_regimes(data):
     recipe = recipe_of(data, "switch", "update", switch=2, penalty=0.5, block=16)
     experiment = prepare(recipe)
-    found = [[each.lr for each in experiment.regime.objectives(step)] for step in (1, 2)]
-    assert found[0] == pytest.approx([rate(1 + k / 3) for k in range(3)], rel=1e-14)
-    assert found[1] == pytest.approx([rate(2)], rel=1e-14)
+    lrs = [[penalty.lr for penalty in experiment.regime.objectives(step)] for step in (1, 2)]
+    assert lrs[0] == pytest.approx([rate(1 + k / 3) for k in range(3)], rel=1e-14)
+    assert lrs[1] == pytest.approx([rate(2)], rel=1e-14)
 
 
-def test_larc_is_refused(data, tmp_path):
+def test_larc_with_rates_by_update_is_refused(data, tmp_path):
     arguments = ("train", "sgd", "--form", "small", "--data", data, "--block", "16", "--run-dir", tmp_path / "run")
     refused(
         *arguments, "--layer-rate", "larc", "--rate-by", "update",

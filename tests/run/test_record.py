@@ -44,11 +44,11 @@ def test_the_learning_rate_is_the_schedules(practice):
 def test_the_first_row_is_the_sweep_at_the_initial_parameters(practice):
     experiment = prepare(practice.config().recipe)
     (objective,) = experiment.regime.objectives(0)
-    found, row = objective.evaluate(), practice.rows()[0]
-    assert row["train_loss"] == found.loss
-    assert row["train_accuracy"] == found.hits / IMAGES
-    assert row["gradient_norm"] == pytest.approx(found.gradient.double().norm().item(), rel=1e-12)
-    assert row["penalty"] == found.penalty == 0.0  # the warm-up begins at lr 0, which is the penalty's scale
+    evaluation, row = objective.evaluate(), practice.rows()[0]
+    assert row["train_loss"] == evaluation.loss
+    assert row["train_accuracy"] == evaluation.hits / IMAGES
+    assert row["gradient_norm"] == pytest.approx(evaluation.gradient.double().norm().item(), rel=1e-12)
+    assert row["penalty"] == evaluation.penalty == 0.0  # the warm-up begins at lr 0, which is the penalty's scale
     assert row["clipped"] == (row["gradient_norm"] > 0.25)
 
 
@@ -66,9 +66,9 @@ def test_the_last_row_belongs_to_the_final_parameters(practice):
     names = experiment.space.names
     norm = math.sqrt(sum(state[name].double().square().sum().item() for name in names))
     assert last["parameter_norm"] == pytest.approx(norm, rel=1e-12)
-    found = score(experiment.model, experiment.test)
-    assert (last["test_loss"], last["test_accuracy"]) == (found.loss, found.accuracy)
-    assert (found.accuracy * TESTED).is_integer()
+    result = score(experiment.model, experiment.test)
+    assert (last["test_loss"], last["test_accuracy"]) == (result.loss, result.accuracy)
+    assert (result.accuracy * TESTED).is_integer()
 
 
 def test_a_stochastic_row_is_the_mean_over_its_updates(data, tmp_path):
@@ -142,14 +142,14 @@ def test_a_config_of_another_version_is_refused_by_field(practice, change):
         Config.from_json(values)
 
 
-def test_the_environment_says_what_the_bits_depend_on(practice):
-    found = json.loads((practice.path / "environment.json").read_text())
-    assert found["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+def test_the_environment_records_what_the_bits_depend_on(practice):
+    environment = json.loads((practice.path / "environment.json").read_text())
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     for key in ("noiseless", "python", "platform", "processor", "device", "threads", "data_sha256", "command"):
-        assert found[key], key
-    assert found["threads"] == 1
-    assert re.fullmatch(r"[0-9a-f]{64}", found["data_sha256"])
-    assert "git_revision" in found
+        assert environment[key], key
+    assert environment["threads"] == 1
+    assert re.fullmatch(r"[0-9a-f]{64}", environment["data_sha256"])
+    assert "git_revision" in environment
 
 
 def test_equal_runs_have_equal_digests_and_rows(practice, data, tmp_path):
@@ -162,7 +162,7 @@ def test_another_seed_has_another_digest(practice, data, tmp_path):
     assert record(other)[0] != record(practice)[0]
 
 
-def test_evaluations_and_checkpoints_change_nothing(practice, data, tmp_path):
+def test_evaluations_and_checkpoints_change_no_bit(practice, data, tmp_path):
     plain = run(tmp_path / "plain", small_recipe(data), checkpoint_seconds=1000, evaluate_every=3)
     assert record(plain)[0] == record(practice)[0]
 
@@ -194,16 +194,16 @@ def test_a_row_that_was_cut_off_is_left_out(practice, tmp_path):
     assert directory.metrics.read_text().endswith("}\n")
 
 
-def test_a_row_says_what_a_line_search_came_to(data, tmp_path):
+def test_a_row_records_trials_and_size_of_a_line_search(data, tmp_path):
     rows = run(tmp_path / "run", small_recipe(data, "fb", warmup=0, line_search="armijo", weight_decay=0.0)).rows()
     spent = [after["passes"] - before for before, after in zip([0, *(r["passes"] for r in rows)], rows, strict=False)]
-    assert [each["search_trials"] for each in rows] == [passes - 1 for passes in spent]
-    assert all(0 < each["search_size"] <= 1 for each in rows)
-    assert all((each["search_fallbacks"], each["search_failures"]) == (0, 0) for each in rows)
+    assert [row["search_trials"] for row in rows] == [passes - 1 for passes in spent]
+    assert all(0 < row["search_size"] <= 1 for row in rows)
+    assert all((row["search_fallbacks"], row["search_failures"]) == (0, 0) for row in rows)
     plain = run(tmp_path / "plain", small_recipe(data, "fb")).rows()
-    assert not any(key.startswith("search") for each in plain for key in each)
+    assert not any(key.startswith("search") for row in plain for key in row)
 
 
-def test_a_step_at_learning_rate_0_searches_nowhere(data, tmp_path):
+def test_a_step_at_learning_rate_0_makes_no_trials(data, tmp_path):
     (row,) = run(tmp_path / "run", small_recipe(data, "fb", steps=1, line_search="wolfe")).rows()
     assert (row["lr"], row["search_size"], row["search_trials"], row["passes"]) == (0, 0, 0, 1)

@@ -1,4 +1,4 @@
-"""What does not fit the data, the model or the machine is refused where a run is built, with value and remedy."""
+"""Recipes that do not fit the data, the model or the machine are refused where a run is built, with the remedy."""
 
 import pytest
 import torch
@@ -44,18 +44,18 @@ STRONG_WOLFE = {"optimizer": "LBFGS", "optimizer_options": "line_search_fn=stron
         ({**STRONG_WOLFE, "clip": 0.25}, ("strong_wolfe", "clip")),
     ],
 )
-def test_what_does_not_fit(data, changes, names):
+def test_recipes_that_do_not_fit_are_refused(data, changes, names):
     refused(data, *names, **changes)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here there is a GPU")
-def test_a_gpu_that_is_not_there(data):
+def test_a_gpu_that_is_not_there_is_refused(data):
     refused(data, "cuda", "0 CUDA devices", "--device cpu", device="cuda")
 
 
 def test_options_of_an_optimizer_may_be_pairs(data):
-    made = prepare(
+    experiment = prepare(
         small_recipe(data, "fb", optimizer="AdamW", lr=1e-3, optimizer_options="betas=(0.8,0.95),amsgrad=True")
     )
-    (group,) = made.optimizer.param_groups
+    (group,) = experiment.optimizer.param_groups
     assert (group["betas"], group["amsgrad"]) == ((0.8, 0.95), True)

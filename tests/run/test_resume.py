@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_runs import arrays, call, copy, files, go_on, npz, record, run, small_recipe
+from small_runs import arrays, call, copy, files, npz, record, resume, run, small_recipe
 
 from noiseless.files import checkpoint
 from noiseless.objective.workers import Alone
@@ -44,7 +44,7 @@ def test_resume_equals_never_stopped_at_every_step(kind, data, tmp_path):
         directory = run(tmp_path / f"stopped-{step}", recipe, stop_after=step)
         assert [row["step"] for row in directory.rows()] == list(range(step + 1))
         assert not directory.model.exists()
-        assert go_on(directory) == []
+        assert resume(directory) == []
         assert record(directory) == (digest, rows), f"stopped after step {step}"
 
 
@@ -54,29 +54,29 @@ def test_a_run_stopped_again_and_again_is_the_same_run(practice, data, tmp_path)
     experiment = rebuild(directory, Alone(lambda: bool(done)))
     with pytest.raises(Interrupted, match="stopped after step 1; go on with: noiseless resume"):
         train(experiment, directory, Progress(on_row=done.append))
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
-def test_rows_after_the_newest_checkpoint_are_computed_anew(practice, data, tmp_path):
-    """A process that is killed leaves rows behind its newest checkpoint, and the last of them may be cut off."""
+def test_rows_after_the_newest_checkpoint_are_computed_again(practice, data, tmp_path):
+    """A process that is killed leaves rows after its newest checkpoint, and the last of them may be cut off."""
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
     with directory.metrics.open("a") as file:
         file.write('{"step": 1, "passes": 4.0}\n{"step": 2, "pas')
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(practice, data, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, evaluate_every=2)
     for path in directory.checkpoints.iterdir():
         path.unlink()
     directory.metrics.unlink()
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(practice)
 
 
-def test_initial_parameters_from_a_file_are_those_that_the_run_starts_from(practice, data, tmp_path):
+def test_a_run_starts_from_the_initial_parameters_in_a_file(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, init=str(practice.model)), stop_after=0, keep=9)
     _, state = checkpoint.read(directory.checkpoints / "step-00000000.json")
     assert all(torch.equal(tensor, practice.state()[name]) for name, tensor in state["model"].items())
@@ -93,28 +93,28 @@ def test_a_resumed_run_does_not_need_the_file_it_began_from(practice, data, tmp_
     init = tmp_path / "init.safetensors"
     init.write_bytes(practice.model.read_bytes())
     recipe = small_recipe(data, init=str(init))
-    whole = record(run(tmp_path / "whole", recipe))
+    expected = record(run(tmp_path / "whole", recipe))
     directory = run(tmp_path / "run", recipe, stop_after=0)
     init.unlink()
-    go_on(directory)
-    assert record(directory) == whole
+    resume(directory)
+    assert record(directory) == expected
 
 
 def test_a_run_with_initial_parameters_killed_before_its_first_checkpoint_does_not_start_from_others(
     practice, data, tmp_path
 ):
-    """config.json is written before the first checkpoint: a process killed in between leaves just this."""
+    """config.json is written before the first checkpoint: a process killed in between leaves config.json alone."""
     recipe = small_recipe(data, init=str(practice.model))
-    whole = record(run(tmp_path / "whole", recipe))
+    expected = record(run(tmp_path / "whole", recipe))
     directory = run(tmp_path / "run", recipe, stop_after=0)
     for path in directory.checkpoints.iterdir():
         path.unlink()
     directory.metrics.unlink()
-    go_on(directory)
-    assert record(directory) == whole
+    resume(directory)
+    assert record(directory) == expected
 
 
-def test_resume_by_the_command_says_what_it_does(practice, data, tmp_path):
+def test_the_resume_command_prints_what_it_does(practice, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=1, evaluate_every=2)
     answer = call("resume", directory.path)
     assert (answer.code, answer.err) == (0, "")
@@ -142,17 +142,17 @@ def test_resume_refuses_data_that_have_changed(tmp_path):
     assert call("resume", directory.path).code == 0
 
 
-def test_metrics_that_lost_rows_are_not_passed_over_in_silence(practice, tmp_path):
-    """The rows before the newest checkpoint cannot be computed anew from it: a record with a hole must be told."""
+def test_a_resume_completes_lost_rows_or_prints_a_message_about_them(practice, tmp_path):
+    """Rows before the newest checkpoint cannot be computed again from it: a gap in the record needs a message."""
     directory = copy(practice, tmp_path / "run")
     directory.model.unlink()
     (directory.checkpoints / "step-00000003.json").unlink()
     (directory.checkpoints / "step-00000003.safetensors").unlink()
     lines = directory.metrics.read_text().splitlines(keepends=True)
-    directory.metrics.write_text(lines[0])  # the newest checkpoint stands after step 1
+    directory.metrics.write_text(lines[0])  # the newest checkpoint is of the state after step 1
     try:
-        messages = go_on(directory)
+        messages = resume(directory)
     except ValueError as refusal:
         messages = [str(refusal)]
-    whole = [row["step"] for row in directory.rows()] == [0, 1, 2]
-    assert whole or any("metrics" in message for message in messages)
+    complete = [row["step"] for row in directory.rows()] == [0, 1, 2]
+    assert complete or any("metrics" in message for message in messages)

@@ -43,13 +43,13 @@ def test_the_stochastic_regime_equals_a_plain_loop(data, tmp_path, replacement, 
     rates = [0.1, 0.1 * (1 + 0.5**0.5) / 2]
     model, losses = plain_loop(norm, images, labels, order_of, 2, 20, rates.__getitem__)
     directory = run(tmp_path / "run", recipe)
-    found, expected = directory.state(), model.state_dict()
-    assert found.keys() == expected.keys()
+    state, expected = directory.state(), model.state_dict()
+    assert state.keys() == expected.keys()
     # The two sum in another order; float64 rounds to 1e-16, and six updates through batch norm amplify that
     # by several orders of magnitude at most.
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(state[name], tensor, rtol=1e-9, atol=1e-11)
     assert [row["train_loss"] for row in directory.rows()] == pytest.approx(losses, rel=1e-9)
     if norm == "batch":
-        assert found["stem.1.num_batches_tracked"] == 6
-        assert not torch.equal(found["stem.1.running_var"], torch.ones_like(found["stem.1.running_var"]))
+        assert state["stem.1.num_batches_tracked"] == 6
+        assert not torch.equal(state["stem.1.running_var"], torch.ones_like(state["stem.1.running_var"]))

@@ -1,4 +1,4 @@
-"""What makes runs fast: chunks, the choice to compile, work counted by hand, kept memory; and runs of compiled code."""
+"""Speed of runs: chunks, the choice to compile, work counted by hand, memory that is kept; runs of compiled code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import jobs
 import pytest
-from small_runs import IMAGES, call, files, go_on, prepare, record, run, small_recipe, start_program, words
+from small_runs import IMAGES, call, files, prepare, record, resume, run, small_recipe, start_program, words
 from torch import nn
 
 from noiseless.ask import verify
@@ -34,7 +34,7 @@ def test_a_chunk_is_bounded_by_pixels_and_by_gradients(block, parameters, pixels
     assert speed.chunk(block, parameters, pixels) == expected
 
 
-def made_work(flops, tensors=10):
+def work_of(flops, tensors=10):
     return Work(passes=1, examples=1, gradient_flops=flops, parameters=1, tensors=tensors)
 
 
@@ -44,7 +44,7 @@ BREAK_EVEN = 1.44e13
 
 
 @pytest.mark.parametrize(
-    ("asked", "flops", "device", "expected"),
+    ("choice", "flops", "device", "expected"),
     [
         ("auto", BREAK_EVEN * 1.001, "cpu", True),
         ("auto", BREAK_EVEN * 0.999, "cpu", False),
@@ -54,23 +54,23 @@ BREAK_EVEN = 1.44e13
         ("off", BREAK_EVEN * 1000, "cpu", False),
     ],
 )
-def test_auto_compiles_where_it_earns_its_time_back(monkeypatch, asked, flops, device, expected):
+def test_auto_compiles_where_it_earns_its_time_back(monkeypatch, choice, flops, device, expected):
     monkeypatch.delenv("CXX", raising=False)
-    decision, line = speed.compiling(asked, made_work(flops), device)
+    decision, line = speed.compiling(choice, work_of(flops), device)
     assert decision is expected
     message = "compiling at the first step: about 18 s, unless the code was compiled before"
     assert line == (message if expected else None)
 
 
-def test_auto_does_without_where_there_is_no_compiler_and_says_so_once_it_matters(monkeypatch):
+def test_auto_without_a_compiler_computes_uncompiled_and_prints_a_message_where_it_matters(monkeypatch):
     monkeypatch.setenv("CXX", NO_COMPILER)
-    decision, line = speed.compiling("auto", made_work(BREAK_EVEN * 2), "cpu")
+    decision, line = speed.compiling("auto", work_of(BREAK_EVEN * 2), "cpu")
     assert not decision
     assert line.startswith(f"CXX names {NO_COMPILER}, which is not there: computing without compiled code")
     assert "Install g++" in line
     assert "\n" not in line
-    assert speed.compiling("auto", made_work(BREAK_EVEN / 2), "cpu") == (False, None)
-    assert speed.compiling("on", made_work(1.0), "cpu")[0]  # asked for: the first step refuses, with the remedy
+    assert speed.compiling("auto", work_of(BREAK_EVEN / 2), "cpu") == (False, None)
+    assert speed.compiling("on", work_of(1.0), "cpu")[0]  # the first step refuses, with the remedy
 
 
 def test_the_work_of_a_model_counted_by_hand(data):
@@ -78,13 +78,13 @@ def test_the_work_of_a_model_counted_by_hand(data):
     train = prepare(recipe).train
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
     model[1].eval()
-    found = work(recipe, model, train)
+    counted = work(recipe, model, train)
     # 8x8 pixels, 2 channels, 9 products each; 128 * 4 products; an addition with each; a backward is two forwards
-    assert found.gradient_flops == 3 * 2 * (64 * 2 * 9 + 128 * 4)
-    assert (found.passes, found.examples) == (5, IMAGES)
-    assert found.flops == 5 * IMAGES * found.gradient_flops
-    assert found.parameters == 2 * 9 + 2 + 2 * 2 + 128 * 4 + 4
-    assert found.tensors == 6
+    assert counted.gradient_flops == 3 * 2 * (64 * 2 * 9 + 128 * 4)
+    assert (counted.passes, counted.examples) == (5, IMAGES)
+    assert counted.flops == 5 * IMAGES * counted.gradient_flops
+    assert counted.parameters == 2 * 9 + 2 + 2 * 2 + 128 * 4 + 4
+    assert counted.tensors == 6
     assert [module.training for module in model] == [True, False, True, True, True]
     assert model[1].num_batches_tracked == 0
 
@@ -108,11 +108,11 @@ print(fresh, faults())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_kept():
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    fresh, kept = (int(word) for word in ended.stdout.split())
-    # 10 times 64 MiB are 320 huge pages of 2 MiB, at least; kept, none is new, but for what Python itself takes
-    assert fresh >= 320
-    assert kept < 32
+    program = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    fresh_faults, kept_faults = (int(word) for word in program.stdout.split())
+    # 10 times 64 MiB are at least 320 huge pages of 2 MiB; of kept memory no page is new, except for Python's own
+    assert fresh_faults >= 320
+    assert kept_faults < 32
 
 
 COMPILED = {"compile": "on", "chunk": 1, "evaluate_every": 2, "checkpoint_seconds": 0, "keep": 9}
@@ -132,23 +132,23 @@ def settings_of(directory):
     return json.loads((directory.path / "config.json").read_text())["settings"]
 
 
-def test_what_was_decided_is_recorded(undisturbed, data):
+def test_the_choice_to_compile_is_recorded(undisturbed, data):
     assert settings_of(undisturbed)["compile"] == "on"
-    for asked in ("auto", "off"):  # a run of three steps does not earn the time back
-        made = prepare(compiled_recipe(data), compile=asked)
-        assert made.config.settings.compile == "off"
-        assert made.compiler is None
+    for choice in ("auto", "off"):  # a run of three steps does not earn the time back
+        experiment = prepare(compiled_recipe(data), compile=choice)
+        assert experiment.config.settings.compile == "off"
+        assert experiment.compiler is None
 
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_resumed_run_of_compiled_code_has_the_bits_of_an_undisturbed_one(undisturbed, data, tmp_path, step):
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=step, **COMPILED)
     assert not directory.model.exists()
-    assert go_on(directory) == []
+    assert resume(directory) == []
     assert record(directory) == record(undisturbed)
 
 
-def test_without_the_compiler_a_run_is_not_gone_on_with_and_keeps_all(undisturbed, data, tmp_path, monkeypatch):
+def test_without_the_compiler_a_run_is_not_resumed_and_loses_nothing(undisturbed, data, tmp_path, monkeypatch):
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=0, **COMPILED)
     before = files(directory.path)
     monkeypatch.setenv("CXX", NO_COMPILER)
@@ -160,7 +160,7 @@ def test_without_the_compiler_a_run_is_not_gone_on_with_and_keeps_all(undisturbe
     after = files(directory.path)
     assert {name for name in before | after if before.get(name) != after.get(name)} <= {"lock"}
     monkeypatch.delenv("CXX")
-    go_on(directory)
+    resume(directory)
     assert record(directory) == record(undisturbed)
 
 
@@ -171,17 +171,19 @@ def test_a_run_of_compiled_code_is_evaluated_without_a_compiler(undisturbed, mon
     assert f"{100 * undisturbed.rows()[-1]['test_accuracy']:.2f}" in answer.out
 
 
-def test_verify_asks_compiled_code_in_its_smaller_chunks_too(data, tmp_path, monkeypatch):
+def test_verify_uses_compiled_code_in_its_smaller_chunks_too(data, tmp_path, monkeypatch):
     # stopped before its first sweep: no code is compiled for the run's own chunk of three blocks
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=-1, **COMPILED | {"chunk": 3})
-    found = {verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted))) for permuted in (False, True)}
-    assert len(found) == 1
+    digests = {
+        verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted))) for permuted in (False, True)
+    }
+    assert len(digests) == 1
     monkeypatch.setenv("CXX", NO_COMPILER)
     with pytest.raises(ValueError, match="this is to be computed by compiled code"):
         verify.gradient(directory, Alone())
 
 
-def test_two_workers_have_the_bits_of_one_and_torch_says_nothing(data, tmp_path):
+def test_two_workers_have_the_bits_of_one_and_torch_prints_nothing(data, tmp_path):
     arguments = ["train", "fb", "--data", data, "--model", "linear", "--block", "16", "--steps", "3", "--chunk", "1"]
     arguments += ["--threads", "1", "--compile", "on", "--run-dir"]
     # a directory that would be CUDA's, of which torch takes note in its log where there is no GPU
@@ -189,8 +191,8 @@ def test_two_workers_have_the_bits_of_one_and_torch_says_nothing(data, tmp_path)
     out, err = alone.communicate(timeout=240)
     assert (alone.returncode, err) == (0, "")
     assert "compiling at the first step: about 13 s, unless the code was compiled before" in out  # of 2 tensors
-    two = jobs.Job(jobs.command(2, "-m", "noiseless", *arguments, str(tmp_path / "two")), tmp_path / "log")
-    assert two.wait() == 0, two.log.read_text()[-3000:]
+    job = jobs.Job(jobs.command(2, "-m", "noiseless", *arguments, str(tmp_path / "two")), tmp_path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
     digests = [checkpoint.digest(RunDirectory(tmp_path / name).state()) for name in ("alone", "two")]
     assert digests[0] == digests[1]
 

@@ -1,4 +1,4 @@
-"""A run that ends after steps in a row with all training examples correct: where, with what, and if interrupted."""
+"""`--stop-perfect`: at which step a run ends, with which record and files, and after interrupts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-from small_runs import call, copy, go_on, record, run, small_recipe
+from small_runs import call, copy, record, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes import ladder
@@ -19,13 +19,13 @@ STEPS = 20
 
 
 def recipe_of(data, **changes):
-    # float64: another machine's rounding must not turn one answer
+    # float64: another machine's rounding must not change a prediction
     return small_recipe(data, "sgd", steps=STEPS, warmup=0, horizon=STEPS, dtype="float64", **changes)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
-    """The same run, which goes on to its last step."""
+    """The same run without --stop-perfect, to its last step."""
     return run(tmp_path_factory.mktemp("perfect") / "undisturbed", recipe_of(data), evaluate_every=1)
 
 
@@ -39,15 +39,15 @@ def streaks(undisturbed):
 
 @pytest.fixture(scope="module")
 def ending(streaks):
-    """n, and the step after which a run with --stop-perfect n ends: an earlier, shorter row of steps does not count."""
+    """n, and the step after which a run with --stop-perfect n ends; an earlier row of steps is too short for it."""
     n = streaks[0][1] + 1
     first = next(start for start, steps in streaks if steps >= n)
     return n, first + n - 1
 
 
 @pytest.fixture(scope="module")
-def told(data, ending, tmp_path_factory):
-    """A run by the command that ends early, and what it has printed."""
+def ended_command(data, ending, tmp_path_factory):
+    """A run by the command that ends early, and the command's output."""
     path = tmp_path_factory.mktemp("perfect") / "ended"
     small = "--form small --model resnet8 --dtype float64 --block 16 --warmup 0 --threads 1"
     shown = f"--steps {STEPS} --horizon {STEPS} --stop-perfect {ending[0]} --checkpoint-seconds 0 --keep 99"
@@ -58,8 +58,8 @@ def told(data, ending, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ended(told):
-    return told[0]
+def ended(ended_command):
+    return ended_command[0]
 
 
 def test_a_run_ends_after_that_many_steps_in_a_row(ended, undisturbed, ending, streaks):
@@ -67,8 +67,8 @@ def test_a_run_ends_after_that_many_steps_in_a_row(ended, undisturbed, ending, s
     assert streaks[0][0] + n < last < STEPS - 1  # there was a shorter row of perfect steps, and steps were left
     rows, others = record(ended)[1], record(undisturbed)[1]
     assert [row["step"] for row in rows] == list(range(last + 1))
-    for mine, other in zip(rows, others[: last + 1], strict=True):
-        assert {key: other[key] for key in mine} == mine
+    for row, longer_row in zip(rows, others[: last + 1], strict=True):
+        assert {key: longer_row[key] for key in row} == row
     assert {"test_loss", "test_accuracy"} <= rows[-1].keys()
     assert record(ended)[0] != record(undisturbed)[0]
 
@@ -79,22 +79,22 @@ def test_a_resumed_run_ends_at_the_same_step_even_without_its_rows(before, data,
     assert n > 1  # so that a stop one step before the end falls into the row of steps
     directory = run(tmp_path / "run", ended.config().recipe, stop_after=last - 1 - before)
     assert not directory.model.exists()
-    kept = directory.metrics.read_text()
+    first_rows = directory.metrics.read_text()
     directory.metrics.write_text("")  # the count is the checkpoint's
-    (message,) = go_on(directory)
+    (message,) = resume(directory)
     assert f"lacks {last - before} rows" in message
-    directory.metrics.write_text(kept + directory.metrics.read_text())
+    directory.metrics.write_text(first_rows + directory.metrics.read_text())
     assert record(directory) == record(ended)
 
 
-def test_a_run_killed_after_its_last_step_does_no_further_one(ended, tmp_path):
+def test_a_run_killed_after_its_last_step_takes_no_further_step(ended, tmp_path):
     directory = copy(ended, tmp_path / "run")
     directory.model.unlink()
-    assert go_on(directory) == []
+    assert resume(directory) == []
     assert record(directory) == record(ended)
 
 
-def test_it_counts_as_ended_everywhere(ended, ending):
+def test_a_run_that_ends_early_counts_as_ended_everywhere(ended, ending):
     assert "has ended" in call("resume", ended.path).out
     answer = call("evaluate", ended.path)
     assert "train  loss" in answer.out
@@ -113,9 +113,9 @@ def test_a_run_that_lacks_its_end_is_unfinished_whatever_its_rows(ended, tmp_pat
     assert line.cells()[0] == "sgd (unfinished)"
 
 
-def test_the_bar_is_full_at_the_end(told, ending):
+def test_the_progress_bar_is_full_at_the_end(ended_command, ending):
     last = ending[1]
-    assert re.search(rf"\b{last + 1}/{last + 1}\b", told[1]), told[1]
+    assert re.search(rf"\b{last + 1}/{last + 1}\b", ended_command[1]), ended_command[1]
 
 
 def test_a_ladder_ends_with_full_bars_and_the_same_run(data, ending, ended, tmp_path, monkeypatch):
@@ -134,6 +134,6 @@ def test_the_ladder_keeps_a_run_that_ended_early(data, ended, tmp_path):
     recipe = replace(ended.config().recipe, seed=0)
     job = Job(recipe, copy(ended, tmp_path / "sgd-seed0").path)
     assert job.finished
-    told: list[object] = []
-    execute([job], 1, lambda job, row: told.append(row), lambda job, why: told.append(why))
-    assert told == [None]
+    outcomes: list[object] = []
+    execute([job], 1, lambda job, row: outcomes.append(row), lambda job, why: outcomes.append(why))
+    assert outcomes == [None]

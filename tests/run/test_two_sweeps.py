@@ -15,7 +15,7 @@ from noiseless.objective.workers import Alone, SweepStoppedError
 from noiseless.study.reproduce import plan
 
 PASSES = {"forward": 3, "central": 4, "exact": 4}
-"""one for the full gradient; then the block gradients, and one, two, or about two for the product (PAPER: 3 in all)"""
+"""full gradient 1, block gradients 1, and for the product 1, 2 or about 2 (PAPER: 3 in all)"""
 
 
 @pytest.mark.parametrize(("strength", "copies"), [(0.0, 0), (0.5, 2)])
@@ -26,9 +26,9 @@ def test_a_row_has_the_passes_that_the_ladder_plans(method, strength, copies, da
     )
     rows = run(tmp_path / "run", recipe).rows()
     (job,) = plan([recipe], 1, tmp_path)
-    each = PASSES[method] * max(1, copies)
-    assert [row["passes"] for row in rows] == [each, 2 * each]
-    assert job.passes == each
+    passes = PASSES[method] * max(1, copies)
+    assert [row["passes"] for row in rows] == [passes, 2 * passes]
+    assert job.passes == passes
 
 
 def test_a_run_penalises_both_norms(data, tmp_path):
@@ -47,46 +47,46 @@ def test_a_run_penalises_both_norms(data, tmp_path):
 
 
 class Counting:
-    """Examples that count how many are asked for."""
+    """Examples that count how many are read."""
 
     def __init__(self):
         self.x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
-        self.taken = 0
+        self.count = 0
 
     def __len__(self):
         return 40
 
     def take(self, index):
-        self.taken += index.numel()
+        self.count += index.numel()
         return self.x[index], index % 3
 
 
-def _penalty(place, after=10**9):
-    """Two sweeps over 10 blocks of 4, told to stop after a number of chunks; snapshots are written after each."""
+def _penalty(path, after=10**9):
+    """Two sweeps over 10 blocks of 4, stopped after `after` chunks; snapshots are written after each chunk."""
     torch.manual_seed(1)
     examples, module = Counting(), nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
-    space, alone = parameter_space(module), Alone(lambda: examples.taken >= 4 * after)
-    workers = Snapshots(alone, place, 0.0, lambda: checkpoint.digest({"theta": space.theta}))
+    space, alone = parameter_space(module), Alone(lambda: examples.count >= 4 * after)
+    workers = Snapshots(alone, path, 0.0, lambda: checkpoint.digest({"theta": space.theta}))
     workers.begin(0)
     risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers))
     return GradientPenalty(risk, 0.5, lr=0.8, full_strength=0.7), examples
 
 
 @pytest.mark.parametrize("after", [1, 9, 10, 11, 19])
-def test_both_sweeps_go_on_where_they_were(after, tmp_path):
-    whole = _penalty(tmp_path / "whole")[0].evaluate()
+def test_both_sweeps_resume_where_they_stopped(after, tmp_path):
+    expected = _penalty(tmp_path / "whole")[0].evaluate()
     stopped, _ = _penalty(tmp_path / "stopped", after)
     with pytest.raises(SweepStoppedError):
         stopped.evaluate()
-    again, examples = _penalty(tmp_path / "stopped")
-    found = again.evaluate()
-    assert examples.taken == 2 * 40 - 4 * after  # no chunk of either sweep is computed twice
-    assert torch.equal(found.gradient, whole.gradient)
-    assert (found.loss, found.penalty, found.passes) == (whole.loss, whole.penalty, whole.passes)
+    resumed, examples = _penalty(tmp_path / "stopped")
+    actual = resumed.evaluate()
+    assert examples.count == 2 * 40 - 4 * after  # no chunk of either sweep is computed twice
+    assert torch.equal(actual.gradient, expected.gradient)
+    assert (actual.loss, actual.penalty, actual.passes) == (expected.loss, expected.penalty, expected.passes)
 
 
 def test_a_job_of_two_workers_ends_with_the_bits_of_one(data, tmp_path):
-    """All that this adds to a step at once: two sweeps, another loss, an average, an early end, and a resume."""
+    """All of these in one run: two sweeps, another loss, an average, an early end, and a resume."""
     recipe = small_recipe(
         data, "fb", steps=20, warmup=0, horizon=20, lr=0.2, augment="none", dtype="float64", penalty=0.5,
         full_penalty=0.3, ema=0.8, label_smoothing=0.1, loss="incorrect", stop_perfect=2, test_flips=True,

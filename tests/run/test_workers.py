@@ -10,12 +10,12 @@ import pytest
 RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
 
 
-def _run(place, count, *words):
-    place.mkdir()
-    job = jobs.Job(jobs.command(count, str(jobs.WORKER), str(place), *words), place / "log")
+def _run(path, count, *words):
+    path.mkdir()
+    job = jobs.Job(jobs.command(count, str(jobs.WORKER), str(path), *words), path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
     names = [word for word in words if "=" not in word]
-    return {name: json.loads((place / f"{name}.json").read_text()) for name in names}
+    return {name: json.loads((path / f"{name}.json").read_text()) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -25,25 +25,25 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [2, 5])  # jobs of three are in test_kills.py and ask/test_verify.py
 def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, count):
-    found = _run(tmp_path / "job", count, *RECIPES)
+    results = _run(tmp_path / "job", count, *RECIPES)
     for name in RECIPES:
-        assert found[name]["rows"] == alone[name]["rows"], name
-        assert found[name]["digest"] == alone[name]["digest"], name
-    assert len({found[name]["digest"] for name in RECIPES}) == len(RECIPES)  # or the test would show nothing
+        assert results[name]["rows"] == alone[name]["rows"], name
+        assert results[name]["digest"] == alone[name]["digest"], name
+    assert len({results[name]["digest"] for name in RECIPES}) == len(RECIPES)  # or the test would show nothing
 
 
 def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
     # A step has 8 chunks of 2 blocks. A worker that takes 1 s longer a chunk would need 3 * 4 s for its half of three
     # steps; handed out one at a time it takes about one chunk a step.
-    found = _run(tmp_path / "job", 2, "fb-clipped", "slow=1.0")
-    assert found["fb-clipped"]["digest"] == alone["fb-clipped"]["digest"]
-    assert found["fb-clipped"]["seconds"] < 3 * 4 - 2
+    results = _run(tmp_path / "job", 2, "fb-clipped", "slow=1.0")
+    assert results["fb-clipped"]["digest"] == alone["fb-clipped"]["digest"]
+    assert results["fb-clipped"]["seconds"] < 3 * 4 - 2
 
 
-def _refused(place, word):
-    """What two workers say that do not get to the end, where the last is made to differ."""
-    place.mkdir()
-    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(place), "fb-clipped", word), place / "log")
+def _refused(path, option):
+    """The log of a job of two workers that fails, because `word` makes the last worker differ."""
+    path.mkdir()
+    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(path), "fb-clipped", option), path / "log")
     assert job.wait() != 0
     return job.log.read_text()
 
@@ -63,9 +63,9 @@ def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
 
 
 def test_more_workers_than_blocks_work_with_a_note(tmp_path):
-    place = tmp_path / "run"
+    run_dir = tmp_path / "run"
     arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
-    job = jobs.Job(jobs.command(2, *arguments, "--run-dir", str(place)), tmp_path / "log")
+    job = jobs.Job(jobs.command(2, *arguments, "--run-dir", str(run_dir)), tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
     assert "2 workers for 1 blocks in 1 chunks: 1 of them have nothing to do" in job.log.read_text()
-    assert (place / "model.safetensors").exists()
+    assert (run_dir / "model.safetensors").exists()

@@ -16,7 +16,7 @@ from noiseless.study.comparison import agreement, compare
 
 
 def random_groups(seeds, images, rng):
-    """Correctness of two groups, `[seeds[0], images]` and `[seeds[1], images]`: images differ in how hard they are."""
+    """Correctness of two groups, `[seeds[0], images]` and `[seeds[1], images]`, on images of different difficulty."""
     hard = rng.uniform(0.2, 0.9, images)
     return tuple(rng.random((count, images)) < hard + shift for count, shift in zip(seeds, (0.1, 0.0), strict=True))
 
@@ -24,13 +24,14 @@ def random_groups(seeds, images, rng):
 # Known variance components. A run is right with the probability p_g + c_i + x_gi + a_gs: effects of the image on both
 # groups, of the image on group g, and of the seed, each uniform in -w ... w, which has the variance w^2 / 3.
 RIGHT = (0.64, 0.6)  # p_g: the expected difference is 4 points
-COMMON, OWN, SEED = 0.1, 0.1, 0.06  # w; a probability lies in 0.34 ... 0.9
+COMMON, GROUP, SEED = 0.1, 0.1, 0.06  # w; a probability lies in 0.34 ... 0.9
 
 
 def simulate(seeds, images, rng):
     common = rng.uniform(-COMMON, COMMON, images)
     return tuple(
-        rng.random((count, images)) < p + common + rng.uniform(-OWN, OWN, images) + rng.uniform(-SEED, SEED, (count, 1))
+        rng.random((count, images))
+        < p + common + rng.uniform(-GROUP, GROUP, images) + rng.uniform(-SEED, SEED, (count, 1))
         for count, p in zip(seeds, RIGHT, strict=True)
     )
 
@@ -39,13 +40,13 @@ def expected(seeds, images):
     """Expectations of V_seeds, V_images and V_interaction in squared points.
 
     An answer is 0 or 1, so its variance is p (1 - p). Of that, SEED^2 / 3 is common to all images of a seed, and
-    (COMMON^2 + OWN^2) / 3 to all seeds of an image; the rest, e_g, is the interaction. In the difference, COMMON drops
-    out, and the others are there once a group. Groups of independent runs may be taken as paired or not.
+    (COMMON^2 + GROUP^2) / 3 to all seeds of an image; the rest, e_g, is the interaction. In the difference COMMON
+    cancels, and the others occur once for each group. Groups of independent runs may be compared as paired or not.
     """
-    rest = [p * (1 - p) - (SEED**2 + COMMON**2 + OWN**2) / 3 for p in RIGHT]
+    rest = [p * (1 - p) - (SEED**2 + COMMON**2 + GROUP**2) / 3 for p in RIGHT]
     of_interaction = sum(e / (count * images) for e, count in zip(rest, seeds, strict=True))
     of_seeds = sum(SEED**2 / 3 / count for count in seeds) + of_interaction
-    of_images = 2 * OWN**2 / 3 / images + of_interaction
+    of_images = 2 * GROUP**2 / 3 / images + of_interaction
     return tuple(100**2 * value for value in (of_seeds, of_images, of_interaction))
 
 
@@ -55,26 +56,26 @@ def expected(seeds, images):
 )
 def test_variance_and_coverage_where_the_components_are_known(seeds, images, paired):
     rng, count = np.random.default_rng(0), 2000
-    found = [compare(*simulate(seeds, images, rng), paired) for _ in range(count)]
-    wanted = expected(seeds, images)
+    comparisons = [compare(*simulate(seeds, images, rng), paired) for _ in range(count)]
+    expectations = expected(seeds, images)
     names = ("variance_seeds", "variance_images", "variance_interaction")
-    for name, value in zip(names, wanted, strict=True):
-        sample = np.array([getattr(each, name) for each in found])
+    for name, value in zip(names, expectations, strict=True):
+        sample = np.array([getattr(comparison, name) for comparison in comparisons])
         # four standard errors of the mean over the data sets
         assert sample.mean() == pytest.approx(value, abs=4 * sample.std() / math.sqrt(count)), name
-    differences = np.array([each.difference for each in found])
-    total = wanted[0] + wanted[1] - wanted[2]
-    error = 100 * (RIGHT[0] - RIGHT[1])
-    assert differences.mean() == pytest.approx(error, abs=4 * math.sqrt(total / count))
+    differences = np.array([comparison.difference for comparison in comparisons])
+    total = expectations[0] + expectations[1] - expectations[2]
+    true_difference = 100 * (RIGHT[0] - RIGHT[1])
+    assert differences.mean() == pytest.approx(true_difference, abs=4 * math.sqrt(total / count))
     # a sample variance of n nearly normal values has the relative error sqrt(2 / n)
     assert differences.var(ddof=1) == pytest.approx(total, rel=4 * math.sqrt(2 / count))
-    covered = sum(low <= error <= high for low, high in (each.interval(0.95) for each in found)) / count
+    covered = sum(low <= true_difference <= high for low, high in (c.interval(0.95) for c in comparisons)) / count
     # Satterthwaite's degrees of freedom are an approximation; the share itself has the standard error 0.005
     assert 0.92 <= covered <= 0.98
 
 
 def test_two_seeds_give_intervals_that_are_too_short_where_seeds_vary_most():
-    """What docs/compare.md warns of: with one degree of freedom, a small V_seeds makes degrees that are too many."""
+    """As docs/compare.md warns: with one degree of freedom, a small V_seeds gives too many degrees of freedom."""
     rng, count = np.random.default_rng(1), 1000
     covered = 0
     for _ in range(count):
@@ -91,13 +92,13 @@ def mean(values):
 def naive(table):
     """The three variances of a table `[S, M]` in points, by the formulas, cell by cell."""
     rows, columns = range(len(table)), range(len(table[0]))
-    whole = mean(table[s][i] for s in rows for i in columns)
+    grand_mean = mean(table[s][i] for s in rows for i in columns)
     by_row = [mean(table[s][i] for i in columns) for s in rows]
     by_column = [mean(table[s][i] for s in rows) for i in columns]
     s, m = len(rows), len(columns)
-    of_seeds = sum((r - whole) ** 2 for r in by_row) / (s - 1) / s
-    of_images = sum((c - whole) ** 2 for c in by_column) / (m - 1) / m
-    rest = sum((table[j][i] - by_row[j] - by_column[i] + whole) ** 2 for j in rows for i in columns)
+    of_seeds = sum((r - grand_mean) ** 2 for r in by_row) / (s - 1) / s
+    of_images = sum((c - grand_mean) ** 2 for c in by_column) / (m - 1) / m
+    rest = sum((table[j][i] - by_row[j] - by_column[i] + grand_mean) ** 2 for j in rows for i in columns)
     return of_seeds, of_images, rest / ((s - 1) * (m - 1)) / (s * m)
 
 
@@ -106,17 +107,17 @@ def test_paired_groups_against_a_naive_analysis_of_variance(seed):
     a, b = random_groups((4, 4), 9, np.random.default_rng(seed))
     table = [[100.0 * (int(x) - int(y)) for x, y in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
     v_seeds, v_images, v_interaction = naive(table)
-    found = compare(a, b, True)
-    assert found.difference == pytest.approx(mean(map(mean, table)), abs=1e-12)
+    comparison = compare(a, b, True)
+    assert comparison.difference == pytest.approx(mean(map(mean, table)), abs=1e-12)
     names = ("variance_seeds", "variance_images", "variance_interaction")
     for name, value in zip(names, (v_seeds, v_images, v_interaction), strict=True):
-        assert getattr(found, name) == pytest.approx(value, rel=1e-12, abs=1e-12)  # both in float64
-    assert found.variance == pytest.approx(
+        assert getattr(comparison, name) == pytest.approx(value, rel=1e-12, abs=1e-12)  # both in float64
+    assert comparison.variance == pytest.approx(
         max(v_seeds + v_images - v_interaction, v_seeds, v_images, v_interaction), rel=1e-12
     )
     if v_seeds > v_interaction and v_images > v_interaction:
         below = v_seeds**2 / 3 + v_images**2 / 8 + v_interaction**2 / 24
-        assert found.degrees == pytest.approx(found.variance**2 / below, rel=1e-12)
+        assert comparison.degrees == pytest.approx(comparison.variance**2 / below, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -126,16 +127,16 @@ def test_unpaired_groups_against_a_naive_analysis_of_variance(seed):
     v_seeds, v_interaction = (parts[0][k] + parts[1][k] for k in (0, 2))
     by_image = [100 * (mean(a[:, i]) - mean(b[:, i])) for i in range(9)]
     v_images = np.var(by_image, ddof=1) / 9
-    found = compare(a, b, False)
-    assert found.difference == pytest.approx(mean(by_image), abs=1e-12)
-    assert found.variance_seeds == pytest.approx(v_seeds, rel=1e-12)
-    assert found.variance_images == pytest.approx(v_images, rel=1e-12)
-    assert found.variance_interaction == pytest.approx(v_interaction, rel=1e-12)
+    comparison = compare(a, b, False)
+    assert comparison.difference == pytest.approx(mean(by_image), abs=1e-12)
+    assert comparison.variance_seeds == pytest.approx(v_seeds, rel=1e-12)
+    assert comparison.variance_images == pytest.approx(v_images, rel=1e-12)
+    assert comparison.variance_interaction == pytest.approx(v_interaction, rel=1e-12)
     total = v_seeds + v_images - v_interaction
-    assert found.variance == pytest.approx(max(total, v_seeds, v_images, v_interaction), rel=1e-12)
-    if found.variance == pytest.approx(total, rel=1e-12):
+    assert comparison.variance == pytest.approx(max(total, v_seeds, v_images, v_interaction), rel=1e-12)
+    if comparison.variance == pytest.approx(total, rel=1e-12):
         below = sum(p[0] ** 2 / (s - 1) + p[2] ** 2 / (8 * (s - 1)) for p, s in zip(parts, (3, 5), strict=True))
-        assert found.degrees == pytest.approx(total**2 / (below + v_images**2 / 8), rel=1e-12)
+        assert comparison.degrees == pytest.approx(total**2 / (below + v_images**2 / 8), rel=1e-12)
 
 
 def constant_rows(rights, images=6):
@@ -145,54 +146,54 @@ def constant_rows(rights, images=6):
 
 def test_without_variance_over_images_it_is_the_paired_t_test_over_seeds():
     rights = [1, 1, 0, 1, 1], [0, 1, 0, 0, 1]
-    found = compare(*(constant_rows(each) for each in rights), True)
-    known = stats.ttest_rel(*rights)
-    assert found.degrees == pytest.approx(known.df)
-    assert found.p == pytest.approx(known.pvalue, rel=1e-10)
-    interval = known.confidence_interval(0.95)
-    assert found.interval(0.95) == pytest.approx((100 * interval.low, 100 * interval.high), rel=1e-10)
+    comparison = compare(*(constant_rows(seeds) for seeds in rights), True)
+    reference = stats.ttest_rel(*rights)
+    assert comparison.degrees == pytest.approx(reference.df)
+    assert comparison.p == pytest.approx(reference.pvalue, rel=1e-10)
+    interval = reference.confidence_interval(0.95)
+    assert comparison.interval(0.95) == pytest.approx((100 * interval.low, 100 * interval.high), rel=1e-10)
 
 
 def test_without_variance_over_images_unpaired_groups_have_welchs_t_test():
     rights = [1, 1, 0, 1, 1], [0, 1, 0]
-    found = compare(*(constant_rows(each) for each in rights), False)
-    known = stats.ttest_ind(*rights, equal_var=False)
-    assert found.degrees == pytest.approx(known.df, rel=1e-10)
-    assert found.p == pytest.approx(known.pvalue, rel=1e-10)
+    comparison = compare(*(constant_rows(seeds) for seeds in rights), False)
+    reference = stats.ttest_ind(*rights, equal_var=False)
+    assert comparison.degrees == pytest.approx(reference.df, rel=1e-10)
+    assert comparison.p == pytest.approx(reference.pvalue, rel=1e-10)
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_one_seed_gives_the_paired_t_test_over_images_and_says_so(paired):
+def test_one_seed_gives_the_paired_t_test_over_images_and_is_marked(paired):
     a, b = random_groups((1, 1), 40, np.random.default_rng(3))
-    found = compare(a, b, paired)
-    known = stats.ttest_rel(a[0].astype(float), b[0].astype(float))
-    assert found.images_only
-    assert (found.variance_seeds, found.variance_interaction) == (None, None)
-    assert (found.degrees, found.p) == (39, pytest.approx(known.pvalue, rel=1e-10))
+    comparison = compare(a, b, paired)
+    reference = stats.ttest_rel(a[0].astype(float), b[0].astype(float))
+    assert comparison.images_only
+    assert (comparison.variance_seeds, comparison.variance_interaction) == (None, None)
+    assert (comparison.degrees, comparison.p) == (39, pytest.approx(reference.pvalue, rel=1e-10))
 
 
 def test_one_seed_in_one_of_the_groups_leaves_the_images_alone():
     a, b = random_groups((1, 4), 40, np.random.default_rng(4))
-    found = compare(a, b, False)
-    known = stats.ttest_rel(a.mean(0), b.mean(0))
-    assert found.images_only
-    assert found.p == pytest.approx(known.pvalue, rel=1e-10)
+    comparison = compare(a, b, False)
+    reference = stats.ttest_rel(a.mean(0), b.mean(0))
+    assert comparison.images_only
+    assert comparison.p == pytest.approx(reference.pvalue, rel=1e-10)
     assert not compare(*random_groups((2, 2), 40, np.random.default_rng(4)), False).images_only
 
 
 @pytest.mark.parametrize(("seeds", "paired"), [((3, 3), True), ((3, 3), False), ((2, 5), False), ((1, 3), False)])
-def test_the_other_way_round_is_the_negative(seeds, paired):
+def test_swapped_groups_give_the_negative_difference(seeds, paired):
     a, b = random_groups(seeds, 50, np.random.default_rng(5))
-    one, other = compare(a, b, paired), compare(b, a, paired)
-    assert one.difference == -other.difference != 0
-    assert one.variance == pytest.approx(other.variance, rel=1e-14)
-    low, high = one.interval(0.9)
-    assert other.interval(0.9) == pytest.approx((-high, -low), rel=1e-12)
-    assert one.p == pytest.approx(other.p, rel=1e-12)
-    assert one.equivalence(3.0) == pytest.approx(other.equivalence(3.0), rel=1e-12)
+    forward, swapped = compare(a, b, paired), compare(b, a, paired)
+    assert forward.difference == -swapped.difference != 0
+    assert forward.variance == pytest.approx(swapped.variance, rel=1e-14)
+    low, high = forward.interval(0.9)
+    assert swapped.interval(0.9) == pytest.approx((-high, -low), rel=1e-12)
+    assert forward.p == pytest.approx(swapped.p, rel=1e-12)
+    assert forward.equivalence(3.0) == pytest.approx(swapped.equivalence(3.0), rel=1e-12)
     counts = agreement(a, b, paired)
-    turned = agreement(b, a, paired)
-    assert (counts.only_first, counts.only_second) == (turned.only_second, turned.only_first)
+    swapped_counts = agreement(b, a, paired)
+    assert (counts.only_first, counts.only_second) == (swapped_counts.only_second, swapped_counts.only_first)
 
 
 def booleans(rows):
@@ -202,12 +203,12 @@ def booleans(rows):
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(booleans(st.integers(1, 4)), booleans(st.integers(1, 4)), st.randoms(use_true_random=False))
 def test_the_order_of_images_and_seeds_does_not_change_a_bit(a, b, random):
-    images, mine, others = (random.sample(range(n), n) for n in (12, len(a), len(b)))
-    assert compare(a[mine][:, images], b[others][:, images], False) == compare(a, b, False)
-    assert agreement(a[mine][:, images], b[others][:, images], False) == agreement(a, b, False)
+    images, first_order, second_order = (random.sample(range(n), n) for n in (12, len(a), len(b)))
+    assert compare(a[first_order][:, images], b[second_order][:, images], False) == compare(a, b, False)
+    assert agreement(a[first_order][:, images], b[second_order][:, images], False) == agreement(a, b, False)
     if len(a) == len(b):
-        assert compare(a[mine][:, images], b[mine][:, images], True) == compare(a, b, True)
-        assert agreement(a[mine][:, images], b[mine][:, images], True) == agreement(a, b, True)
+        assert compare(a[first_order][:, images], b[first_order][:, images], True) == compare(a, b, True)
+        assert agreement(a[first_order][:, images], b[first_order][:, images], True) == agreement(a, b, True)
 
 
 def test_without_any_variance_the_difference_is_certain():
@@ -218,12 +219,12 @@ def test_without_any_variance_the_difference_is_certain():
     assert apart.interval(0.95) == (100, 100)
 
 
-def test_differences_that_cancel_in_every_mean_are_not_taken_for_certain():
+def test_differences_that_cancel_in_every_mean_are_not_certain():
     # all means over seeds or images are 0, and V_seeds + V_images - V_interaction is negative. The residual mean square
     # is 4 * 100^2 / ((2 - 1) (2 - 1)), over S M = 4
-    found = compare(np.array([[True, False], [False, True]]), np.array([[False, True], [True, False]]), True)
-    assert (found.variance_seeds, found.variance_images) == (0, 0)
-    assert found.variance == found.variance_interaction == 100**2
+    comparison = compare(np.array([[True, False], [False, True]]), np.array([[False, True], [True, False]]), True)
+    assert (comparison.variance_seeds, comparison.variance_images) == (0, 0)
+    assert comparison.variance == comparison.variance_interaction == 100**2
 
 
 @pytest.mark.parametrize(("paired", "pairs"), [(True, [(s, s) for s in range(3)]), (False, None)])
@@ -234,11 +235,11 @@ def test_who_is_right_is_counted_pair_by_pair(paired, pairs):
     for s, t in pairs:
         for i in range(20):
             counts[bool(a[s, i]), bool(b[t, i])] += 1
-    found = agreement(a, b, paired)
-    assert found.pairs == len(pairs)
+    agreed = agreement(a, b, paired)
+    assert agreed.pairs == len(pairs)
     named = {
-        (True, True): found.both, (True, False): found.only_first, (False, True): found.only_second,
-        (False, False): found.neither,
+        (True, True): agreed.both, (True, False): agreed.only_first, (False, True): agreed.only_second,
+        (False, False): agreed.neither,
     }  # fmt: skip
     assert named == {key: pytest.approx(count / len(pairs)) for key, count in counts.items()}
 

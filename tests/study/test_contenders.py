@@ -1,4 +1,4 @@
-"""Contenders: their recipes on a course, and grids that are alike for all of them."""
+"""Contenders: their recipes on a course, and grids of equal size for all of them."""
 
 from itertools import pairwise
 
@@ -22,17 +22,17 @@ def test_a_row_that_is_another_with_more_passes_does_not_race():
 def test_the_papers_rows_on_cifar_with_the_papers_passes_are_the_papers(name):
     contender = CONTENDERS[name]
     budget = int(contender.recipe.schedule.steps * passes_a_step(contender.recipe))
-    made = CIFAR.recipe(contender, budget)
-    assert made.name == f"{name}-{budget}"
-    assert {**vars(made), "name": name} == vars(row(name, "paper"))
+    recipe = CIFAR.recipe(contender, budget)
+    assert recipe.name == f"{name}-{budget}"
+    assert {**vars(recipe), "name": name} == vars(row(name, "paper"))
 
 
 def test_steps_fit_the_budget_and_the_schedule_the_steps():
-    made = DIGITS.recipe(CONTENDERS["fb-regularized"], 61)  # two passes a step
+    recipe = DIGITS.recipe(CONTENDERS["fb-regularized"], 61)  # two passes a step
     # 30 of the paper's 3000 steps: a hundredth of its warm-up and horizon
-    assert (made.schedule.steps, made.schedule.warmup, made.schedule.horizon) == (30, 4, 40)
+    assert (recipe.schedule.steps, recipe.schedule.warmup, recipe.schedule.horizon) == (30, 4, 40)
     # no mirrored digits; a border of an eighth of the image's side
-    assert (made.data.flip, made.data.padding, made.model.name) == (0.0, 1, "resnet8")
+    assert (recipe.data.flip, recipe.data.padding, recipe.model.name) == (0.0, 1, "resnet8")
     assert Course("mnist-5k", Extent(1000, 4000, (1, 28, 28), 10)).recipe(CONTENDERS["sgd"], 30).data.padding == 3
 
 
@@ -43,21 +43,21 @@ def test_every_grid_has_the_same_size_and_logarithmic_rates(course, name):
     grid = course.grid(contender, 60, 5)
     sizes = SIZES["small" if course is DIGITS else "paper"]
     assert len(grid) == 5 * len(sizes)
-    assert [flag_value(each, contender.size) for each in grid] == [size for size in sizes for _ in range(5)]
-    rates = [each.optimizer.lr for each in grid[:5]]
+    assert [flag_value(recipe, contender.size) for recipe in grid] == [size for size in sizes for _ in range(5)]
+    rates = [recipe.optimizer.lr for recipe in grid[:5]]
     assert rates[2] == course.recipe(contender, 60).optimizer.lr
     assert [b / a for a, b in pairwise(rates)] == pytest.approx([2] * 4)
-    decays = [[each.optimizer.weight_decay for each in grid[k : k + 5]] for k in (0, 5, 10)]
+    decays = [[recipe.optimizer.weight_decay for recipe in grid[k : k + 5]] for k in (0, 5, 10)]
     if contender.group == "paper":
-        assert {decay for own in decays for decay in own} == {5e-4}
+        assert {decay for values in decays for decay in values} == {5e-4}
     else:  # each size and each rate has all of them
-        assert all(set(own) == set(contender.decays) for own in (*decays, *zip(*decays, strict=True)))
+        assert all(set(values) == set(contender.decays) for values in (*decays, *zip(*decays, strict=True)))
         assert len(contender.decays) == 3
-    for each in grid:  # norm blocks divide blocks
-        assert each.objective.block % (each.objective.norm_block or each.objective.block) == 0
+    for recipe in grid:  # norm blocks divide blocks
+        assert recipe.objective.block % (recipe.objective.norm_block or recipe.objective.block) == 0
 
 
-def test_what_is_one_setting_for_all_sets_has_no_grid():
+def test_a_contender_with_one_setting_for_all_data_sets_has_no_grid():
     for course in (DIGITS, CIFAR):
         (only,) = course.grid(CONTENDERS["aggregated"], 60, 5)
         ours = row("aggregated", "small" if course is DIGITS else "paper", course.data)
@@ -68,18 +68,18 @@ def test_what_is_one_setting_for_all_sets_has_no_grid():
 def test_without_augmentation_nothing_else_changes():
     plain = Course("digits", DIGITS.extent, augment=False)
     for name in USUAL:
-        made, other = plain.recipe(CONTENDERS[name], 60), DIGITS.recipe(CONTENDERS[name], 60)
-        assert set(differing(made, other)) == {"augment"}
+        recipe, other = plain.recipe(CONTENDERS[name], 60), DIGITS.recipe(CONTENDERS[name], 60)
+        assert set(differing(recipe, other)) == {"augment"}
 
 
 def test_aggregated_in_a_race_is_the_recipe():
     for augment in ("crop-flip", "none"):
-        made = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["aggregated"], 60)
-        assert made == with_flags(row("aggregated"), name="aggregated-60", augment=augment)
+        recipe = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["aggregated"], 60)
+        assert recipe == with_flags(row("aggregated"), name="aggregated-60", augment=augment)
 
 
-def test_the_usual_ones_differ():
-    recipes = [with_flags(DIGITS.recipe(each, 60), name="") for each in select(())]
+def test_the_usual_contenders_differ():
+    recipes = [with_flags(DIGITS.recipe(contender, 60), name="") for contender in select(())]
     assert all(one != other for k, one in enumerate(recipes) for other in recipes[:k])
 
 
