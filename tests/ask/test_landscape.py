@@ -30,11 +30,6 @@ def _ask(directory, *arguments, kind="landscape"):
     return path, json.loads(path.read_text())["found"]
 
 
-def _lines(directory):
-    (path,) = directory.path.glob("analysis/*.jsonl")
-    return path.read_text().splitlines()
-
-
 def _experiment_at(directory, step, change):
     """The objects of a run at a saved state; `change` maps the parameters, as a float64 vector, to others."""
     experiment = rebuild(directory, snapshots=False)

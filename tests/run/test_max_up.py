@@ -99,8 +99,14 @@ def test_no_two_steps_of_max_up_share_a_draw(data):
     assert sum(alike) / IMAGES < 0.5
 
 
-def test_blocks_of_more_draws_than_images_are_refused_in_updates_and_not_in_the_full_batch(data, tmp_path):
-    flags = ("--data", data, "--max-up", 2, "--block", 64, "--run-dir", tmp_path / "run")
-    refused("train", "sgd", *flags, names=("block 64", "48"))
-    rows = run(tmp_path / "full", small_recipe(data, "fb", max_up=2, block=96, steps=1)).rows()
+@pytest.mark.parametrize(("name", "block"), [("fb", 96), ("sgd", 96), ("sgd", 64)])
+def test_a_block_may_hold_more_draws_than_there_are_images(data, tmp_path, name, block):
+    rows = run(tmp_path / "run", small_recipe(data, name, max_up=2, block=block, steps=1)).rows()
     assert [row["passes"] for row in rows] == [2]
+
+
+@pytest.mark.parametrize("name", ["fb", "sgd"])
+def test_a_block_of_more_draws_than_there_are_is_refused_before_a_run_begins(data, tmp_path, name):
+    flags = ("--data", data, "--max-up", 2, "--block", 98, "--run-dir", tmp_path / "run")
+    refused("train", name, *flags, names=("block 98", "at most 96"))
+    assert not (tmp_path / "run").exists()

@@ -97,7 +97,7 @@ class EmpiricalRisk(Blockwise):
             The risk.
 
         Raises:
-            ValueError: if the block is larger than the selection.
+            ValueError: if the block is larger than the selection; for a part of a pass, than the data set.
         """
         risk = copy.copy(self)
         risk.data = selection
@@ -108,7 +108,8 @@ class EmpiricalRisk(Blockwise):
         self.selection = selection
         count = len(selection)
         size = count if self.block is None else self.block
-        check_size("block", size, max(count, selection.examples_per_pass or 0))
+        part_of_pass = selection.examples_per_pass is not None  # whose last block may be short
+        check_size("block", size, max(count, len(selection.examples)) if part_of_pass else count)
         self.blocks = Blocks(count, size, selection.order)
 
     @property
