@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import oracles
@@ -55,6 +56,13 @@ def test_words_use_all_of_seed_step_and_index():
     ]
     assert len({tuple(w.tolist()) for w in [base, *others]}) == 7
     assert torch.equal(base, keyed.words(3, "a", 5, torch.tensor(7)))
+
+
+def test_words_are_those_of_philox_with_seed_as_key_and_the_rest_as_counter():
+    seed, step, index = 5 + 7 * 2**32, 11, 13 + 17 * 2**32
+    stream = int.from_bytes(hashlib.sha256(b"shuffle").digest()[:4], "little")
+    expected = oracles.philox([13, 17, step, stream], (5, 7))
+    assert keyed.words(seed, "shuffle", step, torch.tensor(index)).tolist() == expected
 
 
 @pytest.mark.parametrize("draw", [keyed.uniform, keyed.normal, lambda *key: keyed.integers(*key, 10)])

@@ -172,7 +172,7 @@ def test_points_that_make_no_grid_are_refused():
         ([0.0], "at least 2 points along each axis, not 1"),
         ([0.0, math.inf], "must be finite and rise"),
         ([0.0, 0.0], "must be finite and rise"),
-        ([1.0, 0.0], "must be finite and rise"),
+        ([1.0, 0.5, 0.25], "must be finite and rise, not 1.0 ... 0.25"),
     ):
         with pytest.raises(ValueError, match=message):
             loss_landscape(quadratic(), torch.ones(1, 8), axis)

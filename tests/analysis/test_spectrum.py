@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import functional_call, grad, jacrev
 
 from noiseless.analysis import Hessian, as_linear_operator, density, top_eigenvalues, trace
+from noiseless.analysis.density import Density
 from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
 
 
@@ -244,6 +245,15 @@ def test_density_of_an_invariant_subspace_ends_early():
     assert ((quadrature.weights * quadrature.nodes).sum(1) <= 5 + 1e-9).all()
 
 
+@pytest.mark.parametrize(("values", "extent"), [([-3.0, 2.0], 5.0), ([1.0, 4.0], 4.0), ([-4.0, -1.0], 4.0)])
+def test_the_width_is_a_share_of_the_range_or_of_the_largest_magnitude(values, extent):
+    nodes = torch.tensor([values], dtype=torch.float64)
+    points, width = Density(nodes, torch.full_like(nodes, 0.5), 0.0).grid(11, share=0.1)
+    assert width == pytest.approx(0.1 * extent)
+    assert points[0] == pytest.approx(values[0] - 5 * width)
+    assert points[-1] == pytest.approx(values[1] + 5 * width)
+
+
 def test_trace_of_low_rank_is_exact():
     values = torch.zeros(80)
     values[:4] = torch.tensor([9.0, -3.0, 2.0, 0.5])
@@ -273,6 +283,7 @@ def test_trace_is_within_its_error():
     ("call", "names"),
     [
         (lambda a: top_eigenvalues(a, 0), ("between 1 and 6", "0 largest")),
+        (lambda a: top_eigenvalues(a, -1, 3), ("between 1 and 6", "-1 largest")),
         (lambda a: top_eigenvalues(a, 5, 4), ("between 1 and 6", "5 largest", "4 smallest")),
         (lambda a: top_eigenvalues(a, 1, tolerance=0), ("tolerance", "not 0")),
         (lambda a: top_eigenvalues(a, 3, most=2), ("3 eigenvalues", "2 are too few")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import oracles
 import problems
@@ -187,3 +188,18 @@ def test_a_module_without_batch_norm_has_no_statistics(statistics):
     assert evaluation.statistics.shape == (0,)
     expected = cross_entropy(module(data[0]), data[1]).mean().item()
     assert evaluation.loss == pytest.approx(expected, rel=1e-12)  # float64 sums of 11 terms
+
+
+def test_statistics_of_a_later_part_are_averaged_with_those_of_the_parts_before():
+    """The three parts of a step leave what one sweep over all examples leaves."""
+    data = problems.points(12)
+    module, other = problems.with_batch_norm(), problems.with_batch_norm()
+    full = EmpiricalRisk(other, cross_entropy, data, block=2)
+    full.accept(full.evaluate())
+    risk = EmpiricalRisk(module, cross_entropy, data, block=2)
+    for start, stop in ((0, 2), (2, 8), (8, 12)):
+        part = risk.at(replace(risk.selection, order=torch.arange(start, stop), examples_per_pass=12, before=start))
+        part.accept(part.evaluate())
+    for layer, expected in zip(_layers(module), _layers(other), strict=True):
+        torch.testing.assert_close(layer.running_mean, expected.running_mean, **ROUNDING)
+        torch.testing.assert_close(layer.running_var, expected.running_var, **ROUNDING)
