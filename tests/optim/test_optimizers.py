@@ -8,6 +8,8 @@ import torch
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim import ArmijoSearch, Muon, Searched, line_search, make_optimizer, optimizer_names, parse_options
+from noiseless.optim.optimizers import TRIAL_EVALUATIONS
+from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "AdamW", "adamw", "LBFGS", "Rprop"])
@@ -132,5 +134,19 @@ def test_trying_the_settings_does_not_change_the_parameters(name):
     assert all(p.grad is None for p in module.parameters())
 
 
-def test_an_optimizer_that_evaluates_for_long_is_tried_for_a_short_time():
-    make_optimizer("LBFGS", problems.perceptron().parameters(), lr=1e-9, max_iter=10**9, tolerance_change=0.0)
+def test_an_optimizer_that_evaluates_for_long_is_tried_for_a_short_time(monkeypatch):
+    evaluations = 0
+
+    class Counted(torch.optim.LBFGS):
+        def step(self, closure):
+            def counted():
+                nonlocal evaluations
+                evaluations += 1
+                return closure()
+
+            return super().step(counted)
+
+    monkeypatch.setitem(OPTIMIZERS, "LBFGS", OptimizerEntry(Counted))
+    # steps of length 1e-9 never converge: without a limit, each of the trial's 3 steps would evaluate 125 times
+    make_optimizer("LBFGS", problems.perceptron().parameters(), lr=1e-9, max_iter=100, tolerance_change=0.0)
+    assert evaluations == TRIAL_EVALUATIONS + 1 == 21  # the last call ends the trial

@@ -17,16 +17,16 @@ SGD_OPTIONS = [
 ]
 
 
-def growth(make, curvature, steps=3000):
-    """|x| after the steps on curvature x^2 / 2, from x = 1."""
-    x = nn.Parameter(torch.ones(1, dtype=torch.float64))
+def growth(make, curvature, steps=3000, start=1.0):
+    """|x / start| after the steps on curvature x^2 / 2, from x = start."""
+    x = nn.Parameter(torch.full((1,), start, dtype=torch.float64))
     optimizer = make([x])
     for _ in range(steps):
         x.grad = curvature * x.detach().clone()
         optimizer.step()
-        if abs(float(x.detach())) > 1e6:
+        if abs(float(x.detach())) > 1e6 * start:
             break
-    return abs(float(x.detach()))
+    return abs(float(x.detach())) / start
 
 
 @pytest.mark.parametrize("options", SGD_OPTIONS)
@@ -40,25 +40,36 @@ def test_sgd_grows_just_above_its_threshold_and_not_below(options, lr):
     assert growth(make, 1.01 * limit) > 1e3
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adamw_grows_just_above_its_threshold_and_not_below(decay):
-    """AdamW's recurrence with the preconditioner D = 1, which the second moment does not change."""
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (torch.optim.AdamW, {"weight_decay": 0.0}),
+        (torch.optim.AdamW, {"weight_decay": 4.0}),
+        (torch.optim.AdamW, {"weight_decay": 4.0, "betas": (0.5, 0.99), "amsgrad": True}),
+        (torch.optim.Adam, {}),
+        (torch.optim.Adam, {"weight_decay": 4.0, "decoupled_weight_decay": True}),
+    ],
+)
+@pytest.mark.parametrize("eps", [1.0, 30.0])
+def test_adam_grows_just_above_its_threshold_and_not_below(kind, options, eps):
+    """With gradients that are small beside eps, D = sqrt(v) + eps is constant: the Hessian is eps times D^-1 H.
 
-    def run(curvature):
-        x = nn.Parameter(torch.ones(1, dtype=torch.float64))
-        optimizer = torch.optim.AdamW([x], lr=0.05, betas=(0.9, 0.999), eps=0.0, weight_decay=decay)
-        m, lr, b1 = 0.0, 0.05, 0.9
-        value = 1.0
-        for _ in range(4000):  # the same recurrence by hand, without bias correction
-            m = b1 * m + (1 - b1) * curvature * value
-            value = (1 - lr * decay) * value - lr * m
-            if abs(value) > 1e6:
-                break
-        return abs(value), stability_threshold(optimizer)
+    |x| stays below 1e-13 and the threshold is below 1e3, so sqrt(v) is below 1e-10 eps. The weight decay of 4 moves the
+    threshold by lr decay / 2 = 10%, ten times the distance of the runs from it.
+    """
 
-    limit = run(1.0)[1]
-    assert run(0.99 * limit)[0] < 1
-    assert run(1.01 * limit)[0] > 1e3
+    def make(parameters):
+        optimizer = kind(parameters, lr=0.0, eps=eps, **options)
+        parameters[0].grad = torch.zeros_like(parameters[0])
+        for _ in range(360):  # until the bias correction 1 - 0.9**t of the mean is 1 to float64's precision
+            optimizer.step()
+        optimizer.param_groups[0]["lr"] = 0.05
+        return optimizer
+
+    limit = stability_threshold(make([nn.Parameter(torch.ones(1))]))
+    assert limit < 1e3
+    assert growth(make, 0.99 * eps * limit, start=1e-20) < 1
+    assert growth(make, 1.01 * eps * limit, start=1e-20) > 1e3
 
 
 def test_an_unknown_threshold_is_none():
