@@ -13,7 +13,8 @@ from noiseless.files.directory import RunDirectory
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
-from noiseless.report.summary import Run
+from noiseless.report.contents import sections
+from noiseless.report.summary import Run, by_recipe
 
 COMMAND = ["noiseless", "train", "fb", "--run-dir", "runs/a b"]
 
@@ -125,3 +126,16 @@ def analysed(path: Path, steps: int = 8, **flags: Any) -> Run:
         standard_error=0.001, increases=[0.02] * 5, stopped="converged", passes=5.0,
     )  # fmt: skip
     return run
+
+
+def figures(*runs: Run) -> dict[str, Any]:
+    """All figures by id."""
+    all_figures = [figure for section in sections(by_recipe(runs)) for figure in section.figures]
+    by_id = {figure.id: figure for figure in all_figures}
+    assert len(by_id) == len(all_figures)
+    return by_id
+
+
+def series(figure: Any, over: str = "steps") -> Any:
+    """The series of a figure over steps or passes."""
+    return figure.views[over].series
