@@ -25,6 +25,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +159,12 @@ def report(mutants: list[Mutant], places: dict[str, int], entries: list[dict[str
     }
 
 
+def revision() -> str:
+    """The commit whose source is mutated, with `-dirty` behind it if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,7 +209,7 @@ def main() -> None:
 
         with contextlib.suppress(KeyboardInterrupt):
             entries = list(pool.map(test, range(len(mutants)), mutants))
-            found = report(mutants, places, entries, asked.seed)
+            found = {"revision": revision()} | report(mutants, places, entries, asked.seed)
             asked.output.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{found['killed']} of {found['mutants']} killed: {asked.output}")
 
