@@ -117,7 +117,7 @@ def test_a_small_set_that_the_user_has_packed_is_packed_again_when_it_changes(tm
 
 
 def test_two_folders_of_one_name_have_two_files(tmp_path):
-    names = [f"folder:{class_folders(tmp_path / parent / 'mine', each=k)}" for k, parent in enumerate("ab", 1)]
+    names = [f"folder:{class_folders(tmp_path / parent / 'mine', per_class=k)}" for k, parent in enumerate("ab", 1)]
     assert len({pack(name, tmp_path) for name in names}) == 2
     assert [len(load(name, tmp_path).x_train) for name in names] == [3, 6]
 
