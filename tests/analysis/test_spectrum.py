@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import functional_call, grad, jacrev
 
 from noiseless.analysis import Hessian, as_linear_operator, density, top_eigenvalues, trace
+from noiseless.analysis.operator import random_vectors
 from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
 
 
@@ -227,8 +228,6 @@ def test_each_probe_is_gauss_quadrature():
     """With m steps the moments of v^T A^k v are exact up to k = 2 m - 1."""
     known = matrix(torch.linspace(-1, 2, 60))
     quadrature = density(known, probes=1, steps=5)
-    from noiseless.analysis.operator import random_vectors
-
     v = random_vectors(known.space, 0, "density", 0, 1)[0]
     v = v / v.norm()
     w = v
@@ -239,9 +238,15 @@ def test_each_probe_is_gauss_quadrature():
 
 
 def test_density_of_an_invariant_subspace_ends_early():
-    quadrature = density(matrix([2.0, 2.0, 2.0, 5.0]), probes=3, steps=4)
-    torch.testing.assert_close(quadrature.weights.sum(1), torch.ones(3, dtype=torch.float64))
-    assert ((quadrature.weights * quadrature.nodes).sum(1) <= 5 + 1e-9).all()
+    known = matrix([2.0, 2.0, 2.0, 5.0])
+    quadrature = density(known, probes=3, steps=4)
+    # v and A v span an invariant subspace, as A has two eigenvalues: 2 products for each probe, of 3 passes each
+    assert known.products == 6
+    assert quadrature.passes == 18
+    expected = torch.tensor([[2.0, 5.0]] * 3, dtype=torch.float64)
+    torch.testing.assert_close(quadrature.nodes[:, :2], expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(quadrature.weights[:, :2].sum(1), torch.ones(3, dtype=torch.float64))
+    assert not quadrature.weights[:, 2:].any()
 
 
 def test_trace_of_low_rank_is_exact():
@@ -253,10 +258,29 @@ def test_trace_of_low_rank_is_exact():
     assert estimate.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
 
 
-def test_six_products_are_enough_for_a_trace():
-    estimate = trace(matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), products=6)
-    assert estimate.products == 6
-    assert estimate.error > 0
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_six_products_give_the_trace_of_hutchs_formula(seed):
+    """tr(Q^T A Q) + mean of g^T A g, Q an orthonormal basis of A S and g outside of its span: 2 vectors in S and G."""
+    known = matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    estimate = trace(known, products=6, seed=seed)
+    assert estimate.products == known.products == 6
+    S, G = (random_vectors(known.space, seed, "trace", first, 2) for first in (0, 2))
+    Q, _ = torch.linalg.qr(known.dense @ S.T)
+    G = G - G @ Q @ Q.T
+    rest = (G @ known.dense @ G.T).diagonal()
+    assert estimate.value == pytest.approx(float((Q.T @ known.dense @ Q).trace() + rest.mean()), rel=1e-12)
+    # the standard error of a mean of two: |a - b| / 2
+    assert estimate.error == pytest.approx(float((rest[0] - rest[1]).abs() / 2), rel=1e-11)
+
+
+def test_a_trace_from_six_products_is_unbiased():
+    known = matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    estimates = np.array([trace(known, products=6, seed=seed).value for seed in range(200)])
+    error = estimates.std(ddof=1) / math.sqrt(200)
+    assert error < 0.7
+    assert (
+        abs(estimates.mean() - 28) < 3 * error
+    )  # the part outside of Q is 28 - 7 - 6 = 15 or more, so half of it is seen
 
 
 def test_trace_is_within_its_error():
