@@ -1,6 +1,7 @@
 """`noiseless bench`: its table is of real sweeps, and what cannot be measured is refused in one line."""
 
 import re
+import time
 
 import pytest
 import torch
@@ -57,7 +58,9 @@ def test_a_side_times_sweeps_in_another_process(tmp_path):
     config = _config(tmp_path, block=16)
     with Side(ours, config, 32) as library_side, Side(plain, config, 32) as plain_side:
         for side in (library_side, plain_side):
-            assert 0 < side.turn(True) < 60
+            began = time.perf_counter()
+            seconds = side.turn(True)
+            assert 0 < seconds < time.perf_counter() - began  # which includes the way there and back
 
 
 def test_the_benchmark_of_sweeps_measures_overhead_memory_and_kernels(tmp_path, benchmark):

@@ -1,48 +1,21 @@
-"""Extreme eigenvalues, density and trace, against dense matrices computed without the code under test."""
+"""Extreme eigenvalues, against dense matrices computed without the code under test."""
 
 import copy
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import Matrix, matrix
 from problems import COUNT, fill, generator, perceptron, with_batch_norm
 from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call, grad, jacrev
 
 from noiseless.analysis import Hessian, as_linear_operator, density, top_eigenvalues, trace
-from noiseless.analysis.density import Density
-from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy, parameter_space
-
-
-@dataclass
-class Matrix:
-    """A known symmetric matrix on the space of a linear layer without bias."""
-
-    dense: torch.Tensor
-    products: int = 0
-
-    def __post_init__(self):
-        self.layer = nn.Linear(len(self.dense), 1, bias=False).to(self.dense.dtype)
-        self.space = parameter_space(self.layer)
-
-    def product(self, V):
-        self.products += len(V)
-        return V @ self.dense
-
-    def passes(self, vectors):
-        return 1.0 + 2.0 * vectors
-
-
-def matrix(eigenvalues, seed=0, dtype=torch.float64):
-    """A symmetric matrix with these eigenvalues in a random basis."""
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    basis, _ = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64, generator=generator(seed)))
-    return Matrix((basis * values @ basis.T).to(dtype))
+from noiseless.objective import EmpiricalRisk, GradientPenalty, cross_entropy
 
 
 def examples(count=COUNT):
@@ -205,78 +178,6 @@ def test_the_penalised_objective_has_its_own_spectrum():
     spectrum = top_eigenvalues(Hessian(objective), 1, tolerance=1e-9)
     torch.testing.assert_close(spectrum.largest.values[0], torch.linalg.eigvalsh(dense)[-1])
     assert spectrum.passes == pytest.approx(9 * spectrum.products)
-
-
-def test_density_has_the_moments_of_the_spectrum():
-    values = torch.cat((torch.randn(500, generator=generator(2)) * 0.3, torch.tensor([4.0, 6.0])))
-    known = matrix(values)
-    quadrature = density(known, probes=40, steps=20)
-    assert quadrature.nodes.shape == quadrature.weights.shape == (40, 20)
-    torch.testing.assert_close(quadrature.weights.sum(1), torch.ones(40, dtype=torch.float64))
-    for power in (1, 2, 3):
-        estimate = (quadrature.weights * quadrature.nodes**power).sum(1)
-        error = float(estimate.std() / math.sqrt(40))
-        assert abs(float(estimate.mean() - (values.double() ** power).mean())) < 4 * error
-    grid, width = quadrature.grid(2000, share=0.01)
-    curve = quadrature.at(grid, width)
-    assert torch.trapezoid(curve, grid).item() == pytest.approx(1, abs=1e-6)
-    assert grid[0] < values.min()
-    assert grid[-1] > values.max()
-
-
-def test_each_probe_is_gauss_quadrature():
-    """With m steps the moments of v^T A^k v are exact up to k = 2 m - 1."""
-    known = matrix(torch.linspace(-1, 2, 60))
-    quadrature = density(known, probes=1, steps=5)
-    from noiseless.analysis.operator import random_vectors
-
-    v = random_vectors(known.space, 0, "density", 0, 1)[0]
-    v = v / v.norm()
-    w = v
-    for power in range(10):
-        moment = float((quadrature.weights[0] * quadrature.nodes[0] ** power).sum())
-        assert moment == pytest.approx(float(v @ w), rel=1e-9, abs=1e-12)
-        w = known.dense @ w
-
-
-def test_density_of_an_invariant_subspace_ends_early():
-    quadrature = density(matrix([2.0, 2.0, 2.0, 5.0]), probes=3, steps=4)
-    torch.testing.assert_close(quadrature.weights.sum(1), torch.ones(3, dtype=torch.float64))
-    assert ((quadrature.weights * quadrature.nodes).sum(1) <= 5 + 1e-9).all()
-
-
-@pytest.mark.parametrize(("values", "extent"), [([-3.0, 2.0], 5.0), ([1.0, 4.0], 4.0), ([-4.0, -1.0], 4.0)])
-def test_the_width_is_a_share_of_the_range_or_of_the_largest_magnitude(values, extent):
-    nodes = torch.tensor([values], dtype=torch.float64)
-    points, width = Density(nodes, torch.full_like(nodes, 0.5), 0.0).grid(11, share=0.1)
-    assert width == pytest.approx(0.1 * extent)
-    assert points[0] == pytest.approx(values[0] - 5 * width)
-    assert points[-1] == pytest.approx(values[1] + 5 * width)
-
-
-def test_trace_of_low_rank_is_exact():
-    values = torch.zeros(80)
-    values[:4] = torch.tensor([9.0, -3.0, 2.0, 0.5])
-    estimate = trace(matrix(values), products=30)
-    assert estimate.value == pytest.approx(8.5, rel=1e-9)
-    assert estimate.error < 1e-9
-    assert estimate.products == 24  # 10 for the sketch, of which 4 directions are left, and 10 for the rest
-
-
-def test_six_products_are_enough_for_a_trace():
-    estimate = trace(matrix([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), products=6)
-    assert estimate.products == 6
-    assert estimate.error > 0
-
-
-def test_trace_is_within_its_error():
-    values = torch.randn(300, generator=generator(4)).double()
-    errors = []
-    for seed in range(30):
-        estimate = trace(matrix(values), products=60, seed=seed)
-        errors.append((estimate.value - float(values.sum())) / estimate.error)
-    assert abs(np.mean(errors)) < 4 / math.sqrt(30)
-    assert 0.5 < np.std(errors) < 2
 
 
 @pytest.mark.parametrize(

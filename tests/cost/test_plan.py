@@ -111,9 +111,18 @@ def test_copies_draws_and_dropped_blocks_count():
     assert share(with_flags(RECIPE, copies=3), 1000, 1, 1).examples == 3000
     assert share(with_flags(RECIPE, max_up=2), 1000, 1, 1).examples == 2000
     assert share(with_flags(RECIPE, block=96, drop_last=True), 1000, 1, 1).examples == 960
-    for wrong in ({"block": 2000}, {"norm_block": 33}):
-        with pytest.raises(ValueError, match="block"):
-            share(with_flags(RECIPE, **wrong), 1000, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"block": 2000}, "block 2000 is larger than the 1000 examples: choose at most 1000"),
+        ({"norm_block": 33}, "norm_block 33 must divide block 100"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(flags, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        share(with_flags(RECIPE, **flags), 1000, 1, 1)
 
 
 def test_a_stochastic_update_is_one_block_of_one_worker():
@@ -207,7 +216,25 @@ def test_sizes_of_a_linear_model_by_hand():
 def test_the_size_of_an_optimizers_state(optimizer, state):
     recipe = with_flags(Recipe(), model="linear", optimizer=optimizer)
     assert sizes(recipe, Extent(5, 5, (1, 8, 8), 10)).state == state
-    assert make_optimizer(recipe, models.build("linear", 1, 10, size=(8, 8)))  # the optimizer exists
+    model = models.build("linear", 1, 10, size=(8, 8)).double()
+    stepped, parameters = make_optimizer(recipe, model), list(model.parameters())
+    curvatures = [torch.linspace(0.1, 1, p.numel(), dtype=p.dtype).view_as(p) for p in parameters]
+
+    def closure():
+        for p, curvature in zip(parameters, curvatures, strict=True):
+            p.grad = (curvature * p).detach() + 1
+        return torch.zeros(())
+
+    for _ in range(110):  # more than the pairs that L-BFGS keeps
+        stepped.step(closure)
+    pending, numbers = list(stepped.state.values()), 0
+    while pending:
+        value = pending.pop()
+        if isinstance(value, torch.Tensor):
+            numbers += value.numel() if value.numel() > 1 else 0  # without counters and other scalars
+        elif isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+    assert numbers == state * sum(p.numel() for p in parameters)
 
 
 def test_published_extents_are_those_of_the_data_sets(tmp_path):

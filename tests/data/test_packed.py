@@ -107,6 +107,19 @@ def test_large_sets_of_image_files_are_packed_at_first_use(tmp_path, monkeypatch
     _assert_same(load(name, tmp_path), changed)
 
 
+def test_a_touched_image_file_is_packed_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "IN_MEMORY", 0)
+    pictures = class_folders(tmp_path / "mine")
+    before = load(f"folder:{pictures}", tmp_path)
+    capsys.readouterr()
+    file = pictures / "train" / "bee" / "0.png"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # neither its size nor its content change
+    _assert_same(load(f"folder:{pictures}", tmp_path), before)
+    assert "packing 12 images" in capsys.readouterr().err
+    _assert_same(load(f"folder:{pictures}", tmp_path), before)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_small_set_that_the_user_has_packed_is_packed_again_when_it_changes(tmp_path):
     pictures = class_folders(tmp_path / "mine")
     path = pack(f"folder:{pictures}", tmp_path)
@@ -117,7 +130,7 @@ def test_a_small_set_that_the_user_has_packed_is_packed_again_when_it_changes(tm
 
 
 def test_two_folders_of_one_name_have_two_files(tmp_path):
-    names = [f"folder:{class_folders(tmp_path / parent / 'mine', each=k)}" for k, parent in enumerate("ab", 1)]
+    names = [f"folder:{class_folders(tmp_path / parent / 'mine', per_class=k)}" for k, parent in enumerate("ab", 1)]
     assert len({pack(name, tmp_path) for name in names}) == 2
     assert [len(load(name, tmp_path).x_train) for name in names] == [3, 6]
 

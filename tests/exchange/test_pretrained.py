@@ -1,5 +1,6 @@
 """Saved models: a directory is read back to the bit, or refused."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from noiseless import from_pretrained, models, save_pretrained
 from noiseless.exchange.description import Description, description_of
 from noiseless.exchange.pretrained import describe, from_run
 from noiseless.files import checkpoint
+from noiseless.models.form import CHOICES
 
 
 def described(**changes):
@@ -171,7 +173,20 @@ def test_a_run_gives_its_model_at_its_end_and_before(practice, data, tmp_path):
         from_run(tmp_path)
 
 
-def test_every_choice_of_a_recipes_form_is_described(data):
-    description = description_of(small_recipe(data, norm="group", mean=(0.1,), std=(0.2,)), 4)
-    assert description.form == models.Form(norm="group")
-    assert (description.mean, description.std) == ((0.1,), (0.2,))
+EVERY_CHOICE = [(name, value) for name, choices in CHOICES.items() for value in choices]
+
+
+def test_the_channels_of_a_recipe_are_described(data):
+    description = description_of(small_recipe(data, mean=(0.1, 0.3), std=(0.2, 0.4)), 4)
+    assert (description.model, description.channels, description.classes) == ("resnet8", 2, 4)
+    assert (description.mean, description.std) == ((0.1, 0.3), (0.2, 0.4))
+
+
+@pytest.mark.parametrize(("name", "value"), EVERY_CHOICE)
+def test_every_choice_of_a_recipes_form_is_described_and_read_back(name, value, data, tmp_path):
+    description = description_of(small_recipe(data, mean=(0.1,), std=(0.2,), **{name: value}), 4)
+    fields = {field.name: getattr(description.form, field.name) for field in dataclasses.fields(models.Form)}
+    defaults = {field.name: field.default for field in dataclasses.fields(models.Form)}
+    assert fields == defaults | {name: value}
+    save_pretrained(moved(description), tmp_path / "model", description)
+    assert describe(tmp_path / "model").form == description.form

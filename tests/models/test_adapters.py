@@ -17,7 +17,9 @@ from torch import nn
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, models
 from noiseless.errors import UnknownNameError
 from noiseless.files.checkpoint import digest
+from noiseless.files.directory import RunDirectory
 from noiseless.models import Form
+from noiseless.run.build import rebuild
 
 SOURCE = """
 import torch
@@ -156,6 +158,18 @@ def _colours(path):
     )
 
 
+def _assert_first_row(directory, model, norm_block):
+    """Asserts that a run begins with this model: accuracy, loss and gradient of its first step, by a loop over norm
+    blocks.
+    """
+    (examples,) = small_runs.examples_of_step(rebuild(directory), 0)
+    expected, row = oracles.block_loop(model, cross_entropy, examples, norm_block), directory.rows()[0]
+    assert row["train_accuracy"] == expected.hits / len(examples[1])
+    # float32: roundings of 6e-8, through some twenty layers with batch norm of 12 images
+    assert row["train_loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert row["gradient_norm"] == pytest.approx(float(expected.gradient.norm()), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet"])
 def test_two_runs_of_a_timm_model_give_the_same_bits(tmp_path, name):
     recipe = small_recipe(_colours(tmp_path / "colours.npz"), model=name, block=24, norm_block=12)
@@ -165,8 +179,9 @@ def test_two_runs_of_a_timm_model_give_the_same_bits(tmp_path, name):
     assert any(name.endswith("running_var") and not torch.equal(t, torch.ones_like(t)) for name, t in state.items())
     if "efficientnet" in name:
         assert any(isinstance(m, BatchNormAct2d) for m in models.build(name, 3, 4).modules())
-    losses = [row["train_loss"] for row in first.rows()]
-    assert losses[-1] != losses[0]
+    start = models.build(name, 3, small_runs.CLASSES, seed=recipe.seed)
+    assert not any(torch.equal(p, state[key]) for key, p in start.named_parameters())
+    _assert_first_row(first, start, 12)
 
 
 def test_a_users_model_runs_and_wrong_options_are_refused(tmp_path, user_module):
@@ -176,6 +191,13 @@ def test_a_users_model_runs_and_wrong_options_are_refused(tmp_path, user_module)
     ]  # fmt: skip
     answer = call(*arguments, "--model-options", "width=5", "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err
+    directory = RunDirectory(tmp_path / "run")
+    assert [row["step"] for row in directory.rows()] == [0, 1]
+    start = models.build(f"{user_module}:small", 1, small_runs.CLASSES, options={"width": 5})  # the recipe's seed is 0
+    state = directory.state()
+    assert state["1.weight"].shape == (5, 64)
+    assert not any(torch.equal(p, state[key]) for key, p in start.named_parameters())
+    _assert_first_row(directory, start, 16)
     refused(*arguments, "--model-options", "depth=5", names=(f"{user_module}:small", "depth", "width"))
     refused(
         *arguments, "--norm", "group", names=(f"{user_module}:small cannot be built with norm group", "options only")

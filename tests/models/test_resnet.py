@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
 from noiseless import EmpiricalRisk, cross_entropy, models
+from noiseless.errors import UnknownNameError
 from noiseless.models import Form
 from noiseless.models.resnet import Basic, Bottleneck, Residual, ResNet
 
@@ -117,7 +118,7 @@ def test_norms_are_those_of_the_form():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="norm"):
+    with pytest.raises(UnknownNameError, match=r"unknown norm 'layer'; known: batch, group, none, skipinit$"):
         models.build("resnet8", 1, 10, models.Form("layer"))
 
 

@@ -147,6 +147,6 @@ def test_an_optimizer_that_evaluates_for_long_is_tried_for_a_short_time(monkeypa
             return super().step(counted)
 
     monkeypatch.setitem(OPTIMIZERS, "LBFGS", OptimizerEntry(Counted))
-    # steps of length 1e-9 never converge: without a limit, each of the trial's 3 steps would evaluate 125 times
+    # steps of length 1e-9 never converge: without a limit, each of the trial's 3 steps would evaluate 100 times
     make_optimizer("LBFGS", problems.perceptron().parameters(), lr=1e-9, max_iter=100, tolerance_change=0.0)
     assert evaluations == TRIAL_EVALUATIONS + 1 == 21  # the last call ends the trial

@@ -93,12 +93,13 @@ def test_settings_out_of_range_are_refused(data):
 
 
 def test_two_workers_write_the_same_answer(analysed, data, tmp_path):
-    directory = copy(analysed, tmp_path / "shared")
+    single, directory = copy(analysed, tmp_path / "single"), copy(analysed, tmp_path / "shared")
     flags = ("--density", "--probes", "1", "--smallest", "1", "--trace", "6")
-    assert call("sharpness", f"{analysed.path}@4", *flags).code == 0
+    assert call("sharpness", f"{single.path}@4", *flags).code == 0
     command = [sys.executable, "-m", "noiseless", "sharpness", f"{directory.path}@4", *flags, "--workers", "2"]
     job = jobs.Job(command, tmp_path / "log")
     assert job.wait() == 0, job.log.read_text()[-3000:]
-    one, two = (answers.read(source, "sharpness")[0].values for source in (analysed, directory))
-    assert len(analysed.rows()) > 0
+    one, two = (answers.read(source, "sharpness")[0].values for source in (single, directory))
+    assert one["step"] == 4
+    assert (len(one["smallest"]), one["density"] is None, one["trace"] is None) == (1, False, False)
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}
