@@ -50,7 +50,7 @@ class Runner:
 
     def work(self, at_once: int, hours: float | None) -> None:
         """Runs what is ready, `at_once` processes at a time, for at most so many hours."""
-        told = False
+        signalled = False
         end = None if hours is None else time.monotonic() + 3600 * hours
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -61,8 +61,8 @@ class Runner:
                 self._start(run)
             if not self._going:
                 break
-            if self.stopped and not told:  # asked twice, a run ends without a checkpoint
-                told = True
+            if self.stopped and not signalled:  # after a second signal a run ends without a checkpoint
+                signalled = True
                 for process in self._going:
                     process.send_signal(signal.SIGTERM)
             time.sleep(POLL_SECONDS)
@@ -71,9 +71,9 @@ class Runner:
 
     def _ready(self) -> list[Run]:
         results = self.ledger.results()
-        taken = {run.name for run in self._going.values()} | self.failed
+        started_or_failed = {run.name for run in self._going.values()} | self.failed
         runs = [run for experiment in self.experiments for run in experiment.ready(results)]
-        return [run for run in runs if run.name not in taken]
+        return [run for run in runs if run.name not in started_or_failed]
 
     def _start(self, run: Run) -> None:
         settings = Settings(
@@ -119,8 +119,8 @@ def plan(experiments: Sequence[Experiment], ledger: Ledger, data_dir: Path, at_o
             seconds = costs(dict.fromkeys(recipes), str(data_dir), compile="off")
             hours = sum(seconds[recipe] for recipe in recipes) / 3600 / at_once
             passes = sum(recipe.schedule.steps * passes_a_step(recipe) for recipe in recipes)
-            own = arm.count if arm.like is None else 0
-            done = f"{own - len(trials)}/{own}", f"{len(arm.seeds) - len(runs)}/{len(arm.seeds)}"
+            planned = arm.count if arm.like is None else 0
+            done = f"{planned - len(trials)}/{planned}", f"{len(arm.seeds) - len(runs)}/{len(arm.seeds)}"
             print(f"{arm.name:24} {done[0]:>9} {done[1]:>7} {passes:12,.0f} {hours:11.1f}", flush=True)
             total += hours
     print(f"{'all':24} {'':>9} {'':>7} {'':>12} {total:11.1f}")
@@ -150,14 +150,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[e.name for e in EXPERIMENTS], help="experiments; none: all")
     parser.add_argument("--hours", type=float, help="stop after so many hours; none: at the end")
     parser.add_argument("--plan", action="store_true", help="print what is left, and run nothing")
-    asked = parser.parse_args()
-    chosen = [e for e in EXPERIMENTS if asked.only is None or e.name in asked.only]
-    ledger = Ledger(asked.ledger.resolve())
-    if asked.plan:
-        plan(chosen, ledger, asked.data_dir.resolve(), asked.at_once)
+    args = parser.parse_args()
+    chosen = [e for e in EXPERIMENTS if args.only is None or e.name in args.only]
+    ledger = Ledger(args.ledger.resolve())
+    if args.plan:
+        plan(chosen, ledger, args.data_dir.resolve(), args.at_once)
         return
-    runner = Runner(chosen, ledger, asked.runs.resolve(), asked.data_dir.resolve())
-    runner.work(asked.at_once, asked.hours)
+    runner = Runner(chosen, ledger, args.runs.resolve(), args.data_dir.resolve())
+    runner.work(args.at_once, args.hours)
     _tell(json.dumps({"stopped": runner.stopped, "failed": sorted(runner.failed)}))
     sys.exit(1 if runner.failed else 0)
 

@@ -134,7 +134,7 @@ class Experiment:
             if chosen is not None:
                 runs += [(arm.like is not None, run.recipe.seed, run) for run in arm.runs(*chosen)]
         # all arms with a seed before the next seed: what is cut short is still a comparison; further arms come last
-        ordered = sorted(runs, key=lambda each: each[:2])
+        ordered = sorted(runs, key=lambda entry: entry[:2])
         return [run for *_, run in ordered if run.name not in results]
 
 

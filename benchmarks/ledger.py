@@ -23,7 +23,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import FLAGS
 
 ROWS = 200
-"""of the metrics that are kept, at most"""
+"""most rows of the metrics in a file"""
 COLUMNS = ("step", "passes", "lr", "train_loss", "train_accuracy", "gradient_norm", "parameter_norm")
 LARGEST = 50_000
 """bytes of a file"""
@@ -51,10 +51,10 @@ class Ledger:
     def differing(self, run: Run) -> list[str]:
         """Flags with which the ledger has a run other than the arm has it now; none where it is the same run."""
         there = recipe_flags(self.entry(run.name)["recipe"])
-        wanted = recipe_flags(json.loads(json.dumps(asdict(run.recipe))))
+        expected = recipe_flags(json.loads(json.dumps(asdict(run.recipe))))
         return [
-            flag for flag in sorted(wanted.keys() | there.keys())
-            if there.get(flag) != wanted.get(flag) and not (wanted.get(flag) is None and flag in RESOLVED)
+            flag for flag in sorted(expected.keys() | there.keys())
+            if there.get(flag) != expected.get(flag) and not (expected.get(flag) is None and flag in RESOLVED)
         ]  # fmt: skip
 
     def add(self, run: Run, directory: RunDirectory) -> Path:
@@ -72,7 +72,7 @@ class Ledger:
         """
         rows = directory.rows()
         recorded = json.loads((directory.path / "environment.json").read_text())
-        kept = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))]
+        thinned = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))]
         entry: dict[str, Any] = {
             "run": run.name,
             "arm": run.arm,
@@ -86,7 +86,7 @@ class Ledger:
             "ended": datetime.fromtimestamp(directory.model.stat().st_mtime, UTC).isoformat(timespec="seconds"),
             **{name: recorded[name] for name in ("git_revision", "processor", "packages", "threads", "data_sha256")},
             "recipe": asdict(directory.config().recipe),
-            "metrics": {name: [_short(row[name]) for row in kept] for name in COLUMNS},
+            "metrics": {name: [_short(row[name]) for row in thinned] for name in COLUMNS},
         }
         if not run.trial:
             predicted, _ = predictions.read(directory.path)

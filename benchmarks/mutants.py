@@ -25,7 +25,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -155,43 +154,38 @@ def report(mutants: list[Mutant], places: dict[str, int], entries: list[dict[str
         "killed": len(mutants) - len(survivors),
         "killed_by": by_result,
         "files": counts,
-        "survivors": sorted(survivors, key=lambda each: (each["file"], each["line"])),
+        "survivors": sorted(survivors, key=lambda mutant: (mutant["file"], mutant["line"])),
     }
-
-
-def revision() -> str:
-    """The commit whose source is mutated, with `-dirty` behind it if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
 
 def main() -> None:
     """The command."""
+    from noiseless.files.directory import git_revision  # not above: processes that test mutants import this file, too
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=400, help="number of mutants (default: 400)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--again", action="store_true", help="test survivors again")
     parser.add_argument("--output", type=Path, default=RESULT, help="JSON file of the result")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.nice(10)
-    state = State(STATE)
-    mutants, places = sample(source_files(), asked.sample, asked.seed)
-    with tempfile.TemporaryDirectory(prefix="noiseless-mutants-") as scratch, ThreadPoolExecutor(asked.jobs) as pool:
+    state, revision = State(STATE), git_revision()
+    mutants, places = sample(source_files(), args.sample, args.seed)
+    with tempfile.TemporaryDirectory(prefix="noiseless-mutants-") as scratch, ThreadPoolExecutor(args.jobs) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
-        for number in range(asked.jobs):
+        for number in range(args.jobs):
             copies.put(Path(scratch) / str(number))
             shutil.copytree(SOURCE, Path(scratch) / str(number) / "noiseless")
         used = {mutant.file.split("/")[0] for mutant in mutants}
         rooms = [room for room in ROOMS if room in used]
         bases = dict(zip(rooms, pool.map(lambda room: baseline(room, state, Path(scratch) / "0"), rooms), strict=True))
-        survived: set[str] = set()
 
         def test(number: int, mutant: Mutant) -> dict[str, Any]:
             key = digest(mutant.file, mutant.code)
             entry = state.known.get(key)
-            if entry is None or (asked.again and entry["result"] == "survived"):
+            if entry is None or (args.again and entry["result"] == "survived"):
                 copy = copies.get()
                 try:
                     outcome = tested(mutant, copy, bases[mutant.file.split("/")[0]])
@@ -203,15 +197,14 @@ def main() -> None:
                     f"{number + 1:4d} {mutant.file}:{mutant.line} {outcome.result} {outcome.cpu:.0f} s {by}", flush=True
                 )
             if entry["result"] == "survived":
-                survived.add(key)
                 print(f"     survives: {mutant.file}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
             return entry
 
         with contextlib.suppress(KeyboardInterrupt):
             entries = list(pool.map(test, range(len(mutants)), mutants))
-            found = {"revision": revision()} | report(mutants, places, entries, asked.seed)
-            asked.output.write_text(json.dumps(found, indent=1) + "\n")
-            print(f"{found['killed']} of {found['mutants']} killed: {asked.output}")
+            result = {"revision": revision} | report(mutants, places, entries, args.seed)
+            args.output.write_text(json.dumps(result, indent=1) + "\n")
+            print(f"{result['killed']} of {result['mutants']} killed: {args.output}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def _sites(text: str) -> dict[tuple[Position, Position, str], list[tuple[str, in
     """The mutations of a text, each an operator and an occurrence, by place and kind."""
     left_out = list(_left_out(ast.parse(text)))
     tree, provider = get_ast(text), OperatorProvider()
-    found: dict[tuple[Position, Position, str], list[tuple[str, int]]] = {}
+    sites: dict[tuple[Position, Position, str], list[tuple[str, int]]] = {}
     for name in provider:
         if name in LEFT_OUT or not _sensible(name):
             continue
@@ -87,8 +87,8 @@ def _sites(text: str) -> dict[tuple[Position, Position, str], list[tuple[str, in
                 occurrence += 1
                 inside = any(low <= start and end <= high for low, high in left_out)
                 if not inside and getattr(node.parent, "type", "") not in ("parameters", "param"):
-                    found.setdefault((start, end, name.split("_")[0]), []).append((name, occurrence))
-    return found
+                    sites.setdefault((start, end, name.split("_")[0]), []).append((name, occurrence))
+    return sites
 
 
 def _sensible(name: str) -> bool:

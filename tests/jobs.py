@@ -19,6 +19,17 @@ def command(count: int, *arguments: str, restarts: int = 0) -> list[str]:
     return [*job, "--local-addr", "127.0.0.1", *arguments]
 
 
+def wait_until(process, condition, output=lambda: "", seconds: float = 60.0) -> None:
+    """Waits until `condition()` is true; fails with `output()` if the process ends first or it takes too long."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"the process ended first: {output()}"
+        if time.monotonic() >= limit:
+            process.kill()
+            raise AssertionError(f"it did not happen in {seconds:g} s: {output()}")
+        time.sleep(0.01)
+
+
 class Job:
     """A process with worker processes, which a mark in their environment identifies; its output goes to a file."""
 
@@ -51,8 +62,4 @@ class Job:
 
     def until(self, condition, seconds: float = 120.0) -> None:
         """Waits until `condition()` is true; fails if the job ends first."""
-        end = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, f"the job ended first: {self.log.read_text()[-3000:]}"
-            assert time.monotonic() < end, f"it did not happen: {self.log.read_text()[-3000:]}"
-            time.sleep(0.02)
+        wait_until(self.process, condition, lambda: self.log.read_text()[-3000:], seconds)

@@ -98,6 +98,11 @@ def start_program(*arguments: object, cwd: Path | None = None, **environ: str) -
     return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def count_lines(path: Path) -> int:
+    """The number of complete lines of a file; 0 if there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def words(text: str) -> str:
     """Text as one line, so that where a terminal breaks it does not matter."""
     return re.sub(r"\s+", " ", text)

@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import npz
+from jobs import wait_until
+from small_runs import count_lines, npz
 
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
@@ -149,9 +149,7 @@ def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benc
         assert started.stdout is not None
         while "start   tiny-seed0" not in started.stdout.readline():
             assert started.poll() is None
-        while not (record.exists() and len(record.read_text().splitlines()) > 20):
-            assert started.poll() is None
-            time.sleep(0.05)
+        wait_until(started, lambda: count_lines(record) > 20, started.stdout.read)
         started.send_signal(signal.SIGTERM)
         rest = started.stdout.read()
     assert started.returncode == 0, rest

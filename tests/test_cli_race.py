@@ -3,10 +3,10 @@
 import csv
 import json
 import statistics
-import time
 
 import numpy as np
 import pytest
+from jobs import wait_until
 from small_runs import arrays, call, npz, refused, start_program, words
 
 from noiseless.files.directory import RunDirectory
@@ -219,10 +219,8 @@ def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path)
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 12, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = start_program(*arguments)
-    limit = time.monotonic() + 60
-    while program.poll() is None and not list(path.rglob("model.safetensors")):  # until its first tuning run has ended
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    # until its first tuning run has ended
+    wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)

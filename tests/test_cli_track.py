@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 
 import pytest
 import tracker_files
+from jobs import wait_until
 from small_runs import call, npz, record, refused, run, small_recipe, start_program, words
 
 from noiseless.files.directory import RunDirectory
@@ -61,11 +61,7 @@ def test_a_run_that_was_killed_continues_one_series(data, tmp_path, offline):
     directory = RunDirectory(tmp_path / "run")
     train = ("train", "fb", "--data", data, *FLAGS, "--steps", 60, "--run-dir", directory.path)
     process = start_program(*train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
-    deadline = time.monotonic() + 120
-    while not (directory.metrics.exists() and len(directory.rows()) > 20):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(process, lambda: len(directory.rows()) > 20, process.communicate, 120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not directory.model.exists()

@@ -102,9 +102,9 @@ def test_from_one_start_several_eigenvalues_cost_few_products_more():
 
 def test_the_basis_is_restarted_only_where_it_is_full():
     spectrum = torch.cat([torch.linspace(0, 1, 400), torch.tensor([1.05, 1.2])])
-    found = top_eigenvalues(matrix(spectrum), 1, tolerance=1e-6)
+    pairs = top_eigenvalues(matrix(spectrum), 1, tolerance=1e-6)
     # 22 products with a basis of 20; a basis that is restarted at every turn is a power iteration of two vectors: 41
-    assert found.converged and found.products < 30
+    assert pairs.converged and pairs.products < 30
 
 
 def test_a_warm_start_saves_products():

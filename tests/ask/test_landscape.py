@@ -11,7 +11,7 @@ from dataclasses import replace
 import jobs
 import pytest
 import torch
-from small_runs import call, copy, files, run, small_recipe, start_program, words
+from small_runs import call, copy, count_lines, files, run, small_recipe, start_program, words
 
 from noiseless.analysis import LossSurface, random_direction
 from noiseless.ask.axes import AxesOptions, build_axes
@@ -184,8 +184,7 @@ def test_a_stopped_landscape_keeps_its_points_and_prints_how_to_continue(run_cop
     arguments = ["landscape", str(run_copy.path), "--points", "12x12", "--name", "plane", "--no-penalised"]
     program = start_program(*arguments)
     path = run_copy.path / "analysis" / "landscape-plane.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < 5:
-        assert program.poll() is None
+    jobs.wait_until(program, lambda: count_lines(path) >= 5, program.communicate)
     program.send_signal(signal.SIGINT)
     out, _ = program.communicate(timeout=60)
     assert program.returncode == 130
@@ -207,11 +206,10 @@ def test_a_killed_landscape_continues_to_the_same_bits(run_copy, tmp_path):
     path, known = run_copy.path / "analysis" / "landscape-plane.jsonl", 3
     for _ in range(2):
         program = start_program(*arguments)
-        while not path.exists() or path.read_bytes().count(b"\n") < known:
-            assert program.poll() is None
+        jobs.wait_until(program, lambda known=known: count_lines(path) >= known, program.communicate)
         program.kill()
         program.communicate()
-        lines = path.read_bytes().count(b"\n")
+        lines = count_lines(path)
         assert known <= lines < 121
         known = lines + 20
     assert call(*arguments).code == 0
@@ -225,7 +223,7 @@ def test_two_workers_one_of_them_killed_write_the_same_bits(run_copy, tmp_path):
     arguments = ["landscape", str(run_copy.path), "--points", "12", "--name", "line"]
     job = jobs.Job([sys.executable, "-m", "noiseless", *arguments, "--workers", "2"], tmp_path / "log")
     path = run_copy.path / "analysis" / "landscape-line.jsonl"
-    job.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= 3)
+    job.until(lambda: count_lines(path) >= 3)
     victims = job.workers()
     if victims:  # none if the job has ended already
         os.kill(victims[-1], signal.SIGKILL)

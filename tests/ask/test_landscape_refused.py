@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from small_runs import call, files, refused, run, small_recipe, start_program
+from jobs import wait_until
+from small_runs import call, count_lines, files, refused, run, small_recipe, start_program
 
 from noiseless.files import answers
 
@@ -42,8 +43,7 @@ def test_a_landscape_that_another_process_fills_is_left_alone(run_copy):
     program = start_program(*arguments)
     path = run_copy.path / "analysis" / "landscape-x.jsonl"
     try:
-        while not path.exists() or path.read_bytes().count(b"\n") < 2:
-            assert program.poll() is None
+        wait_until(program, lambda: count_lines(path) >= 2, program.communicate)
         refused(*arguments, names=("is being filled by another process", "--name"))
     finally:
         program.kill()

@@ -20,6 +20,7 @@ import pytest
 from archives import Server, source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs import wait_until
 
 from noiseless.data import download, sources
 from noiseless.data.sources import VARIABLE
@@ -105,10 +106,7 @@ def test_a_killed_process_leaves_a_part_and_the_next_one_resumes_it(tmp_path):
             stderr=subprocess.DEVNULL,
         )
         part = tmp_path / f"{FILE}.part"
-        end = time.monotonic() + 60
-        while not part.exists() or part.stat().st_size == 0:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(process, lambda: part.exists() and part.stat().st_size > 0)
         process.send_signal(signal.SIGKILL)
         process.wait()
         content = part.read_bytes()

@@ -20,6 +20,7 @@ import torch
 from archives import CifarFiles, cifar10, class_folders, folder, image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs import wait_until
 
 from noiseless.data import Images, ImageSet, datasets, load, pack, packed
 
@@ -251,11 +252,7 @@ def test_a_killed_pack_leaves_only_a_temporary_file(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", KILLED, name, tmp_path], stderr=subprocess.DEVNULL)
     path = packed.place(tmp_path, name, None)
     temporary = path.with_name(f".{path.name}.tmp")
-    end = time.monotonic() + 60
-    while not temporary.exists():
-        assert time.monotonic() < end
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(process, temporary.exists)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from archives import Server
+from jobs import wait_until
 from small_runs import record, resume, small_recipe, start_program
 from small_runs import run as run_here
 
@@ -29,11 +30,8 @@ def begin(data, path, *flags):
     program = start_program(
         "train", "fb-practice", "--form", "small", "--data", data, *FLAGS, "--run-dir", path, *flags
     )
-    directory, limit = RunDirectory(path), time.monotonic() + 60
-    while len(directory.rows()) < 3:
-        assert program.poll() is None, program.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.005)
+    directory = RunDirectory(path)
+    wait_until(program, lambda: len(directory.rows()) >= 3, program.communicate)
     return program, directory
 
 
@@ -72,11 +70,7 @@ def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
     with Server({"cifar-10-python.tar.gz": bytes(5000)}, length=False, hang=60, hang_after=5000) as server:
         environment = {"NOISELESS_MIRROR": server.url, "NOISELESS_DATA": str(part.parent)}
         program = start_program("train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **environment)
-        limit = time.monotonic() + 60
-        while not part.exists() or part.stat().st_size < 5000:
-            assert program.poll() is None, program.communicate()
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        wait_until(program, lambda: part.exists() and part.stat().st_size >= 5000, program.communicate)
         program.send_signal(number)
         out, err = program.communicate(timeout=20)  # the server is silent for 60 seconds
     assert program.returncode == 130, (out, err)

@@ -142,19 +142,21 @@ def test_resume_refuses_data_that_have_changed(tmp_path):
     assert call("resume", directory.path).code == 0
 
 
-@pytest.mark.parametrize("kept", range(4))
-def test_a_resume_completes_the_rows_after_the_checkpoint_and_names_the_lost_ones_before_it(kept, practice, tmp_path):
+@pytest.mark.parametrize("remaining", range(4))
+def test_a_resume_completes_the_rows_after_the_checkpoint_and_names_the_lost_ones_before_it(
+    remaining, practice, tmp_path
+):
     """Rows before the newest checkpoint cannot be computed again from it: a gap in the record needs a message."""
     directory = copy(practice, tmp_path / "run")
     directory.model.unlink()
     (directory.checkpoints / "step-00000003.json").unlink()
     (directory.checkpoints / "step-00000003.safetensors").unlink()
     lines = directory.metrics.read_text().splitlines(keepends=True)
-    directory.metrics.write_text("".join(lines[:kept]))
+    directory.metrics.write_text("".join(lines[:remaining]))
     messages = resume(directory)
     # two steps are done in the newest checkpoint, so step 2 alone is computed again
-    lost = max(0, 2 - kept)
+    lost = max(0, 2 - remaining)
     expected = f"{directory.metrics} lacks {lost} rows before step 2; they cannot be written again"
     assert messages == ([expected] if lost else [])
     digest, rows = record(practice)
-    assert record(directory) == (digest, rows[: min(kept, 2)] + rows[2:])
+    assert record(directory) == (digest, rows[: min(remaining, 2)] + rows[2:])

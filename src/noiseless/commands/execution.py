@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def preload() -> None:
     """Starts the process from which the processes of the runs are forked, so that it imports torch in the meantime."""
-    modules = ["noiseless.study.processes", "noiseless.run.build", "noiseless.run.train"]
-    modules.append("torch._dynamo")  # imported when an optimizer is constructed
-    multiprocessing.set_forkserver_preload(modules)
+    multiprocessing.set_forkserver_preload([
+        "noiseless.study.processes", "noiseless.run.build", "noiseless.run.train",
+        "torch._dynamo",  # imported when an optimizer is constructed
+    ])  # fmt: skip
     multiprocessing.forkserver.ensure_running()
 
 

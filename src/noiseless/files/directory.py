@@ -245,7 +245,7 @@ def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
         "data_sha256": data_sha256,
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "command": command,
     }
 
@@ -259,7 +259,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """The git revision of noiseless; None if it was installed as a package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
