@@ -109,6 +109,13 @@ def test_permutation_is_a_permutation(seed, count, step):
     assert order.sort().values.tolist() == list(range(count))
 
 
+def test_a_seed_of_torchs_generators_holds_63_bits_of_two_words():
+    index = torch.arange(1000)
+    seeds, random_words = keyed.torch_seeds(3, "a", 1, index), keyed.words(3, "a", 1, index)
+    assert torch.equal(seeds // 2**31, random_words[:, 0])
+    assert torch.equal(seeds % 2**31, random_words[:, 1] // 2)
+
+
 def test_a_long_permutation_sorts_the_words_of_all_its_numbers():
     words = keyed.words(3, "shuffle", 1, torch.arange(150_000))  # more than two of the parts in which they are drawn
     expected = torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)

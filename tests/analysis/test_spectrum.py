@@ -58,6 +58,17 @@ def test_the_extreme_eigenvalues_of_a_known_spectrum_are_found(largest, smallest
         torch.testing.assert_close(pairs.vectors.norm(dim=1), torch.ones(len(pairs.values), dtype=torch.float64))
 
 
+def test_where_a_subspace_is_invariant_another_vector_is_drawn_until_there_are_enough_pairs():
+    """Every vector is an eigenvector, so that no residual adds a direction."""
+    known = matrix(torch.full((6,), 2.0))
+    spectrum = top_eigenvalues(known, 4, most=20)
+    assert spectrum.converged
+    assert spectrum.products == known.products == 4
+    torch.testing.assert_close(spectrum.largest.values, torch.full((4,), 2.0, dtype=torch.float64))
+    overlaps = spectrum.largest.vectors @ spectrum.largest.vectors.T
+    torch.testing.assert_close(overlaps, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 40), st.integers(1, 4), st.integers(0, 3))
 def test_the_extreme_eigenvalues_of_random_matrices_are_found(seed, size, largest, smallest):
