@@ -62,6 +62,29 @@ def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
     assert not (tmp_path / "job" / "fb-clipped" / "model.safetensors").exists()
 
 
+LEAVING = """
+from pathlib import Path
+import torch
+from noiseless.objective.workers import Team
+
+def threads():
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+workers = Team()
+workers.exchange("text")
+torch.optim.SGD([torch.nn.Parameter(torch.ones(3))], 0.1)
+assert any("gloo" in name for name in threads()), threads()
+workers.close()
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+def test_no_thread_of_the_job_is_left_when_a_worker_has_closed_it(tmp_path):
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    job = jobs.Job(jobs.command(2, str(tmp_path / "leaving.py")), tmp_path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
+
+
 def test_more_workers_than_blocks_work_with_a_note(tmp_path):
     run_dir = tmp_path / "run"
     arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]

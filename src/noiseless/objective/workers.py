@@ -7,6 +7,7 @@ computed what. One process works `Alone`; the processes of a torchrun job are a 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import threading
 import time
@@ -146,6 +147,9 @@ class Team(Workers):
     """
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
+        # Optimizers import this at their first use. Imported after the group is made, it keeps the group's threads
+        # alive after `close`, and a thread that releases a tensor while Python ends aborts the process.
+        importlib.import_module("torch._dynamo")
         self.stop = stop
         shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
         # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
