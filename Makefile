@@ -29,7 +29,7 @@ lint: $(VENV)/.installed
 
 # A process a core, but no more than four: each takes some 3 GB.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak"
 
 # Long checks: twenty-five kills, a worker and a node that vanish, parity on the paper's models. About twenty minutes.
 soak: $(VENV)/.installed

@@ -6,7 +6,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", "n
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell ignores SIGINT in background jobs, and the programs that the tests interrupt would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of few tests first: those that start jobs and compile code. Many quick tests then fill the end evenly."""
-    tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: tests[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")
