@@ -23,9 +23,9 @@ def alone(tmp_path_factory):
     return _run(tmp_path_factory.mktemp("jobs") / "alone", 1, *RECIPES)
 
 
-def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path):
-    # of three, which no number of chunks here is a multiple of; most other jobs in these tests have two
-    results = _run(tmp_path / "job", 3, *RECIPES)
+@pytest.mark.parametrize("count", [2, 5])  # jobs of three are in test_kills.py and ask/test_verify.py
+def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, count):
+    results = _run(tmp_path / "job", count, *RECIPES)
     for name in RECIPES:
         assert results[name]["rows"] == alone[name]["rows"], name
         assert results[name]["digest"] == alone[name]["digest"], name

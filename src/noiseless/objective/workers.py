@@ -7,7 +7,6 @@ computed what. One process works `Alone`; the processes of a torchrun job are a 
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 import threading
 import time
@@ -19,6 +18,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Optimizers import this at their first use. Its functions have the group of that moment as a default argument: imported
+# after `Team` has made one, it would keep the group and its threads beyond `close`, and a thread that releases a tensor
+# while Python ends aborts the process.
+import torch.distributed.nn.functional  # noqa: F401
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
@@ -147,9 +151,6 @@ class Team(Workers):
     """
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
-        # Optimizers import this at their first use. Imported after the group is made, it keeps the group's threads
-        # alive after `close`, and a thread that releases a tensor while Python ends aborts the process.
-        importlib.import_module("torch._dynamo")
         self.stop = stop
         shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
         # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
