@@ -38,6 +38,7 @@ soak: $(VENV)/.installed
 # What is timed, against what, in one run. About twenty minutes, alone on the machine.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/exact_sum.py
+	$(BIN)/python benchmarks/job_start.py
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/ladder.py --seeds 3
 

@@ -40,17 +40,23 @@ class Job:
             self.process = subprocess.Popen(arguments, stdout=file, stderr=file, env=os.environ | environment)
 
     def workers(self) -> list[int]:
-        """Process ids of the job's running workers."""
-        ids = []
+        """Process ids of the job's running workers: those of torchrun, or the copies of the prepared process."""
+        parents, workers, servers = {}, set(), set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    text = (entry / "environ").read_text(errors="replace")
+                    environment, command = (
+                        (entry / name).read_text(errors="replace") for name in ("environ", "cmdline")
+                    )
+                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 except OSError:
                     continue
-                if f"JOB_MARK={self.mark}" in text and "\0RANK=" in text:
-                    ids.append(int(entry.name))
-        return sorted(ids)
+                if f"JOB_MARK={self.mark}" in environment:
+                    number = int(entry.name)
+                    parents[number] = parent
+                    workers |= {number} if "\0RANK=" in environment else set()
+                    servers |= {number} if "multiprocessing.forkserver" in command else set()
+        return sorted(workers | {number for number, parent in parents.items() if parent in servers})
 
     def wait(self, seconds: float = 240.0) -> int:
         """Waits for the end of the job; returns its exit code."""

@@ -53,19 +53,3 @@ def test_an_interrupt_has_code_130(practice, monkeypatch):
     answer = call("verify", practice.path)
     assert (answer.code, answer.err) == (exits.INTERRUPTED, "interrupted\n")
     assert exits.INTERRUPTED == 130
-
-
-@pytest.mark.parametrize(
-    ("outcome", "rank", "code", "written"),
-    [(False, None, 3, None), (False, "0", 3, None), (True, None, 3, None), (True, "0", 0, "3"), (True, "1", 0, None)],
-)
-def test_workers_of_a_job_that_the_program_started_leave_the_code_in_a_file(
-    monkeypatch, tmp_path, outcome, rank, code, written
-):
-    file = tmp_path / "outcome"
-    for name, value in (("RANK", rank), (exits.OUTCOME, str(file) if outcome else None)):
-        monkeypatch.delenv(name, raising=False)
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    assert exits.exit_status(3) == code
-    assert (file.read_text() if file.exists() else None) == written

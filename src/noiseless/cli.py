@@ -15,7 +15,7 @@ from rich.table import Table
 
 from noiseless import __version__
 from noiseless.errors import UnknownNameError, message
-from noiseless.exits import INTERRUPTED, USER_ERROR, exit_status, first_worker
+from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ COMMANDS: dict[str, Command] = {
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0 done, 2 wrong input, 3 diverged, 130 interrupted; others are in `exits.py`."""
-    sys.exit(exit_status(run(sys.argv[1:] if arguments is None else arguments)))
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:

@@ -1,17 +1,14 @@
-"""Exit codes, and how a worker of a job reports its code. Lowest layer: imports nothing else of noiseless."""
+"""Exit codes, and which worker of a job acts for it. Lowest layer: imports nothing else of noiseless."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 USER_ERROR = 2
 DIVERGED = 3
 WORKER_LOST = 4
 DIFFERENT = 5
 INTERRUPTED = 130
-OUTCOME = "NOISELESS_OUTCOME"
-"""environment variable: path of the file into which the first worker of a job started by noiseless writes its code"""
 
 
 def first_worker() -> bool:
@@ -19,21 +16,6 @@ def first_worker() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def exit_status(code: int) -> int:
-    """The status with which this process ends.
-
-    A worker of a job started by noiseless writes the code into a file and ends with 0, because torchrun would restart
-    the job after any other status.
-
-    Args:
-        code: exit code of the command.
-
-    Returns:
-        The code; 0 for such a worker.
-    """
-    path = os.environ.get(OUTCOME)
-    if path is None or "RANK" not in os.environ:
-        return code
-    if first_worker():
-        Path(path).write_text(str(code))
-    return 0
+def in_job() -> bool:
+    """Whether this process is a worker of a torchrun job."""
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from noiseless import keyed
 from noiseless.ask.state import StateAddress, load_state
+from noiseless.exits import INTERRUPTED
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 from noiseless.objective import Evaluation, risk_of
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
-from noiseless.objective.workers import Alone, Workers
+from noiseless.objective.workers import Alone, WorkerLostError, Workers
 from noiseless.recipes.config import Config
 from noiseless.run import team
 
@@ -61,6 +63,9 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
 
     Returns:
         The digests, which should be equal, and the differences between plain float32 sums.
+
+    Raises:
+        KeyboardInterrupt: if a job was stopped by a signal.
     """
     in_order, repeated, permuted = _RecordingAlone(False), _RecordingAlone(False), _RecordingAlone(True)
     ways = {"in order": in_order, "again": repeated, "blocks in another order": permuted}
@@ -68,7 +73,10 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
     with TemporaryDirectory(prefix="noiseless-") as folder:
         for count in WORKERS:
             path = Path(folder) / str(count)
-            team.launch(count, ["verify", str(directory.path), "--part", str(path)], restarts=0)
+            with suppress(WorkerLostError):
+                code = team.launch(count, ["verify", str(directory.path), "--part", str(path)], restarts=0)
+                if code == INTERRUPTED:
+                    raise KeyboardInterrupt
             digest = json.loads(path.read_text()) if path.exists() else "the job failed"
             digests.append(GradientDigest(f"{count} worker{'s' if count > 1 else ''}", digest))
     plain = in_order.sums[1]

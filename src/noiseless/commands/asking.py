@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from noiseless.commands import job
 from noiseless.commands.arguments import take
 from noiseless.commands.console import console, duration, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
@@ -110,13 +111,13 @@ def answer_question(
     command_line = [command, *arguments]
     args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
     args.check()
+    several = job.needed(args.workers)
     from noiseless.ask.state import StateAddress
     from noiseless.files import answers
-    from noiseless.run import team
 
     address = StateAddress.read(args.run)
-    if args.workers > 1 and not team.in_job():
-        return team.launch(args.workers, take(command_line, "--workers")[1])
+    if several:
+        return job.execute(args.workers, take(command_line, "--workers")[1])
 
     def work(workers: Workers) -> int:
         for answer in question(args, address, workers):
@@ -126,7 +127,7 @@ def answer_question(
                 console.print(f"saved: {path}; draw it with: noiseless report {address.directory.path}")
         return 0
 
-    return in_job(work, command_line, stopped)
+    return as_worker(work, command_line, stopped)
 
 
 def load(address: StateAddress, workers: Workers) -> RunState:
@@ -137,7 +138,7 @@ def load(address: StateAddress, workers: Workers) -> RunState:
         return load_state(address, workers)
 
 
-def in_job(work: Callable[[Workers], int], command_line: list[str], stopped: str) -> int:
+def as_worker(work: Callable[[Workers], int], command_line: list[str], stopped: str) -> int:
     """Calls a function as one worker of a job, or as the only process.
 
     Args:
@@ -153,8 +154,7 @@ def in_job(work: Callable[[Workers], int], command_line: list[str], stopped: str
     from noiseless.run.speed import keep_memory
 
     keep_memory()
-    with stop_signals() as signals:
-        workers = team.join(lambda: bool(signals))
+    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
         try:
             return work(workers)
         except SweepStoppedError:

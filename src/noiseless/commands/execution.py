@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable
@@ -17,15 +15,6 @@ if TYPE_CHECKING:
     from noiseless.files.directory import Row
     from noiseless.recipes.config import Settings
     from noiseless.study.reproduce import Job
-
-
-def preload() -> None:
-    """Starts the process from which the processes of the runs are forked, so that it imports torch in the meantime."""
-    multiprocessing.set_forkserver_preload([
-        "noiseless.study.processes", "noiseless.run.build", "noiseless.run.train",
-        "torch._dynamo",  # imported when an optimizer is constructed
-    ])  # fmt: skip
-    multiprocessing.forkserver.ensure_running()
 
 
 def refuse_place(path: Path) -> None:

@@ -19,6 +19,7 @@ from noiseless.recipes import tables
 from noiseless.recipes.config import Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
+from noiseless.run import prepared
 
 if TYPE_CHECKING:
     from noiseless.recipes.recipe import Recipe
@@ -79,7 +80,7 @@ def reproduce(arguments: list[str]) -> int:
     settings = Settings(data_dir=args.data_dir, threads=1, tensorboard=args.tensorboard, wandb=args.wandb)
     path = Path(args.run_dir or ladder_place(args.data, args.table))
     if not args.plan_only:
-        execution.preload()
+        prepared.start()
 
     from noiseless.report import page, summary
     from noiseless.report import table as files

@@ -16,6 +16,7 @@ from noiseless.commands.console import console, duration
 from noiseless.commands.places import race_place
 from noiseless.exits import INTERRUPTED
 from noiseless.recipes.config import Settings
+from noiseless.run import prepared
 
 if TYPE_CHECKING:
     from noiseless.report.price import Result
@@ -77,7 +78,7 @@ def race(arguments: list[str]) -> int:
         raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
     budgets = _numbers("--budgets", args.budgets)
     if not args.plan_only:
-        execution.preload()
+        prepared.start()
     running = _race(args, budgets)
     path = running.directory
     execution.refuse_place(path)

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from noiseless.commands.arguments import one_run, take
-from noiseless.commands.asking import in_job
+from noiseless.commands.asking import as_worker
 from noiseless.commands.console import console
 from noiseless.errors import message
 from noiseless.exits import DIFFERENT
+from noiseless.run import prepared
 
 if TYPE_CHECKING:
     from noiseless.ask.verify import RoundingDifference
@@ -142,7 +143,8 @@ def verify(arguments: list[str]) -> int:
         " numbers of workers. Then print how much it differs from plain float32 sums, and from the gradient in float64;"
         " --no-precision leaves out the latter, which may be slow.",
     )
-
+    if part is None:
+        prepared.start()  # for the jobs; it imports torch while this process does
     from noiseless.ask import verify as verification
 
     if part is not None:
@@ -173,7 +175,7 @@ def _verify_part(directory: RunDirectory, path: Path) -> int:
         write_digest(directory, path, workers)
         return 0
 
-    return in_job(work, ["verify", str(directory.path)], "start again with")
+    return as_worker(work, ["verify", str(directory.path)], "start again with")
 
 
 def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:

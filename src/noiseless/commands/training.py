@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
+from noiseless.commands import job
 from noiseless.commands.arguments import OneRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.commands.places import run_place
 from noiseless.errors import message
-from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
@@ -42,18 +43,19 @@ def train(arguments: list[str]) -> int:
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
-    from noiseless.run import session, team, tracking
+    several = job.needed(workers)
+    from noiseless.run import session, tracking
 
     trackers = tracking.chosen(config.settings) if first_worker() else []
-    if team.in_job() and not config.settings.run_dir:
+    if in_job() and not config.settings.run_dir:
         raise ValueError("--run-dir is required under torchrun, so that restarted workers find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
-    if workers > 1 and not team.in_job():
+    if several:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
-        return team.launch(workers, [*take(command_line, "--workers")[1], *place])
+        return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     command = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the given flags"
-    return _in_job(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
+    return _as_worker(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,18 @@ def resume(arguments: list[str]) -> int:
     workers, arguments = take_count(arguments, "--workers")
     args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
     from noiseless.files.directory import RunDirectory
-    from noiseless.run import session, team, tracking
 
     directory = RunDirectory.open(Path(args.run))
     if directory.model.exists():
         console.print(f"{directory.path} has ended; see its result with: noiseless evaluate {directory.path}")
         return 0
+    several = job.needed(workers)
+    from noiseless.run import session, tracking
+
     trackers = tracking.chosen(_trackers(directory.config().settings, args)) if first_worker() else []
-    if workers > 1 and not team.in_job():
-        return team.launch(workers, take(command_line, "--workers")[1])
-    return _in_job(lambda joined: session.existing(directory.path, joined), trackers)
+    if several:
+        return job.execute(workers, take(command_line, "--workers")[1])
+    return _as_worker(lambda joined: session.existing(directory.path, joined), trackers)
 
 
 def _trackers(settings: Settings, args: Resume) -> Settings:
@@ -100,15 +104,14 @@ def _trackers(settings: Settings, args: Resume) -> Settings:
     )
 
 
-def _in_job(
+def _as_worker(
     enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
 ) -> int:
     """Runs a session in one process or as one worker of a job; returns the exit code."""
     from noiseless.objective.workers import WorkerLostError
     from noiseless.run import team
 
-    with stop_signals() as signals:
-        workers = team.join(lambda: bool(signals))
+    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
         try:
             with ExitStack() as stack:
                 with interruptible():  # a download may take hours

@@ -84,6 +84,10 @@ class Snapshots(Workers):
         if self._writes:
             self._write_total(partial, snapshots)
 
+    def close(self) -> None:
+        """Leaves the job."""
+        self._workers.close()
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set at any worker."""
         return self._workers.any(flag)

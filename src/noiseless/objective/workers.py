@@ -79,6 +79,10 @@ class Workers(ABC):
         """Called with the number of a step before its sweeps."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Leaves the job."""
+
+    @abstractmethod
     def share(self, partial: Partial) -> Iterator[int]:
         """The numbers of the chunks that this process is to compute, one at a time.
 
@@ -112,6 +116,9 @@ class Alone(Workers):
         self.stop = stop
 
     def begin(self, step: int) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
         """Does nothing."""
 
     def share(self, partial: Partial) -> Iterator[int]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import runpy
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from noiseless.exits import OUTCOME
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
 from noiseless.files.directory import environment
-from noiseless.objective.workers import Alone, Team, Workers
+from noiseless.objective.workers import Alone, Team, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
+from noiseless.run import prepared
 from noiseless.run.build import Experiment
 
 SEPARATE = ("run_dir", "device")
@@ -25,11 +34,6 @@ SEPARATE = ("run_dir", "device")
 def join(stop: Callable[[], bool]) -> Workers:
     """The workers of the torchrun job to which this process belongs, or this process alone."""
     return Team(stop) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(stop)
-
-
-def in_job() -> bool:
-    """Whether this process was started by torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def restarted() -> bool:
@@ -60,7 +64,9 @@ def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
 
 
 def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
-    """Starts the program as a torchrun job on this machine, over the loopback interface, and waits for its end.
+    """Executes a command in several processes of this machine, over the loopback interface, and waits for their end.
+
+    This process is the agent of a torchrun job, whose workers are copies of the prepared process.
 
     Args:
         workers: number of processes.
@@ -69,18 +75,84 @@ def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
 
     Returns:
         The exit code of the first worker.
+
+    Raises:
+        WorkerLostError: if workers are lost more often.
     """
-    with TemporaryDirectory(prefix="noiseless-") as folder:
-        outcome = Path(folder) / "outcome"
-        job = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
-        job += ["--max-restarts", str(restarts), "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-        job += ["--local-addr", "127.0.0.1", "-m", "noiseless", *arguments]
-        quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": ""}
-        network = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
-        process = subprocess.Popen(job, env=os.environ | quiet | network | {OUTCOME: str(outcome)})  # noqa: S603
-        # torchrun passes SIGTERM on to the workers, which write a snapshot and end; Ctrl-C reaches them by itself
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, lambda received, frame: process.terminate())
-        signal.signal(signal.SIGINT, lambda received, frame: None)
-        code = process.wait()
-        return int(outcome.read_text()) if outcome.exists() else code
+    prepared.start()
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_without_traceback)
+    with TemporaryDirectory(prefix="noiseless-") as name:
+        folder = Path(name)
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=workers, max_restarts=restarts, run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", start_method="forkserver",
+            logs_specs=DefaultLogsSpecs(name),
+        )  # fmt: skip
+        config.signals_to_handle = "SIGQUIT"  # after others, the agent would wait for 30 s at most
+        with _passed_on(folder):
+            try:
+                elastic_launch(config, _work)(arguments, dict(os.environ), folder)
+            except ChildFailedError as error:
+                if not (folder / STOP).exists():
+                    raise WorkerLostError(_LOST.format(restarts)) from error
+            except SignalException:
+                pass
+        outcome = folder / OUTCOME
+        return int(outcome.read_text()) if outcome.exists() else INTERRUPTED
+
+
+_LOST = "a worker was lost, after {} restarts of the job; start the same command again to continue"
+STOP, OUTCOME = "stop", "outcome"
+"""files in the folder of a job: the first exists after a signal; the second has the exit code of the first worker"""
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A filter of the agent's log: that a worker was killed is one line."""
+    if record.exc_info and isinstance(record.exc_info[1], ProcessExitedException):
+        record.exc_info = None
+    return True
+
+
+@contextmanager
+def _passed_on(folder: Path) -> Iterator[None]:
+    """A context in which signals are passed on to the workers, of which each has a file with its process id."""
+
+    def pass_on(number: int, frame: object) -> None:
+        again = (folder / STOP).exists()
+        (folder / STOP).touch()  # for workers that begin now
+        for path in folder.glob("worker-*"):
+            with suppress(OSError, ValueError):  # it ends or begins just now
+                os.kill(int(path.read_text()), signal.SIGKILL if again else signal.SIGTERM)
+        if again:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, pass_on) for number in prepared.SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Executes the command as a worker. The first one writes the exit code to a file.
+
+    Raises:
+        SystemExit: if a worker is lost, so that the agent restarts this one, too.
+    """
+    prepared.take_signals()
+    os.environ.update({"GLOO_SOCKET_IFNAME": "lo"} | environment)
+    mine = folder / f"worker-{os.environ['RANK']}"
+    mine.write_text(str(os.getpid()))
+    if (folder / STOP).exists():
+        return
+    sys.argv = ["noiseless", *arguments]
+    try:
+        runpy.run_module("noiseless", run_name="__main__")
+    except SystemExit as end:
+        if end.code == WORKER_LOST:
+            raise
+        if first_worker():
+            (folder / OUTCOME).write_text(str(end.code or 0))
+    finally:
+        mine.unlink()

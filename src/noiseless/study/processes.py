@@ -24,6 +24,7 @@ from noiseless.files.directory import Row, RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.recipe import Recipe
+from noiseless.run import prepared
 from noiseless.run.speed import keep_memory
 from noiseless.study.reproduce import Job
 
@@ -65,6 +66,7 @@ def execute(
             on_end(job, None)
     if not waiting:
         return
+    prepared.start()
     context = multiprocessing.get_context("forkserver")
     rows, stop = context.Queue(), context.Event()
     by_path = {job.path: job for job in waiting}
@@ -126,8 +128,8 @@ _at_work = threading.Lock()
 def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
     """Initialises a process of the pool. It ignores Ctrl-C, as the parent tells the runs to stop."""
     global _rows, _stop
+    prepared.take_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     keep_memory()
     _rows, _stop = rows, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()

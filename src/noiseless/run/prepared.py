@@ -1,0 +1,38 @@
+"""The prepared process: it has imported torch and what runs need, and the processes of jobs begin as its copies.
+
+A copy begins in milliseconds, where a new interpreter would import torch for seconds. It is multiprocessing's fork
+server. Nothing here imports torch, so the prepared process does it while the one that starts it does the same.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing import forkserver, resource_tracker
+
+MODULES = (
+    "noiseless.study.processes", "noiseless.run.session", "noiseless.run.train", "noiseless.report.page",
+    "torch._dynamo",  # imported when an optimizer is constructed
+)  # fmt: skip
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""blocked in the prepared process: it has to outlive its copies, which may be sent them together with it"""
+
+
+def start() -> None:
+    """Starts the prepared process, if there is none yet, and does not wait for it. Copies have one thread each."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    multiprocessing.set_forkserver_preload(list(MODULES))
+    resource_tracker.ensure_running()  # its start would unblock signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_signals() -> None:
+    """Gives a copy the signals of a new process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

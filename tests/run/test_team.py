@@ -1,0 +1,112 @@
+"""Jobs that the program starts by itself: signals and losses at any time end in one exit code and one sentence."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+
+import jobs
+import pytest
+from small_runs import call
+
+from noiseless.objective.workers import WorkerLostError
+from noiseless.run import prepared, team
+
+LOST = """
+import os
+import signal
+
+def model(**options):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _train(data, path, *more):
+    return [
+        "train",
+        "fb",
+        "--data",
+        data,
+        "--steps",
+        "1",
+        "--block",
+        "16",
+        "--threads",
+        "1",
+        "--run-dir",
+        str(path),
+        *more,
+    ]
+
+
+def test_a_signal_before_the_workers_begin_ends_the_job(data, tmp_path, monkeypatch):
+    launch = team.elastic_launch
+
+    def told_before(config, function):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return launch(config, function)
+
+    monkeypatch.setattr(team, "elastic_launch", told_before)
+    handlers = [signal.getsignal(number) for number in prepared.SIGNALS]
+    assert call(*_train(data, tmp_path / "run", "--model", "resnet8"), "--workers", 2).code == 130
+    assert not (tmp_path / "run").exists()
+    assert [signal.getsignal(number) for number in prepared.SIGNALS] == handlers
+
+
+def test_workers_that_are_lost_too_often_are_one_sentence(data, tmp_path, monkeypatch):
+    (tmp_path / "lost.py").write_text(LOST)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = _train(data, tmp_path / "run", "--model", "lost:model")
+    with pytest.raises(WorkerLostError, match="a worker was lost, after 0 restarts of the job; start the same command"):
+        team.launch(2, arguments, restarts=0)
+    launch = team.launch
+    monkeypatch.setattr(team, "launch", lambda workers, arguments: launch(workers, arguments, restarts=1))
+    answer = call(*arguments, "--workers", 2)
+    assert answer.code == 4
+    assert "error: a worker was lost, after 1 restarts of the job; start the same command again" in answer.err
+
+
+def test_a_second_signal_ends_the_job_immediately(tmp_path):
+    arguments = ["fb", "--steps", "9", "--chunk", "99", "--snapshot-seconds", "0.1", "--run-dir", str(tmp_path / "run")]
+    job = jobs.Job([sys.executable, "-m", "noiseless", "train", *arguments, "--workers", "2"], tmp_path / "log")
+    job.until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())  # in a sweep of one chunk
+    job.process.terminate()
+    job.until(lambda: "repeat to stop immediately" in job.log.read_text())
+    job.process.terminate()
+    start = time.monotonic()
+    assert job.wait() == 130
+    assert time.monotonic() - start < 5
+    assert job.workers() == []
+    assert "interrupted" in job.log.read_text()
+
+
+WAITING = """
+import time
+from pathlib import Path
+from noiseless.run import prepared
+
+prepared.take_signals()
+Path({begun!r}).touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", prepared.SIGNALS)
+def test_a_copy_of_the_prepared_process_ends_by_a_signal(tmp_path, number):
+    begun = tmp_path / "begun"
+    (tmp_path / "waiting.py").write_text(WAITING.format(begun=str(begun)))
+    prepared.start()
+    copy = multiprocessing.get_context("forkserver").Process(
+        target=runpy.run_path, args=(str(tmp_path / "waiting.py"),)
+    )
+    copy.start()
+    while not begun.exists():
+        assert copy.is_alive()
+        time.sleep(0.01)
+    os.kill(copy.pid, number)
+    copy.join(10)
+    assert copy.exitcode == (1 if number == signal.SIGINT else -number)  # 1: KeyboardInterrupt
