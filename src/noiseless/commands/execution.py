@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noiseless.commands.console import console
-from noiseless.commands.interrupt import signal_handler
+from noiseless.commands.interrupt import stop_signals
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row
@@ -45,7 +44,7 @@ def execute(
 
     failed: list[str] = []
     try:
-        with signal_handler(signal.default_int_handler, signal.SIGTERM), live.Live(console) as shown:
+        with stop_signals() as signals, live.Live(console) as shown:
             left = {job.title: job.recipe.schedule.steps * job.passes for job in jobs if not job.finished}
             if left:
                 shown.plan(sum(left.values()))
@@ -67,7 +66,7 @@ def execute(
             def on_message(job: Job, text: str) -> None:
                 console.print(f"{job.title}: {text}", style="yellow")
 
-            processes.execute(jobs, at_once, on_row, on_end, settings, on_message, command)
+            processes.execute(jobs, at_once, on_row, on_end, settings, on_message, command, lambda: bool(signals))
     except KeyboardInterrupt:
         return True, failed
     return False, failed

@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
+from typing import Any
 
 MODULES = (
     "noiseless.study.processes", "noiseless.run.session", "noiseless.run.train", "noiseless.report.page",
@@ -31,8 +33,12 @@ def start() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def take_signals() -> None:
-    """Gives a copy the signals of a new process."""
+def take_signals(interrupt: Callable[[int, Any], Any] | int = signal.default_int_handler) -> None:
+    """Gives a copy the signals of a new process.
+
+    Args:
+        interrupt: handler of Ctrl-C (SIGINT).
+    """
     for number in SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, interrupt if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -44,6 +44,7 @@ def execute(
     settings: Settings = ONE_THREAD,
     on_message: Callable[[Job, str], None] = lambda job, text: None,
     command: str = "reproduce",
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Executes the jobs that have not finished, the longest first.
 
@@ -55,9 +56,10 @@ def execute(
         settings: of new runs, except for `run_dir`. The trackers apply to resumed runs as well.
         on_message: called with messages to the user about a run.
         command: name of the command that executes the jobs, for their records.
+        stopped: called several times a second; returns whether the runs are to stop.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, once each run has written a checkpoint.
+        KeyboardInterrupt: after `stopped` or Ctrl-C, once each run has written a checkpoint.
         ValueError: if a run fails or a process is killed; the other runs have written checkpoints.
     """
     waiting = [job for job in jobs if not job.finished]
@@ -73,13 +75,11 @@ def execute(
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:
         # so that no long run starts when the others have ended
         longest_first = sorted(waiting, key=_cost, reverse=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the processes: the parent handles Ctrl-C
-        try:
-            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
-        finally:
-            signal.signal(signal.SIGINT, before)
+        started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
         try:
             while started:
+                if stopped():
+                    raise KeyboardInterrupt
                 _tell(rows, by_path, on_row, on_message)
                 for future in [f for f in started if f.done()]:
                     problem = future.result()
@@ -108,10 +108,11 @@ def _cost(job: Job) -> float:
 def _tell(
     rows: Any, by_path: dict[Path, Job], on_row: OnRow, on_message: Callable[[Job, str], None], wait: float = 0.1
 ) -> None:
-    """Hands on the rows and messages in the queue until it has been empty for `wait` seconds."""
+    """Hands on the rows and messages in the queue; waits for the first one for at most `wait` seconds."""
     try:
         while True:
             path, item = rows.get(timeout=wait) if wait else rows.get_nowait()
+            wait = 0
             if isinstance(item, str):
                 on_message(by_path[path], item)
             else:
@@ -128,8 +129,7 @@ _at_work = threading.Lock()
 def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
     """Initialises a process of the pool. It ignores Ctrl-C, as the parent tells the runs to stop."""
     global _rows, _stop
-    prepared.take_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepared.take_signals(interrupt=signal.SIG_IGN)
     keep_memory()
     _rows, _stop = rows, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
