@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -14,9 +13,6 @@ import torch
 
 os.environ.pop("COLUMNS", None)
 import noiseless.commands.console  # noqa: F401  imported while COLUMNS is not set, so that tests can set a width
-
-# the processes of ladders and races begin as copies of one that has imported what they need
-multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", "noiseless.run.train", "noiseless.study"])
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell ignores SIGINT in background jobs, and the programs that the tests interrupt would inherit that

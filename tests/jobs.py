@@ -9,8 +9,6 @@ import time
 import uuid
 from pathlib import Path
 
-WORKER = Path(__file__).parent / "worker_script.py"
-
 
 def command(count: int, *arguments: str, restarts: int = 0) -> list[str]:
     """A torchrun command line on this machine; arguments begin with -m MODULE or a script."""

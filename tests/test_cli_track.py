@@ -45,7 +45,7 @@ def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
     out = ended(start_program(*train, tracked.path, "--tensorboard", "--wandb", "a project", **offline))
     assert f"tensorboard: tensorboard --logdir {tracked.path}" in out
     assert f"wandb: wandb sync {tracked.path / 'wandb' / 'offline-run-'}" in out
-    ended(start_program(*train, plain.path))
+    assert call(*train, plain.path).code == 0
     assert record(tracked) == record(plain)
     assert {path.name for path in tracked.path.iterdir()} - {path.name for path in plain.path.iterdir()} == {
         "tensorboard", "wandb", "wandb.json",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 
-import jobs
 import pytest
 from small_runs import call, copy, files, refused, run, small_recipe
 
@@ -49,9 +47,7 @@ def test_the_command_saves_the_flatness_of_the_risk(finished, tmp_path, batch_no
 def test_two_workers_write_the_same_bits(finished, tmp_path):
     alone, together = copy(finished, tmp_path / "alone"), copy(finished, tmp_path / "together")
     assert call("flatness", alone.path, "--most", 5).code == 0
-    command = [sys.executable, "-m", "noiseless", "flatness", str(together.path), "--most", "5", "--workers", "2"]
-    job = jobs.Job(command, tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert call("flatness", together.path, "--most", 5, "--workers", 2).code == 0
     assert files(alone.path / "analysis") == files(together.path / "analysis") != {}
 
 

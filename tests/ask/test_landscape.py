@@ -11,7 +11,8 @@ from dataclasses import replace
 import jobs
 import pytest
 import torch
-from small_runs import call, copy, count_lines, files, run, small_recipe, start_program, words
+from programs import Copy
+from small_runs import call, copy, count_lines, files, run, small_recipe, words
 
 from noiseless.analysis import LossSurface, random_direction
 from noiseless.ask.axes import AxesOptions, build_axes
@@ -182,7 +183,7 @@ def test_points_in_the_file_are_not_computed_again_except_after_a_cut(run_copy, 
 def test_a_stopped_landscape_keeps_its_points_and_prints_how_to_continue(run_copy, tmp_path):
     other = copy(run_copy, tmp_path / "other")
     arguments = ["landscape", str(run_copy.path), "--points", "12x12", "--name", "plane", "--no-penalised"]
-    program = start_program(*arguments)
+    program = Copy(tmp_path, *arguments)
     path = run_copy.path / "analysis" / "landscape-plane.jsonl"
     jobs.wait_until(program, lambda: count_lines(path) >= 5, program.communicate)
     program.send_signal(signal.SIGINT)
@@ -205,7 +206,7 @@ def test_a_killed_landscape_continues_to_the_same_bits(run_copy, tmp_path):
     arguments = ["landscape", str(run_copy.path), "--points", "11x11", "--name", "plane", "--no-penalised"]
     path, known = run_copy.path / "analysis" / "landscape-plane.jsonl", 3
     for _ in range(2):
-        program = start_program(*arguments)
+        program = Copy(tmp_path, *arguments)
         jobs.wait_until(program, lambda known=known: count_lines(path) >= known, program.communicate)
         program.kill()
         program.communicate()

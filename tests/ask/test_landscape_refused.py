@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jobs import wait_until
-from small_runs import call, count_lines, files, refused, run, small_recipe, start_program
+from programs import Copy
+from small_runs import call, count_lines, files, refused, run, small_recipe
 
 from noiseless.files import answers
 
@@ -38,9 +39,9 @@ def test_files_that_are_no_landscape_are_refused(run_copy):
     refused("landscape", run_copy.path, "--name", "../x", names=("--name must be of letters", "'../x'"))
 
 
-def test_a_landscape_that_another_process_fills_is_left_alone(run_copy):
+def test_a_landscape_that_another_process_fills_is_left_alone(run_copy, tmp_path):
     arguments = ["landscape", str(run_copy.path), "--points", "40x40", "--name", "x", "--no-penalised"]
-    program = start_program(*arguments)
+    program = Copy(tmp_path, *arguments)
     path = run_copy.path / "analysis" / "landscape-x.jsonl"
     try:
         wait_until(program, lambda: count_lines(path) >= 2, program.communicate)

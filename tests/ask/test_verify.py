@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import sys
 
-import jobs
-from small_runs import run, small_recipe
+from small_runs import call, run, small_recipe
 
 from noiseless.ask import verify
 
 
-def test_verify_prints_equal_digests_and_the_rounding_of_float32_sums(data, tmp_path):
+def test_verify_prints_equal_digests_and_the_rounding_of_float32_sums(data, tmp_path, monkeypatch):
     # blocks of 2 on 48 images: 24 blocks, in chunks of 3
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped", block=2, steps=1, warmup=0))
-    job = jobs.Job([sys.executable, "-m", "noiseless", "verify", str(directory.path)], tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
-    text = job.log.read_text()
+    monkeypatch.setenv("COLUMNS", "200")
+    answer = call("verify", directory.path)
+    assert answer.code == 0, answer
+    text = answer.out
     assert len(set(re.findall(r"[0-9a-f]{64}", text))) == 1
     assert text.count("equal") >= 6 + 1
     roundings = [float(number) for number in re.findall(r"│ (\d\.\d\de[-+]\d\d) *│\n", text)]

@@ -6,8 +6,6 @@ Arguments: directory of the runs, the value of --data.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import worker_script
 from small_runs import small_recipe
 

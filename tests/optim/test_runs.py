@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 
-import jobs
 import pytest
 import worker_script
 from optim import searching_worker
@@ -14,6 +13,7 @@ from small_runs import call, npz, record, refused, resume, run, small_recipe
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import with_flags
+from noiseless.run import team
 
 PLAIN = {"name": "fb", "schedule": "constant", "warmup": 0, "augment": "none", "steps": 4, "horizon": 4}
 KINDS = {
@@ -119,8 +119,7 @@ def test_two_workers_give_the_same_bits(data, tmp_path, monkeypatch):
     for directory in directories:
         directory.mkdir()
     searching_worker.main(directories[0], data)
-    job = jobs.Job(jobs.command(2, searching_worker.__file__, str(directories[1]), data), tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert team.launch(2, [str(directories[1]), data], restarts=0, program="optim.searching_worker") == 0
     digests = set()
     for name in searching_worker.NAMES:
         alone, together = (json.loads((directory / f"{name}.json").read_text()) for directory in directories)

@@ -8,7 +8,8 @@ import time
 import pytest
 from archives import Server
 from jobs import wait_until
-from small_runs import record, resume, small_recipe, start_program
+from programs import Copy
+from small_runs import record, resume, small_recipe
 from small_runs import run as run_here
 
 from noiseless.commands.interrupt import stop_signals
@@ -27,9 +28,8 @@ def undisturbed(data, tmp_path_factory):
 
 def begin(data, path, *flags):
     """Starts the run in another process and waits until it has done a few steps."""
-    program = start_program(
-        "train", "fb-practice", "--form", "small", "--data", data, *FLAGS, "--run-dir", path, *flags
-    )
+    train = ("train", "fb-practice", "--form", "small", "--data", data, *FLAGS)
+    program = Copy(path.parent, *train, "--run-dir", path, *flags)
     directory = RunDirectory(path)
     wait_until(program, lambda: len(directory.rows()) >= 3, program.communicate)
     return program, directory
@@ -69,7 +69,7 @@ def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
     part = tmp_path / "data" / "cifar-10-python.tar.gz.part"
     with Server({"cifar-10-python.tar.gz": bytes(5000)}, length=False, hang=60, hang_after=5000) as server:
         environment = {"NOISELESS_MIRROR": server.url, "NOISELESS_DATA": str(part.parent)}
-        program = start_program("train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **environment)
+        program = Copy(tmp_path, "train", "fb", "--data", "cifar10", "--run-dir", tmp_path / "run", **environment)
         wait_until(program, lambda: part.exists() and part.stat().st_size >= 5000, program.communicate)
         program.send_signal(number)
         out, err = program.communicate(timeout=20)  # the server is silent for 60 seconds

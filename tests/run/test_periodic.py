@@ -1,8 +1,5 @@
 """Analyses during a run: their numbers are those of later analyses and of a resumed run, and they change no bit."""
 
-import sys
-
-import jobs
 import pytest
 from small_runs import call, copy, record, refused, resume, run, small_recipe
 
@@ -96,9 +93,7 @@ def test_two_workers_write_the_same_answer(analysed, data, tmp_path):
     single, directory = copy(analysed, tmp_path / "single"), copy(analysed, tmp_path / "shared")
     flags = ("--density", "--probes", "1", "--smallest", "1", "--trace", "6")
     assert call("sharpness", f"{single.path}@4", *flags).code == 0
-    command = [sys.executable, "-m", "noiseless", "sharpness", f"{directory.path}@4", *flags, "--workers", "2"]
-    job = jobs.Job(command, tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert call("sharpness", f"{directory.path}@4", *flags, "--workers", 2).code == 0
     one, two = (answers.read(source, "sharpness")[0].values for source in (single, directory))
     assert one["step"] == 4
     assert (len(one["smallest"]), one["density"] is None, one["trace"] is None) == (1, False, False)

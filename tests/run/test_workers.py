@@ -6,26 +6,37 @@ import json
 
 import jobs
 import pytest
+import worker_script
+
+from noiseless.run import team
 
 RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
 
 
-def _run(path, count, *words):
-    path.mkdir()
-    job = jobs.Job(jobs.command(count, str(jobs.WORKER), str(path), *words), path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
-    names = [word for word in words if "=" not in word]
+def _results(path, names):
     return {name: json.loads((path / f"{name}.json").read_text()) for name in names}
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    return _run(tmp_path_factory.mktemp("jobs") / "alone", 1, *RECIPES)
+    path = tmp_path_factory.mktemp("alone")
+    worker_script.main(path, RECIPES)
+    return _results(path, RECIPES)
 
 
-@pytest.mark.parametrize("count", [2, 5])  # jobs of three are in test_kills.py and ask/test_verify.py
-def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, count):
-    results = _run(tmp_path / "job", count, *RECIPES)
+def _in_torchrun(path):
+    job = jobs.Job(jobs.command(2, worker_script.__file__, str(path), *RECIPES), path / "log")
+    assert job.wait() == 0, job.log.read_text()[-3000:]
+
+
+def _in_copies(path):
+    assert team.launch(5, [str(path), *RECIPES], restarts=0, program="worker_script") == 0
+
+
+@pytest.mark.parametrize("start", [_in_torchrun, _in_copies])  # jobs of three are in test_kills.py, ask/test_verify.py
+def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path, start):
+    start(tmp_path)
+    results = _results(tmp_path, RECIPES)
     for name in RECIPES:
         assert results[name]["rows"] == alone[name]["rows"], name
         assert results[name]["digest"] == alone[name]["digest"], name
@@ -35,15 +46,16 @@ def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path
 def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
     # A step has 8 chunks of 2 blocks. A worker that takes 1 s longer a chunk would need 3 * 4 s for its half of three
     # steps; handed out one at a time it takes about one chunk a step.
-    results = _run(tmp_path / "job", 2, "fb-clipped", "slow=1.0")
-    assert results["fb-clipped"]["digest"] == alone["fb-clipped"]["digest"]
-    assert results["fb-clipped"]["seconds"] < 3 * 4 - 2
+    assert team.launch(2, [str(tmp_path), "fb-clipped", "slow=1.0"], restarts=0, program="worker_script") == 0
+    result = _results(tmp_path, ["fb-clipped"])["fb-clipped"]
+    assert result["digest"] == alone["fb-clipped"]["digest"]
+    assert result["seconds"] < 3 * 4 - 2
 
 
 def _refused(path, option):
     """The log of a job of two workers that fails, because `word` makes the last worker differ."""
     path.mkdir()
-    job = jobs.Job(jobs.command(2, str(jobs.WORKER), str(path), "fb-clipped", option), path / "log")
+    job = jobs.Job(jobs.command(2, worker_script.__file__, str(path), "fb-clipped", option), path / "log")
     assert job.wait() != 0
     return job.log.read_text()
 

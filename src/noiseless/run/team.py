@@ -63,7 +63,7 @@ def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
         raise ValueError(f"the workers disagree, so their sums would not fit together: {'; '.join(differences)}")
 
 
-def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
+def launch(workers: int, arguments: list[str], restarts: int = 3, program: str = "noiseless") -> int:
     """Executes a command in several processes of this machine, over the loopback interface, and waits for their end.
 
     This process is the agent of a torchrun job, whose workers are copies of the prepared process.
@@ -72,6 +72,7 @@ def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
         workers: number of processes.
         arguments: of the program, without the number of workers.
         restarts: how often lost workers are replaced.
+        program: name of the module that each worker executes.
 
     Returns:
         The exit code of the first worker.
@@ -91,7 +92,7 @@ def launch(workers: int, arguments: list[str], restarts: int = 3) -> int:
         config.signals_to_handle = "SIGQUIT"  # after others, the agent would wait for 30 s at most
         with _passed_on(folder):
             try:
-                elastic_launch(config, _work)(arguments, dict(os.environ), folder)
+                elastic_launch(config, _work)(program, arguments, dict(os.environ), folder)
             except ChildFailedError as error:
                 if not (folder / STOP).exists():
                     raise WorkerLostError(_LOST.format(restarts)) from error
@@ -134,8 +135,8 @@ def _passed_on(folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _work(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
-    """Executes the command as a worker. The first one writes the exit code to a file.
+def _work(program: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Executes a program as a worker. The first one writes the exit code to a file.
 
     Raises:
         SystemExit: if a worker is lost, so that the agent restarts this one, too.
@@ -146,13 +147,14 @@ def _work(arguments: list[str], environment: dict[str, str], folder: Path) -> No
     mine.write_text(str(os.getpid()))
     if (folder / STOP).exists():
         return
-    sys.argv = ["noiseless", *arguments]
+    sys.argv, code = [program, *arguments], 0
     try:
-        runpy.run_module("noiseless", run_name="__main__")
+        runpy.run_module(program, run_name="__main__")
     except SystemExit as end:
         if end.code == WORKER_LOST:
             raise
-        if first_worker():
-            (folder / OUTCOME).write_text(str(end.code or 0))
+        code = int(end.code or 0)
     finally:
         mine.unlink()
+    if first_worker():
+        (folder / OUTCOME).write_text(str(code))
