@@ -101,6 +101,15 @@ def test_under_vmap_it_equals_the_loop(layout, shared):
         torch.testing.assert_close(one, torch.stack(other), **oracles.ROUNDING)
 
 
+def test_the_variance_is_that_about_the_mean_before_it_is_rounded():
+    # in float32 the mean of numbers near 1e4 is wrong by up to 5e-4, a third of their deviation
+    x = 1e4 + 1e-3 * torch.randint(0, 5, (2, 64, 8, 3, 3), generator=problems.generator(0))
+    _, _, rest, variance = NormBlocks.apply(x.float(), None, None, EPS)
+    expected = x.float().double().var((1, 3, 4), correction=0)
+    assert float((rest.double().square() / expected).min()) > 0.3
+    torch.testing.assert_close(variance.double(), expected, rtol=1e-6, atol=0)
+
+
 # A rounding is 2**-24 = 6e-8. An output has four (of x - mean, its statistics, the product and the result), and a sum
 # of 2**17 values some more, whose errors partly cancel: five of them.
 ACCURATE = 3e-7

@@ -24,6 +24,7 @@ def test_parameters_and_gradients_are_views():
     space = parameter_space(module)
     theta = space.theta
     assert torch.equal(theta, before)
+    assert all(one is other for one, other in zip(space.parameters, module.parameters(), strict=True))
     assert all(_is_view(p.data, theta) for p in module.parameters())
     space.set_gradient(torch.arange(31.0).double())
     first, *others = (p.grad for p in module.parameters())

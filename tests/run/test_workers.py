@@ -97,6 +97,25 @@ def test_no_thread_of_the_job_is_left_when_a_worker_has_closed_it(tmp_path):
     assert job.wait() == 0, job.log.read_text()[-3000:]
 
 
+LATE = """
+import time
+from datetime import timedelta
+from noiseless.objective import workers
+
+workers._TIMEOUT = timedelta(seconds=3)
+team = workers.Team()
+if team.rank == 1:
+    time.sleep(6)
+assert team.any(team.rank == 1)
+"""
+
+
+def test_a_worker_may_take_longer_than_a_collective_waits(tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text(LATE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert team.launch(2, [], restarts=0, program="late") == 0
+
+
 def test_more_workers_than_blocks_work_with_a_note(tmp_path):
     run_dir = tmp_path / "run"
     arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
