@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import oracles
 import problems
 import pytest
@@ -13,7 +16,8 @@ from torch import nn
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
 from noiseless.errors import UnknownNameError
-from noiseless.objective.losses import classification_loss, count_hits, per_example
+from noiseless.objective import max_up
+from noiseless.objective.losses import classification_loss, classifying, count_hits, per_example
 
 
 def test_cross_entropy_is_minus_log_softmax():
@@ -39,6 +43,115 @@ def test_a_loss_over_classes_is_refused():
     risk = EmpiricalRisk(problems.perceptron(), lambda output, target: output.mean(0), problems.points(11))
     with pytest.raises(ValueError, match=r"gave shape \[3\] for 11 examples"):
         risk.evaluate()
+
+
+BROADCASTS = {  # loss, output, target
+    "column": (squared_error, (6, 1), (6,)),
+    "one example": (squared_error, (1, 1), (1,)),
+    "as many examples as elements": (squared_error, (3, 3), (3,)),
+    "another loss": (nn.SmoothL1Loss(reduction="none"), (6, 1), (6,)),
+    "images": (nn.L1Loss(reduction="none"), (6, 1, 4, 4), (6, 4, 4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")  # torch's own warning
+@pytest.mark.parametrize("case", BROADCASTS)
+def test_a_loss_that_broadcasts_is_refused_for_any_number_of_examples(case):
+    loss, output, target = BROADCASTS[case]
+    if case != "images":  # torch itself refuses the fourth dimension of 6 beside 4
+        with pytest.raises(ValueError, match=r"broadcasts the output \[.*\] and the target \[.*\] to \[.*one shape"):
+            per_example(loss, torch.randn(output), torch.randn(target))
+    assert per_example(loss, torch.randn(output), torch.randn(output)).shape == output[:1]
+
+
+def test_losses_of_scores_and_numbers_do_not_broadcast():
+    """As many examples as classes or places, so that shapes alone could be taken for a broadcast."""
+    assert per_example(cross_entropy, torch.randn(3, 3), torch.tensor([0, 1, 2])).shape == (3,)
+    tokens = nn.CrossEntropyLoss(reduction="none")
+    assert per_example(tokens, torch.randn(4, 4, 4), torch.zeros(4, 4, dtype=torch.long)).shape == (4,)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_broadcast_in_a_sweep_is_refused(chunk):
+    x = problems.points(12)[0]
+    risk = EmpiricalRisk(
+        nn.Linear(3, 1).double(), squared_error, (x, x[:, 0]), block=3, execution=Execution(chunk=chunk)
+    )
+    with pytest.raises(ValueError, match=r"broadcasts the output \[3, 1\] and the target \[3\] to \[3, 3\]"):
+        risk.evaluate()
+    with pytest.raises(ValueError, match="broadcasts"):
+        risk.measure()
+
+
+class Wrapped(nn.Module):
+    """A model that returns its scores in something."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.scores, self.wrap = problems.perceptron(), wrap
+
+    def forward(self, x):
+        return self.wrap(self.scores(x))
+
+
+@dataclass
+class Output:
+    scores: torch.Tensor
+    text: str = "as Hugging Face's models return it"
+
+
+WRAPS = {
+    "dict": (lambda scores: {"scores": scores, "other": None}, lambda output: output["scores"]),
+    "tuple": (lambda scores: (scores, scores.sum()), lambda output: output[0]),
+    "dataclass": (Output, lambda output: output.scores),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize("kind", WRAPS)
+def test_a_model_may_return_anything_that_the_loss_takes(kind, chunk):
+    wrap, scores = WRAPS[kind]
+    points, settings = problems.points(), {"block": 3, "execution": Execution(chunk=chunk)}
+    plain = EmpiricalRisk(problems.perceptron(), cross_entropy, points, **settings).evaluate()
+    risk = EmpiricalRisk(Wrapped(wrap), lambda output, y: cross_entropy(scores(output), y), points, **settings)
+    evaluation = risk.evaluate()
+    assert (evaluation.loss, evaluation.hits) == (plain.loss, None)
+    assert torch.equal(evaluation.gradient, plain.gradient)
+    assert torch.equal(risk.hvp(plain.gradient[None]), risk.hvp(evaluation.gradient[None]))
+    measured = risk.measure()
+    assert (measured.loss, measured.hits, measured.accuracy) == (plain.loss, None, None)
+
+
+CLASSIFY = {
+    "ours": (cross_entropy, True),
+    "smoothed": (classification_loss("cross-entropy", 0.1), True),
+    "max-up": (max_up(cross_entropy, 1), True),
+    "torch's module": (nn.CrossEntropyLoss(reduction="none"), True),
+    "partial": (partial(F.cross_entropy, reduction="none"), True),
+    "declared": (classifying(lambda output, target: F.cross_entropy(output, target, reduction="none")), True),
+    "unknown": (lambda output, target: F.cross_entropy(output, target, reduction="none"), False),
+    "max-up of unknown": (max_up(lambda output, target: F.cross_entropy(output, target, reduction="none"), 1), False),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFY)
+def test_accuracy_is_claimed_only_for_losses_that_classify(name):
+    loss, known = CLASSIFY[name]
+    x, y = problems.points()
+    model = problems.perceptron()
+    hits = int((model(x).argmax(1) == y).sum())
+    for result in ((risk := EmpiricalRisk(model, loss, (x, y), block=4)).evaluate(), risk.measure()):
+        assert result.hits == (hits if known else None)
+        assert result.accuracy == (hits / len(x) if known else None)
+
+
+def test_counts_and_one_logit_have_no_accuracy():
+    x, y = problems.points()
+    counts = EmpiricalRisk(nn.Linear(3, 1).double(), nn.PoissonNLLLoss(reduction="none"), (x, y[:, None].double()))
+    assert counts.evaluate().accuracy is None
+    logit = EmpiricalRisk(nn.Linear(3, 1).double(), nn.CrossEntropyLoss(reduction="none"), (x, 0 * y))
+    assert logit.evaluate().accuracy is None
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, classification_loss("incorrect", 0.1)])

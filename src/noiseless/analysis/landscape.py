@@ -93,7 +93,7 @@ class LossSurface:
             self.objective.space.theta.copy_(saved)
         loss = _finite(measured.loss)
         # the argmax of scores that are not finite is no prediction
-        accuracy = None if loss is None or measured.hits is None else measured.hits / measured.count
+        accuracy = None if loss is None else measured.accuracy
         penalised = None if measured.penalty is None else _finite(measured.value)
         return LandscapePoint(loss, accuracy, penalised, measured.passes)
 

@@ -47,6 +47,11 @@ class Evaluation:
         """The minimised value: loss + penalty."""
         return self.loss + self.penalty
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of examples that are classified correctly; None where this is no classification."""
+        return None if self.hits is None else self.hits / self.count
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -67,6 +72,11 @@ class Measurement:
     def value(self) -> float:
         """The minimised value: loss + penalty."""
         return self.loss + (self.penalty or 0.0)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of examples that are classified correctly; None where this is no classification."""
+        return None if self.hits is None else self.hits / self.count
 
 
 class Objective(ABC):

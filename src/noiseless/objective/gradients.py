@@ -16,6 +16,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map_only
 
 from noiseless import keyed
 from noiseless.objective import plain
@@ -23,7 +24,7 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
-from noiseless.objective.losses import PerExampleLoss, count_hits, per_example
+from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -261,10 +262,11 @@ class BlockLoss:
         with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
             output = functional_call(self.module, state, inputs)
         if self.autocast is not None:
-            output = output.to(theta.dtype)
+            output = tree_map_only(Tensor, lambda t: t.to(theta.dtype) if t.is_floating_point() else t, output)
         losses = per_example(self.loss, output, target)
         statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        hits = count_hits(output.detach(), target)
+        counted = classifies(self.loss) and isinstance(output, Tensor)
+        hits = count_hits(output.detach(), target) if counted else losses.new_full((), torch.nan, dtype=torch.float64)
         return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
 
 

@@ -7,21 +7,26 @@ that does so can be used, such as torch's losses with `reduction="none"`. Step 3
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
 
-PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+PerExampleLoss = Callable[[Any, Tensor], Tensor]
+"""(what the model returns, target `[n, ...]`) -> `[n]`, or `[n, ...]`, which is averaged for each example"""
 Kind = Literal["cross-entropy", "incorrect"]
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """`-log softmax(output)[target]`: output `[n, classes]`, target int64 `[n]`, result `[n]`."""
     return F.cross_entropy(output, target, reduction="none")
+
+
+cross_entropy.classifies = True  # type: ignore[attr-defined]
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
@@ -68,7 +73,36 @@ def classification_loss(
         # a product, not torch.where: a loss that is not finite stays so, and the run reports it
         return losses * (~_is_hit(output.detach(), target)).to(losses.dtype) if kind == "incorrect" else losses
 
+    return classifying(loss)
+
+
+def classifying(loss: PerExampleLoss) -> PerExampleLoss:
+    """Declares that a loss is one of class scores `[n, classes]` and class numbers `[n]`, so that hits are counted.
+
+    Args:
+        loss: a function; it gets an attribute.
+
+    Returns:
+        The same function.
+    """
+    loss.classifies = True  # type: ignore[attr-defined]
     return loss
+
+
+def classifies(loss: PerExampleLoss) -> bool:
+    """Whether a loss is known to be one of class scores.
+
+    Args:
+        loss: any loss.
+
+    Returns:
+        True for `cross_entropy`, losses that `classifying` has declared, torch's cross entropy, negative log-likelihood
+        and multi-class margin, and a `functools.partial` of one of these.
+    """
+    loss = loss.func if isinstance(loss, partial) else loss
+    known = (F.cross_entropy, F.nll_loss, F.multi_margin_loss)
+    modules = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+    return getattr(loss, "classifies", False) or loss in known or isinstance(loss, modules)
 
 
 def _smoothed(output: Tensor, target: Tensor, smoothing: float, others_only: bool) -> Tensor:
@@ -86,25 +120,43 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
 
     Args:
         loss: returns `[n]`, or `[n, ...]`, which is averaged for each example, as torch's `reduction="mean"` does.
-        output: the model's output, `[n, ...]`.
+        output: what the model returns: `[n, ...]`, or anything that the loss takes.
         target: `[n, ...]`.
 
     Returns:
         `[n]`.
 
     Raises:
-        ValueError: if the loss does not return one value for each example, or raises an error on a target.
+        ValueError: if the loss does not return one value for each example, raises an error on a target, or broadcasts
+            output and target.
     """
     try:
         losses = loss(output, target)
     except IndexError as error:
-        raise ValueError(f"the loss refuses a target: {error} (output {list(output.shape)})") from error
+        shape = f" (output {list(output.shape)})" if isinstance(output, Tensor) else ""
+        raise ValueError(f"the loss refuses a target: {error}{shape}") from error
     if losses.ndim == 0 or len(losses) != len(target):
         raise ValueError(
             f"the loss must give one value an example, but gave shape {list(losses.shape)} for {len(target)} examples;"
             ' pass a loss with reduction="none"'
         )
+    if isinstance(output, Tensor) and _is_broadcast(losses, output, target):
+        raise ValueError(
+            f"the loss broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
+            f" {list(losses.shape)}, so that it pairs examples with each other; give both one shape: a target of"
+            " [n, 1] for an output of [n, 1], or output.squeeze(1)"
+        )
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def _is_broadcast(losses: Tensor, output: Tensor, target: Tensor) -> bool:
+    """Whether a loss was computed element by element from tensors with different numbers of dimensions."""
+    if losses.ndim == 1 or output.ndim == target.ndim:
+        return False
+    try:
+        return losses.shape == torch.broadcast_shapes(output.shape, target.shape)
+    except RuntimeError:
+        return False
 
 
 def count_hits(output: Tensor, target: Tensor) -> Tensor:
@@ -115,9 +167,9 @@ def count_hits(output: Tensor, target: Tensor) -> Tensor:
         target: class numbers, int64 `[n]`.
 
     Returns:
-        float64 scalar; NaN for other shapes or a floating-point target, as this is then no classification.
+        float64 scalar; NaN for one score, other shapes or a floating-point target: this is then no classification.
     """
-    if output.ndim != 2 or target.ndim != 1 or target.is_floating_point():
+    if output.ndim != 2 or output.shape[1] < 2 or target.ndim != 1 or target.is_floating_point():
         return torch.full((), torch.nan, dtype=torch.float64, device=output.device)
     return _is_hit(output, target).sum(dtype=torch.float64)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noiseless.objective.losses import PerExampleLoss, per_example
+from noiseless.objective.losses import PerExampleLoss, classifies, classifying, per_example
 
 
 def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
@@ -43,4 +43,4 @@ def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
         chosen = torch.arange(draws, device=losses.device) == first
         return torch.where(chosen, draws * groups, 0.0).flatten()
 
-    return largest
+    return classifying(largest) if classifies(loss) else largest
