@@ -147,6 +147,19 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     assert module.weight.item() == 0.0
 
 
+def test_an_optimizer_of_another_module_is_refused():
+    module = problems.perceptron()
+    risk = EmpiricalRisk(module, cross_entropy, problems.points())
+    for others in (copy.deepcopy(module), problems.perceptron()):
+        optimizer = torch.optim.SGD(others.parameters(), lr=0.1)
+        with pytest.raises(ValueError, match="the optimizer holds none of the objective's parameters"):
+            take_step(optimizer, risk)
+    before = [p.detach().clone() for p in module.parameters()]
+    take_step(torch.optim.SGD(module[2].parameters(), lr=0.1), risk)  # some of them: the others stay
+    moved = [not torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+
+
 def test_a_line_search_needs_an_exact_objective():
     module = problems.perceptron()
     risk = EmpiricalRisk(module, cross_entropy, problems.points())

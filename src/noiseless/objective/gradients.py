@@ -19,17 +19,20 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map_only
 
 from noiseless import keyed
-from noiseless.objective import plain
+from noiseless.objective import layout, plain
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
+from noiseless.objective.layers import dense_gradients
 from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
 """modules that draw random numbers; the numbers are keyed by block, so blocks are computed one at a time"""
+_traced: WeakSet[nn.Module] = WeakSet()
+"""modules whose forward has run before it was compiled, so that their memory format is known"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), torch.enable_grad():
+        with self.norm.installed(), dense_gradients(self.module), torch.enable_grad():
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
@@ -200,6 +203,10 @@ class BlockLoss:
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
         """`differentiate` by compiled code; None if the module cannot be compiled."""
         names, held = self._held()
+        if self.module not in _traced:
+            with torch.no_grad():
+                self._keyed(theta.reshape(-1, len(self.space))[0], batch, 0, False)
+            _traced.add(self.module)
         if len(batch) == 1:  # theta [P] and [1, P] share their code
             theta = theta.reshape(-1)
         together = self._together(theta.ndim == 2, names)
@@ -209,7 +216,7 @@ class BlockLoss:
                 gradient, *reports = together(theta, target, *rest)
                 return gradient, gradient.double().square().sum(1), *reports
             inputs, state = _apart(rest, names)
-            images = tuple(_channels_last(x[0]) for x in inputs)
+            images = layout.preferred(self.module, tuple(x[0] for x in inputs))
             one, report = self._gradient(theta, images, target[0], True, state)
             return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
@@ -242,9 +249,11 @@ class BlockLoss:
         return tuple(t[None] for t in (torch.autograd.grad(loss, theta)[0], *reports))
 
     def _keyed(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        inputs = tuple(_channels_last(x[k]) for x in batch.inputs)
-        with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, theta.device):
-            return self._report(theta, inputs, batch.target[k], record)
+        def report(inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, theta.device):
+                return self._report(theta, inputs, batch.target[k], record)
+
+        return layout.call(self.module, tuple(x[k] for x in batch.inputs), report)
 
     def _report(
         self,
@@ -274,9 +283,3 @@ def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tens
     """Splits a tuple into inputs, and frozen parameters and buffers by name."""
     count = len(rest) - len(names)
     return rest[:count], dict(zip(names, rest[count:], strict=True))
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Images `[n, C, H, W]` in channels-last memory format, which convolutions on CPUs prefer."""
-    images = x.ndim == 4 and x.is_floating_point() and x.device.type == "cpu"
-    return x.contiguous(memory_format=torch.channels_last) if images else x

@@ -21,6 +21,7 @@ from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_nor
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution, hessian_product
+from noiseless.objective.layers import check_layers, check_loss
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.selection import Selection
@@ -56,7 +57,8 @@ class EmpiricalRisk(Blockwise):
     another function.
 
     Raises:
-        ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data.
+        ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data, and parameters that
+            cannot be trained.
     """
 
     module: nn.Module
@@ -79,6 +81,8 @@ class EmpiricalRisk(Blockwise):
     """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
+        check_layers(self.module)
+        check_loss(self.loss)
         self.space = parameter_space(self.module)
         self._select(Selection.of(self.data))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block

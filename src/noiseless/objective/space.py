@@ -6,10 +6,12 @@ data is a view of `theta`, each parameter's `.grad` a view of one gradient vecto
 
 from __future__ import annotations
 
+from itertools import pairwise
 from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 _spaces: WeakKeyDictionary[nn.Module, ParameterSpace] = WeakKeyDictionary()
 
@@ -21,7 +23,8 @@ def parameter_space(module: nn.Module) -> ParameterSpace:
         The module's existing space; a new one at the first call, or if the set of trainable parameters has changed.
 
     Raises:
-        ValueError: if the module has no trainable parameter, or they differ in dtype or device.
+        ValueError: if the module has no trainable parameter, they differ in dtype or device, or one of them is complex,
+            has no shape yet, or shares memory with another parameter.
     """
     space = _spaces.get(module)
     if space is None or not space.describes(module):
@@ -44,6 +47,7 @@ class ParameterSpace:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         if not named:
             raise ValueError("the module has no trainable parameter (requires_grad=True): there is nothing to train")
+        _refuse(module, named)
         self.names = [name for name, _ in named]
         self._parameters = [p for _, p in named]
         self.shapes = [p.shape for p in self._parameters]
@@ -144,3 +148,29 @@ class ParameterSpace:
         for p, part in zip(self._parameters, self.split(theta).values(), strict=True):
             p.data = part
         return theta
+
+
+def _refuse(module: nn.Module, named: list[tuple[str, nn.Parameter]]) -> None:
+    """Raises for parameters that cannot be parts of one vector, or that are not independent of each other."""
+    empty = [name for name, p in named if isinstance(p, UninitializedParameter)]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} of a lazy layer has no shape yet: call the module once on a few examples")
+    complex_ = [f"{name} ({p.dtype})" for name, p in named if p.is_complex()]
+    if complex_:
+        raise ValueError(
+            f"complex parameters cannot be trained: {', '.join(complex_)}. Keep real and imaginary parts in a real"
+            " parameter of shape [..., 2], and use torch.view_as_complex in the forward"
+        )
+    extents = sorted((*_extent(p), name) for name, p in module.named_parameters() if p.numel() and not p.is_meta)
+    for (_, end, one), (start, _, other) in pairwise(extents):
+        if start < end:
+            raise ValueError(
+                f"the parameters {one} and {other} share memory, but each would be moved by itself: register one"
+                " parameter, and compute the other from it in the forward (its transpose, a part of it)"
+            )
+
+
+def _extent(p: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte of a tensor's elements and of the byte after the last one."""
+    last = sum((length - 1) * stride for length, stride in zip(p.shape, p.stride(), strict=True))
+    return p.data_ptr(), p.data_ptr() + (last + 1) * p.element_size()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective import Evaluation, Objective
+from noiseless.objective.space import ParameterSpace
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
 from noiseless.optim.searched import Outcome, Searched
@@ -58,11 +59,13 @@ def take_step(
         The step's record.
 
     Raises:
-        ValueError: if the optimizer does a line search and the gradient is not the gradient of the value.
+        ValueError: if the optimizer holds none of the objective's parameters, or if it does a line search and the
+            gradient is not the gradient of the value.
         SweepStoppedError: if a worker was told to stop; its `moved` is whether anything has changed by then.
     """
     refuse_line_search(optimizer, objective, transform)
     space = objective.space
+    _refuse_stranger(optimizer, space)
     if transform is not None and state is None:
         state = transform.init(space.theta)
     first = objective.evaluate()
@@ -108,6 +111,16 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
             f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
             " method (without the published constant), one part, no block clip, no sam, and no clip, agc,"
             " noise, norm bias or layer rate; or use no line search"
+        )
+
+
+def _refuse_stranger(optimizer: torch.optim.Optimizer, space: ParameterSpace) -> None:
+    """Raises for an optimizer of another module, whose step would move nothing here."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if held.isdisjoint(map(id, space.parameters)):
+        raise ValueError(
+            "the optimizer holds none of the objective's parameters, so its step would move nothing: make it for the"
+            " module of the objective (module.parameters()), after the module was moved, copied or unfrozen"
         )
 
 

@@ -1,0 +1,55 @@
+"""Memory format of images: channels-last, which convolutions on CPUs prefer, unless a module cannot take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+Result = TypeVar("Result")
+_contiguous: WeakSet[nn.Module] = WeakSet()
+"""modules that have refused images in channels-last format, because their forward uses `view`"""
+
+
+def preferred(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs in the memory format in which a module is to get them.
+
+    Args:
+        module: the module.
+        inputs: its inputs; images are floating-point `[n, C, H, W]`.
+
+    Returns:
+        The inputs, images on a CPU in channels-last format unless the module has refused it.
+    """
+    return inputs if module in _contiguous else tuple(_channels_last(x) for x in inputs)
+
+
+def call(module: nn.Module, inputs: tuple[Tensor, ...], function: Callable[[tuple[Tensor, ...]], Result]) -> Result:
+    """Calls a function with a module's inputs in the preferred format; if the module refuses it, once more as they are.
+
+    Args:
+        module: the module, which is remembered if it refuses the format.
+        inputs: its inputs.
+        function: (inputs) -> result; runs the module's forward.
+
+    Returns:
+        The function's result.
+
+    Raises:
+        RuntimeError: what the function raises for another reason.
+    """
+    try:
+        return function(preferred(module, inputs))
+    except RuntimeError as error:
+        if module in _contiguous or "view size is not compatible" not in str(error):
+            raise
+    _contiguous.add(module)
+    return function(inputs)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    images = x.ndim == 4 and x.is_floating_point() and x.device.type == "cpu"
+    return x.contiguous(memory_format=torch.channels_last) if images else x
