@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -67,13 +68,6 @@ class Contribution:
 
 ByBlock = Callable[[Tensor, Batch], Contribution]
 """(theta `[P]`, batch) -> contribution of the batch's blocks"""
-
-
-def hessian_product(gradient: Tensor, theta: Tensor, v: Tensor) -> Tensor:
-    """`H v` from a gradient `[P]` computed with `create_graph=True`; 0 if the gradient does not depend on theta."""
-    if not gradient.requires_grad:
-        return torch.zeros_like(theta)
-    return torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)[0]
 
 
 @dataclass(frozen=True)
@@ -155,7 +149,7 @@ class BlockLoss:
         """
 
         def one(target: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return self._report(theta, inputs, target, False)[1][:2]
+            return self._functional(theta, inputs, target, False)[1][:2]
 
         with torch.no_grad():
             if self._takes_together(batch):
@@ -164,7 +158,8 @@ class BlockLoss:
                     return loss, hits
                 except RuntimeError as error:
                     self._refuse_unless_random(error)
-            reports = [self._keyed(theta, batch, k, False)[1] for k in range(len(batch))]
+            with self.space.at(theta):
+                reports = [self._keyed(batch, k, False)[1] for k in range(len(batch))]
             return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
 
     def _takes_together(self, batch: Batch) -> bool:
@@ -196,7 +191,7 @@ class BlockLoss:
     def _gradient(
         self, theta: Tensor, inputs: tuple[Tensor, ...], target: Tensor, record: bool, held: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        function = grad_and_value(lambda t: self._report(t, inputs, target, record, held), has_aux=True)
+        function = grad_and_value(lambda t: self._functional(t, inputs, target, record, held), has_aux=True)
         gradient, (_, reports) = function(theta)
         return gradient, reports
 
@@ -205,7 +200,7 @@ class BlockLoss:
         names, held = self._held()
         if self.module not in _traced:
             with torch.no_grad():
-                self._keyed(theta.reshape(-1, len(self.space))[0], batch, 0, False)
+                self._keyed(batch, 0, False)
             _traced.add(self.module)
         if len(batch) == 1:  # theta [P] and [1, P] share their code
             theta = theta.reshape(-1)
@@ -233,29 +228,48 @@ class BlockLoss:
         named = {name: tensor.detach() for name, tensor in state if name not in trained}
         return tuple(named), list(named.values())
 
-    def value(self, theta: Tensor, batch: Batch, k: int) -> Tensor:
-        """The mean loss of block k of a batch at `theta [P]`: a scalar, differentiable to any order."""
+    def value(self, batch: Batch, k: int) -> Tensor:
+        """The mean loss of block k of a batch at the parameters: a scalar, differentiable in them to any order."""
         self.norm.any_order = True
         try:
             with plain.PlainLayerNorm():
-                return self._keyed(theta, batch, k, False)[0]
+                return self._keyed(batch, k, False)[0]
         finally:
             self.norm.any_order = False
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
         """Gradient and reports of a batch of one block."""
-        theta = theta.reshape(-1).detach().requires_grad_()
-        loss, reports = self._keyed(theta, batch, 0, record)
-        return tuple(t[None] for t in (torch.autograd.grad(loss, theta)[0], *reports))
+        with self.space.at(theta.reshape(-1)):
+            loss, reports = self._keyed(batch, 0, record)
+            return tuple(t[None] for t in (self.space.gradient(loss), *reports))
 
-    def _keyed(self, theta: Tensor, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _keyed(self, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `_report`, of block k at the parameters; random numbers are keyed by the block."""
+
         def report(inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-            with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, theta.device):
-                return self._report(theta, inputs, batch.target[k], record)
+            with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, self.space.device):
+                return self._report(self.module, inputs, batch.target[k], record)
 
         return layout.call(self.module, tuple(x[k] for x in batch.inputs), report)
 
     def _report(
+        self, forward: Callable[..., Any], inputs: tuple[Tensor, ...], target: Tensor, record: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Mean loss of one block, and (summed loss, hits, statistics)."""
+        if record:
+            self.norm.start()
+        dtype, device = self.space.theta.dtype, self.space.device
+        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
+            output = forward(*inputs)
+        if self.autocast is not None:
+            output = tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, output)
+        losses = per_example(self.loss, output, target)
+        statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
+        counted = classifies(self.loss) and isinstance(output, Tensor)
+        hits = count_hits(output.detach(), target) if counted else losses.new_full((), torch.nan, dtype=torch.float64)
+        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
+
+    def _functional(
         self,
         theta: Tensor,
         inputs: tuple[Tensor, ...],
@@ -263,20 +277,9 @@ class BlockLoss:
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics); `held`: frozen parameters and buffers."""
-        if record:
-            self.norm.start()
-        state = self.space.split(theta)
-        state |= dict(held)
-        with torch.autocast(theta.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
-            output = functional_call(self.module, state, inputs)
-        if self.autocast is not None:
-            output = tree_map_only(Tensor, lambda t: t.to(theta.dtype) if t.is_floating_point() else t, output)
-        losses = per_example(self.loss, output, target)
-        statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        counted = classifies(self.loss) and isinstance(output, Tensor)
-        hits = count_hits(output.detach(), target) if counted else losses.new_full((), torch.nan, dtype=torch.float64)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
+        """As `_report`, as a function of theta `[P]`; `held`: frozen parameters and buffers."""
+        state = self.space.split(theta) | dict(held)
+        return self._report(lambda *x: functional_call(self.module, state, x), inputs, target, record)
 
 
 def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 from noiseless.objective.blocks import Batch
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import BlockGradients, ByBlock, Contribution, hessian_product
+from noiseless.objective.gradients import BlockGradients, ByBlock, Contribution
 from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
@@ -147,9 +147,9 @@ class GradientPenalty(Blockwise):
                 " blocks: set full_strength to 0, or use the products of the risk"
             )
 
-        def penalised(theta: Tensor, batch: Batch, k: int) -> Tensor:
-            loss = self.risk.block_loss.value(theta, batch, k)
-            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        def penalised(batch: Batch, k: int) -> Tensor:
+            loss = self.risk.block_loss.value(batch, k)
+            gradient = self.space.gradient(loss, create_graph=True)
             return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
 
         return self.risk.mean_product(V, penalised)
@@ -200,7 +200,7 @@ class GradientPenalty(Blockwise):
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
         products = []
         for k in range(len(batch)):
-            point = theta.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.risk.block_loss.value(point, batch, k), point, create_graph=True)
-            products.append(hessian_product(gradient, point, v[k]))
+            with self.space.at(theta):
+                gradient = self.space.gradient(self.risk.block_loss.value(batch, k), create_graph=True)
+                products.append(self.space.gradient(gradient, v[k]))
         return torch.stack(products)

@@ -20,7 +20,7 @@ from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
-from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution, hessian_product
+from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution
 from noiseless.objective.layers import check_layers, check_loss
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
@@ -217,22 +217,22 @@ class EmpiricalRisk(Blockwise):
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(self, V: Tensor, value: Callable[[Tensor, Batch, int], Tensor]) -> Tensor:
-        """The Hessian products of `(1 / N) sum_b n_b value(theta, batch, 0)`, by double backward.
+    def mean_product(self, V: Tensor, value: Callable[[Batch, int], Tensor]) -> Tensor:
+        """The Hessian products of `(1 / N) sum_b n_b value(batch, 0)`, by double backward.
 
         Args:
             V: vectors `[K, P]`.
-            value: (theta, batch, k) -> a scalar for block k of the batch, differentiable twice in `theta [P]`.
+            value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters.
 
         Returns:
             `[K, P]`.
         """
         check_vectors(V, self.space)
-        theta = self.space.theta.detach().requires_grad_()
+        space, theta = self.space, self.space.theta
 
         def report(batch: Batch) -> Report:
-            (gradient,) = torch.autograd.grad(value(theta, batch, 0), theta, create_graph=True)
-            products = torch.stack([hessian_product(gradient, theta, v.to(theta)) for v in V])
+            gradient = space.gradient(value(batch, 0), create_graph=True)
+            products = torch.stack([space.gradient(gradient, v.to(theta)) for v in V])
             return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
 
         summed = self.sweep(report, {"products": V.numel()}, NONE, chunk=1)

@@ -6,6 +6,8 @@ data is a view of `theta`, each parameter's `.grad` a view of one gradient vecto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from weakref import WeakKeyDictionary, ref
 
@@ -100,6 +102,49 @@ class ParameterSpace:
     def parameters(self) -> tuple[torch.nn.Parameter, ...]:
         """The module's parameters, in the order of `names`."""
         return tuple(self._parameters)
+
+    @contextmanager
+    def at(self, vector: Tensor) -> Iterator[None]:
+        """A context in which the parameters have other values.
+
+        They are written into the module, so that every way in which its forward reaches a parameter sees them. The
+        backward has to run in the context, too, as it may run parts of the forward again (activation checkpointing).
+
+        Args:
+            vector: the values, `[P]`; `theta` itself costs nothing.
+
+        Yields:
+            Nothing.
+        """
+        theta = self.theta
+        if vector.data_ptr() == theta.data_ptr():
+            yield
+            return
+        saved = theta.clone()
+        theta.copy_(vector)
+        try:
+            yield
+        finally:
+            theta.copy_(saved)
+
+    def gradient(self, value: Tensor, along: Tensor | None = None, create_graph: bool = False) -> Tensor:
+        """The gradient of a value with respect to the parameters, at the values that they have.
+
+        Args:
+            value: a scalar, or with `along` a vector.
+            along: vector v of value's shape; the gradient is then that of the scalar `value . v`.
+            create_graph: whether the gradient is to be differentiable.
+
+        Returns:
+            `[P]`; 0 where the value does not depend on a parameter.
+        """
+        if not value.requires_grad:
+            return torch.zeros_like(self.theta)
+        retain = create_graph or along is not None
+        parts = torch.autograd.grad(
+            value, self._parameters, along, retain, create_graph, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([part.reshape(-1) for part in parts])
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector in the parameters' shapes.
