@@ -27,7 +27,8 @@ import torch
 
 from noiseless.cost.bench import Make, Side, Sweep, objective_over, ours, plain, plain_sweeps, wait
 from noiseless.objective import GradientPenalty
-from noiseless.objective.gradients import BlockGradients, BlockLoss
+from noiseless.objective.contribution import BlockGradients
+from noiseless.objective.gradients import BlockLoss
 from noiseless.optim import take_step
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags

@@ -18,7 +18,7 @@ from noiseless.files import answers, columns
 from noiseless.files.answers import Answer
 from noiseless.objective import Execution, Objective
 from noiseless.objective.blocks import Batch
-from noiseless.objective.gradients import ByBlock, Contribution
+from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.risk import Blockwise, EmpiricalRisk, risk_of
 from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry
 from noiseless.report import contents

@@ -110,9 +110,10 @@ def test_a_module_that_writes_its_buffers_is_refused(make, chunk):
         risk.evaluate()
 
 
-def test_under_vmap_the_write_is_refused_by_torch_itself():
+@pytest.mark.filterwarnings("ignore:blocks are computed one at a time")
+def test_under_vmap_the_write_is_refused_as_well():
     risk = EmpiricalRisk(InPlace().double(), cross_entropy, problems.points(12), block=3, execution=Execution(chunk=2))
-    with pytest.raises(ValueError, match=r"set chunk to 1 .*would mutate a captured Tensor"):
+    with pytest.raises(ValueError, match="writes its buffer 'calls'"):
         risk.evaluate()
 
 
@@ -125,30 +126,25 @@ def test_spectral_norm_is_refused_in_training_and_works_in_eval():
     assert risk.evaluate().loss == pytest.approx(oracles.one_batch(module, cross_entropy, problems.points())[0])
 
 
-def test_a_module_that_vmap_cannot_run_is_refused_with_the_remedy():
+def test_a_module_that_vmap_cannot_run_is_computed_block_by_block_with_a_warning():
     class Branching(nn.Linear):
         def forward(self, x):
             return super().forward(x) * (2 if x.sum() > 0 else 1)
 
     module = Branching(3, 3).double()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
-    with pytest.raises(ValueError, match=r"does not run under torch.func.vmap: set chunk to 1"):
-        risk.evaluate()
-    evaluation = dataclasses.replace(risk, execution=Execution()).evaluate()
+    with pytest.warns(UserWarning, match="one at a time, because the module does not run under torch.func.vmap"):
+        evaluation = risk.evaluate()
+    assert torch.equal(risk.evaluate().gradient, evaluation.gradient)  # without another warning
+    assert risk.measure().loss == evaluation.loss
     naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)
     torch.testing.assert_close(evaluation.gradient, naive.gradient, **oracles.ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("chunk", "error", "message"),
-    [
-        (1, RuntimeError, r"^mat1 and mat2 shapes cannot be multiplied \(3x3 and 4x3\)$"),
-        (2, ValueError, r"^the module does not run under torch.func.vmap: set chunk to 1 \(mat1 .* \(6x3 and 4x3\)\)$"),
-    ],
-)
-def test_an_error_of_the_module_is_raised(chunk, error, message):
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_an_error_of_the_module_is_raised(chunk):
     risk = EmpiricalRisk(
         nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
     )
-    with pytest.raises(error, match=message):
+    with pytest.raises(RuntimeError, match=r"^mat1 and mat2 shapes cannot be multiplied \(3x3 and 4x3\)$"):
         risk.evaluate()

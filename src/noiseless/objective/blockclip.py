@@ -8,7 +8,7 @@ from torch import Tensor
 
 from noiseless.objective.base import Objective, Wrapper, square_norms
 from noiseless.objective.blocks import Batch
-from noiseless.objective.gradients import ByBlock, Contribution
+from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.risk import Blockwise
 
 

@@ -7,7 +7,7 @@ has its own, as the penalty's probes need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -20,11 +20,12 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map_only
 
 from noiseless import keyed
-from noiseless.objective import layout, plain
+from noiseless.objective import functional, layout, plain
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
+from noiseless.objective.contribution import BlockGradients
 from noiseless.objective.layers import dense_gradients
 from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
@@ -34,40 +35,6 @@ _random: WeakSet[nn.Module] = WeakSet()
 """modules that draw random numbers; the numbers are keyed by block, so blocks are computed one at a time"""
 _traced: WeakSet[nn.Module] = WeakSet()
 """modules whose forward has run before it was compiled, so that their memory format is known"""
-
-
-@dataclass(frozen=True)
-class BlockGradients:
-    """Gradients, losses, hits and batch-norm statistics of the K blocks of a chunk."""
-
-    gradient: Tensor
-    """gradient of each block's mean loss, `[K, P]`"""
-    square: Tensor
-    """squared L2 norm of each gradient, float64 `[K]`"""
-    loss: Tensor
-    """loss, summed over each block's examples, float64 `[K]`"""
-    hits: Tensor
-    """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
-    statistics: Tensor
-    """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What the K blocks of a batch contribute to an objective."""
-
-    direction: Tensor
-    """`[K, P]`; the mean, weighted by count, is the objective's gradient or the direction used in its place"""
-    penalty: Tensor
-    """term added to each block's mean loss, float64 `[K]`"""
-    statistics: Tensor
-    """batch-norm statistics of all visits, `[K, visits * G, S]`"""
-    block: BlockGradients
-    """loss and gradient of the blocks in the risk, without penalty and clip"""
-
-
-ByBlock = Callable[[Tensor, Batch], Contribution]
-"""(theta `[P]`, batch) -> contribution of the batch's blocks"""
 
 
 @dataclass(frozen=True)
@@ -116,12 +83,11 @@ class BlockLoss:
             Gradients, losses, hits and statistics by block.
 
         Raises:
-            ValueError: if the module does not run under vmap, with the remedy.
             RuntimeError: what the module itself raises.
         """
-        together = self._takes_together(batch)
+        together, problem = self._takes_together(batch), None
         if len(batch) == 1 or together:
-            if self.compiler is not None and batch.regular and self.module not in _random:
+            if self.compiler is not None and batch.regular and self._follows():
                 compiled = self._differentiate_compiled(self.compiler, theta, batch)
                 if compiled is not None:
                     return compiled
@@ -132,9 +98,10 @@ class BlockLoss:
             except RuntimeError as error:
                 if not together:
                     raise
-                self._refuse_unless_random(error)
+                problem = self._leave_vmap(error)
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
         blocks = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
+        functional.warn(problem)
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
     def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -147,30 +114,61 @@ class BlockLoss:
         Returns:
             Loss, summed over each block's examples, and hits: float64 `[K]` each.
         """
+        # with gradients enabled, as in `differentiate`: torch's transformers take another way without them
+        followed = theta.detach().requires_grad_()
 
         def one(target: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return self._functional(theta, inputs, target, False)[1][:2]
+            return self._functional(followed, inputs, target, False)[1][:2]
 
-        with torch.no_grad():
-            if self._takes_together(batch):
-                try:
-                    loss, hits = vmap(one)(batch.target, *batch.inputs)
-                    return loss, hits
-                except RuntimeError as error:
-                    self._refuse_unless_random(error)
-            with self.space.at(theta):
-                reports = [self._keyed(batch, k, False)[1] for k in range(len(batch))]
-            return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
+        problem = None
+        if self._takes_together(batch):
+            try:
+                loss, hits = vmap(one)(batch.target, *batch.inputs)
+                return loss, hits
+            except RuntimeError as error:
+                problem = self._leave_vmap(error)
+        with self.space.at(theta):
+            reports = [self._keyed(batch, k, False)[1] for k in range(len(batch))]
+        functional.warn(problem)
+        return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
+
+    def _follows(self) -> bool:
+        """Whether code that gets the parameters as an argument can compute the module."""
+        return self.module not in _random and functional.follows(self.module, self._key())
+
+    def check(self, several: bool, batch: Callable[[], Batch]) -> None:
+        """Finds out whether blocks can be computed together or compiled, once for a module, loss and mode.
+
+        Args:
+            several: whether a sweep computes several blocks together.
+            batch: returns the first block.
+        """
+        needed = (several and self.autocast is None) or self.compiler is not None
+        if not needed or self.module in _random or functional.is_known(self.module, self._key()):
+            return
+        first = batch()
+
+        def as_function(theta: Tensor) -> Tensor:
+            state = self.space.split(theta)
+            return self._keyed(first, 0, False, lambda *x: functional_call(self.module, state, x))[0]
+
+        functional.check(self.module, self._key(), self.space, lambda: self._keyed(first, 0, False)[0], as_function)
+
+    def _key(self) -> tuple[Hashable, ...]:
+        """What the code of a block depends on, besides the module and shapes."""
+        return functional.weak(self.loss), tuple(module.training for module in self.module.modules())
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
-        return len(batch) > 1 and self.autocast is None and self.module not in _random
+        return len(batch) > 1 and self.autocast is None and self._follows()
 
-    def _refuse_unless_random(self, error: RuntimeError) -> None:
-        """Remembers that the module draws random numbers; raises where vmap fails for another reason."""
-        if "randomness" not in str(error):
-            raise ValueError(f"the module does not run under torch.func.vmap: set chunk to 1 ({error})") from error
-        _random.add(self.module)
+    def _leave_vmap(self, error: RuntimeError) -> str | None:
+        """Remembers that blocks are computed one at a time; returns a warning unless it is for random numbers."""
+        if "randomness" in str(error):
+            _random.add(self.module)
+            return None
+        functional.set_alone(self.module, self._key())
+        return f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {error}"
 
     def _together(
         self, thetas: bool, names: tuple[str, ...] = (), record: bool = True
@@ -215,8 +213,7 @@ class BlockLoss:
             one, report = self._gradient(theta, images, target[0], True, state)
             return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
-        modes = tuple(module.training for module in self.module.modules())
-        key = (self.module, self.loss, self.norm.norm_block, self.autocast, modes, names)
+        key = (self.module, self.norm.norm_block, self.autocast, *self._key(), names)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         parts = compiler.call(key, function, *arguments, *held)
         return None if parts is None else BlockGradients(*parts)
@@ -228,14 +225,23 @@ class BlockLoss:
         named = {name: tensor.detach() for name, tensor in state if name not in trained}
         return tuple(named), list(named.values())
 
-    def value(self, batch: Batch, k: int) -> Tensor:
-        """The mean loss of block k of a batch at the parameters: a scalar, differentiable in them to any order."""
+    @contextmanager
+    def any_order(self) -> Iterator[None]:
+        """A context in which `value` can be differentiated to any order, and has to be.
+
+        Yields:
+            Nothing.
+        """
         self.norm.any_order = True
         try:
             with plain.PlainLayerNorm():
-                return self._keyed(batch, k, False)[0]
+                yield
         finally:
             self.norm.any_order = False
+
+    def value(self, batch: Batch, k: int) -> Tensor:
+        """The mean loss of block k of a batch at the parameters: a scalar, differentiable in them."""
+        return self._keyed(batch, k, False)[0]
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
         """Gradient and reports of a batch of one block."""
@@ -243,12 +249,14 @@ class BlockLoss:
             loss, reports = self._keyed(batch, 0, record)
             return tuple(t[None] for t in (self.space.gradient(loss), *reports))
 
-    def _keyed(self, batch: Batch, k: int, record: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As `_report`, of block k at the parameters; random numbers are keyed by the block."""
+    def _keyed(
+        self, batch: Batch, k: int, record: bool, forward: Callable[..., Any] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `_report`, of block k; random numbers are keyed by the block. Without `forward`, it is the module's."""
 
         def report(inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, self.space.device):
-                return self._report(self.module, inputs, batch.target[k], record)
+                return self._report(forward or self.module, inputs, batch.target[k], record)
 
         return layout.call(self.module, tuple(x[k] for x in batch.inputs), report)
 

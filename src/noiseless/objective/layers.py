@@ -13,15 +13,18 @@ from noiseless.objective.losses import PerExampleLoss
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
-def check_layers(module: nn.Module) -> None:
-    """Warns of sparse gradients, which are computed dense.
+def check(module: nn.Module, loss: PerExampleLoss) -> None:
+    """Refuses what an objective cannot train, and warns of sparse gradients, which are computed dense.
 
     Args:
         module: the module of an objective.
+        loss: its loss.
 
     Raises:
-        ValueError: for an embedding with `max_norm`, whose forward changes its weights.
+        ValueError: for an embedding with `max_norm`, whose forward changes its weights, and for a loss with trainable
+            parameters.
     """
+    _refuse_learning(loss)
     for name, layer in module.named_modules():
         if isinstance(layer, EMBEDDINGS) and layer.max_norm is not None:
             raise ValueError(
@@ -37,15 +40,8 @@ def check_layers(module: nn.Module) -> None:
         )
 
 
-def check_loss(loss: PerExampleLoss) -> None:
-    """Checks that a loss has nothing to learn.
-
-    Args:
-        loss: of an objective.
-
-    Raises:
-        ValueError: naming its trainable parameters.
-    """
+def _refuse_learning(loss: PerExampleLoss) -> None:
+    """Raises for a loss with trainable parameters."""
     own = list(loss.named_parameters()) if isinstance(loss, nn.Module) else []
     trainable = [name for name, p in own if p.requires_grad]
     if trainable:

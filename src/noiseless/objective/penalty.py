@@ -15,8 +15,8 @@ from torch import Tensor
 
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 from noiseless.objective.blocks import Batch
+from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
-from noiseless.objective.gradients import BlockGradients, ByBlock, Contribution
 from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
@@ -200,7 +200,7 @@ class GradientPenalty(Blockwise):
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
         products = []
         for k in range(len(batch)):
-            with self.space.at(theta):
+            with self.space.at(theta), self.risk.block_loss.any_order():
                 gradient = self.space.gradient(self.risk.block_loss.value(batch, k), create_graph=True)
                 products.append(self.space.gradient(gradient, v[k]))
         return torch.stack(products)

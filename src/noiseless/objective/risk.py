@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
+from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
-from noiseless.objective.gradients import BlockLoss, ByBlock, Contribution
-from noiseless.objective.layers import check_layers, check_loss
+from noiseless.objective.gradients import BlockLoss
+from noiseless.objective.layers import check
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
 
-NONE: Mapping[str, int] = MappingProxyType({})
 SCALARS: Mapping[str, int] = MappingProxyType({"loss": 1, "hits": 1, "penalty": 1, "square": 1})
 """numbers that an evaluation stores for each block: sums over its examples, and the gradient's squared norm"""
 
@@ -81,8 +81,7 @@ class EmpiricalRisk(Blockwise):
     """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
-        check_layers(self.module)
-        check_loss(self.loss)
+        check(self.module, self.loss)
         self.space = parameter_space(self.module)
         self._select(Selection.of(self.data))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
@@ -192,10 +191,9 @@ class EmpiricalRisk(Blockwise):
         theta = self.space.theta.detach()
 
         def report(batch: Batch) -> Report:
-            loss, hits = self.block_loss.measure(theta, batch)
-            return Report({}, {"loss": loss, "hits": hits})
+            return Report({}, dict(zip(("loss", "hits"), self.block_loss.measure(theta, batch), strict=True)))
 
-        summed, count = self.sweep(report, NONE, {"loss": 1, "hits": 1}), self.blocks.count
+        summed, count = self.sweep(report, {}, {"loss": 1, "hits": 1}), self.blocks.count
         loss = exact_total(summed.scalars["loss"][0]) / count
         return Measurement(loss, None, _hits(summed), count, FORWARD * self.passes)
 
@@ -228,15 +226,16 @@ class EmpiricalRisk(Blockwise):
             `[K, P]`.
         """
         check_vectors(V, self.space)
-        space, theta = self.space, self.space.theta
+        space = self.space
 
         def report(batch: Batch) -> Report:
-            gradient = space.gradient(value(batch, 0), create_graph=True)
-            products = torch.stack([space.gradient(gradient, v.to(theta)) for v in V])
+            with self.block_loss.any_order():
+                gradient = space.gradient(value(batch, 0), create_graph=True)
+                products = torch.stack([space.gradient(gradient, v.to(space.theta)) for v in V])
             return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
 
-        summed = self.sweep(report, {"products": V.numel()}, NONE, chunk=1)
-        return (summed.vectors["products"] / self.blocks.count).to(theta.dtype).reshape(V.shape)
+        summed = self.sweep(report, {"products": V.numel()}, {}, chunk=1)
+        return (summed.vectors["products"] / self.blocks.count).to(space.theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
         """The gradient of block `number`'s mean loss, `[P]`; each worker computes it by itself."""
@@ -270,6 +269,7 @@ class EmpiricalRisk(Blockwise):
         chunks, workers = self.blocks.chunks(chunk or self.execution.chunk), self.execution.workers
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
         with self.block_loss.in_sweep():
+            self.block_loss.check(len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
             for number in workers.share(partial):
                 partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
         workers.combine(partial)
@@ -278,8 +278,7 @@ class EmpiricalRisk(Blockwise):
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, on the device of the parameters."""
         selection = self.selection
-        device = self.space.device
-        *inputs, target = (x.to(device) for x in selection.examples.take(chunk.index))
+        *inputs, target = (x.to(self.space.device) for x in selection.examples.take(chunk.index))
         full_blocks = max(1, self.blocks.count // self.blocks.size)
         usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
         shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])

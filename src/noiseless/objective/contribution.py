@@ -1,0 +1,44 @@
+"""What the blocks of a batch contribute to the sums of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from noiseless.objective.blocks import Batch
+
+
+@dataclass(frozen=True)
+class BlockGradients:
+    """Gradients, losses, hits and batch-norm statistics of the K blocks of a chunk."""
+
+    gradient: Tensor
+    """gradient of each block's mean loss, `[K, P]`"""
+    square: Tensor
+    """squared L2 norm of each gradient, float64 `[K]`"""
+    loss: Tensor
+    """loss, summed over each block's examples, float64 `[K]`"""
+    hits: Tensor
+    """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
+    statistics: Tensor
+    """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What the K blocks of a batch contribute to an objective."""
+
+    direction: Tensor
+    """`[K, P]`; the mean, weighted by count, is the objective's gradient or the direction used in its place"""
+    penalty: Tensor
+    """term added to each block's mean loss, float64 `[K]`"""
+    statistics: Tensor
+    """batch-norm statistics of all visits, `[K, visits * G, S]`"""
+    block: BlockGradients
+    """loss and gradient of the blocks in the risk, without penalty and clip"""
+
+
+ByBlock = Callable[[Tensor, Batch], Contribution]
+"""(theta `[P]`, batch) -> contribution of the batch's blocks"""

@@ -1,0 +1,90 @@
+"""Whether a module is a function of the vector theta: only then can its blocks be computed together, or compiled.
+
+Blocks that are computed together get their parameters by `torch.func.functional_call`, which replaces those that the
+forward looks up in its modules. A forward can reach parameters in other ways: by a list or closure that holds them, by
+hooks on them, or by running again in the backward (activation checkpointing). Then gradients are wrong, without an
+error. So one block's gradient is computed in both ways, at other values than the module's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable
+from types import MethodType
+from weakref import WeakKeyDictionary, WeakMethod, ref
+
+import torch
+from torch import Tensor, nn
+
+from noiseless.objective.space import ParameterSpace
+
+TOLERANCE = 1e-5
+"""largest difference of a parameter's gradient, in L2, as a share of the whole gradient: above rounding in float32"""
+_known: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
+
+
+def weak(loss: object) -> Hashable:
+    """A weak reference to a loss where there can be one, as a key: a loss may hold its module."""
+    try:
+        return WeakMethod(loss) if isinstance(loss, MethodType) else ref(loss)
+    except TypeError:
+        return loss
+
+
+def is_known(module: nn.Module, key: Hashable) -> bool:
+    """Whether `check` has been called for a module and a key: its loss and mode."""
+    return key in _known.get(module, {})
+
+
+def follows(module: nn.Module, key: Hashable) -> bool:
+    """What `check` has found; True if it has not been called."""
+    return _known.get(module, {}).get(key, True)
+
+
+def set_alone(module: nn.Module, key: Hashable) -> None:
+    """Remembers that a module's blocks are computed one at a time."""
+    _known.setdefault(module, {})[key] = False
+
+
+def warn(problem: str | None) -> None:
+    """Warns of a problem, if there is one."""
+    if problem:
+        warnings.warn(problem, stacklevel=4)
+
+
+def check(
+    module: nn.Module,
+    key: Hashable,
+    space: ParameterSpace,
+    in_place: Callable[[], Tensor],
+    functional: Callable[[Tensor], Tensor],
+) -> None:
+    """Compares the gradient of a block's loss by its parameters in place and as a function of theta, and remembers it.
+
+    Args:
+        module: the module.
+        key: its loss and mode.
+        space: of the module.
+        in_place: () -> the loss at the module's parameters.
+        functional: (theta `[P]`) -> the loss as a function of theta; raises RuntimeError if it cannot be computed.
+    """
+    theta = (1.01 * space.theta + 1e-3).requires_grad_()
+    try:
+        with space.at(theta.detach()):
+            expected = space.split(space.gradient(in_place()))
+            (gradient,) = torch.autograd.grad(functional(theta), theta, allow_unused=True, materialize_grads=True)
+    except RuntimeError:  # which says itself what is wrong when the sweep computes it
+        return
+    scale = float(torch.cat([part.flatten() for part in expected.values()]).norm())
+    different = [
+        name
+        for name, part in space.split(gradient).items()
+        if float((part - expected[name]).norm()) > TOLERANCE * scale
+    ]
+    _known.setdefault(module, {})[key] = not different
+    if different:
+        warn(
+            f"the gradient of {', '.join(different[:5])}{', ...' if len(different) > 5 else ''} does not follow the"
+            " parameters that torch.func.functional_call sets: a list or closure holds them, a hook changes their"
+            " gradient, or the loss uses them. So blocks are computed one at a time, and nothing is compiled"
+        )
