@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Objective,
         Selection,
         SharpnessAware,
+        classifying,
         cross_entropy,
         parameter_space,
         squared_error,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "noiseless.objective": (
         "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection", "SharpnessAware",
-        "cross_entropy", "parameter_space", "squared_error",
+        "classifying", "cross_entropy", "parameter_space", "squared_error",
     ),
     "noiseless.optim": ("chain", "clip_norm", "take_step"),
     "noiseless.exchange.pretrained": ("from_pretrained", "save_pretrained"),
@@ -45,6 +46,7 @@ __all__ = [
     "Selection",
     "SharpnessAware",
     "chain",
+    "classifying",
     "clip_norm",
     "cross_entropy",
     "from_pretrained",

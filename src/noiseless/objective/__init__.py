@@ -5,7 +5,7 @@ from noiseless.objective.blockclip import BlockClip
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.execution import Execution
-from noiseless.objective.losses import cross_entropy, squared_error
+from noiseless.objective.losses import classifying, cross_entropy, squared_error
 from noiseless.objective.maxup import max_up
 from noiseless.objective.penalty import GradientPenalty
 from noiseless.objective.risk import EmpiricalRisk, risk_of
@@ -28,6 +28,7 @@ __all__ = [
     "Selection",
     "SharpnessAware",
     "TensorExamples",
+    "classifying",
     "cross_entropy",
     "max_up",
     "parameter_space",

@@ -64,7 +64,7 @@ class EmpiricalRisk(Blockwise):
     module: nn.Module
     """any `torch.nn.Module`"""
     loss: PerExampleLoss
-    """any callable `(output, target)` that returns one value for each example"""
+    """any callable `(what the module returns, target)` that returns one value for each example"""
     data: Sequence[Tensor] | Examples | Selection
     """tensors `(input, ..., target)`, an `Examples`, or a `Selection` of it"""
     _: KW_ONLY
