@@ -6,8 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,9 @@ from rich.live import Live
 from noiseless.commands.interrupt import signal_handler
 from noiseless.files.reading import Followed
 from noiseless.report import watching
+
+TICK = 0.1
+"""seconds between two looks at whether a signal has come; an exception in its handler could be lost in a callback"""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,16 @@ def watch(arguments: list[str]) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     plain = console.options.ascii_only
     if not args.once and sys.stdout.isatty() and not console.is_dumb_terminal:
-        with signal_handler(signal.default_int_handler, signal.SIGTERM), suppress(KeyboardInterrupt):
-            _follow(runs, console, args.every, plain)
+        received: list[int] = []
+        with signal_handler(lambda number, frame: received.append(number), signal.SIGINT, signal.SIGTERM):
+            _follow(runs, console, args.every, plain, lambda: bool(received))
     for run in runs:
         console.print(watching.block(run, console.width, ascii_only=plain))
     return 0
 
 
-def _follow(runs: Sequence[Followed], console: Console, every: float, plain: bool) -> None:
-    """Draws the runs until all of them have ended."""
+def _follow(runs: Sequence[Followed], console: Console, every: float, plain: bool, stopped: Callable[[], bool]) -> None:
+    """Draws the runs until all of them have ended, or it is stopped."""
     if all(run.ended for run in runs):
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -66,6 +69,10 @@ def _follow(runs: Sequence[Followed], console: Console, every: float, plain: boo
             live.update(watching.screen(runs, size.width, size.height, plain), refresh=True)
             if all(run.ended for run in runs):
                 return
-            time.sleep(every)
+            end = time.monotonic() + every
+            while not stopped() and (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, TICK))
+            if stopped():
+                return
             for run in runs:
                 run.look()
