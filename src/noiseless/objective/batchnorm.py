@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from noiseless.objective import plain
 from noiseless.objective.blocks import Blocks
 from noiseless.objective.normalise import NormBlocks
+from noiseless.objective.replaced import BatchNormBy, scratch_buffers
 
 Statistics = Literal["average", "ema"]
 
@@ -60,6 +59,8 @@ class BlockNorm:
         self._recorded: dict[str, list[Tensor]] | None = None
         self.any_order = False
         """whether forwards must be differentiable more than twice, which torch's fused batch norm is not"""
+        self.examples: int | None = None
+        """number of examples in the block that is computed; None: as many as rows reach a layer"""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -195,7 +196,7 @@ class BlockNorm:
                     raise _differs(name, layer)
                 return self._batch_norm(name, layer, input, weight, bias, eps)
 
-            with _scratch_buffers(layer) as written, _BatchNormBy(batch_norm) as replaced:
+            with scratch_buffers(layer) as written, BatchNormBy(batch_norm) as replaced:
                 output = forward_of_layer(x, *args, **kwargs)
             if replaced.calls != 1 or written():
                 raise _differs(name, layer)
@@ -207,19 +208,32 @@ class BlockNorm:
         self, name: str, layer: _BatchNorm, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
         """Normalises each norm block of x `[n, C, ...]` by itself; records its statistics between start and collect."""
-        full_blocks, rest = divmod(len(x), self.norm_block)
-        if x[:1, :1].numel() * (rest or self.norm_block) < 2:
+        size = self._rows(name, len(x))
+        full_blocks, rest = divmod(len(x), size)
+        if x[:1, :1].numel() * (rest or size) < 2:
             raise ValueError(
                 f"the last norm block has one value a channel in batch norm {name!r}, so its variance is not defined:"
                 " choose a block, norm block and number of parts that do not leave one example over"
             )
         # without a rest x is not sliced, because the backward of a slice copies
-        cut = [(x, full_blocks)] if not rest else [(x[: full_blocks * self.norm_block], full_blocks), (x[-rest:], 1)]
+        cut = [(x, full_blocks)] if not rest else [(x[: full_blocks * size], full_blocks), (x[-rest:], 1)]
         outputs = [self._normalise(part, groups, weight, bias, eps) for part, groups in cut if groups]
         if self._recorded is not None and _tracks(layer):
             reports = [report for _, report in outputs]
             self._recorded.setdefault(name, []).append(reports[0] if len(reports) == 1 else torch.cat(reports))
         return outputs[0][0] if len(outputs) == 1 else torch.cat([output for output, _ in outputs])
+
+    def _rows(self, name: str, rows: int) -> int:
+        """Rows that are normalised together: a norm block's, or all where examples have several rows or share them."""
+        if self.examples in (None, rows):
+            return self.norm_block
+        if self.examples > self.norm_block:
+            raise ValueError(
+                f"batch norm {name!r} gets {rows} rows of a block of {self.examples} examples (frames or views in the"
+                f" batch dimension?), so it cannot be cut into norm blocks of {self.norm_block} examples: make"
+                " norm_block the block size, which normalises all rows of a block together"
+            )
+        return rows
 
     def _normalise(
         self, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
@@ -230,46 +244,6 @@ class BlockNorm:
         normalised, first, rest, variance = normalise(norm_blocks, weight, bias, eps)
         count = norm_blocks[0, :, 0].numel()
         return normalised.reshape(x.shape), torch.cat((first + rest, variance * (count / (count - 1))), 1)
-
-
-class _BatchNormBy(TorchFunctionMode):
-    """Context manager that replaces `torch.nn.functional.batch_norm` by another function and counts its calls."""
-
-    def __init__(self, batch_norm: Callable[..., Tensor]):
-        super().__init__()
-        self.batch_norm = batch_norm
-        self.calls = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Calls the function, or its replacement."""
-        if func is F.batch_norm:
-            self.calls += 1
-            func = self.batch_norm
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _scratch_buffers(layer: nn.Module) -> Iterator[Callable[[], bool]]:
-    """Context manager in which a layer's forward writes into copies of its buffers.
-
-    Yields:
-        A function that tells whether a buffer other than `num_batches_tracked` has been written.
-    """
-    buffers = dict(layer._buffers)
-    copies = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
-    versions = {name: copy._version for name, copy in copies.items() if copy is not None}
-    layer._buffers.update(copies)
-
-    def written() -> bool:
-        changed = {name for name, version in versions.items() if copies[name]._version != version}  # type: ignore[union-attr]
-        return bool(changed - {"num_batches_tracked"})
-
-    try:
-        yield written
-    finally:
-        layer._buffers.update(buffers)
 
 
 def _differs(name: str, layer: nn.Module) -> ValueError:

@@ -266,6 +266,7 @@ class BlockLoss:
         """Mean loss of one block, and (summed loss, hits, statistics)."""
         if record:
             self.norm.start()
+        self.norm.examples = len(target)
         dtype, device = self.space.theta.dtype, self.space.device
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
             output = forward(*inputs)
