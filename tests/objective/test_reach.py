@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import dataclass
 
 import oracles
 import problems
@@ -176,6 +177,26 @@ def test_a_transformer_in_eval_measures_the_bits_of_its_evaluation(chunk):
     x, y = torch.randn(11, 5, 8, generator=problems.generator(1)), problems.points()[1]
     risk = EmpiricalRisk(Encoder().eval(), cross_entropy, (x, y), block=3, execution=Execution(chunk=chunk))
     assert risk.measure().loss == risk.evaluate().loss
+
+
+@dataclass
+class Scaled:
+    """A loss without a hash, as a dataclass that can be compared has none."""
+
+    scale: float
+
+    def __call__(self, output, target):
+        return self.scale * cross_entropy(output, target)
+
+
+@pytest.mark.parametrize("kind", ["dataclass", "method"])
+def test_any_callable_is_a_loss(kind):
+    loss = Scaled(2.0) if kind == "dataclass" else Scaled(2.0).__call__
+    model, settings = problems.fill(Network()), {"block": 3, "execution": Execution(chunk=2)}
+    risk = EmpiricalRisk(model, loss, problems.points(), **settings)
+    plain = EmpiricalRisk(model, cross_entropy, problems.points(), **settings)
+    assert torch.equal(risk.evaluate().gradient, 2 * plain.evaluate().gradient)
+    assert risk.measure().loss == 2 * plain.measure().loss
 
 
 def test_a_copy_of_a_module_has_its_own_answer():

@@ -33,8 +33,6 @@ from noiseless.objective.space import ParameterSpace
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
 """modules that draw random numbers; the numbers are keyed by block, so blocks are computed one at a time"""
-_traced: WeakSet[nn.Module] = WeakSet()
-"""modules whose forward has run before it was compiled, so that their memory format is known"""
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ class BlockLoss:
 
     def _key(self) -> tuple[Hashable, ...]:
         """What the code of a block depends on, besides the module and shapes."""
-        return functional.weak(self.loss), tuple(module.training for module in self.module.modules())
+        return functional.key_of(self.loss), tuple(module.training for module in self.module.modules())
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
@@ -196,10 +194,6 @@ class BlockLoss:
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
         """`differentiate` by compiled code; None if the module cannot be compiled."""
         names, held = self._held()
-        if self.module not in _traced:
-            with torch.no_grad():
-                self._keyed(batch, 0, False)
-            _traced.add(self.module)
         if len(batch) == 1:  # theta [P] and [1, P] share their code
             theta = theta.reshape(-1)
         together = self._together(theta.ndim == 2, names)

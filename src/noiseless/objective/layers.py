@@ -13,7 +13,7 @@ from noiseless.objective.losses import PerExampleLoss
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
-def check(module: nn.Module, loss: PerExampleLoss) -> None:
+def check_trainable(module: nn.Module, loss: PerExampleLoss) -> None:
     """Refuses what an objective cannot train, and warns of sparse gradients, which are computed dense.
 
     Args:

@@ -22,7 +22,7 @@ from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
-from noiseless.objective.layers import check
+from noiseless.objective.layers import check_trainable
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.selection import Selection
@@ -81,7 +81,7 @@ class EmpiricalRisk(Blockwise):
     """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
-        check(self.module, self.loss)
+        check_trainable(self.module, self.loss)
         self.space = parameter_space(self.module)
         self._select(Selection.of(self.data))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
