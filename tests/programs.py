@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
-import sys
 from pathlib import Path
 
 from noiseless.run import prepared
@@ -55,9 +53,6 @@ class Copy:
 
 def execute(files: list[Path], environ: dict[str, str], arguments: list[str]) -> None:
     """Executes a command line in this process, with its output to two files."""
-    prepared.take_signals()
     for path, stream in zip(files, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    os.environ.update(environ)
-    sys.argv = ["noiseless", *arguments]
-    runpy.run_module("noiseless", run_name="__main__")
+    prepared.execute("noiseless", arguments, environ)

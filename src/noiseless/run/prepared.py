@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
@@ -42,3 +44,17 @@ def take_signals(interrupt: Callable[[int, Any], Any] | int = signal.default_int
     for number in SIGNALS:
         signal.signal(number, interrupt if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def execute(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Executes a program in a copy, as `python -m` does in a new process.
+
+    Args:
+        program: name of its module.
+        arguments: of the program.
+        environment: environment variables, which may have changed since the prepared process was started.
+    """
+    take_signals()
+    os.environ.update(environment)
+    sys.argv = [program, *arguments]
+    runpy.run_module(program, run_name="__main__")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import runpy
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,9 +88,10 @@ def launch(workers: int, arguments: list[str], restarts: int = 3, program: str =
             logs_specs=DefaultLogsSpecs(name),
         )  # fmt: skip
         config.signals_to_handle = "SIGQUIT"  # after others, the agent would wait for 30 s at most
+        variables = {"GLOO_SOCKET_IFNAME": "lo"} | os.environ
         with _passed_on(folder):
             try:
-                elastic_launch(config, _work)(program, arguments, dict(os.environ), folder)
+                elastic_launch(config, _work)(program, arguments, variables, folder)
             except ChildFailedError as error:
                 if not (folder / STOP).exists():
                     raise WorkerLostError(_LOST.format(restarts)) from error
@@ -141,15 +140,12 @@ def _work(program: str, arguments: list[str], environment: dict[str, str], folde
     Raises:
         SystemExit: if a worker is lost, so that the agent restarts this one, too.
     """
-    prepared.take_signals()
-    os.environ.update({"GLOO_SOCKET_IFNAME": "lo"} | environment)
-    mine = folder / f"worker-{os.environ['RANK']}"
+    mine, code = folder / f"worker-{os.environ['RANK']}", 0
     mine.write_text(str(os.getpid()))
-    if (folder / STOP).exists():
-        return
-    sys.argv, code = [program, *arguments], 0
     try:
-        runpy.run_module(program, run_name="__main__")
+        if (folder / STOP).exists():
+            return
+        prepared.execute(program, arguments, environment)
     except SystemExit as end:
         if end.code == WORKER_LOST:
             raise
