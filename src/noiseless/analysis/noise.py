@@ -165,7 +165,13 @@ def gradient_noise(
     theta = space.theta.detach()
 
     def report(batch: Batch) -> Report:
-        gradients = risk.block_loss.differentiate(theta, batch).gradient
+        blocks = risk.block_loss.differentiate(theta, batch)
+        gradients = blocks.gradient
+        if not torch.equal(blocks.weight, batch.counts):
+            raise ValueError(
+                "the loss gives its examples weights, but gradient noise is defined for a mean over examples of equal"
+                " weight: use a loss without class weights, ignored targets or a mask"
+            )
         squares, spreads, dots, units = [], [], [], []
         for gradient in gradients:
             g = gradient.double()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from noiseless.cost.sizes import Sizes
 from noiseless.objective.blocks import check_norm_block, check_size
 from noiseless.objective.penalty import PROBES
-from noiseless.objective.risk import SCALARS
+from noiseless.objective.scores import SCALARS
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,8 +31,11 @@ class Evaluation:
     """examples classified correctly; None where this is no classification"""
     block_square_norms: Tensor
     """squared L2 norm of each block's loss gradient (before penalty and clip), float64 `[blocks]`"""
-    block_counts: Tensor
-    """number of examples in each block, float64 `[blocks]`"""
+    block_weights: Tensor
+    """weight of each block in the mean: its number of examples, or the sum of the weights that the loss returns,
+    float64 `[blocks]`"""
+    weight: float
+    """sum of the blocks' weights"""
     count: int
     """number of examples in the sweep"""
     passes: float
@@ -41,6 +44,8 @@ class Evaluation:
     """weighted sum of the batch-norm statistics, float64 `[S]`, for `Objective.accept`"""
     norm_blocks: int
     """number of norm blocks whose statistics are in that sum"""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """mean of each metric over the examples"""
 
     @property
     def value(self) -> float:
@@ -67,6 +72,8 @@ class Measurement:
     """number of examples in the sweep"""
     passes: float
     """cost, in gradient evaluations over the whole data set"""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """mean of each metric over the examples"""
 
     @property
     def value(self) -> float:
@@ -118,8 +125,8 @@ class Objective(ABC):
 
     def measure(self) -> Measurement:
         """The value at the module's current parameters, without the gradient where that is cheaper."""
-        evaluation = self.evaluate()
-        return Measurement(evaluation.loss, evaluation.penalty, evaluation.hits, evaluation.count, evaluation.passes)
+        done = self.evaluate()
+        return Measurement(done.loss, done.penalty, done.hits, done.count, done.passes, done.metrics)
 
     @abstractmethod
     def hvp(self, V: Tensor) -> Tensor:

@@ -84,11 +84,12 @@ class BlockNorm:
         """Starts to record the statistics of the next forward, that of one block, for `collect`."""
         self._recorded = {}
 
-    def collect(self, like: Tensor) -> Tensor:
+    def collect(self, examples: int, like: Tensor) -> Tensor:
         """Ends recording and returns the statistics of the block.
 
         Args:
-            like: losses of the block, `[n]`; they give count, dtype and device.
+            examples: n, number of examples in the block.
+            like: a tensor of the dtype and device that the statistics are to have.
 
         Returns:
             One row for each norm block, `[G, S]`: for each layer with running statistics, in the module's order, its
@@ -96,7 +97,7 @@ class BlockNorm:
             times the mean over its calls.
         """
         recorded, self._recorded = self._recorded or {}, None
-        groups = self.groups(len(like))
+        groups = self.groups(examples)
         parts = [like.new_zeros(groups, 0)]
         for name, layer in self._tracked.items():
             calls = recorded.get(name)

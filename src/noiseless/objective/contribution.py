@@ -11,17 +11,31 @@ from noiseless.objective.blocks import Batch
 
 
 @dataclass(frozen=True)
-class BlockGradients:
-    """Gradients, losses, hits and batch-norm statistics of the K blocks of a chunk."""
+class BlockScores:
+    """Losses, hits and metrics of the K blocks of a chunk."""
+
+    loss: Tensor
+    """loss, summed over each block's examples (where they have weights, times the weights), float64 `[K]`"""
+    weight: Tensor
+    """weight of each block in the mean: its number of examples, or the sum of their weights, float64 `[K]`"""
+    hits: Tensor
+    """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
+    metrics: Tensor
+    """sum of the values and sum of the weights of each of M metrics, float64 `[K, 2 M]`"""
+
+    def scalars(self) -> dict[str, Tensor]:
+        """The scores by name, as a sweep's report takes them."""
+        return {"loss": self.loss, "weight": self.weight, "hits": self.hits, "metrics": self.metrics.T}
+
+
+@dataclass(frozen=True)
+class BlockGradients(BlockScores):
+    """Scores, gradients and batch-norm statistics of the K blocks of a chunk."""
 
     gradient: Tensor
     """gradient of each block's mean loss, `[K, P]`"""
     square: Tensor
     """squared L2 norm of each gradient, float64 `[K]`"""
-    loss: Tensor
-    """loss, summed over each block's examples, float64 `[K]`"""
-    hits: Tensor
-    """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
 

@@ -25,9 +25,9 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
-from noiseless.objective.contribution import BlockGradients
+from noiseless.objective.contribution import BlockGradients, BlockScores
 from noiseless.objective.layers import dense_gradients
-from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
+from noiseless.objective.scoring import Scoring
 from noiseless.objective.space import ParameterSpace
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -40,7 +40,7 @@ class BlockLoss:
     """The mean loss of a block as a function of the parameters, and its gradient."""
 
     module: nn.Module
-    loss: PerExampleLoss
+    scoring: Scoring
     space: ParameterSpace
     norm: BlockNorm
     autocast: torch.dtype | None = None
@@ -92,7 +92,8 @@ class BlockLoss:
             try:
                 at_once = self._together(theta.ndim == 2, (), record) if together else None
                 parts = at_once(theta, batch.target, *batch.inputs) if at_once else self._alone(theta, batch, record)
-                return BlockGradients(parts[0], square_norms(parts[0]), *parts[1:])
+                gradient, *scores, statistics = parts
+                return BlockGradients(*(*scores, gradient, square_norms(gradient), statistics))
             except RuntimeError as error:
                 if not together:
                     raise
@@ -102,33 +103,32 @@ class BlockLoss:
         functional.warn(problem)
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
-    def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The losses of the blocks of a chunk, from forwards alone; computed as in `differentiate`, but not compiled.
+    def measure(self, theta: Tensor, batch: Batch) -> BlockScores:
+        """The scores of the blocks of a chunk, from forwards alone; computed as in `differentiate`, but not compiled.
 
         Args:
             theta: `[P]`.
             batch: the K blocks.
 
         Returns:
-            Loss, summed over each block's examples, and hits: float64 `[K]` each.
+            The scores by block.
         """
         # with gradients enabled, as in `differentiate`: torch's transformers take another way without them
         followed = theta.detach().requires_grad_()
 
         def one(target: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return self._functional(followed, inputs, target, False)[1][:2]
+            return self._functional(followed, inputs, target, False)[1][:-1]
 
         problem = None
         if self._takes_together(batch):
             try:
-                loss, hits = vmap(one)(batch.target, *batch.inputs)
-                return loss, hits
+                return BlockScores(*vmap(one)(batch.target, *batch.inputs))
             except RuntimeError as error:
                 problem = self._leave_vmap(error)
         with self.space.at(theta):
             reports = [self._keyed(batch, k, False)[1] for k in range(len(batch))]
         functional.warn(problem)
-        return torch.stack([loss for loss, *_ in reports]), torch.stack([hits for _, hits, *_ in reports])
+        return BlockScores(*(torch.stack(scores) for scores in zip(*(report[:-1] for report in reports), strict=True)))
 
     def _follows(self) -> bool:
         """Whether code that gets the parameters as an argument can compute the module."""
@@ -154,7 +154,7 @@ class BlockLoss:
 
     def _key(self) -> tuple[Hashable, ...]:
         """What the code of a block depends on, besides the module and shapes."""
-        return functional.key_of(self.loss), tuple(module.training for module in self.module.modules())
+        return self.scoring.key, tuple(module.training for module in self.module.modules())
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
@@ -210,7 +210,10 @@ class BlockLoss:
         key = (self.module, self.norm.norm_block, self.autocast, *self._key(), names)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         parts = compiler.call(key, function, *arguments, *held)
-        return None if parts is None else BlockGradients(*parts)
+        if parts is None:
+            return None
+        gradient, square, *scores, statistics = parts
+        return BlockGradients(*(*scores, gradient, square, statistics))
 
     def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
         """Names and tensors of the module's buffers and of those parameters that are not in the space (frozen)."""
@@ -233,9 +236,10 @@ class BlockLoss:
         finally:
             self.norm.any_order = False
 
-    def value(self, batch: Batch, k: int) -> Tensor:
-        """The mean loss of block k of a batch at the parameters: a scalar, differentiable in them."""
-        return self._keyed(batch, k, False)[0]
+    def value(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """The mean loss of block k of a batch at the parameters, a scalar, differentiable in them; and its weight."""
+        mean, (_, weight, *_) = self._keyed(batch, k, False)
+        return mean, weight
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
         """Gradient and reports of a batch of one block."""
@@ -257,7 +261,7 @@ class BlockLoss:
     def _report(
         self, forward: Callable[..., Any], inputs: tuple[Tensor, ...], target: Tensor, record: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of one block, and (summed loss, hits, statistics)."""
+        """Mean loss of one block, and its reports: loss, weight, hits and metrics as in `BlockScores`, statistics."""
         if record:
             self.norm.start()
         self.norm.examples = len(target)
@@ -266,11 +270,9 @@ class BlockLoss:
             output = forward(*inputs)
         if self.autocast is not None:
             output = tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, output)
-        losses = per_example(self.loss, output, target)
-        statistics = self.norm.collect(losses.detach()) if record else losses.new_zeros(0, 0)
-        counted = classifies(self.loss) and isinstance(output, Tensor)
-        hits = count_hits(output.detach(), target) if counted else losses.new_full((), torch.nan, dtype=torch.float64)
-        return losses.mean(), (losses.detach().sum(dtype=torch.float64), hits, statistics)
+        mean, scores = self.scoring(output, target)
+        statistics = self.norm.collect(len(target), mean.detach()) if record else mean.new_zeros(0, 0)
+        return mean, (*scores, statistics)
 
     def _functional(
         self,

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from noiseless.objective.losses import PerExampleLoss
+from noiseless.objective.terms import PerExample
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
-def check_trainable(module: nn.Module, loss: PerExampleLoss) -> None:
+def check_trainable(module: nn.Module, loss: PerExample) -> None:
     """Refuses what an objective cannot train, and warns of sparse gradients, which are computed dense.
 
     Args:
@@ -40,7 +40,7 @@ def check_trainable(module: nn.Module, loss: PerExampleLoss) -> None:
         )
 
 
-def _refuse_learning(loss: PerExampleLoss) -> None:
+def _refuse_learning(loss: PerExample) -> None:
     """Raises for a loss with trainable parameters."""
     own = list(loss.named_parameters()) if isinstance(loss, nn.Module) else []
     trainable = [name for name, p in own if p.requires_grad]

@@ -1,29 +1,29 @@
 """Losses in their per-example form, and what counts as a hit.
 
-The objective is a mean over examples, so a loss returns one value for each example. Any callable `(output, target)`
-that does so can be used, such as torch's losses with `reduction="none"`. Step 3 of a training step.
+The objective is a mean over examples, so a loss returns one value for each example, or values and weights. Any callable
+`(output, target)` that does so can be used, and any loss of torch. Step 3 of a training step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
+from noiseless.objective.terms import PerExample
 
-PerExampleLoss = Callable[[Any, Tensor], Tensor]
-"""(what the model returns, target `[n, ...]`) -> `[n]`, or `[n, ...]`, which is averaged for each example"""
 Kind = Literal["cross-entropy", "incorrect"]
+_NONE = torch.iinfo(torch.int64).min
+"""a number that is no class; torch's default, -100, would give such targets the loss 0, and count them in the mean"""
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """`-log softmax(output)[target]`: output `[n, classes]`, target int64 `[n]`, result `[n]`."""
-    return F.cross_entropy(output, target, reduction="none")
+    """`-log softmax(output)[target]`: output `[n, classes]`, target int64 `[n]`, result `[n]`; no target is ignored."""
+    return F.cross_entropy(output, target, reduction="none", ignore_index=_NONE)
 
 
 cross_entropy.classifies = True  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 def classification_loss(
     kind: Kind = "cross-entropy", label_smoothing: float = 0.0, others_only: bool = False
-) -> PerExampleLoss:
+) -> PerExample:
     """Cross entropy with label smoothing, of all examples or only of those that are classified wrongly.
 
     With K classes, p = softmax(output) and smoothing s, an example's loss is `-sum_k q_k log p_k` with the target
@@ -76,7 +76,7 @@ def classification_loss(
     return classifying(loss)
 
 
-def classifying(loss: PerExampleLoss) -> PerExampleLoss:
+def classifying(loss: PerExample) -> PerExample:
     """Declares that a loss is one of class scores `[n, classes]` and class numbers `[n]`, so that hits are counted.
 
     Args:
@@ -89,7 +89,7 @@ def classifying(loss: PerExampleLoss) -> PerExampleLoss:
     return loss
 
 
-def classifies(loss: PerExampleLoss) -> bool:
+def classifies(loss: PerExample) -> bool:
     """Whether a loss is known to be one of class scores.
 
     Args:
@@ -113,50 +113,6 @@ def _smoothed(output: Tensor, target: Tensor, smoothing: float, others_only: boo
     more = 1 - smoothing - even if others_only else 1 - smoothing
     log_p = F.log_softmax(output, 1)
     return more * F.nll_loss(log_p, target, reduction="none") - even * log_p.sum(1)
-
-
-def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
-    """The losses of one block's examples.
-
-    Args:
-        loss: returns `[n]`, or `[n, ...]`, which is averaged for each example, as torch's `reduction="mean"` does.
-        output: what the model returns: `[n, ...]`, or anything that the loss takes.
-        target: `[n, ...]`.
-
-    Returns:
-        `[n]`.
-
-    Raises:
-        ValueError: if the loss does not return one value for each example, raises an error on a target, or broadcasts
-            output and target.
-    """
-    try:
-        losses = loss(output, target)
-    except IndexError as error:
-        shape = f" (output {list(output.shape)})" if isinstance(output, Tensor) else ""
-        raise ValueError(f"the loss refuses a target: {error}{shape}") from error
-    if losses.ndim == 0 or len(losses) != len(target):
-        raise ValueError(
-            f"the loss must give one value an example, but gave shape {list(losses.shape)} for {len(target)} examples;"
-            ' pass a loss with reduction="none"'
-        )
-    if isinstance(output, Tensor) and _is_broadcast(losses, output, target):
-        raise ValueError(
-            f"the loss broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
-            f" {list(losses.shape)}, so that it pairs examples with each other; give both one shape: a target of"
-            " [n, 1] for an output of [n, 1], or output.squeeze(1)"
-        )
-    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-
-
-def _is_broadcast(losses: Tensor, output: Tensor, target: Tensor) -> bool:
-    """Whether a loss was computed element by element from tensors with different numbers of dimensions."""
-    if losses.ndim == 1 or output.ndim == target.ndim:
-        return False
-    try:
-        return losses.shape == torch.broadcast_shapes(output.shape, target.shape)
-    except RuntimeError:
-        return False
 
 
 def count_hits(output: Tensor, target: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noiseless.objective.losses import PerExampleLoss, classifies, classifying, per_example
+from noiseless.objective.losses import classifies, classifying
+from noiseless.objective.terms import PerExample, terms
+from noiseless.objective.torchlosses import unreduced
 
 
-def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
+def max_up(loss: PerExample, draws: int) -> PerExample:
     """A loss whose mean over all examples is the mean over images of the largest loss among an image's draws.
 
     With l_1 ... l_m the losses of m successive examples, the largest one (at a tie the first) becomes `m * max_j l_j`,
@@ -30,9 +32,13 @@ def max_up(loss: PerExampleLoss, draws: int) -> PerExampleLoss:
     """
     if draws < 1:
         raise ValueError(f"max-up needs at least 1 draw of each example, not {draws}")
+    draw_loss = unreduced(loss)
 
     def largest(output: Tensor, target: Tensor) -> Tensor:
-        losses = per_example(loss, output, target)
+        found = terms(draw_loss, output, target)
+        losses = found.values
+        if found.weights is not None:
+            raise ValueError("max-up compares losses of draws, but this loss returns weights: use one without")
         if len(losses) % draws:
             raise ValueError(
                 f"a block of {len(losses)} examples cannot be cut into groups of {draws} draws: max-up needs a block"

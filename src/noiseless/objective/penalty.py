@@ -122,8 +122,8 @@ class GradientPenalty(Blockwise):
         square = self.strength * plain.block_square_norms
         if self.full_strength:
             square = square + self.full_strength * square_norms(plain.gradient).cpu()
-        penalty = exact_total(self._value(square) * plain.block_counts) / plain.count
-        return Measurement(plain.loss, penalty, plain.hits, plain.count, plain.passes)
+        penalty = exact_total(self._value(square) * plain.block_weights) / plain.weight
+        return Measurement(plain.loss, penalty, plain.hits, plain.count, plain.passes, plain.metrics)
 
     def _value(self, square: Tensor) -> Tensor:
         """The term added to the value, for `square = strength ||g_b||**2 + full_strength ||g||**2`."""
@@ -147,10 +147,10 @@ class GradientPenalty(Blockwise):
                 " blocks: set full_strength to 0, or use the products of the risk"
             )
 
-        def penalised(batch: Batch, k: int) -> Tensor:
-            loss = self.risk.block_loss.value(batch, k)
+        def penalised(batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+            loss, weight = self.risk.block_loss.value(batch, k)
             gradient = self.space.gradient(loss, create_graph=True)
-            return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
+            return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum(), weight
 
         return self.risk.mean_product(V, penalised)
 
@@ -201,6 +201,6 @@ class GradientPenalty(Blockwise):
         products = []
         for k in range(len(batch)):
             with self.space.at(theta), self.risk.block_loss.any_order():
-                gradient = self.space.gradient(self.risk.block_loss.value(batch, k), create_graph=True)
+                gradient = self.space.gradient(self.risk.block_loss.value(batch, k)[0], create_graph=True)
                 products.append(self.space.gradient(gradient, v[k]))
         return torch.stack(products)

@@ -6,11 +6,9 @@ Steps 2 to 5 of a training step: a function of each batch reports named vectors 
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +21,12 @@ from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.layers import check_trainable
-from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
+from noiseless.objective.scores import SCALARS, Scores
+from noiseless.objective.scoring import Scoring
 from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
-
-SCALARS: Mapping[str, int] = MappingProxyType({"loss": 1, "hits": 1, "penalty": 1, "square": 1})
-"""numbers that an evaluation stores for each block: sums over its examples, and the gradient's squared norm"""
+from noiseless.objective.terms import PerExample
 
 
 class Blockwise(Objective):
@@ -52,9 +49,10 @@ class EmpiricalRisk(Blockwise):
     """The mean loss of a module over a full data set.
 
     `L(theta) = (1 / N) sum_i loss(model(x_i), y_i)`, in which batch-norm layers in training mode see norm blocks. With
-    g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. The module runs
-    in its current mode, `train()` or `eval()`. `at` gives the same function of other examples, `dataclasses.replace`
-    another function.
+    g_b the gradient of block b's mean loss and n_b its count, the gradient is `(1 / N) sum_b n_b g_b`. Where the loss
+    has weights, `L = sum_i w_i v_i / sum_i w_i`, and n_b is the sum of the block's weights: so it is for torch's losses
+    with class weights or `ignore_index`. The module runs in its current mode, `train()` or `eval()`. `at` gives the
+    same function of other examples, `dataclasses.replace` another function.
 
     Raises:
         ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data, and parameters that
@@ -63,8 +61,9 @@ class EmpiricalRisk(Blockwise):
 
     module: nn.Module
     """any `torch.nn.Module`"""
-    loss: PerExampleLoss
-    """any callable `(what the module returns, target)` that returns one value for each example"""
+    loss: PerExample
+    """any loss of torch; or any callable `(what the module returns, target)` that returns one value for each example,
+    or a tuple of values and weights"""
     data: Sequence[Tensor] | Examples | Selection
     """tensors `(input, ..., target)`, an `Examples`, or a `Selection` of it"""
     _: KW_ONLY
@@ -77,6 +76,8 @@ class EmpiricalRisk(Blockwise):
     and sums keep theirs. None: no autocast"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
+    metrics: Mapping[str, PerExample] = field(default_factory=dict)
+    """further functions like the loss, by name, whose means an evaluation reports"""
     execution: Execution = field(default_factory=Execution)
     """how sweeps are computed: workers, chunk, compiler"""
 
@@ -87,8 +88,8 @@ class EmpiricalRisk(Blockwise):
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        compiler = self.execution.compiler
-        self.block_loss = BlockLoss(self.module, self.loss, self.space, self.norm, self.autocast, compiler)
+        how = self.autocast, self.execution.compiler
+        self.block_loss = BlockLoss(self.module, Scoring(self.loss, self.metrics), self.space, self.norm, *how)
 
     def at(self, selection: Selection) -> EmpiricalRisk:
         """The mean loss over other examples, as a risk that shares parameter space and batch norm with this one.
@@ -163,27 +164,29 @@ class EmpiricalRisk(Blockwise):
 
         def report(batch: Batch) -> Report:
             part = by_block(theta, batch)
-            first = (batch.first - self.selection.first) * a_block
+            block, first = part.block, (batch.first - self.selection.first) * a_block
             weights = norm.weights(first, len(batch), batch.target.shape[1], visits, norm_blocks)
-            block, counts = part.block, batch.counts
             return Report(
-                {"gradient": (part.direction, counts), "statistics": (part.statistics.flatten(0, 1), weights)},
-                {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square},
+                {"gradient": (part.direction, block.weight), "statistics": (part.statistics.flatten(0, 1), weights)},
+                block.scalars() | {"penalty": part.penalty * block.weight, "square": block.square},
             )
 
-        summed = self.sweep(report, {"gradient": len(theta), "statistics": norm.length}, SCALARS)
-        count = self.blocks.count
+        names, vectors = tuple(self.metrics), {"gradient": len(theta), "statistics": norm.length}
+        summed = self.sweep(report, vectors, {**SCALARS, **Scores.rows(names)})
+        scores = Scores.of(summed, names)
         return Evaluation(
-            loss=exact_total(summed.scalars["loss"][0]) / count,
-            gradient=summed.vectors["gradient"].div_(count).to(theta.dtype),
-            penalty=exact_total(summed.scalars["penalty"][0]) / count,
-            hits=_hits(summed),
+            loss=scores.loss,
+            gradient=summed.vectors["gradient"].div_(scores.weight).to(theta.dtype),
+            penalty=exact_total(summed.scalars["penalty"][0]) / scores.weight,
+            hits=scores.hits,
             block_square_norms=summed.scalars["square"][0],
-            block_counts=torch.tensor(self.blocks.sizes(), dtype=torch.float64),
-            count=count,
+            block_weights=scores.weights,
+            weight=scores.weight,
+            count=self.blocks.count,
             passes=passes,
             statistics=summed.vectors["statistics"],
             norm_blocks=norm_blocks,
+            metrics=scores.metrics,
         )
 
     def measure(self) -> Measurement:
@@ -191,11 +194,11 @@ class EmpiricalRisk(Blockwise):
         theta = self.space.theta.detach()
 
         def report(batch: Batch) -> Report:
-            return Report({}, dict(zip(("loss", "hits"), self.block_loss.measure(theta, batch), strict=True)))
+            return Report({}, self.block_loss.measure(theta, batch).scalars())
 
-        summed, count = self.sweep(report, {}, {"loss": 1, "hits": 1}), self.blocks.count
-        loss = exact_total(summed.scalars["loss"][0]) / count
-        return Measurement(loss, None, _hits(summed), count, FORWARD * self.passes)
+        names = tuple(self.metrics)
+        scores = Scores.of(self.sweep(report, {}, Scores.rows(names)), names)
+        return Measurement(scores.loss, None, scores.hits, self.blocks.count, FORWARD * self.passes, scores.metrics)
 
     def hvp(self, V: Tensor) -> Tensor:
         """`H V` by double backward, block by block: the Hessian of the mean loss, exact up to rounding.
@@ -215,12 +218,12 @@ class EmpiricalRisk(Blockwise):
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(self, V: Tensor, value: Callable[[Batch, int], Tensor]) -> Tensor:
-        """The Hessian products of `(1 / N) sum_b n_b value(batch, 0)`, by double backward.
+    def mean_product(self, V: Tensor, value: Callable[[Batch, int], tuple[Tensor, Tensor]]) -> Tensor:
+        """The Hessian products of `(1 / W) sum_b w_b value_b`, W the sum of the weights w_b, by double backward.
 
         Args:
             V: vectors `[K, P]`.
-            value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters.
+            value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters, and w_b.
 
         Returns:
             `[K, P]`.
@@ -230,12 +233,14 @@ class EmpiricalRisk(Blockwise):
 
         def report(batch: Batch) -> Report:
             with self.block_loss.any_order():
-                gradient = space.gradient(value(batch, 0), create_graph=True)
+                mean, weight = value(batch, 0)
+                gradient = space.gradient(mean, create_graph=True)
                 products = torch.stack([space.gradient(gradient, v.to(space.theta)) for v in V])
-            return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
+            return Report({"products": (products.reshape(1, -1), weight[None])}, {"weight": weight[None]})
 
-        summed = self.sweep(report, {"products": V.numel()}, {}, chunk=1)
-        return (summed.vectors["products"] / self.blocks.count).to(space.theta.dtype).reshape(V.shape)
+        summed = self.sweep(report, {"products": V.numel()}, {"weight": 1}, chunk=1)
+        weight = exact_total(summed.scalars["weight"][0])
+        return (summed.vectors["products"] / weight).to(space.theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
         """The gradient of block `number`'s mean loss, `[P]`; each worker computes it by itself."""
@@ -293,8 +298,3 @@ def risk_of(objective: Objective) -> EmpiricalRisk:
         objective = objective.wrapped
     assert isinstance(objective, EmpiricalRisk)
     return objective
-
-
-def _hits(summed: Sums) -> int | None:
-    hits = exact_total(summed.scalars["hits"][0])
-    return None if math.isnan(hits) else int(hits)

@@ -133,5 +133,5 @@ def _searches(updates: Sequence[Step]) -> Row:
 
 def _mean_square_norm(evaluations: Sequence[Evaluation]) -> float:
     """The mean of `||g_b||**2` over the blocks of several sweeps, weighted by count; no order changes its bits."""
-    total = sum(exact_total(e.block_counts * e.block_square_norms) for e in evaluations)
-    return total / sum(e.count for e in evaluations)
+    total = sum(exact_total(e.block_weights * e.block_square_norms) for e in evaluations)
+    return total / sum(e.weight for e in evaluations)

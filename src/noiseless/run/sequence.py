@@ -10,8 +10,9 @@ import torch
 from noiseless import keyed
 from noiseless.data import Images, ImageSet, Policy, make_policy
 from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up, risk_of
-from noiseless.objective.losses import PerExampleLoss, classification_loss
+from noiseless.objective.losses import classification_loss
 from noiseless.objective.risk import Blockwise
+from noiseless.objective.terms import PerExample
 from noiseless.optim import parse_options, schedules
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
@@ -56,7 +57,7 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), data.mean, data.std, dtype)
 
 
-def make_loss(recipe: Recipe) -> PerExampleLoss:
+def make_loss(recipe: Recipe) -> PerExample:
     """The loss of each example.
 
     Args:

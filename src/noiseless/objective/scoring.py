@@ -1,0 +1,53 @@
+"""Loss, hits and metrics of one block, from what the module returns for it. Step 3 of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseless.objective import functional
+from noiseless.objective.losses import classifies, count_hits
+from noiseless.objective.terms import PerExample, terms
+from noiseless.objective.torchlosses import unreduced
+
+
+class Scoring:
+    """The loss and the metrics of an objective.
+
+    Args:
+        loss: any loss of torch, or a per-example loss.
+        metrics: functions of the same form, by name.
+
+    Attributes:
+        key: identifies these functions, for code that depends on them.
+
+    Raises:
+        ValueError: for a loss of torch with `reduction="sum"`.
+    """
+
+    def __init__(self, loss: PerExample, metrics: Mapping[str, PerExample]):
+        self.key: tuple[Hashable, ...] = tuple(functional.key_of(function) for function in (loss, *metrics.values()))
+        self._classifies = classifies(loss)
+        self._loss, *self._metrics = [unreduced(function) for function in (loss, *metrics.values())]
+
+    def __call__(self, output: Any, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The scores of a block.
+
+        Args:
+            output: what the module returns for its examples.
+            target: their targets, `[n, ...]`.
+
+        Returns:
+            The block's mean loss, a scalar; and, without gradient and in float64, the numbers that `BlockScores` has of
+            one block: loss, weight, hits, metrics.
+        """
+        loss = terms(self._loss, output, target)
+        weight = loss.weight()
+        counted = self._classifies and isinstance(output, Tensor)
+        hits = count_hits(output.detach(), target) if counted else weight.new_full((), torch.nan)
+        measured = [terms(metric, output, target) for metric in self._metrics]
+        sums = [number for metric in measured for number in (metric.sum(), metric.weight())]
+        return loss.mean(), (loss.sum(), weight, hits, torch.stack(sums) if sums else weight.new_zeros(0))
