@@ -50,6 +50,17 @@ def test_the_five_lines_run() -> None:
     assert not torch.equal(before, model[1].weight)
 
 
+@pytest.mark.parametrize("page", ["losses"])
+def test_the_examples_of_a_page_run(page: str) -> None:
+    examples = re.findall(r"```python\n(.*?)```", TEXTS[ROOT / "docs" / f"{page}.md"], re.DOTALL)
+    assert examples
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for example in examples:
+            exec(compile(example, f"docs/{page}.md", "exec"), names)  # the page's own text
+    assert printed.getvalue()
+
+
 def commands() -> list[list[str]]:
     """The words of every command line in a block of shell of README and docs, without the program's name."""
     lines = []
