@@ -134,7 +134,8 @@ def with_snapshots(path, stop=lambda requested: False):
     space, alone = parameter_space(module), Alone(lambda: stop(examples.requested))
     workers = Snapshots(alone, path, 0.0, lambda: digest({"theta": space.theta}))
     workers.begin(0)
-    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers))
+    execution = Execution(workers, check=False)  # which asks for examples as well
+    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=execution)
     return SharpnessAware(risk, 0.5), examples
 
 

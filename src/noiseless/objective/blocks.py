@@ -126,6 +126,11 @@ class Blocks:
         """Number of examples in each block."""
         return [min(self.size, self.count - start) for start in range(0, self.count, self.size)]
 
+    def head(self, count: int) -> Chunk:
+        """The first examples, at most `count` and no more than a block, as one short block."""
+        first = torch.arange(self.count) if self.order is None else self.order
+        return Chunk(0, first[: min(count, self.size)].reshape(1, -1))
+
     def chunks(self, chunk: int) -> list[Chunk]:
         """The blocks in their order, up to `chunk` of them in each chunk; a short last block is a chunk by itself.
 

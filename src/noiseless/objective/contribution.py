@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from noiseless.objective.blocks import Batch
@@ -52,6 +53,11 @@ class Contribution:
     """batch-norm statistics of all visits, `[K, visits * G, S]`"""
     block: BlockGradients
     """loss and gradient of the blocks in the risk, without penalty and clip"""
+
+    @staticmethod
+    def of(block: BlockGradients) -> Contribution:
+        """The contribution of blocks to their mean loss itself."""
+        return Contribution(block.gradient, torch.zeros_like(block.loss), block.statistics, block)
 
 
 ByBlock = Callable[[Tensor, Batch], Contribution]

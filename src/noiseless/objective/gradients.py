@@ -132,7 +132,7 @@ class BlockLoss:
 
     def _follows(self) -> bool:
         """Whether code that gets the parameters as an argument can compute the module."""
-        return self.module not in _random and functional.follows(self.module, self._key())
+        return self.module not in _random and functional.follows(self.module, self.key())
 
     def check(self, several: bool, batch: Callable[[], Batch]) -> None:
         """Finds out whether blocks can be computed together or compiled, once for a module, loss and mode.
@@ -142,7 +142,7 @@ class BlockLoss:
             batch: returns the first block.
         """
         needed = (several and self.autocast is None) or self.compiler is not None
-        if not needed or self.module in _random or functional.is_known(self.module, self._key()):
+        if not needed or self.module in _random or functional.is_known(self.module, self.key()):
             return
         first = batch()
 
@@ -150,9 +150,9 @@ class BlockLoss:
             state = self.space.split(theta)
             return self._keyed(first, 0, False, lambda *x: functional_call(self.module, state, x))[0]
 
-        functional.check(self.module, self._key(), self.space, lambda: self._keyed(first, 0, False)[0], as_function)
+        functional.check(self.module, self.key(), self.space, lambda: self._keyed(first, 0, False)[0], as_function)
 
-    def _key(self) -> tuple[Hashable, ...]:
+    def key(self) -> tuple[Hashable, ...]:
         """What the code of a block depends on, besides the module and shapes."""
         return self.scoring.key, tuple(module.training for module in self.module.modules())
 
@@ -165,7 +165,7 @@ class BlockLoss:
         if "randomness" in str(error):
             _random.add(self.module)
             return None
-        functional.set_alone(self.module, self._key())
+        functional.set_alone(self.module, self.key())
         return f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {error}"
 
     def _together(
@@ -207,7 +207,7 @@ class BlockLoss:
             one, report = self._gradient(theta, images, target[0], True, state)
             return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
-        key = (self.module, self.norm.norm_block, self.autocast, *self._key(), names)
+        key = (self.module, self.norm.norm_block, self.autocast, *self.key(), names)
         arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
         parts = compiler.call(key, function, *arguments, *held)
         if parts is None:
@@ -240,6 +240,11 @@ class BlockLoss:
         """The mean loss of block k of a batch at the parameters, a scalar, differentiable in them; and its weight."""
         mean, (_, weight, *_) = self._keyed(batch, k, False)
         return mean, weight
+
+    def as_it_stands(self, batch: Batch) -> Tensor:
+        """The mean loss of a batch of one block by the module as it is, outside a sweep: it may write its buffers."""
+        with keyed.torch_generators(batch.seed, "module", batch.step, batch.first, self.space.device):
+            return self._report(self.module, tuple(x[0] for x in batch.inputs), batch.target[0], False)[0]
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
         """Gradient and reports of a batch of one block."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 Result = TypeVar("Result")
 _contiguous: WeakSet[nn.Module] = WeakSet()
-"""modules that have refused images in channels-last format, because their forward uses `view`"""
+"""modules whose images are not brought into channels-last format, because their forward uses `view` or strides"""
 
 
 def preferred(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -25,6 +26,30 @@ def preferred(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ..
         The inputs, images on a CPU in channels-last format unless the module has refused it.
     """
     return inputs if module in _contiguous else tuple(_channels_last(x) for x in inputs)
+
+
+@contextmanager
+def contiguous(module: nn.Module) -> Iterator[None]:
+    """A context in which a module gets its inputs in the format that they have.
+
+    Args:
+        module: the module.
+
+    Yields:
+        Nothing.
+    """
+    before = module in _contiguous
+    _contiguous.add(module)
+    try:
+        yield
+    finally:
+        if not before:
+            _contiguous.discard(module)
+
+
+def keep_contiguous(module: nn.Module) -> None:
+    """Remembers that a module is to get its inputs in the format that they have."""
+    _contiguous.add(module)
 
 
 def call(module: nn.Module, inputs: tuple[Tensor, ...], function: Callable[[tuple[Tensor, ...]], Result]) -> Result:

@@ -1,7 +1,4 @@
-"""The empirical risk: the mean loss over all examples, from one sweep over the blocks.
-
-Steps 2 to 5 of a training step: a function of each batch reports named vectors and scalars, which enter exact sums.
-"""
+"""The empirical risk: the mean loss over all examples, from one sweep over the blocks. Steps 2 to 5 of a step."""
 
 from __future__ import annotations
 
@@ -25,6 +22,7 @@ from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.scores import SCALARS, Scores
 from noiseless.objective.scoring import Scoring
 from noiseless.objective.selection import Selection
+from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
 from noiseless.objective.terms import PerExample
 
@@ -143,8 +141,7 @@ class EmpiricalRisk(Blockwise):
         """The blocks' losses and gradients, unchanged."""
 
         def contribution(theta: Tensor, batch: Batch) -> Contribution:
-            block = self.block_loss.differentiate(theta, batch, record=True)
-            return Contribution(block.gradient, torch.zeros_like(block.loss), block.statistics, block)
+            return Contribution.of(self.block_loss.differentiate(theta, batch, record=True))
 
         return contribution
 
@@ -273,6 +270,8 @@ class EmpiricalRisk(Blockwise):
         """
         chunks, workers = self.blocks.chunks(chunk or self.execution.chunk), self.execution.workers
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
+        if self.execution.check:
+            check_once(self.block_loss, lambda count: self._batch(self.blocks.head(count)))
         with self.block_loss.in_sweep():
             self.block_loss.check(len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
             for number in workers.share(partial):
