@@ -8,8 +8,9 @@ run can change what is drawn. The generator is Philox4x32-10 (Salmon et al., SC 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _PART = 2**16
+Word = TypeVar("Word", Tensor, int)
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
@@ -31,8 +33,11 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     Returns:
         Four random 32-bit words for each counter, int64 `[..., 4]`.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
+    return torch.stack(_encrypted(*counter, *key), dim=-1)
+
+
+def _encrypted(c0: Word, c1: Word, c2: Word, c3: Word, k0: int, k1: int) -> tuple[Word, Word, Word, Word]:
+    """The cipher, on words that are all tensors or all numbers."""
     for _ in range(_ROUNDS):
         # A 32 x 32 bit product fills 64 bits; int64 wraps, and the arithmetic shift is masked, so no bit is lost.
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
@@ -43,7 +48,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
             product0 & _MASK,
         )
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return torch.stack((c0, c1, c2, c3), dim=-1)
+    return c0, c1, c2, c3
 
 
 def words(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
@@ -61,14 +66,19 @@ def words(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
     Raises:
         ValueError: if the seed or the step is out of range.
     """
+    constant = torch.zeros_like(index)
+    return torch.stack(_words(seed, stream, step, index, constant), dim=-1)
+
+
+def _words(seed: int, stream: str, step: int, index: Word, zero: Word) -> tuple[Word, Word, Word, Word]:
+    """`words` for a tensor or a number."""
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must lie in 0 ... 2**64 - 1, not {seed}")
     if not 0 <= step < 2**32:
         raise ValueError(f"step must lie in 0 ... 2**32 - 1, not {step}")
     stream_word = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:4], "little")
-    constant = torch.zeros_like(index)
-    counter = (index & _MASK, (index >> 32) & _MASK, constant + step, constant + stream_word)
-    return philox(counter, (seed & _MASK, seed >> 32))
+    counter = (index & _MASK, (index >> 32) & _MASK, zero + step, zero + stream_word)
+    return _encrypted(*counter, seed & _MASK, seed >> 32)
 
 
 def uniform(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
@@ -96,8 +106,11 @@ def permutation(seed: int, stream: str, step: int, count: int, device: torch.dev
 
 def torch_seeds(seed: int, stream: str, step: int, index: Tensor) -> Tensor:
     """One seed for torch's own generators for each index: 63 bits, int64, shaped like `index`."""
-    random_words = words(seed, stream, step, index)
-    return (random_words[..., 0] << 31) | (random_words[..., 1] >> 1)
+    return _torch_seed(words(seed, stream, step, index).unbind(-1))
+
+
+def _torch_seed(random_words: Sequence[Word]) -> Word:
+    return (random_words[0] << 31) | (random_words[1] >> 1)
 
 
 @contextmanager
@@ -110,7 +123,7 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
     Yields:
         Nothing.
     """
-    key = int(torch_seeds(seed, stream, step, torch.tensor(index, device="cpu")))  # also if the default device is meta
+    key = _torch_seed(_words(seed, stream, step, index, 0))
     accelerators = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.default_generator.manual_seed(key)
