@@ -45,7 +45,7 @@ def _risk(path, stop=lambda count: False, module=None, seconds=0.0):
     space, alone = parameter_space(module), Alone(lambda: stop(examples.count))
     workers = Snapshots(alone, path, seconds, lambda: digest({"theta": space.theta}))
     workers.begin(0)
-    return EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers)), examples
+    return EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers, check=False)), examples
 
 
 def _stopped(path, after, seconds=0.0):

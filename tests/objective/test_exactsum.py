@@ -8,6 +8,8 @@ from fractions import Fraction
 import problems
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from noiseless.objective import ExactSum, exactsum
 
@@ -61,3 +63,28 @@ def test_the_highest_bin_is_the_lowest_that_holds_the_largest_term(exponent, man
     # u_i = 2**(32 i): bin I holds what is at most u_(I+1) / 2
     assert Fraction(largest) <= Fraction(2) ** (32 * (top + 1)) / 2
     assert top == exactsum.LOWEST or Fraction(largest) > Fraction(2) ** (32 * top) / 2
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.floats(width=64) | st.floats(-1e-3, 1e3), min_size=1, max_size=5), st.integers(0, 2**20))
+def test_a_sum_of_one_term_has_the_bits_of_one_in_bins(values, weight):
+    """A single term is kept as it is; merging with an empty sum brings it into bins."""
+    term, weights = torch.tensor([values], dtype=torch.float64), torch.tensor([float(weight)], dtype=torch.float64)
+    alone, binned = ExactSum(len(values)), ExactSum(len(values))
+    alone.add(term, weights)
+    binned.add(term, weights)
+    binned.merge(ExactSum(len(values)))
+    assert alone.value().tolist() == pytest.approx(binned.value().tolist(), rel=0, abs=0, nan_ok=True)
+    assert alone.value().view(torch.int64).tolist() == binned.value().view(torch.int64).tolist()
+    other = torch.tensor([values[::-1]], dtype=torch.float64)
+    for one in (alone, binned):
+        one.add(other, weights)
+    assert alone.value().view(torch.int64).tolist() == binned.value().view(torch.int64).tolist()
+
+
+def test_a_term_that_changes_after_it_was_added_changes_no_sum():
+    term, one = torch.ones(1, 3), torch.ones(1, dtype=torch.float64)
+    summed = ExactSum(3)
+    summed.add(term, one)
+    term.zero_()
+    assert summed.value().tolist() == [1.0, 1.0, 1.0]

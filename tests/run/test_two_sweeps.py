@@ -67,7 +67,7 @@ def _penalty(path, after=10**9):
     space, alone = parameter_space(module), Alone(lambda: examples.count >= 4 * after)
     workers = Snapshots(alone, path, 0.0, lambda: checkpoint.digest({"theta": space.theta}))
     workers.begin(0)
-    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers))
+    risk = EmpiricalRisk(module, cross_entropy, examples, block=4, execution=Execution(workers, check=False))
     return GradientPenalty(risk, 0.5, lr=0.8, full_strength=0.7), examples
 
 

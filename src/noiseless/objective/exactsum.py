@@ -53,7 +53,9 @@ class ExactSum:
     """
 
     def __init__(self, length: int, device: torch.device | str = "cpu"):
-        self._bins = torch.zeros(3, length, dtype=torch.float64, device=device)
+        self._length, self._device = length, device
+        self._filled: Tensor | None = None
+        self._only: tuple[Tensor, Tensor] | None = None
         self._top = LOWEST
         self._terms = 0
         self._special: Tensor | None = None
@@ -72,19 +74,40 @@ class ExactSum:
         if self._terms > MOST_TERMS:
             raise ValueError(f"an exact sum takes at most {MOST_TERMS} terms: choose larger blocks")
         weights = weights.to(terms.device, torch.float64)
+        if self._terms == 1 == len(weights):
+            self._only = terms.clone(), weights
+            return
+        self._settle()
+        self._add(terms, weights)
+
+    def _add(self, terms: Tensor, weights: Tensor) -> None:
         for term, weight in zip(terms, weights, strict=True):
             if weight.ndim:
                 term, weight = term.double() * weight, weight.new_ones(())
-            low, high = torch.aminmax(term) if term.numel() else (weight * 0, weight * 0)
-            largest = max(-float(low), float(high)) * abs(float(weight))
+            largest = _largest(term) * abs(float(weight))
             if not math.isfinite(largest):
                 term, weight = self._set_aside(term.double() * weight), weight.new_ones(())
                 largest = float(term.abs().max())
             self._raise_top(_top(largest))
             self._add_one(term, float(weight))
 
+    @property
+    def _bins(self) -> Tensor:
+        """float64 `[3, length]`: what the bins I, I-1 and I-2 hold, in their units."""
+        if self._filled is None:
+            self._filled = torch.zeros(3, self._length, dtype=torch.float64, device=self._device)
+        return self._filled
+
+    def _settle(self) -> None:
+        """Brings a term that is alone so far, which needs no bins, into the bins."""
+        if self._only is not None:
+            only, self._only = self._only, None
+            self._add(*only)
+
     def merge(self, other: ExactSum) -> None:
         """Adds another sum's terms."""
+        self._settle()
+        other._settle()
         self._terms += other._terms
         self._raise_top(other._top)
         shift = min(self._top - other._top, 3)
@@ -94,27 +117,48 @@ class ExactSum:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of the sum as named tensors, for a file."""
+        self._settle()
         tensors = {"bins": self._bins, "place": torch.tensor([self._top, self._terms])}
         return tensors if self._special is None else tensors | {"special": self._special}
 
     def filled(self, tensors: dict[str, Tensor]) -> ExactSum | None:
         """The sum that these tensors, as returned by `tensors`, hold, on this sum's device; None for another length."""
         bins, place = tensors.get("bins"), tensors.get("place")
-        if bins is None or place is None or bins.shape != self._bins.shape:
+        if bins is None or place is None or bins.shape != (3, self._length):
             return None
-        filled = ExactSum(0, self._bins.device)
-        filled._bins = bins.to(self._bins.device)
+        filled = ExactSum(self._length, self._device)
+        filled._filled = bins.to(self._device)
         filled._top, filled._terms = (int(x) for x in place)
-        filled._special = tensors["special"].to(self._bins.device) if "special" in tensors else None
+        filled._special = tensors["special"].to(self._device) if "special" in tensors else None
         return filled
 
     def value(self) -> Tensor:
         """The sum so far, float64 `[length]`."""
-        result = torch.empty_like(self._bins[0])
+        if self._only is not None:
+            alone = self._value_of_one(*self._only)
+            if alone is not None:
+                return alone
+            self._settle()
+        result = torch.empty(self._length, dtype=torch.float64, device=self._device)
         size = _slice()
         for start in range(0, len(result), size):  # temporaries of full length would be as large as the sum
             part = slice(start, start + size)
             result[part] = self._rounded(part)
+        return result
+
+    def _value_of_one(self, terms: Tensor, weights: Tensor) -> Tensor | None:
+        """The sum of one term: the multiple of u_(I-2) nearest to it, as the bins give it; None if it needs them."""
+        if weights.ndim > 1 or not math.isfinite(largest := _largest(terms[0]) * abs(float(weights[0]))):
+            return None
+        exponent = WIDTH * (_top(largest) - 2)
+        (down, down_rest), (up, up_rest) = _factors(-exponent), _factors(exponent)
+        if (down_rest, up_rest) != (1.0, 1.0):
+            return None
+        result, weight = torch.empty(self._length, dtype=torch.float64, device=self._device), float(weights[0])
+        size = _slice()
+        for start in range(0, self._length, size):
+            part = result[start : start + size]
+            part.copy_(terms[0, start : start + size]).mul_(weight * down).round_().add_(0.0).mul_(up)  # no -0
         return result
 
     def _rounded(self, part: slice) -> Tensor:
@@ -173,6 +217,8 @@ def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others:
     if not sums:
         total(list(others))
         return
+    for one in sums:
+        one._settle()
     known = torch.tensor([[one._top, one._special is not None] for one in sums])
     maximum([known])
     for one, (top, special) in zip(sums, known.tolist(), strict=True):
@@ -198,6 +244,14 @@ def _slice() -> int:
     """Elements processed at once: few enough for the cache, enough for torch to use all threads; changes no bit."""
     threads = torch.get_num_threads()
     return 2**14 if threads == 1 else 2**16 * threads
+
+
+def _largest(term: Tensor) -> float:
+    """The largest absolute value; NaN if there is one."""
+    if not term.numel():
+        return 0.0
+    low, high = torch.aminmax(term)
+    return max(-float(low), float(high))
 
 
 def _top(largest: float) -> int:
