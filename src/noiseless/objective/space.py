@@ -1,7 +1,7 @@
 """The parameter space: a module's trainable parameters as one flat vector `theta [P]` with named views.
 
 Optimizers, penalties, Hessian products and landscapes all work with vectors `[P]`. Copies are avoided: each parameter's
-data is a view of `theta`, each parameter's `.grad` a view of one gradient vector.
+data is a part of the memory of `theta`, each parameter's `.grad` a part of that of one gradient vector.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+
+from noiseless.objective.storages import are_parts, parts_of
 
 _spaces: WeakKeyDictionary[nn.Module, ParameterSpace] = WeakKeyDictionary()
 
@@ -57,6 +59,7 @@ class ParameterSpace:
         self._module = ref(module)
         self._theta = self._gather()
         self._gradient: Tensor | None = None
+        self._gradients: list[Tensor] = []
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -73,12 +76,8 @@ class ParameterSpace:
         module = self._module()
         if module is not None and not self.describes(module):
             raise ValueError("the module's trainable parameters have been replaced: make a new objective for it")
-        offset = self._theta.data_ptr()
-        for p, size in zip(self._parameters, self.sizes, strict=True):
-            if (size and p.data_ptr() != offset) or p.dtype != self._theta.dtype:
-                self._theta = self._gather()
-                break
-            offset += size * p.element_size()
+        if not are_parts(self._parameters, self._theta):
+            self._theta = self._gather()
         return self._theta
 
     @property
@@ -170,9 +169,11 @@ class ParameterSpace:
         """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`."""
         theta = self.theta
         if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
-            self._gradient = torch.empty_like(theta)
+            self._gradient, self._gradients = torch.empty_like(theta), []
         self._gradient.copy_(gradient)
-        for p, part in zip(self._parameters, self.split(self._gradient).values(), strict=True):
+        if not (self._gradients and are_parts(self._gradients, self._gradient)):
+            self._gradients = parts_of(self._gradient, self.shapes)
+        for p, part in zip(self._parameters, self._gradients, strict=True):
             p.grad = part
 
     def describes(self, module: nn.Module) -> bool:
@@ -190,7 +191,7 @@ class ParameterSpace:
                 f"all trainable parameters must have one dtype and one device, found {seen}; use module.to"
             )
         theta = torch.cat([p.detach().reshape(-1) for p in self._parameters])
-        for p, part in zip(self._parameters, self.split(theta).values(), strict=True):
+        for p, part in zip(self._parameters, parts_of(theta, self.shapes), strict=True):
             p.data = part
         return theta
 
