@@ -41,6 +41,8 @@ class Evaluation:
     """weighted sum of the batch-norm statistics, float64 `[S]`, for `Objective.accept`"""
     norm_blocks: int
     """number of norm blocks whose statistics are in that sum"""
+    unused: tuple[str, ...] = ()
+    """names of the parameters on which the value does not depend: no block's loss reaches them"""
 
     @property
     def value(self) -> float:
@@ -154,7 +156,7 @@ class Objective(ABC):
 
         def closure() -> Tensor:
             evaluation = self.evaluate()
-            self.space.set_gradient(evaluation.gradient)
+            self.space.set_gradient(evaluation.gradient, evaluation.unused)
             return torch.tensor(evaluation.value, dtype=torch.float64)
 
         return closure

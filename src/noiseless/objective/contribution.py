@@ -24,6 +24,8 @@ class BlockGradients:
     """correctly classified examples of each block, float64 `[K]`; NaN where this is no classification"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
+    unreached: Tensor
+    """parameters that each block's loss does not reach, as bits, float64 `[K, R]`; see `reach.packed`"""
 
 
 @dataclass(frozen=True)

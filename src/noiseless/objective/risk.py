@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
 from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
@@ -166,16 +167,17 @@ class EmpiricalRisk(Blockwise):
             first = (batch.first - self.selection.first) * a_block
             weights = norm.weights(first, len(batch), batch.target.shape[1], visits, norm_blocks)
             block, counts = part.block, batch.counts
-            return Report(
-                {"gradient": (part.direction, counts), "statistics": (part.statistics.flatten(0, 1), weights)},
-                {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square},
-            )
+            vectors = {"gradient": (part.direction, counts), "statistics": (part.statistics.flatten(0, 1), weights)}
+            sums = {"loss": block.loss, "hits": block.hits, "penalty": part.penalty * counts, "square": block.square}
+            return Report(vectors, sums | {"unreached": block.unreached.T})
 
-        summed = self.sweep(report, {"gradient": len(theta), "statistics": norm.length}, SCALARS)
+        scalars = {**SCALARS, "unreached": reach.rows(len(self.space.sizes))}
+        summed = self.sweep(report, {"gradient": len(theta), "statistics": norm.length}, scalars)
         count = self.blocks.count
+        gradient = summed.vectors["gradient"].div_(count).to(theta.dtype)
         return Evaluation(
             loss=exact_total(summed.scalars["loss"][0]) / count,
-            gradient=summed.vectors["gradient"].div_(count).to(theta.dtype),
+            gradient=gradient,
             penalty=exact_total(summed.scalars["penalty"][0]) / count,
             hits=_hits(summed),
             block_square_norms=summed.scalars["square"][0],
@@ -184,6 +186,7 @@ class EmpiricalRisk(Blockwise):
             passes=passes,
             statistics=summed.vectors["statistics"],
             norm_blocks=norm_blocks,
+            unused=reach.unused(summed.scalars["unreached"], self.space, gradient),
         )
 
     def measure(self) -> Measurement:

@@ -6,7 +6,7 @@ data is a part of the memory of `theta`, each parameter's `.grad` a part of that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from weakref import WeakKeyDictionary, ref
@@ -137,13 +137,21 @@ class ParameterSpace:
         Returns:
             `[P]`; 0 where the value does not depend on a parameter.
         """
+        return self.joined(self.derivatives(value, along, create_graph))
+
+    def derivatives(
+        self, value: Tensor, along: Tensor | None = None, create_graph: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """As `gradient`, parameter by parameter: None where the value does not depend on it."""
         if not value.requires_grad:
-            return torch.zeros_like(self.theta)
+            return (None,) * len(self._parameters)
         retain = create_graph or along is not None
-        parts = torch.autograd.grad(
-            value, self._parameters, along, retain, create_graph, allow_unused=True, materialize_grads=True
-        )
-        return torch.cat([part.reshape(-1) for part in parts])
+        return torch.autograd.grad(value, self._parameters, along, retain, create_graph, allow_unused=True)
+
+    def joined(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """One vector `[P]` from one tensor for each parameter, with 0 for None."""
+        filled = (p.new_zeros(p.shape) if g is None else g for p, g in zip(self._parameters, parts, strict=True))
+        return torch.cat([part.reshape(-1) for part in filled])
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector in the parameters' shapes.
@@ -165,16 +173,21 @@ class ParameterSpace:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-    def set_gradient(self, gradient: Tensor) -> None:
-        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`."""
+    def set_gradient(self, gradient: Tensor, unused: Collection[str] = ()) -> None:
+        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`.
+
+        Args:
+            gradient: of all parameters.
+            unused: names of the parameters whose `.grad` becomes None, so that optimizers leave them as they are.
+        """
         theta = self.theta
         if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
             self._gradient, self._gradients = torch.empty_like(theta), []
         self._gradient.copy_(gradient)
         if not (self._gradients and are_parts(self._gradients, self._gradient)):
             self._gradients = parts_of(self._gradient, self.shapes)
-        for p, part in zip(self._parameters, self._gradients, strict=True):
-            p.grad = part
+        for name, p, part in zip(self.names, self._parameters, self._gradients, strict=True):
+            p.grad = None if name in unused else part
 
     def describes(self, module: nn.Module) -> bool:
         """Whether this is still the list of the module's trainable parameters."""

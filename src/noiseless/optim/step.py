@@ -46,7 +46,8 @@ def take_step(
     """Moves the parameters by one step of the optimizer.
 
     The evaluation at the starting point is accepted: its batch-norm statistics go into the module's buffers, those of
-    trial points do not.
+    trial points do not. Parameters that the value does not depend on (`Evaluation.unused`) get no `.grad`, so weight
+    decay, momentum and transforms do not move them, as in a plain loop of torch.
 
     Args:
         optimizer: any `torch.optim.Optimizer` over the objective's parameters.
@@ -81,12 +82,13 @@ def take_step(
         nonlocal ready, passes, after
         evaluation, ready = ready or objective.evaluate(), None
         passes += evaluation.passes
-        gradient, changed = evaluation.gradient, before
+        gradient, changed, unused = evaluation.gradient, before, evaluation.unused
         if transform is not None:
             gradient, changed = transform.update(gradient, before, space.theta, number)
+            unused = () if transform.remembers else unused
         if evaluation is first:
             after = changed
-        space.set_gradient(gradient)
+        space.set_gradient(gradient, unused)
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
     try:
