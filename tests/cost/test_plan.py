@@ -128,15 +128,15 @@ def test_blocks_that_do_not_fit_are_refused(flags, message):
 def test_a_stochastic_update_is_one_block_of_one_worker():
     plan = planned(4, regime="stochastic", shuffle=True)
     assert (plan.idle, plan.share.updates, plan.share.examples) == (3, 10, 1000)
-    # 10 all-reduces, each of the scalars of one block in one chunk
-    assert plan.wire == pytest.approx(10 * 1.5 * (24 * 1_000_100 + 33))
+    # 10 all-reduces, each of the numbers of one block in one chunk
+    assert plan.wire == pytest.approx(10 * 1.5 * (24 * 1_000_100 + 41))
 
 
 def test_an_update_from_a_part_is_shared_and_has_its_own_sum():
     plain, plan = planned(2), planned(2, parts=3)
     # the largest part has 334 examples in 4 blocks, 2 for each of 2 workers
     assert (plan.share.blocks, plan.share.updates, plan.share.own, plan.share.examples) == (4, 3, 6, 600)
-    assert plan.wire == pytest.approx(3 * (24 * 1_000_100 + 32 * 4 + 4))
+    assert plan.wire == pytest.approx(3 * (24 * 1_000_100 + 40 * 4 + 4))
     assert plan.seconds.exact_sum / plain.seconds.exact_sum == pytest.approx(6 / 5)
     assert plan.passes == plain.passes
     assert (plain.memory.parts, plan.memory.parts) == (0, 3 * 4 * P)
