@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
+from noiseless.objective.blocks import Batch, Chunk, Examples, check_norm_block
 from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
@@ -108,13 +108,12 @@ class EmpiricalRisk(Blockwise):
         risk._select(selection)
         return risk
 
+    def in_step(self, number: int, lr: float | None = None) -> EmpiricalRisk:
+        """The risk over the selection as a step sees it."""
+        return self.at(self.selection.in_step(number, lr))
+
     def _select(self, selection: Selection) -> None:
-        self.selection = selection
-        count = len(selection)
-        size = count if self.block is None else self.block
-        part_of_pass = selection.examples_per_pass is not None  # whose last block may be short
-        check_size("block", size, max(count, len(selection.examples)) if part_of_pass else count)
-        self.blocks = Blocks(count, size, selection.order)
+        self.selection, self.blocks = selection, selection.blocks(self.block)
 
     @property
     def wrapped(self) -> None:
@@ -280,14 +279,10 @@ class EmpiricalRisk(Blockwise):
 
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, on the device of the parameters."""
-        selection = self.selection
-        *inputs, target = (x.to(self.space.device) for x in selection.examples.take(chunk.index))
         full_blocks = max(1, self.blocks.count // self.blocks.size)
         usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
         shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
-        return Batch(
-            selection.first + chunk.first, tuple(inputs), target, selection.seed, selection.step, shape == usual
-        )
+        return self.selection.batch(chunk, self.space.device, shape == usual)
 
 
 def risk_of(objective: Objective) -> EmpiricalRisk:
