@@ -45,10 +45,11 @@ class Backwards(Alone):
 
 
 def convolution():
-    """`[n, 1, 8, 8]` -> `[n, 3]`, with a frozen parameter."""
+    """`[n, 1, 8, 8]` -> `[n, 3]`, with a frozen parameter, and one that the forward does not use."""
     layers = [nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
     module = problems.fill(nn.Sequential(*layers, nn.Linear(32, 3)))
     module[5].bias.requires_grad_(False)
+    module.spare = nn.Parameter(torch.ones(2).double())
     return module
 
 
@@ -120,6 +121,7 @@ def test_compiled_equals_uncompiled_in_any_order(modules, compiler, dtype, chunk
         assert compiler.chunks - before == chunks * times
         assert evaluation.gradient.dtype == dtype
         assert_close(evaluation, expected, TOLERANCE[dtype])
+        assert evaluation.unused == expected.unused == ("spare",)
         assert same_bits(wrap(risk).evaluate(), evaluation)
         assert same_bits(wrap(execute(risk, workers=Backwards())).evaluate(), evaluation)
         restarted = execute(risk, compiler=Compiler())  # as after a restart, with code from the cache

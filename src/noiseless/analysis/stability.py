@@ -43,7 +43,7 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
 
     D is `sqrt(v / (1 - b2**t)) + eps` for Adam and AdamW, with v the running mean of squared gradients (or its largest
     value, with amsgrad), and `sqrt(v) + eps` for RMSprop and Adagrad. A weight decay w that is added to the gradient is
-    added to H.
+    added to H. Rows and columns of parameters that never had a gradient are 0, as the optimizer does not move them.
 
     Args:
         operator: H.
@@ -63,10 +63,13 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
         raise ValueError(f"{name} has no diagonal preconditioner that is known here; {known} have one")
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     state = optimizer.state
-    if any(not state.get(p) for p in space.parameters):
+    if not any(state.get(p) for p in space.parameters):
         raise ValueError(f"{name} has no state yet, so it has no preconditioner: choose a state after its first step")
     decays = {float(g["weight_decay"]) if entry.couples_decay(g) else 0.0 for g in optimizer.param_groups}
     if len(decays) > 1:
         raise ValueError(f"the parameter groups differ in their weight decay ({decays}): give all of them the same one")
-    roots = [entry.diagonal(groups[p], state[p]).rsqrt().reshape(-1) for p in space.parameters]
+    roots = [
+        (entry.diagonal(groups[p], state[p]).rsqrt() if state.get(p) else torch.zeros_like(p)).reshape(-1)
+        for p in space.parameters
+    ]
     return Preconditioned(operator, torch.cat(roots).to(space.theta), decays.pop())

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from noiseless.cost.sizes import Sizes
 from noiseless.objective.blocks import check_norm_block, check_size
 from noiseless.objective.penalty import PROBES
+from noiseless.objective.reach import rows
 from noiseless.objective.scores import SCALARS
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
@@ -94,17 +95,19 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
 
 
 def message(sizes: Sizes, share: Share) -> int:
-    """Bytes that the all-reduce of a sweep adds up: `24 (P + S)` for the bins, 32 for each block, 1 for each chunk.
+    """Bytes that the all-reduce of a sweep adds up: `24 (P + S)` for bins, `32 + 8 R` for a block, 1 for a chunk.
 
     Args:
-        sizes: of the run, with P parameters and S numbers of batch norm's statistics.
+        sizes: of the run, with P parameters and S numbers of batch norm's statistics; R numbers hold a bit for each
+            parameter tensor.
         share: of a step; its blocks and chunks are counted.
 
     Returns:
         The bytes.
     """
     bins = BINS * BIN * (sizes.work.parameters + sizes.statistics)
-    return bins + sum(SCALARS.values()) * BIN * share.blocks + share.chunks
+    numbers = sum(SCALARS.values()) + rows(sizes.work.tensors)
+    return bins + numbers * BIN * share.blocks + share.chunks
 
 
 def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:

@@ -46,6 +46,8 @@ class Evaluation:
     """number of norm blocks whose statistics are in that sum"""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """mean of each metric over the examples"""
+    unused: tuple[str, ...] = ()
+    """names of the parameters on which the value does not depend: no block's loss reaches them"""
 
     @property
     def value(self) -> float:
@@ -104,6 +106,29 @@ class Objective(ABC):
     def over(self, risk: Objective) -> Objective:
         """A copy with the same wrappers around another innermost objective, `risk`."""
 
+    def in_step(self, number: int, lr: float | None = None) -> Objective:
+        """The objective as a step sees it: it gets the step's values where it leaves them open.
+
+        Open are the step that keys the module's random numbers (dropout), where the selection has none, and the
+        learning rate of a `GradientPenalty` that has none. `take_step` calls this.
+
+        Args:
+            number: number of the step.
+            lr: learning rate of the step; None: there is none.
+
+        Returns:
+            A copy, with the same wrappers around the risk of the step.
+        """
+        inner: Objective = self
+        while inner.wrapped is not None:
+            inner = inner.wrapped
+        return self if inner is self else self.over(inner.in_step(number, lr))
+
+    @property
+    def needs_rate(self) -> bool:
+        """Whether it has a penalty whose learning rate is open, so that it can be evaluated only in a step."""
+        return self.wrapped is not None and self.wrapped.needs_rate
+
     @property
     @abstractmethod
     def exact(self) -> bool:
@@ -157,11 +182,17 @@ class Objective(ABC):
         """Writes an evaluation's batch-norm statistics into the module's buffers."""
 
     def closure(self) -> Callable[[], Tensor]:
-        """A closure for `torch.optim.Optimizer.step`: it evaluates, sets the parameters' `.grad`, returns the value."""
+        """A closure for `torch.optim.Optimizer.step`: it evaluates, sets the parameters' `.grad`, returns the value.
+
+        The random numbers of a module (dropout) are those of step 0; `in_step(number).closure()` has those of a step.
+
+        Returns:
+            The closure.
+        """
 
         def closure() -> Tensor:
             evaluation = self.evaluate()
-            self.space.set_gradient(evaluation.gradient)
+            self.space.set_gradient(evaluation.gradient, evaluation.unused)
             return torch.tensor(evaluation.value, dtype=torch.float64)
 
         return closure

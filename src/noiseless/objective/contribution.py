@@ -39,6 +39,8 @@ class BlockGradients(BlockScores):
     """squared L2 norm of each gradient, float64 `[K]`"""
     statistics: Tensor
     """batch-norm statistics of each norm block, `[K, G, S]`; empty unless recorded"""
+    unreached: Tensor
+    """parameters that each block's loss does not reach, as bits, float64 `[K, R]`; see `reach.packed`"""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable
 from types import MethodType
+from typing import NamedTuple
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
 import torch
@@ -20,7 +21,16 @@ from noiseless.objective.space import ParameterSpace
 
 TOLERANCE = 1e-5
 """largest difference of a parameter's gradient, in L2, as a share of the whole gradient: above rounding in float32"""
-_known: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[Hashable, Known]] = WeakKeyDictionary()
+
+
+class Known(NamedTuple):
+    """What `check` has found for a module, loss and mode."""
+
+    follows: bool = True
+    """whether the module is a function of theta"""
+    unreached: tuple[bool, ...] | None = None
+    """for each parameter, whether a block's loss does not reach it; None: not known"""
 
 
 class Identity:
@@ -51,14 +61,14 @@ def is_known(module: nn.Module, key: Hashable) -> bool:
     return key in _known.get(module, {})
 
 
-def follows(module: nn.Module, key: Hashable) -> bool:
-    """What `check` has found; True if it has not been called."""
-    return _known.get(module, {}).get(key, True)
+def known(module: nn.Module, key: Hashable) -> Known:
+    """What `check` has found; before, that a module follows theta and reaches all parameters."""
+    return _known.get(module, {}).get(key, Known())
 
 
 def set_alone(module: nn.Module, key: Hashable) -> None:
     """Remembers that a module's blocks are computed one at a time."""
-    _known.setdefault(module, {})[key] = False
+    _known.setdefault(module, {})[key] = Known(follows=False)
 
 
 def warn(problem: str | None) -> None:
@@ -76,6 +86,9 @@ def check(
 ) -> None:
     """Compares the gradient of a block's loss by its parameters in place and as a function of theta, and remembers it.
 
+    It also finds the parameters that a block's loss does not reach. Blocks that are computed together reach all the
+    same ones: what they compute cannot depend on an example's values.
+
     Args:
         module: the module.
         key: its loss and mode.
@@ -86,10 +99,11 @@ def check(
     theta = (1.01 * space.theta + 1e-3).requires_grad_()
     try:
         with space.at(theta.detach()):
-            expected = space.split(space.gradient(in_place()))
+            derivatives = space.derivatives(in_place())
+            expected = space.split(space.joined(derivatives))
             (gradient,) = torch.autograd.grad(functional(theta), theta, allow_unused=True, materialize_grads=True)
     except RuntimeError:  # the sweep meets it again, and leaves vmap or raises it
-        _known.setdefault(module, {})[key] = True
+        _known.setdefault(module, {})[key] = Known()
         return
     scale = float(torch.cat([part.flatten() for part in expected.values()]).norm())
     different = [
@@ -97,7 +111,8 @@ def check(
         for name, part in space.split(gradient).items()
         if float((part - expected[name]).norm()) > TOLERANCE * scale
     ]
-    _known.setdefault(module, {})[key] = not different
+    unreached = tuple(part is None for part in derivatives)
+    _known.setdefault(module, {})[key] = Known(not different, unreached)
     if different:
         warn(
             f"the gradient of {', '.join(different[:5])}{', ...' if len(different) > 5 else ''} does not follow the"

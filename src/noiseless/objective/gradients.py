@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map_only
 
 from noiseless import keyed
-from noiseless.objective import functional, layout, plain
+from noiseless.objective import functional, layout, plain, reach
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
@@ -92,8 +92,9 @@ class BlockLoss:
             try:
                 at_once = self._together(theta.ndim == 2, (), record) if together else None
                 parts = at_once(theta, batch.target, *batch.inputs) if at_once else self._alone(theta, batch, record)
-                gradient, *scores, statistics = parts
-                return BlockGradients(*(*scores, gradient, square_norms(gradient), statistics))
+                parts = (*parts, self._unreached(len(batch))) if at_once else parts
+                gradient, *scores, statistics, unreached = parts
+                return BlockGradients(*(*scores, gradient, square_norms(gradient), statistics, unreached))
             except RuntimeError as error:
                 if not together:
                     raise
@@ -132,7 +133,12 @@ class BlockLoss:
 
     def _follows(self) -> bool:
         """Whether code that gets the parameters as an argument can compute the module."""
-        return self.module not in _random and functional.follows(self.module, self.key())
+        return self.module not in _random and functional.known(self.module, self.key()).follows
+
+    def _unreached(self, blocks: int) -> Tensor:
+        """Which parameters are not reached by blocks that are computed together, as bits, `[blocks, R]`."""
+        unreached = functional.known(self.module, self.key()).unreached or (False,) * len(self.space.sizes)
+        return reach.packed(unreached, self.space.device).expand(blocks, -1)
 
     def check(self, several: bool, batch: Callable[[], Batch]) -> None:
         """Finds out whether blocks can be computed together or compiled, once for a module, loss and mode.
@@ -154,7 +160,8 @@ class BlockLoss:
 
     def key(self) -> tuple[Hashable, ...]:
         """What the code of a block depends on, besides the module and shapes."""
-        return self.scoring.key, tuple(module.training for module in self.module.modules())
+        training = tuple(module.training for module in self.module.modules())
+        return self.scoring.key, training, tuple(self.space.names)
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
@@ -213,7 +220,7 @@ class BlockLoss:
         if parts is None:
             return None
         gradient, square, *scores, statistics = parts
-        return BlockGradients(*(*scores, gradient, square, statistics))
+        return BlockGradients(*(*scores, gradient, square, statistics, self._unreached(len(batch))))
 
     def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
         """Names and tensors of the module's buffers and of those parameters that are not in the space (frozen)."""
@@ -250,7 +257,9 @@ class BlockLoss:
         """Gradient and reports of a batch of one block."""
         with self.space.at(theta.reshape(-1)):
             loss, reports = self._keyed(batch, 0, record)
-            return tuple(t[None] for t in (self.space.gradient(loss), *reports))
+            derivatives = self.space.derivatives(loss)
+            unreached = reach.packed(tuple(part is None for part in derivatives), self.space.device)
+            return tuple(t[None] for t in (self.space.joined(derivatives), *reports, unreached))
 
     def _keyed(
         self, batch: Batch, k: int, record: bool, forward: Callable[..., Any] | None = None

@@ -56,8 +56,8 @@ class GradientPenalty(Blockwise):
     strength: float
     """s, strength of the penalty on the blocks' gradients"""
     _: KW_ONLY
-    lr: float
-    """learning rate of the step: the penalty's scale"""
+    lr: float | None = None
+    """learning rate of the step: the penalty's scale; None: that of the optimizer, at each `take_step`"""
     full_strength: float = 0.0
     """strength of the penalty on the full gradient"""
     method: Method = "forward"
@@ -71,7 +71,7 @@ class GradientPenalty(Blockwise):
     def __post_init__(self) -> None:
         for name in ("strength", "lr", "full_strength"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"the penalty's {name} must be a finite number of at least 0, not {value}")
         if not 0 < self.eps < float("inf"):
             raise ValueError(f"the penalty's eps must be a positive number, not {self.eps}")
@@ -91,6 +91,26 @@ class GradientPenalty(Blockwise):
         return replace(self, risk=risk)
 
     @property
+    def rate(self) -> float:
+        """The learning rate: `lr`, or that of the step for which `in_step` has made this objective.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        lr = self.risk.selection.lr if self.lr is None else self.lr
+        if lr is None:
+            raise ValueError(
+                "the penalty has no learning rate outside a step, where take_step gives it the optimizer's: give it one"
+                " to evaluate it by itself, GradientPenalty(..., lr=0.1)"
+            )
+        return lr
+
+    @property
+    def needs_rate(self) -> bool:
+        """Whether the learning rate is that of a step, and no step has given one."""
+        return self.lr is None and self.risk.selection.lr is None
+
+    @property
     def passes(self) -> float:
         """Passes of the method, plus one if the full gradient is penalised, times the risk's passes."""
         return (PASSES[self.method] + (self.full_strength > 0)) * self.risk.passes
@@ -107,27 +127,29 @@ class GradientPenalty(Blockwise):
 
     def by_block(self) -> ByBlock:
         """The blocks' gradients plus the penalty's; a penalty on the full gradient first takes a sweep for it."""
+        rate = self.rate
         full = self.risk.evaluate().gradient if self.full_strength else None
 
         def contribution(theta: Tensor, batch: Batch) -> Contribution:
             block = self.risk.block_loss.differentiate(theta, batch, record=True)
-            direction, penalty, probed = self._corrected(theta, batch, block, full)
+            direction, penalty, probed = self._corrected(theta, batch, block, full, rate)
             return Contribution(direction, penalty, torch.cat([block.statistics, *probed], 1), block)
 
         return contribution
 
     def measure(self) -> Measurement:
         """Loss and penalty from one sweep of the risk with gradients but without probes; the bits of `evaluate`."""
+        rate = self.rate
         plain: Evaluation = self.risk.evaluate()
         square = self.strength * plain.block_square_norms
         if self.full_strength:
             square = square + self.full_strength * square_norms(plain.gradient).cpu()
-        penalty = exact_total(self._value(square) * plain.block_weights) / plain.weight
+        penalty = exact_total(self._value(square, rate) * plain.block_weights) / plain.weight
         return Measurement(plain.loss, penalty, plain.hits, plain.count, plain.passes, plain.metrics)
 
-    def _value(self, square: Tensor) -> Tensor:
+    def _value(self, square: Tensor, rate: float) -> Tensor:
         """The term added to the value, for `square = strength ||g_b||**2 + full_strength ||g||**2`."""
-        return VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
+        return VALUE_CONSTANT * (2 if self.published else 1) * rate * square
 
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, exact for every method, by differentiating the block losses three times.
@@ -139,8 +161,10 @@ class GradientPenalty(Blockwise):
             `[K, P]`.
 
         Raises:
-            ValueError: if V has another shape, or the full gradient is penalised (that Hessian couples all blocks).
+            ValueError: if V has another shape, there is no learning rate, or the full gradient is penalised (that
+                Hessian couples all blocks).
         """
+        rate = self.rate
         if self.full_strength:
             raise ValueError(
                 "Hessian products are not available for a penalty on the full gradient, whose Hessian couples all"
@@ -150,7 +174,7 @@ class GradientPenalty(Blockwise):
         def penalised(batch: Batch, k: int) -> tuple[Tensor, Tensor]:
             loss, weight = self.risk.block_loss.value(batch, k)
             gradient = self.space.gradient(loss, create_graph=True)
-            return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum(), weight
+            return loss + VALUE_CONSTANT * rate * self.strength * gradient.square().sum(), weight
 
         return self.risk.mean_product(V, penalised)
 
@@ -163,7 +187,7 @@ class GradientPenalty(Blockwise):
         self.risk.accept(evaluation)
 
     def _corrected(
-        self, theta: Tensor, batch: Batch, block: BlockGradients, full: Tensor | None
+        self, theta: Tensor, batch: Batch, block: BlockGradients, full: Tensor | None, rate: float
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The blocks' gradients plus the penalty's; the penalty's values, float64 `[K]`; the probes' statistics."""
         square = self.strength * block.square
@@ -173,8 +197,8 @@ class GradientPenalty(Blockwise):
             v, factor = torch.add(self.full_strength * full, block.gradient, alpha=self.strength), 1.0
             length = square_norms(v).sqrt()
             square = square + self.full_strength * square_norms(full)
-        value = self._value(square)
-        scale = 2 * VALUE_CONSTANT * self.lr * factor
+        value = self._value(square, rate)
+        scale = 2 * VALUE_CONSTANT * rate * factor
         if self.method == "exact":
             return self._exact_product(theta, batch, v).mul_(scale).add_(block.gradient), value, []
         # finite, so that v = 0 gives no step and no product

@@ -10,9 +10,10 @@ from dataclasses import KW_ONLY, dataclass, field
 import torch
 from torch import Tensor, nn
 
+from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_norm_block, check_size
+from noiseless.objective.blocks import Batch, Chunk, Examples, check_norm_block
 from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
@@ -106,13 +107,12 @@ class EmpiricalRisk(Blockwise):
         risk._select(selection)
         return risk
 
+    def in_step(self, number: int, lr: float | None = None) -> EmpiricalRisk:
+        """The risk over the selection as a step sees it."""
+        return self.at(self.selection.in_step(number, lr))
+
     def _select(self, selection: Selection) -> None:
-        self.selection = selection
-        count = len(selection)
-        size = count if self.block is None else self.block
-        part_of_pass = selection.examples_per_pass is not None  # whose last block may be short
-        check_size("block", size, max(count, len(selection.examples)) if part_of_pass else count)
-        self.blocks = Blocks(count, size, selection.order)
+        self.selection, self.blocks = selection, selection.blocks(self.block)
 
     @property
     def wrapped(self) -> None:
@@ -163,17 +163,21 @@ class EmpiricalRisk(Blockwise):
             part = by_block(theta, batch)
             block, first = part.block, (batch.first - self.selection.first) * a_block
             weights = norm.weights(first, len(batch), batch.target.shape[1], visits, norm_blocks)
-            return Report(
-                {"gradient": (part.direction, block.weight), "statistics": (part.statistics.flatten(0, 1), weights)},
-                block.scalars() | {"penalty": part.penalty * block.weight, "square": block.square},
-            )
+            vectors = {
+                "gradient": (part.direction, block.weight),
+                "statistics": (part.statistics.flatten(0, 1), weights),
+            }
+            sums = {"penalty": part.penalty * block.weight, "square": block.square, "unreached": block.unreached.T}
+            return Report(vectors, block.scalars() | sums)
 
-        names, vectors = tuple(self.metrics), {"gradient": len(theta), "statistics": norm.length}
-        summed = self.sweep(report, vectors, {**SCALARS, **Scores.rows(names)})
+        names, lengths = tuple(self.metrics), {"gradient": len(theta), "statistics": norm.length}
+        rows = {**SCALARS, **Scores.rows(names), "unreached": reach.rows(len(self.space.sizes))}
+        summed = self.sweep(report, lengths, rows)
         scores = Scores.of(summed, names)
+        gradient = summed.vectors["gradient"].div_(scores.weight).to(theta.dtype)
         return Evaluation(
             loss=scores.loss,
-            gradient=summed.vectors["gradient"].div_(scores.weight).to(theta.dtype),
+            gradient=gradient,
             penalty=exact_total(summed.scalars["penalty"][0]) / scores.weight,
             hits=scores.hits,
             block_square_norms=summed.scalars["square"][0],
@@ -184,6 +188,7 @@ class EmpiricalRisk(Blockwise):
             statistics=summed.vectors["statistics"],
             norm_blocks=norm_blocks,
             metrics=scores.metrics,
+            unused=reach.unused(summed.scalars["unreached"], self.space, gradient),
         )
 
     def measure(self) -> Measurement:
@@ -281,14 +286,10 @@ class EmpiricalRisk(Blockwise):
 
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, on the device of the parameters."""
-        selection = self.selection
-        *inputs, target = (x.to(self.space.device) for x in selection.examples.take(chunk.index))
         full_blocks = max(1, self.blocks.count // self.blocks.size)
         usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
         shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
-        return Batch(
-            selection.first + chunk.first, tuple(inputs), target, selection.seed, selection.step, shape == usual
-        )
+        return self.selection.batch(chunk, self.space.device, shape == usual)
 
 
 def risk_of(objective: Objective) -> EmpiricalRisk:

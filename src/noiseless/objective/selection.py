@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from noiseless.objective.blocks import Examples, TensorExamples
+from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, TensorExamples, check_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,10 @@ class Selection:
     """number of examples of other parts that are already in batch norm's running averages"""
     seed: int = 0
     """seed of the random numbers that the module draws (dropout); they are keyed by (seed, step, block number)"""
-    step: int = 0
-    """step of these random numbers"""
+    step: int | None = None
+    """step of these random numbers; None: that of `take_step`, and 0 outside a step"""
+    lr: float | None = None
+    """learning rate of the step, for penalties that have none of their own; None: no step has given one"""
 
     def __post_init__(self) -> None:
         if not len(self):
@@ -69,6 +71,42 @@ class Selection:
     def head(self, count: int) -> Selection:
         """The first `count` examples, as a selection."""
         return replace(self, order=self.numbers[:count])
+
+    def blocks(self, size: int | None) -> Blocks:
+        """The partition of the selected examples into blocks.
+
+        Args:
+            size: examples in a block; None: all.
+
+        Returns:
+            The blocks.
+
+        Raises:
+            ValueError: if the size is larger than the selection; for a part of a pass, than the data set.
+        """
+        count = len(self)
+        size = count if size is None else size
+        part_of_pass = self.examples_per_pass is not None  # whose last block may be short
+        check_size("block", size, max(count, len(self.examples)) if part_of_pass else count)
+        return Blocks(count, size, self.order)
+
+    def in_step(self, number: int, lr: float | None) -> Selection:
+        """A copy with the number and learning rate of a step, where this one has none."""
+        return replace(self, step=number if self.step is None else self.step, lr=lr if self.lr is None else self.lr)
+
+    def batch(self, chunk: Chunk, device: torch.device, regular: bool) -> Batch:
+        """The examples of a chunk.
+
+        Args:
+            chunk: of this selection's blocks.
+            device: to which they are moved.
+            regular: whether the chunk has the shape of most chunks.
+
+        Returns:
+            The batch.
+        """
+        *inputs, target = (x.to(device) for x in self.examples.take(chunk.index))
+        return Batch(self.first + chunk.first, tuple(inputs), target, self.seed, self.step or 0, regular)
 
     @property
     def share(self) -> float:

@@ -59,4 +59,5 @@ class SharpnessAware(Wrapper):
             ahead = self.objective.evaluate()
         finally:  # also if the sweep is stopped: theta is restored
             self.space.theta.copy_(start)
-        return replace(here, gradient=ahead.gradient, passes=here.passes + ahead.passes)
+        passes = here.passes + ahead.passes
+        return replace(here, gradient=ahead.gradient, unused=ahead.unused, passes=passes)

@@ -1,12 +1,12 @@
 """The parameter space: a module's trainable parameters as one flat vector `theta [P]` with named views.
 
 Optimizers, penalties, Hessian products and landscapes all work with vectors `[P]`. Copies are avoided: each parameter's
-data is a view of `theta`, each parameter's `.grad` a view of one gradient vector.
+data is a part of the memory of `theta`, each parameter's `.grad` a part of that of one gradient vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from weakref import WeakKeyDictionary, ref
@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+
+from noiseless.objective.storages import are_parts, parts_of
 
 _spaces: WeakKeyDictionary[nn.Module, ParameterSpace] = WeakKeyDictionary()
 
@@ -57,6 +59,7 @@ class ParameterSpace:
         self._module = ref(module)
         self._theta = self._gather()
         self._gradient: Tensor | None = None
+        self._gradients: list[Tensor] = []
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -73,12 +76,8 @@ class ParameterSpace:
         module = self._module()
         if module is not None and not self.describes(module):
             raise ValueError("the module's trainable parameters have been replaced: make a new objective for it")
-        offset = self._theta.data_ptr()
-        for p, size in zip(self._parameters, self.sizes, strict=True):
-            if (size and p.data_ptr() != offset) or p.dtype != self._theta.dtype:
-                self._theta = self._gather()
-                break
-            offset += size * p.element_size()
+        if not are_parts(self._parameters, self._theta):
+            self._theta = self._gather()
         return self._theta
 
     @property
@@ -138,13 +137,21 @@ class ParameterSpace:
         Returns:
             `[P]`; 0 where the value does not depend on a parameter.
         """
+        return self.joined(self.derivatives(value, along, create_graph))
+
+    def derivatives(
+        self, value: Tensor, along: Tensor | None = None, create_graph: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """As `gradient`, parameter by parameter: None where the value does not depend on it."""
         if not value.requires_grad:
-            return torch.zeros_like(self.theta)
+            return (None,) * len(self._parameters)
         retain = create_graph or along is not None
-        parts = torch.autograd.grad(
-            value, self._parameters, along, retain, create_graph, allow_unused=True, materialize_grads=True
-        )
-        return torch.cat([part.reshape(-1) for part in parts])
+        return torch.autograd.grad(value, self._parameters, along, retain, create_graph, allow_unused=True)
+
+    def joined(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """One vector `[P]` from one tensor for each parameter, with 0 for None."""
+        filled = (p.new_zeros(p.shape) if g is None else g for p, g in zip(self._parameters, parts, strict=True))
+        return torch.cat([part.reshape(-1) for part in filled])
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector in the parameters' shapes.
@@ -166,14 +173,21 @@ class ParameterSpace:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-    def set_gradient(self, gradient: Tensor) -> None:
-        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`."""
+    def set_gradient(self, gradient: Tensor, unused: Collection[str] = ()) -> None:
+        """Writes a gradient `[P]` where `torch.optim` looks for it: into the parameters' `.grad`.
+
+        Args:
+            gradient: of all parameters.
+            unused: names of the parameters whose `.grad` becomes None, so that optimizers leave them as they are.
+        """
         theta = self.theta
         if self._gradient is None or self._gradient.device != theta.device or self._gradient.dtype != theta.dtype:
-            self._gradient = torch.empty_like(theta)
+            self._gradient, self._gradients = torch.empty_like(theta), []
         self._gradient.copy_(gradient)
-        for p, part in zip(self._parameters, self.split(self._gradient).values(), strict=True):
-            p.grad = part
+        if not (self._gradients and are_parts(self._gradients, self._gradient)):
+            self._gradients = parts_of(self._gradient, self.shapes)
+        for name, p, part in zip(self.names, self._parameters, self._gradients, strict=True):
+            p.grad = None if name in unused else part
 
     def describes(self, module: nn.Module) -> bool:
         """Whether this is still the list of the module's trainable parameters."""
@@ -190,7 +204,7 @@ class ParameterSpace:
                 f"all trainable parameters must have one dtype and one device, found {seen}; use module.to"
             )
         theta = torch.cat([p.detach().reshape(-1) for p in self._parameters])
-        for p, part in zip(self._parameters, self.split(theta).values(), strict=True):
+        for p, part in zip(self._parameters, parts_of(theta, self.shapes), strict=True):
             p.data = part
         return theta
 

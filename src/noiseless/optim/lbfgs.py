@@ -62,9 +62,7 @@ class DampedLBFGS(torch.optim.Optimizer):
         """
         loss = None if closure is None else torch.enable_grad()(closure)()
         members = [(p, group) for group in self.param_groups for p in group["params"]]
-        parts = [
-            (torch.zeros_like(p) if p.grad is None else p.grad) + group["weight_decay"] * p for p, group in members
-        ]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad + group["weight_decay"] * p for p, group in members]
         gradient = torch.cat([part.flatten() for part in parts])
         theta = torch.cat([p.detach().flatten() for p, _ in members])
         first, group = members[0]

@@ -166,8 +166,10 @@ class Searched(torch.optim.Optimizer):
         """The gradient of F, float64 `[P]`."""
         parts = []
         for p, group in self._members():
-            slope = torch.zeros_like(p, dtype=torch.float64) if p.grad is None else p.grad.double()
-            parts.append((slope + _decay(group) * p.double()).flatten())
+            if p.grad is None:  # the value does not depend on it, and the optimizer does not move it
+                parts.append(torch.zeros_like(p, dtype=torch.float64).flatten())
+            else:
+                parts.append((p.grad.double() + _decay(group) * p.double()).flatten())
         return torch.cat(parts)
 
     def _value(self, loss: Tensor) -> float:

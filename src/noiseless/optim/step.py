@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.transforms import State, Transform
+
+STEPS = "steps_taken"
+"""key in an optimizer's first group under which `take_step` counts, so that the count is in its `state_dict`"""
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,39 @@ def take_step(
     objective: Objective,
     transform: Transform | None = None,
     state: State | None = None,
-    number: int = 0,
+    number: int | None = None,
 ) -> Step:
     """Moves the parameters by one step of the optimizer.
 
+    The objective gets what it leaves open: the number of the step, which keys random numbers (a module's dropout, a
+    transform's noise), and the learning rate of the optimizer, which scales a `GradientPenalty` without one.
+
     The evaluation at the starting point is accepted: its batch-norm statistics go into the module's buffers, those of
-    trial points do not.
+    trial points do not. Parameters that the value does not depend on (`Evaluation.unused`) get no `.grad`, so weight
+    decay, momentum and transforms do not move them, as in a plain loop of torch.
 
     Args:
         optimizer: any `torch.optim.Optimizer` over the objective's parameters.
         objective: the objective to minimise.
         transform: changes each gradient before the optimizer sees it.
         state: the transform's state; None: a new one.
-        number: the step's number, which keys a transform's random numbers.
+        number: the step's number, from 0. None: the number of steps that were taken without a number by this optimizer;
+            it counts them in its first parameter group, so that its `state_dict` goes on with the right one.
 
     Returns:
         The step's record.
 
     Raises:
-        ValueError: if the optimizer holds none of the objective's parameters, or if it does a line search and the
-            gradient is not the gradient of the value.
+        ValueError: if the optimizer holds none of the objective's parameters, if it does a line search and the gradient
+            is not the gradient of the value, or if a penalty is to have the optimizer's learning rate, and its groups
+            differ in it or have none.
         SweepStoppedError: if a worker was told to stop; its `moved` is whether anything has changed by then.
     """
     refuse_line_search(optimizer, objective, transform)
     space = objective.space
-    _refuse_stranger(optimizer, space)
+    groups = _groups_of(optimizer, space)
+    counted, number = number is None, optimizer.param_groups[0].get(STEPS, 0) if number is None else number
+    objective = objective.in_step(number, _rate(groups, objective.needs_rate))
     if transform is not None and state is None:
         state = transform.init(space.theta)
     first = objective.evaluate()
@@ -81,12 +93,13 @@ def take_step(
         nonlocal ready, passes, after
         evaluation, ready = ready or objective.evaluate(), None
         passes += evaluation.passes
-        gradient, changed = evaluation.gradient, before
+        gradient, changed, unused = evaluation.gradient, before, evaluation.unused
         if transform is not None:
             gradient, changed = transform.update(gradient, before, space.theta, number)
+            unused = () if transform.remembers else unused
         if evaluation is first:
             after = changed
-        space.set_gradient(gradient)
+        space.set_gradient(gradient, unused)
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
     try:
@@ -95,6 +108,8 @@ def take_step(
         stopped.moved = True
         raise
     objective.accept(first)
+    if counted:
+        optimizer.param_groups[0][STEPS] = number + 1
     return Step(first, after, passes, True, optimizer.last if isinstance(optimizer, Searched) else None)
 
 
@@ -114,14 +129,28 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
         )
 
 
-def _refuse_stranger(optimizer: torch.optim.Optimizer, space: ParameterSpace) -> None:
-    """Raises for an optimizer of another module, whose step would move nothing here."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if held.isdisjoint(map(id, space.parameters)):
+def _groups_of(optimizer: torch.optim.Optimizer, space: ParameterSpace) -> list[dict[str, Any]]:
+    """The optimizer's groups with parameters of a space; raises for an optimizer of another module, which has none."""
+    own = set(map(id, space.parameters))
+    groups = [group for group in optimizer.param_groups if not own.isdisjoint(map(id, group["params"]))]
+    if not groups:
         raise ValueError(
             "the optimizer holds none of the objective's parameters, so its step would move nothing: make it for the"
             " module of the objective (module.parameters()), after the module was moved, copied or unfrozen"
         )
+    return groups
+
+
+def _rate(groups: list[dict[str, Any]], needed: bool) -> float | None:
+    """The learning rate of groups; where they differ or have none, it is None, or refused if a penalty needs it."""
+    rates = sorted({float(group["lr"]) for group in groups if "lr" in group})
+    if needed and len(rates) != 1:
+        have = f"have several ({', '.join(f'{rate:g}' for rate in rates)})" if rates else "have none"
+        raise ValueError(
+            f"the penalty has no learning rate of its own, and the optimizer's groups {have}: give it one,"
+            " GradientPenalty(..., lr=0.1)"
+        )
+    return rates[0] if len(rates) == 1 else None
 
 
 def _finite(value: float) -> bool:

@@ -28,6 +28,8 @@ class Transform:
     """theta `[P]` -> state"""
     update: Callable[[Tensor, State, Tensor, int], tuple[Tensor, State]]
     """(gradient `[P]`, state, theta `[P]`, step) -> (gradient `[P]`, state). It must not modify its arguments"""
+    remembers: bool = False
+    """whether its result holds gradients of earlier steps, which may reach parameters that this step's does not"""
 
 
 def chain(*transforms: Transform) -> Transform:
@@ -43,7 +45,8 @@ def chain(*transforms: Transform) -> Transform:
             gradient, after[key] = t.update(gradient, state[key], theta, step)
         return gradient, after
 
-    return Transform(" -> ".join(t.name for t in transforms) or "none", init, update)
+    name = " -> ".join(t.name for t in transforms) or "none"
+    return Transform(name, init, update, any(t.remembers for t in transforms))
 
 
 def aggregate(counts: Sequence[int]) -> Transform:
@@ -77,7 +80,7 @@ def aggregate(counts: Sequence[int]) -> Transform:
         mean = total.div_(sum(counts[: len(newest)])).to(gradient.dtype)
         return mean, {"gradients": newest, "seen": seen + 1}
 
-    return Transform(f"aggregate({len(counts)} parts)", lambda theta: {"gradients": (), "seen": 0}, update)
+    return Transform(f"aggregate({len(counts)} parts)", lambda theta: {"gradients": (), "seen": 0}, update, True)
 
 
 def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
