@@ -41,8 +41,8 @@ def test_a_step_of_four_workers_by_hand():
     assert plan.seconds.traffic == pytest.approx(5 * 300 * 1e6 / 1e12)  # 1.5 ms
     # a block: bins 3 * 8 bytes read and written, the gradient's 4 bytes read twice
     assert plan.seconds.exact_sum == pytest.approx(3 * 56e6 / 1e12)
-    # bins 24 (P + S), five float64 numbers a block, one byte a chunk; a ring of 4 sends 2 * 3/4 of it
-    assert plan.wire == pytest.approx(1.5 * (24 * 1_000_100 + 40 * 10 + 10))
+    # bins 24 (P + S), six float64 numbers a block, one byte a chunk; a ring of 4 sends 2 * 3/4 of it
+    assert plan.wire == pytest.approx(1.5 * (24 * 1_000_100 + 48 * 10 + 10))
     assert plan.seconds.all_reduce == pytest.approx(plan.wire / 1e9)
     # compute and traffic overlap
     assert plan.seconds.step == pytest.approx(0.3 + 168e-6 + 0.036004215)
@@ -136,7 +136,7 @@ def test_an_update_from_a_part_is_shared_and_has_its_own_sum():
     plain, plan = planned(2), planned(2, parts=3)
     # the largest part has 334 examples in 4 blocks, 2 for each of 2 workers
     assert (plan.share.blocks, plan.share.updates, plan.share.own, plan.share.examples) == (4, 3, 6, 600)
-    assert plan.wire == pytest.approx(3 * (24 * 1_000_100 + 40 * 4 + 4))
+    assert plan.wire == pytest.approx(3 * (24 * 1_000_100 + 48 * 4 + 4))
     assert plan.seconds.exact_sum / plain.seconds.exact_sum == pytest.approx(6 / 5)
     assert plan.passes == plain.passes
     assert (plain.memory.parts, plan.memory.parts) == (0, 3 * 4 * P)

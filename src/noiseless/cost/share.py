@@ -95,7 +95,7 @@ def share(recipe: Recipe, examples: int, chunk: int, workers: int) -> Share:
 
 
 def message(sizes: Sizes, share: Share) -> int:
-    """Bytes that the all-reduce of a sweep adds up: `24 (P + S)` for bins, `32 + 8 R` for a block, 1 for a chunk.
+    """Bytes that the all-reduce of a sweep adds up: `24 (P + S)` for bins, `40 + 8 R` for a block, 1 for a chunk.
 
     Args:
         sizes: of the run, with P parameters and S numbers of batch norm's statistics; R numbers hold a bit for each
