@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from noiseless.data.images import ImageSet
+from noiseless.data.progress import print_note
+
+CHANNELS = (1, 2, 3, 4)
+"""numbers of channels by which the order of an array's axes is recognised"""
 
 
 def npz(path: Path) -> ImageSet:
@@ -20,7 +24,7 @@ def npz(path: Path) -> ImageSet:
         path: the file. Images are uint8 `[N, H, W]` or `[N, H, W, C]`, labels whole numbers 0 ... classes - 1.
 
     Returns:
-        The image set.
+        The image set. A note is printed if a class below the largest training label has no training image.
 
     Raises:
         ValueError: if the file cannot be read, lacks an array, or an array has a wrong dtype, shape or label.
@@ -71,6 +75,16 @@ def _images(path: Path, key: str, array: np.ndarray) -> Tensor:
         raise ValueError(f"{path}: {key} must have shape [N, H, W] or [N, H, W, C], not {list(array.shape)}")
     if array.size == 0:
         raise ValueError(f"{path}: {key} is empty (shape {list(array.shape)})")
+    if (
+        array.ndim == 4
+        and array.shape[3] not in CHANNELS
+        and array.shape[1] in CHANNELS
+        and array.shape[1] < array.shape[2]
+    ):
+        raise ValueError(
+            f"{path}: {key} has shape {list(array.shape)}, which looks like [N, C, H, W]; channels must come last:"
+            f" save {key}.transpose(0, 2, 3, 1)"
+        )
     pixels = torch.from_numpy(array)
     return (pixels[:, None] if array.ndim == 3 else pixels.permute(0, 3, 1, 2)).contiguous()
 
@@ -89,4 +103,10 @@ def _labels(path: Path, key: str, array: np.ndarray, images: int, classes: int |
         )
     if classes is not None and high >= classes:
         raise ValueError(f"{path}: {key} holds the label {high}, but the largest training label is {classes - 1}")
+    if classes is None and (absent := sorted(set(range(high)) - set(array.tolist()))):
+        listed = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        print_note(
+            f"{path}: {key} holds no label {listed}, but labels up to {high}, so the model gets {high + 1} outputs;"
+            " number the classes from 0 without gaps, unless this is intended"
+        )
     return torch.from_numpy(array.astype(np.int64))

@@ -45,7 +45,7 @@ def _imagenet(directory: Path, pixels: int | None) -> ImageFiles:
         _by_hand(directory)
     if pixels is None:
         raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
-    return class_folders("imagenet", path, pixels, track_changes=False)
+    return class_folders("imagenet", path, pixels, published=True)
 
 
 def _by_hand(directory: Path) -> NoReturn:

@@ -16,7 +16,7 @@ from noiseless.data.home import home
 from noiseless.data.images import ImageSet
 from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
-from noiseless.data.progress import print_line, progress_bar, size
+from noiseless.data.progress import print_line, print_note, progress_bar, size
 from noiseless.errors import UnknownNameError
 
 NAMES = (*ENTRIES, *PATH_NAMES)
@@ -97,7 +97,7 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
 def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFiles:
     """Opens a set from its published files (or your own), not from its packed file.
 
-    A message is printed if the number of images is not the published one.
+    A note is printed if the number of images is not the published one, and about files that are left out of a folder.
 
     Args:
         name: as `full_name` returns it.
@@ -111,14 +111,17 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFi
     if kind == "npz":
         return npz(Path(path))
     if kind == "folder":
-        return class_folders(name, Path(path), pixels)
+        files = class_folders(name, Path(path), pixels)
+        if files.left_out:
+            print_note(f"{path}: {files.left_out}")
+        return files
     entry = ENTRIES[name]
     dataset = entry.open(directory, pixels)
     parts = (dataset.train, dataset.test) if isinstance(dataset, ImageFiles) else (dataset.x_train, dataset.x_test)
     present, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
     if present != published:
         place = entry.here(directory)
-        print_line(f"note: {place} holds {present} images, not the published {published}: was it unpacked in part?")
+        print_note(f"{place} holds {present} images, not the published {published}: was it unpacked in part?")
     return dataset
 
 
