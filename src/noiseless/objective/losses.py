@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
+from noiseless.objective.trees import Tree, first_tensor
 
-PerExampleLoss = Callable[[Any, Tensor], Tensor]
-"""(what the model returns, target `[n, ...]`) -> `[n]`, or `[n, ...]`, which is averaged for each example"""
+PerExampleLoss = Callable[[Any, Any], Tensor]
+"""(what the model returns, target `[n, ...]` or a tree) -> `[n]`, or `[n, ...]`, which is averaged for each example"""
 Kind = Literal["cross-entropy", "incorrect"]
 
 
@@ -115,13 +116,14 @@ def _smoothed(output: Tensor, target: Tensor, smoothing: float, others_only: boo
     return more * F.nll_loss(log_p, target, reduction="none") - even * log_p.sum(1)
 
 
-def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
+def per_example(loss: PerExampleLoss, output: Any, target: Tree, examples: int | None = None) -> Tensor:
     """The losses of one block's examples.
 
     Args:
         loss: returns `[n]`, or `[n, ...]`, which is averaged for each example, as torch's `reduction="mean"` does.
         output: what the model returns: `[n, ...]`, or anything that the loss takes.
-        target: `[n, ...]`.
+        target: `[n, ...]`, or a tree of such tensors.
+        examples: n; None: the length of the target's first tensor.
 
     Returns:
         `[n]`.
@@ -135,12 +137,13 @@ def per_example(loss: PerExampleLoss, output: Tensor, target: Tensor) -> Tensor:
     except IndexError as error:
         shape = f" (output {list(output.shape)})" if isinstance(output, Tensor) else ""
         raise ValueError(f"the loss refuses a target: {error}{shape}") from error
-    if losses.ndim == 0 or len(losses) != len(target):
+    count = len(first_tensor(target)) if examples is None else examples
+    if losses.ndim == 0 or len(losses) != count:
         raise ValueError(
-            f"the loss must give one value an example, but gave shape {list(losses.shape)} for {len(target)} examples;"
+            f"the loss must give one value an example, but gave shape {list(losses.shape)} for {count} examples;"
             ' pass a loss with reduction="none"'
         )
-    if isinstance(output, Tensor) and _is_broadcast(losses, output, target):
+    if isinstance(output, Tensor) and isinstance(target, Tensor) and _is_broadcast(losses, output, target):
         raise ValueError(
             f"the loss broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
             f" {list(losses.shape)}, so that it pairs examples with each other; give both one shape: a target of"
