@@ -52,11 +52,12 @@ class DatasetExamples:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise ValueError(f"workers must be a number of processes, 0 for none, not {workers!r}")
         self.dataset, self.collate, self.workers = dataset, collate or default_collate, workers
+        self._blocks = _Blocks(dataset, self.collate)
         self._plan: list[list[int]] = []
         self._loader: DataLoader[Any] | None = None
         self._ahead: Iterator[tuple[list[int], Any]] | None = None
         if self.collate is default_collate:
-            _refuse_lists(self._items([0])[0])
+            _refuse_lists(self._blocks.items([0])[0])
         for number in range(0, len(self), -(-len(self) // CHECKED)):
             self._check_fixed(number)
 
@@ -91,44 +92,23 @@ class DatasetExamples:
         self._plan[:] = [numbers for part in index for numbers in part.tolist()]
         if self._loader is None:
             self._loader = DataLoader(
-                self.dataset, batch_sampler=self._plan, collate_fn=self.collate, num_workers=self.workers,
+                self._blocks, batch_size=None, sampler=self._plan, collate_fn=_unchanged, num_workers=self.workers,
                 persistent_workers=True, generator=torch.Generator(),
             )  # fmt: skip
         self._ahead = zip(list(self._plan), self._loader, strict=False)
 
     def _loaded(self, numbers: list[int]) -> Any:
         """The collated examples with these numbers, from the workers if they have loaded them."""
-        if self._ahead is None:
-            return self._collated(numbers)
-        ahead, self._ahead, problem = self._ahead, None, None
+        ahead, self._ahead = self._ahead, None
         try:
-            planned, batch = next(ahead, (None, None))
-            if planned == numbers:
-                self._ahead = ahead
-                return batch
-        except Exception as error:  # the same error without the workers' traceback, or a worker was killed
-            problem = error
-        batch = self._collated(numbers)
-        if problem is not None:
-            self.workers = 0
-            warnings.warn(f"the workers that load the data failed, so they are not used: {problem}", stacklevel=2)
+            planned, batch = next(ahead, (None, None)) if ahead else (None, None)
+        except RuntimeError as error:  # a worker was killed
+            warnings.warn(f"the workers that load the data failed, so they are not used: {error}", stacklevel=2)
+            self.workers, self._loader, planned = 0, None, None
+        if planned != numbers or batch is None:
+            return self._blocks.collated(numbers)
+        self._ahead = ahead
         return batch
-
-    def _items(self, numbers: list[int]) -> list[Any]:
-        together = getattr(self.dataset, "__getitems__", None)  # as a DataLoader does
-        return together(numbers) if together else [self.dataset[number] for number in numbers]
-
-    def _collated(self, numbers: list[int]) -> Any:
-        items = self._items(numbers)
-        if self.collate is not default_collate:
-            return self.collate(items)
-        try:
-            return default_collate(items)
-        except (RuntimeError, TypeError, KeyError, ValueError) as error:
-            raise ValueError(
-                f"torch's default_collate cannot put {_block(numbers)} of the data set together"
-                f" ({str(error).splitlines()[0]}): give a function collate=... that does, for example by padding"
-            ) from error
 
     def _checked(self, batch: Any, numbers: list[int]) -> Sequence[Tree] | Mapping[str, Tree]:
         """The batch, if it is one."""
@@ -147,7 +127,7 @@ class DatasetExamples:
         return batch
 
     def _check_fixed(self, number: int) -> None:
-        first, second = (named_tensors(self._checked(self._collated([number]), [number])) for _ in range(2))
+        first, second = (named_tensors(self._checked(self._blocks.collated([number]), [number])) for _ in range(2))
         same = len(first) == len(second) and all(
             place == other and torch.equal(a, b) for (place, a), (other, b) in zip(first, second, strict=True)
         )
@@ -157,6 +137,49 @@ class DatasetExamples:
                 " set needs fixed examples: leave random augmentation and masking out, or draw it from a"
                 " torch.Generator that is seeded with the example's number"
             )
+
+
+class _Blocks(Dataset[Any]):
+    """A data set whose items are blocks, and their numbers lists of example numbers."""
+
+    def __init__(self, dataset: Any, collate: Collate):
+        self.dataset, self.collate = dataset, collate
+
+    def __getitem__(self, numbers: list[int]) -> Any:
+        """A block; None if it cannot be loaded: a process that needs it loads it once more, and raises the error."""
+        try:
+            return self.collated(numbers)
+        except Exception:
+            return None
+
+    def items(self, numbers: list[int]) -> list[Any]:
+        """The examples, each by itself."""
+        together = getattr(self.dataset, "__getitems__", None)  # as a DataLoader does
+        return together(numbers) if together else [self.dataset[number] for number in numbers]
+
+    def collated(self, numbers: list[int]) -> Any:
+        """The examples together.
+
+        Returns:
+            The batch, as the collate function returns it.
+
+        Raises:
+            ValueError: if `default_collate` does not take them.
+        """
+        items = self.items(numbers)
+        if self.collate is not default_collate:
+            return self.collate(items)
+        try:
+            return default_collate(items)
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"torch's default_collate cannot put {_block(numbers)} of the data set together"
+                f" ({str(error).splitlines()[0]}): give a function collate=... that does, for example by padding"
+            ) from error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def examples_of(data: Any, collate: Collate | None = None) -> Examples:
