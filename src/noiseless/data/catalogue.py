@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from noiseless import own
 from noiseless.data import cifar, embedded, sources, tinyimagenet
 from noiseless.data.folder import class_folders
 from noiseless.data.images import ImageSet
 from noiseless.data.pictures import ImageFiles
 from noiseless.data.progress import size
 
-PATH_NAMES = ("npz:FILE", "folder:PATH")
-"""names of your own arrays and class folders"""
+PATH_NAMES = ("npz:FILE", "folder:PATH", own.PATTERN)
+"""names of your own arrays, class folders and functions"""
 
 
 @dataclass(frozen=True)
