@@ -27,7 +27,7 @@ def main() -> None:
     model = models.build("resnet18", 3, 10)
     x, y = torch.randn(128, 3, 32, 32), torch.arange(128) % 10
     risk = EmpiricalRisk(model, cross_entropy, (x, y), block=128)
-    batch, theta = Batch(0, (x[None],), y[None]), risk.space.theta.detach()
+    batch, theta = Batch(0, torch.arange(128)[None], (x[None],), y[None]), risk.space.theta.detach()
     exact, plain = ExactSum(len(risk.space)), torch.zeros(len(risk.space), dtype=torch.float64)
     seconds: dict[str, list[float]] = {"block gradient": [], "exact sum": [], "plain float64 sum": []}
     for round_ in range(args.rounds + 1):

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from noiseless.exchange.pretrained import from_pretrained, save_pretrained
     from noiseless.objective import (
+        DatasetExamples,
         EmpiricalRisk,
         Evaluation,
         Execution,
@@ -30,14 +31,15 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "noiseless.objective": (
-        "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection", "SharpnessAware",
-        "classifying", "cross_entropy", "parameter_space", "squared_error",
+        "DatasetExamples", "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection",
+        "SharpnessAware", "classifying", "cross_entropy", "parameter_space", "squared_error",
     ),
     "noiseless.optim": ("chain", "clip_norm", "take_step"),
     "noiseless.exchange.pretrained": ("from_pretrained", "save_pretrained"),
 }  # fmt: skip
 
 __all__ = [
+    "DatasetExamples",
     "EmpiricalRisk",
     "Evaluation",
     "Execution",

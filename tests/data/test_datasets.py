@@ -111,6 +111,12 @@ BAD = {
     "signed images": ({"x_test": np.zeros((3, 5, 4), np.int64)}, "x_test must be uint8 (0 ... 255), but is int64"),
     "text": ({"x_test": np.array(["a", "b", "c"])}, "x_test must be uint8"),
     "flat images": ({"x_train": np.zeros((6, 20), np.uint8)}, "must have shape [N, H, W] or [N, H, W, C], not [6, 20]"),
+    "channels first": (
+        {"x_train": np.zeros((6, 3, 5, 6), np.uint8)},
+        "x_train has shape [6, 3, 5, 6], which looks like [N, C, H, W]; channels must come last: save"
+        " x_train.transpose(0, 2, 3, 1)",
+    ),
+    "one channel first": ({"x_test": np.zeros((3, 1, 5, 6), np.uint8)}, "x_test has shape [3, 1, 5, 6], which looks"),
     "five axes": ({"x_test": np.zeros((3, 5, 4, 1, 1), np.uint8)}, "x_test must have shape [N, H, W]"),
     "empty": (
         {"x_train": np.zeros((0, 5, 4), np.uint8), "y_train": np.zeros(0, np.int64)},
@@ -138,6 +144,36 @@ BAD = {
     "pickled objects": ({"x_train": np.array([{}, 1, "a"] * 2, dtype=object)}, "npz file (x_train): Object arrays"),
     "pickled labels": ({"y_test": np.array([0, 1, None], dtype=object)}, "npz file (y_test): Object arrays cannot be"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 3), (4, 4, 8), (5, 6, 8)])
+def test_channels_are_the_last_axis_where_that_is_possible(tmp_path, shape):
+    arrays = _arrays(shape)
+    data_set = npz(_save(tmp_path / "a.npz", **arrays))
+    assert np.array_equal(data_set.x_train.permute(0, 2, 3, 1), arrays["x_train"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([1, 2, 3, 1, 2, 3], "y_train holds no label 0, but labels up to 3, so the model gets 4 outputs; number"),
+        ([0, 2, 5, 0, 2, 5], "y_train holds no label 1, 3, 4, but labels up to 5, so the model gets 6 outputs"),
+        ([0, 1, 2, 3, 4, 4], None),
+    ],
+)
+def test_classes_without_images_are_noted(tmp_path, capsys, labels, note):
+    path = _save(tmp_path / "a.npz", **_arrays(y_train=np.array(labels), y_test=np.array(labels[:3])))
+    data_set = npz(path)
+    assert (data_set.y_train.tolist(), data_set.y_test.tolist()) == (labels, labels[:3])
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"note: {path}: {note}") if note else printed == ""
+
+
+def test_the_first_worker_prints_notes(tmp_path, capsys, monkeypatch):
+    path = _save(tmp_path / "a.npz", **_arrays(y_train=np.array([1, 2, 3, 1, 2, 3])))
+    monkeypatch.setenv("RANK", "1")
+    npz(path)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)

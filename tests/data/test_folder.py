@@ -34,7 +34,7 @@ def test_class_folders_are_read_in_the_order_of_their_names(tmp_path, test):
             assert np.array_equal(x[k].permute(1, 2, 0), _pixels(seed + extra))
 
 
-def test_files_at_any_depth_count_and_others_do_not(tmp_path):
+def test_files_at_any_depth_count_and_others_do_not(tmp_path, capsys):
     class_folders(tmp_path, ("a", "b"), 1)
     folder(tmp_path, {
         "train/a/deep/er/x.PNG": image(1), "train/a/.hidden.png": b"", "train/b/notes.txt": b"no image",
@@ -43,6 +43,67 @@ def test_files_at_any_depth_count_and_others_do_not(tmp_path):
     data_set = load(f"folder:{tmp_path}")
     assert data_set.y_train.tolist() == [0, 0, 1]
     assert np.array_equal(data_set.x_train[1].permute(1, 2, 0), _pixels(1))
+    text = "2 files left out, of other types than images: 1 .txt, 1 .db"
+    assert capsys.readouterr().err == f"note: {tmp_path}: {text}\n"
+
+
+def test_files_that_are_left_out_are_counted_by_ending(tmp_path, capsys):
+    class_folders(tmp_path, ("a",), 1)
+    load(f"folder:{tmp_path}")
+    assert capsys.readouterr().err == ""
+    folder(tmp_path, {f"train/{place}": b"x" for place in ("1.heic", "a/2.HEIC", "a/3.heic", "a/b/LICENSE")})
+    load(f"folder:{tmp_path}")
+    text = "4 files left out, of other types than images: 3 .heic, 1 without an ending"
+    assert capsys.readouterr().err == f"note: {tmp_path}: {text}\n"
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("jfif", "jpeg"), ("JPE", "jpeg"), ("apng", "png"), ("pnm", "ppm")])
+def test_less_common_endings_count(tmp_path, capsys, ending, kind):
+    class_folders(tmp_path, ("a",), 1)
+    folder(tmp_path, {f"train/a/1.{ending}": image(1, kind=kind)})
+    assert np.array_equal(load(f"folder:{tmp_path}").x_train[1], decode(image(1, kind=kind), "x"))
+    assert capsys.readouterr().err == ""
+
+
+TURNED = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x),
+}
+"""EXIF orientation -> how the stored pixels `[H, W, 3]` are turned upright (Exif 2.3, 4.6.4: the place of row 0)"""
+
+
+def _with_orientation(picture, orientation, kind="png", tags=()):
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif.update({**dict(tags), 274: orientation})
+    picture.save(buffer, kind, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_photos_are_turned_upright(tmp_path, orientation):
+    size = (8, 8) if orientation < 5 else (6, 8)
+    class_folders(tmp_path, ("a",), 1)
+    stored = _pixels(3, size)
+    content = _with_orientation(Image.fromarray(stored), orientation)
+    assert np.array_equal(decode(content, "x"), stored.transpose(2, 0, 1))  # published sets, as elsewhere
+    upright = TURNED[orientation](stored).transpose(2, 0, 1)
+    assert np.array_equal(decode(content, "x", upright=True), upright)
+    folder(tmp_path, {"train/a/1.png": content})
+    squares = load(f"folder:{tmp_path}", pixels=8).x_train
+    assert np.array_equal(squares[1], decode(encoded(Image.fromarray(upright.transpose(1, 2, 0))), "x", 8))
+
+
+def test_other_metadata_may_be_damaged():
+    content = _with_orientation(Image.fromarray(_pixels(3)), 6, "jpeg", {271: "a maker"})
+    damaged = content.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")  # a width that is a text
+    assert damaged != content
+    assert np.array_equal(decode(damaged, "x", upright=True), decode(content, "x", upright=True))
 
 
 def test_a_relative_path_is_recorded_as_an_absolute_one(tmp_path, monkeypatch):
@@ -67,7 +128,7 @@ BAD = {
     "no test": (lambda path: _remove(path, "test"), "must hold train/CLASS/IMAGE .* it holds train"),
     "class without test": (lambda path: _remove(path, "test/bee"), "differ: bee in one of them only. Both need"),
     "class without training": (lambda path: _remove(path, "train/bee"), "differ: bee in one of them only"),
-    "class without images": (_remove_images, r"train/bee holds no images \(.bmp, .gif, .jpeg, .* it holds a.txt"),
+    "class without images": (_remove_images, r"train/bee holds no images \(.apng, .bmp, .gif, .* it holds a.txt"),
     "no classes": (
         lambda path: [_remove(path, f"{p}/{c}") for p in ("train", "test") for c in ("ant", "bee", "cat")],
         "train holds no class folders; it holds nothing",

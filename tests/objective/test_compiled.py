@@ -53,6 +53,17 @@ def convolution():
     return module
 
 
+class Named(nn.Module):
+    """A module whose input is in a dict."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, named):
+        return self.module(named["x"])
+
+
 def risk_of(module, compiler=None, dtype=torch.float64, chunk=1, **settings):
     rng = problems.generator(5)
     x = torch.randn(COUNT, 1, 8, 8, generator=rng, dtype=torch.float64)
@@ -213,3 +224,11 @@ def test_a_tensor_that_the_loss_closes_over_is_not_baked_in():
     second = risk.evaluate()
     assert second.loss != first.loss
     assert_close(second, uncompiled.evaluate(), TOLERANCE[torch.float64])
+
+
+def test_inputs_in_a_dict_are_compiled(compiler):
+    x, y = problems.points(2 * BLOCK)
+    risk = risk_of(Named(problems.perceptron()), data=({"x": x}, y), chunk=2, norm_block=None)
+    before = compiler.chunks
+    assert_close(execute(risk, compiler=compiler).evaluate(), risk.evaluate(), TOLERANCE[torch.float64])
+    assert compiler.chunks == before + 1

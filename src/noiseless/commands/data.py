@@ -64,6 +64,7 @@ def list_sets(arguments: list[str]) -> int:
     console.print(table)
     console.print("npz:FILE     your arrays, made with numpy.savez")
     console.print("folder:PATH  your images, in PATH/train/CLASS/ and PATH/test/CLASS/")
+    console.print("package.module:function  your function, which returns training and test images")
     for path, name, pixels in sets(directory):
         console.print(f"packed: {name}{f' --pixels {pixels}' if pixels else ''} in {path}")
     return 0

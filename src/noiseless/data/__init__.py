@@ -5,6 +5,7 @@ from noiseless.data.augment import crop_flip
 from noiseless.data.datasets import load, pack
 from noiseless.data.embedded import digits, mnist_5k
 from noiseless.data.extent import Extent, extent, is_local
+from noiseless.data.function import from_function
 from noiseless.data.home import home
 from noiseless.data.images import Images, ImageSet
 from noiseless.data.policies import Policy, make_policy, policy_names
@@ -17,6 +18,7 @@ __all__ = [
     "crop_flip",
     "digits",
     "extent",
+    "from_function",
     "home",
     "is_local",
     "load",

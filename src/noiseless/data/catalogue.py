@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from noiseless import own
 from noiseless.data import cifar, embedded, sources, tinyimagenet
 from noiseless.data.folder import class_folders
 from noiseless.data.images import ImageSet
 from noiseless.data.pictures import ImageFiles
 from noiseless.data.progress import size
 
-PATH_NAMES = ("npz:FILE", "folder:PATH")
-"""names of your own arrays and class folders"""
+PATH_NAMES = ("npz:FILE", "folder:PATH", own.PATTERN)
+"""names of your own arrays, class folders and functions"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def _imagenet(directory: Path, pixels: int | None) -> ImageFiles:
         _by_hand(directory)
     if pixels is None:
         raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
-    return class_folders("imagenet", path, pixels, track_changes=False)
+    return class_folders("imagenet", path, pixels, published=True)
 
 
 def _by_hand(directory: Path) -> NoReturn:

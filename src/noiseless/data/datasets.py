@@ -12,11 +12,12 @@ from noiseless.data import packed
 from noiseless.data.arrays import npz
 from noiseless.data.catalogue import ENTRIES, PATH_NAMES
 from noiseless.data.folder import class_folders
+from noiseless.data.function import from_function
 from noiseless.data.home import home
 from noiseless.data.images import ImageSet
 from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
-from noiseless.data.progress import print_line, progress_bar, size
+from noiseless.data.progress import print_line, print_note, progress_bar, size
 from noiseless.errors import UnknownNameError
 
 NAMES = (*ENTRIES, *PATH_NAMES)
@@ -32,7 +33,8 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
     """Loads a data set. If necessary, it is downloaded and packed, by the first worker of a job that needs it.
 
     Args:
-        name: one of `NAMES`: a set of the catalogue, `npz:FILE` for an npz file, or `folder:PATH` for class folders.
+        name: one of `NAMES`: a set of the catalogue, `npz:FILE` for an npz file, `folder:PATH` for class folders, or
+            `package.module:function` for a function of your own, see `from_function`.
         directory: of downloaded and packed sets; None: see `home`.
         pixels: size to which the largest centred square of each image is resized; None: images keep their size.
 
@@ -78,7 +80,8 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
     """
     directory = home(directory)
     name = full_name(name, pixels)
-    if name in NEVER_PACKED or name.startswith("npz:"):
+    kind, colon, _ = name.partition(":")
+    if name in NEVER_PACKED or (colon and kind != "folder"):
         raise ValueError(f"{name} is loaded into memory as it is: there is nothing to pack")
     path = packed.place(directory, name, pixels)
     with file_lock(path):
@@ -97,7 +100,7 @@ def pack(name: str, directory: Path | None = None, pixels: int | None = None) ->
 def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFiles:
     """Opens a set from its published files (or your own), not from its packed file.
 
-    A message is printed if the number of images is not the published one.
+    A note is printed if the number of images is not the published one, and about files that are left out of a folder.
 
     Args:
         name: as `full_name` returns it.
@@ -111,14 +114,19 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFi
     if kind == "npz":
         return npz(Path(path))
     if kind == "folder":
-        return class_folders(name, Path(path), pixels)
+        files = class_folders(name, Path(path), pixels)
+        if files.left_out:
+            print_note(f"{path}: {files.left_out}")
+        return files
+    if name not in ENTRIES:
+        return from_function(name)
     entry = ENTRIES[name]
     dataset = entry.open(directory, pixels)
     parts = (dataset.train, dataset.test) if isinstance(dataset, ImageFiles) else (dataset.x_train, dataset.x_test)
     present, published = (f"{train:,} + {test:,}" for train, test in (map(len, parts), (entry.train, entry.test)))
     if present != published:
         place = entry.here(directory)
-        print_line(f"note: {place} holds {present} images, not the published {published}: was it unpacked in part?")
+        print_note(f"{place} holds {present} images, not the published {published}: was it unpacked in part?")
     return dataset
 
 
@@ -143,6 +151,8 @@ def full_name(name: str, pixels: int | None = None) -> str:
         if not path:
             raise ValueError(f"{name} lacks a path: {kind}:PATH")
         return f"{kind}:{Path(path).expanduser().resolve()}"
+    if colon:
+        return name
     if name not in ENTRIES:
         raise UnknownNameError("data set", name, NAMES)
     return name

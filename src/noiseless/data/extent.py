@@ -53,7 +53,7 @@ def extent(name: str, directory: Path | None = None, pixels: int | None = None) 
     """
     name = full_name(name, pixels)
     kind, _, path = name.partition(":")
-    if kind == "npz":
+    if kind != "folder" and name not in ENTRIES:
         dataset = load(name, directory, pixels)
         channels, height, width = dataset.x_train.shape[1:]
         return Extent(len(dataset.x_train), len(dataset.x_test), (channels, height, width), dataset.classes)

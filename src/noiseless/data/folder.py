@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from noiseless.data.pictures import ImageFiles, Part
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-"""of image files, in lower case; other files in class folders are ignored"""
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff",
+}  # fmt: skip
+"""of image files, in lower case; other files in class folders are left out"""
 
 
-def class_folders(name: str, path: Path, pixels: int | None, track_changes: bool = True) -> ImageFiles:
+def class_folders(name: str, path: Path, pixels: int | None, published: bool = False) -> ImageFiles:
     """Opens the set in a folder with `train/CLASS/...` and `test/CLASS/...` (or `val/CLASS/...`).
 
     Args:
         name: of the set.
         path: of the folder.
         pixels: see `ImageFiles`.
-        track_changes: whether `ImageFiles.source` is a digest of the files' names, sizes and times.
+        published: whether this is a published set, not the user's own: its files are assumed not to change, and images
+            are not turned upright, as in other programs.
 
     Returns:
         The image files; the classes, and the files of a class, are in the order of their names.
@@ -45,9 +50,11 @@ def class_folders(name: str, path: Path, pixels: int | None, track_changes: bool
         )
     if not classes[0]:
         raise ValueError(f"{train} holds no class folders; it holds {_names(train)}")
-    digest = hashlib.sha256()
-    train_part, test_part = (_part(split, classes[0], digest if track_changes else None) for split in (train, test))
-    return ImageFiles(name, train_part, test_part, pixels, digest.hexdigest() if track_changes else "")
+    digest = None if published else hashlib.sha256(b"upright\n")  # how the pixels depend on the files
+    left_out: Counter[str] = Counter()
+    train_part, test_part = (_part(split, classes[0], digest, left_out) for split in (train, test))
+    source = "" if digest is None else digest.hexdigest()
+    return ImageFiles(name, train_part, test_part, pixels, source, not published, _left_out(left_out))
 
 
 def _classes(path: Path) -> list[str]:
@@ -60,12 +67,21 @@ def _names(path: Path) -> str:
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) or "nothing"
 
 
-def _part(path: Path, classes: list[str], digest: hashlib._Hash | None) -> Part:
-    """The image files of one part; adds their names, sizes and times to the digest."""
+def _left_out(endings: Counter[str]) -> str:
+    """A message about files that are left out, from their number by ending."""
+    counts = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in endings.most_common(5))
+    more = ", ..." if len(endings) > 5 else ""
+    total = endings.total()
+    return f"{total} file{'s' * (total > 1)} left out, of other types than images: {counts}{more}" if total else ""
+
+
+def _part(path: Path, classes: list[str], digest: hashlib._Hash | None, left_out: Counter[str]) -> Part:
+    """The image files of one part; adds their names, sizes and times to the digest, and counts the other files."""
+    left_out.update(_ending(file.name) for file in path.iterdir() if file.is_file() and file.name[0] != ".")
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        images = sorted(_images(path / name))
+        images = sorted(_images(path / name, left_out))
         if not images:
             raise ValueError(
                 f"{path / name} holds no images ({', '.join(sorted(SUFFIXES))}); it holds {_names(path / name)}"
@@ -83,8 +99,12 @@ def _part(path: Path, classes: list[str], digest: hashlib._Hash | None) -> Part:
     return Part(files, np.array(labels, np.int64), read)
 
 
-def _images(path: Path) -> list[str]:
-    """The image files below a class folder, at any depth; hidden files and folders are ignored."""
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # a Path for each of a million files would be slow
+
+
+def _images(path: Path, left_out: Counter[str]) -> list[str]:
+    """The image files below a class folder, at any depth; hidden files and folders are ignored, others counted."""
     images: list[str] = []
     seen = set()
     for place, folders, files in os.walk(path, followlinks=True):
@@ -92,9 +112,11 @@ def _images(path: Path) -> list[str]:
             raise ValueError(f"{place} is a link to a folder of the same class: its images would count twice")
         seen.add(real)
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        images += [
-            f"{place}/{file}"
-            for file in files
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES  # noqa: PTH122
-        ]
+        for file in files:
+            if file.startswith("."):
+                continue
+            if (ending := _ending(file)) in SUFFIXES:
+                images.append(f"{place}/{file}")
+            else:
+                left_out[ending] += 1
     return images

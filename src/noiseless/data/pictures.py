@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from noiseless.data.images import ImageSet
@@ -49,12 +50,16 @@ class ImageFiles:
     """size to which the largest centred square of an image is resized; None: images keep their size"""
     source: str = ""
     """digest that changes if the files change; empty: they are assumed not to change"""
+    upright: bool = False
+    """whether images are turned as their EXIF orientation says"""
+    left_out: str = ""
+    """message about files that are no images; empty: there are none"""
 
     def shape(self) -> tuple[int, int, int]:
         """The shape `(3, H, W)` of each image: from `pixels`, or that of the first image, which others must match."""
         if self.pixels is not None:
             return 3, self.pixels, self.pixels
-        first = decode(self.train.read(0), self.train.names[0])
+        first = decode(self.train.read(0), self.train.names[0], upright=self.upright)
         return first.shape[0], first.shape[1], first.shape[2]
 
     def bytes(self) -> int:
@@ -77,7 +82,7 @@ class ImageFiles:
         first = self.train.names[0]
 
         def decode_one(number: int) -> np.ndarray:
-            image = decode(part.read(number), part.names[number], self.pixels)
+            image = decode(part.read(number), part.names[number], self.pixels, self.upright)
             if image.shape != shape:
                 sizes = [f"{size[2]}x{size[1]}" for size in (shape, image.shape)]
                 raise ValueError(
@@ -97,13 +102,14 @@ class ImageFiles:
         return ImageSet(self.name, x_train, y_train, x_test, y_test)
 
 
-def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
+def decode(content: bytes, place: str, pixels: int | None = None, upright: bool = False) -> np.ndarray:
     """Decodes an image file to red, green and blue. Grey, palette and CMYK images are converted, alpha is dropped.
 
     Args:
         content: of the file, in any format that Pillow reads.
         place: name of the file, for error messages.
         pixels: size, see `ImageFiles`.
+        upright: whether the image is turned as its EXIF orientation says.
 
     Returns:
         uint8 `[3, H, W]`.
@@ -117,6 +123,8 @@ def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if _deep(image):
                 raise ValueError("it has more than 8 bits a channel; convert it")
+            if upright:
+                _turn_upright(image)
             # a transparent colour in a palette is converted correctly to RGBA only
             colours = (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
             return np.ascontiguousarray(np.asarray(_square(colours, pixels)).transpose(2, 0, 1))
@@ -124,6 +132,13 @@ def decode(content: bytes, place: str, pixels: int | None = None) -> np.ndarray:
         raise ValueError(f"{place} cannot be read as an image: its content is of no known format") from None
     except Exception as error:  # damaged files may raise anything
         raise ValueError(f"{place} cannot be read as an image: {str(error) or type(error).__name__}") from None
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turns or mirrors an image, in place, as its EXIF orientation says."""
+    image.load()  # raises if the pixels are damaged
+    with suppress(Exception):  # damaged metadata may raise anything, and say nothing about the pixels
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _deep(image: Image.Image) -> bool:

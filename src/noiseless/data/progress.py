@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,12 @@ Advance = Callable[[int], None]
 def print_line(text: str) -> None:
     """Prints a line on standard error."""
     _console().print(text)
+
+
+def print_note(text: str) -> None:
+    """Prints a note about the data on standard error; in a job, its first worker does so."""
+    if os.environ.get("RANK", "0") == "0":
+        print_line(f"note: {text}")
 
 
 @contextmanager

@@ -8,23 +8,21 @@ not take them is refused before a run begins.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from noiseless import own
 from noiseless.errors import UnknownNameError
-from noiseless.models.family import check_forward, reason, refuse_form, refuse_options
+from noiseless.models.family import check_forward, refuse_form, refuse_options
 from noiseless.models.form import Form
+from noiseless.own import reason
 
-NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", "package.module:function")
+NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", own.PATTERN)
 _RESERVED = {
     **dict.fromkeys(
         ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict",
@@ -105,59 +103,13 @@ def _timm(name: str, channels: int, classes: int, options: Mapping[str, Any]) ->
 
 def _from_function(module: str, function: str, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
     name = f"{module}:{function}"
-    make = _import(module, function)
-    try:
-        inspect.signature(make).bind(channels=channels, classes=classes, **options)
-    except TypeError as error:
-        raise ValueError(
-            f"{name}{inspect.signature(make)} cannot be called with"
-            f" {', '.join(['channels', 'classes', *options])}: {error}"
-        ) from None
-    try:
-        model = make(channels=channels, classes=classes, **options)
-    except Exception as error:
-        raise ValueError(f"{name} failed: {reason(error)} ({_where(error)})") from error
+    make = own.imported(name, "a module", NAME_PATTERNS[:2])
+    model = own.called(name, make, channels=channels, classes=classes, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} returned a value of type {type(model).__name__}; it must return a torch.nn.Module")
     if lazy := [parameter for parameter, value in model.named_parameters() if is_lazy(value)]:
         raise ValueError(f"{name} returned a model with lazy layers ({', '.join(lazy[:3])}): give them their sizes")
     return model
-
-
-def _where(error: BaseException) -> str:
-    """The file and line where an error was raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}, line {last.lineno}"
-
-
-def _import(module: str, function: str) -> Callable[..., Any]:
-    """Imports the function from a module that is installed or in the current directory."""
-    if not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
-        raise ValueError(
-            f"{module}:{function} is no name of a function; write package.module:function, {NAME_PATTERNS[0]} or"
-            f" {NAME_PATTERNS[1]}"
-        )
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does
-    try:
-        target: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"the module {module} cannot be imported ({error}); it was searched in {here} and in Python's path"
-        ) from error
-    except Exception as error:
-        raise ValueError(f"the module {module} cannot be imported: {reason(error)} ({_where(error)})") from error
-    for part in function.split("."):
-        if not hasattr(target, part):
-            public = [key for key, value in vars(target).items() if callable(value) and not key.startswith("_")]
-            raise UnknownNameError(f"function of {module}", function, public)
-        target = getattr(target, part)
-    if not callable(target):
-        raise ValueError(
-            f"{module}:{function} is of type {type(target).__name__}; it must be a function that returns a module"
-        )
-    return target
 
 
 def _with_options(name: str, make: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:

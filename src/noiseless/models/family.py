@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
 from noiseless.models.form import Form
+from noiseless.own import reason
 
 COMMON_ARGUMENTS = ("channels", "classes", "form", "size")
 """arguments of `Family.make` that are not options"""
@@ -101,12 +102,6 @@ def check_rate(name: str, rate: float) -> None:
     """
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise ValueError(f"{name} must be a probability below 1, not {rate!r}")
-
-
-def reason(error: Exception) -> str:
-    """An error of other people's code in one line: its type and the first line of its message."""
-    first = str(error).strip().split("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def check_forward(name: str, module: nn.Module, channels: int, classes: int, size: tuple[int, int]) -> None:

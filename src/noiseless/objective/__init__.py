@@ -3,6 +3,7 @@
 from noiseless.objective.base import Evaluation, Measurement, Objective
 from noiseless.objective.blockclip import BlockClip
 from noiseless.objective.blocks import Blocks, Examples, TensorExamples
+from noiseless.objective.dataset import DatasetExamples
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.execution import Execution
 from noiseless.objective.losses import classifying, cross_entropy, squared_error
@@ -16,6 +17,7 @@ from noiseless.objective.space import ParameterSpace, parameter_space
 __all__ = [
     "BlockClip",
     "Blocks",
+    "DatasetExamples",
     "EmpiricalRisk",
     "Evaluation",
     "ExactSum",

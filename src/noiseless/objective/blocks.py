@@ -6,12 +6,14 @@ workers, memory or speed. No example is dropped: the last block may be short, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from noiseless.objective.trees import Inputs, Tree, first_tensor, mapped, named_tensors, parted
 
 
 @runtime_checkable
@@ -20,51 +22,59 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor) -> tuple[Tensor, ...]:
+    def take(self, index: Tensor) -> Sequence[Tree] | Mapping[str, Tree]:
         """Returns the examples with these numbers.
 
         Args:
             index: example numbers, int64 of any shape `[...]`.
 
         Returns:
-            The model's inputs, then the target: each `[..., *shape of one example]`.
+            The model's inputs, then the target: each a tensor `[..., *shape of one example]`, or a dict, tuple or list
+            of such tensors. Or a mapping: the model's keyword arguments, and the target under one of the names
+            `labels`, `label`, `target` and `targets`.
         """
         ...
 
 
 class TensorExamples:
-    """Plain tensors as examples: `(input, ..., target)`, all of one length.
+    """Plain tensors as examples, all of one length, as `Examples.take` returns them: `(input, ..., target)` or by name.
+
+    Each input, and the target, may be a dict, tuple or list of tensors, which the module gets as one argument.
 
     Raises:
         ValueError: for fewer than two tensors, unequal lengths, empty or non-finite data.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]):
-        listed = isinstance(tensors, (tuple, list)) and all(isinstance(t, Tensor) for t in tensors)
-        if not listed or len(tensors) < 2:
-            got = f"{len(tensors)}" if listed else f"{type(tensors).__name__}"
-            raise ValueError(f"data must be the model's inputs and a target, a tuple of at least 2 tensors, not {got}")
-        lengths = [len(t) if t.ndim else 0 for t in tensors]
+    def __init__(self, tensors: Sequence[Tree] | Mapping[str, Tree]):
+        parted(tensors)
+        named = named_tensors(tensors)
+        lengths = [len(t) if t.ndim else 0 for _, t in named]
         if len(set(lengths)) > 1:
             raise ValueError(f"inputs and targets must have one length, but they have {lengths}")
-        if lengths[0] == 0:
+        if not lengths or lengths[0] == 0:
             raise ValueError("the data set is empty")
-        for position, tensor in enumerate(tensors):
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                first = (
-                    int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
-                    if tensor.ndim > 1
-                    else int((~tensor.isfinite()).nonzero()[0])
-                )
-                raise ValueError(f"tensor {position} of the data holds NaN or infinity, first in example {first}")
-        self.tensors = tuple(tensors)
+        for place, tensor in named:
+            if (first := first_not_finite(tensor)) is not None:
+                raise ValueError(f"tensor {place} of the data holds NaN or infinity, first in example {first}")
+        self.tensors: Sequence[Tree] | Mapping[str, Tree] = (
+            dict(tensors) if isinstance(tensors, Mapping) else tuple(tensors)
+        )
+        self._count = lengths[0]
 
     def __len__(self) -> int:
-        return len(self.tensors[0])
+        return self._count
 
-    def take(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The examples with these numbers: tensors `[*index.shape, ...]`."""
-        return tuple(t[index.to(t.device)] for t in self.tensors)
+    def take(self, index: Tensor) -> Sequence[Tree] | Mapping[str, Tree]:
+        """The examples with these numbers: tensors `[*index.shape, ...]`, in the form in which they were given."""
+        return mapped(lambda t: t[index.to(t.device)], self.tensors)
+
+
+def first_not_finite(tensor: Tensor) -> int | None:
+    """The number of the first row of a tensor that holds NaN or infinity; None if there is none."""
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.isfinite().all():
+        return None
+    bad = ~tensor.isfinite()
+    return int((bad.flatten(1).any(1) if bad.ndim > 1 else bad.reshape(-1)).nonzero()[0])
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,12 @@ class Batch:
 
     first: int
     """number of the first block"""
-    inputs: tuple[Tensor, ...]
-    """each `[K, n, ...]`"""
-    target: Tensor
-    """`[K, n, ...]`"""
+    index: Tensor
+    """example numbers, int64 `[K, n]`"""
+    inputs: Inputs
+    """the module's arguments, by position or name; each a tree of tensors `[K, n, ...]`"""
+    target: Tree
+    """tree of tensors `[K, n, ...]`"""
     seed: int = 0
     """seed of the random numbers that the module draws; they are keyed by (seed, step, block number)"""
     step: int = 0
@@ -95,17 +107,23 @@ class Batch:
     """whether it has the shape of most chunks of its sweep; code is compiled only for those"""
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.index)
 
     def block(self, k: int) -> Batch:
         """A batch of block k alone."""
-        inputs, target = tuple(x[k : k + 1] for x in self.inputs), self.target[k : k + 1]
-        return replace(self, first=self.first + k, inputs=inputs, target=target)
+        inputs, target = mapped(lambda t: t[k : k + 1], (self.inputs, self.target))
+        return replace(self, first=self.first + k, index=self.index[k : k + 1], inputs=inputs, target=target)
+
+    @property
+    def size(self) -> int:
+        """Number of examples in each block: n."""
+        return self.index.shape[1]
 
     @property
     def counts(self) -> Tensor:
         """Number of examples in each block, float64 `[K]`."""
-        return torch.full((len(self),), self.target.shape[1], dtype=torch.float64, device=self.target.device)
+        device = first_tensor((self.target, self.inputs)).device
+        return torch.full((len(self),), self.size, dtype=torch.float64, device=device)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
 from noiseless.objective import functional, layout, plain, reach
@@ -29,6 +29,7 @@ from noiseless.objective.contribution import BlockGradients, BlockScores
 from noiseless.objective.layers import dense_gradients
 from noiseless.objective.scoring import Scoring
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.trees import Inputs, Tree, called, mapped
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -90,8 +91,8 @@ class BlockLoss:
                 if compiled is not None:
                     return compiled
             try:
-                at_once = self._together(theta.ndim == 2, (), record) if together else None
-                parts = at_once(theta, batch.target, *batch.inputs) if at_once else self._alone(theta, batch, record)
+                at_once = self._together(theta.ndim == 2, batch.size, record) if together else None
+                parts = at_once(theta, batch.target, batch.inputs, {}) if at_once else self._alone(theta, batch, record)
                 parts = (*parts, self._unreached(len(batch))) if at_once else parts
                 gradient, *scores, statistics, unreached = parts
                 return BlockGradients(*(*scores, gradient, square_norms(gradient), statistics, unreached))
@@ -117,13 +118,13 @@ class BlockLoss:
         # with gradients enabled, as in `differentiate`: torch's transformers take another way without them
         followed = theta.detach().requires_grad_()
 
-        def one(target: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return self._functional(followed, inputs, target, False)[1][:-1]
+        def one(target: Tree, inputs: Inputs) -> tuple[Tensor, ...]:
+            return self._functional(followed, inputs, target, batch.size, False)[1][:-1]
 
         problem = None
         if self._takes_together(batch):
             try:
-                return BlockScores(*vmap(one)(batch.target, *batch.inputs))
+                return BlockScores(*vmap(one)(batch.target, batch.inputs))
             except RuntimeError as error:
                 problem = self._leave_vmap(error)
         with self.space.at(theta):
@@ -154,7 +155,7 @@ class BlockLoss:
 
         def as_function(theta: Tensor) -> Tensor:
             state = self.space.split(theta)
-            return self._keyed(first, 0, False, lambda *x: functional_call(self.module, state, x))[0]
+            return self._keyed(first, 0, False, self._with(state))[0]
 
         functional.check(self.module, self.key(), self.space, lambda: self._keyed(first, 0, False)[0], as_function)
 
@@ -175,59 +176,54 @@ class BlockLoss:
         functional.set_alone(self.module, self.key())
         return f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {error}"
 
-    def _together(
-        self, thetas: bool, names: tuple[str, ...] = (), record: bool = True
-    ) -> Callable[..., tuple[Tensor, ...]]:
-        """A function (theta, target, *inputs, *held) -> gradients `[K, P]` and reports of K blocks at once."""
+    def _together(self, thetas: bool, examples: int, record: bool = True) -> Callable[..., tuple[Tensor, ...]]:
+        """A function (theta, target, inputs, held) -> gradients `[K, P]` and reports of K blocks at once."""
 
-        def one(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            inputs, held = _apart(rest, names)
-            gradient, reports = self._gradient(theta, inputs, target, record, held)
+        def one(theta: Tensor, target: Tree, inputs: Inputs, held: dict[str, Tensor]) -> tuple[Tensor, ...]:
+            gradient, reports = self._gradient(theta, inputs, target, examples, record, held)
             return gradient, *reports
 
-        def together(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            mapped = [0] * (len(rest) - len(names)) + [None] * len(names)
-            return vmap(one, (0 if thetas else None, 0, *mapped))(theta, target, *rest)
-
-        return together
+        return vmap(one, (0 if thetas else None, 0, 0, None))
 
     def _gradient(
-        self, theta: Tensor, inputs: tuple[Tensor, ...], target: Tensor, record: bool, held: Mapping[str, Tensor]
+        self, theta: Tensor, inputs: Inputs, target: Tree, examples: int, record: bool, held: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        function = grad_and_value(lambda t: self._functional(t, inputs, target, record, held), has_aux=True)
+        function = grad_and_value(lambda t: self._functional(t, inputs, target, examples, record, held), has_aux=True)
         gradient, (_, reports) = function(theta)
         return gradient, reports
 
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
         """`differentiate` by compiled code; None if the module cannot be compiled."""
-        names, held = self._held()
-        if len(batch) == 1:  # theta [P] and [1, P] share their code
+        held = self._held()
+        leaves, form = tree_flatten((batch.target, batch.inputs))
+        names, count, examples, several = tuple(held), len(leaves), batch.size, len(batch) > 1
+        if not several:  # theta [P] and [1, P] share their code
             theta = theta.reshape(-1)
-        together = self._together(theta.ndim == 2, names)
+        together = self._together(theta.ndim == 2, examples)
 
-        def function(theta: Tensor, target: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            if len(target) > 1:
-                gradient, *reports = together(theta, target, *rest)
+        def function(theta: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            target, inputs = tree_unflatten(tensors[:count], form)
+            state = dict(zip(names, tensors[count:], strict=True))
+            if several:
+                gradient, *reports = together(theta, target, inputs, state)
                 return gradient, gradient.double().square().sum(1), *reports
-            inputs, state = _apart(rest, names)
-            images = layout.preferred(self.module, tuple(x[0] for x in inputs))
-            one, report = self._gradient(theta, images, target[0], True, state)
+            target, inputs = mapped(lambda t: t[0], (target, inputs))
+            one, report = self._gradient(theta, layout.preferred(self.module, inputs), target, examples, True, state)
             return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
-        key = (self.module, self.norm.norm_block, self.autocast, *self.key(), names)
-        arguments = (x.contiguous() for x in (theta, batch.target, *batch.inputs))
-        parts = compiler.call(key, function, *arguments, *held)
+        key = (self.module, self.norm.norm_block, self.autocast, *self.key(), names, form, tuple(batch.index.shape))
+        arguments = (x.contiguous() for x in (theta, *leaves))
+        parts = compiler.call(key, function, *arguments, *held.values())
         if parts is None:
             return None
         gradient, square, *scores, statistics = parts
         return BlockGradients(*(*scores, gradient, square, statistics, self._unreached(len(batch))))
 
-    def _held(self) -> tuple[tuple[str, ...], list[Tensor]]:
-        """Names and tensors of the module's buffers and of those parameters that are not in the space (frozen)."""
+    def _held(self) -> dict[str, Tensor]:
+        """The module's buffers and those parameters that are not in the space (frozen), by name."""
         trained = set(self.space.names)
         state = [*self.module.named_parameters(), *self.module.named_buffers()]
-        named = {name: tensor.detach() for name, tensor in state if name not in trained}
-        return tuple(named), list(named.values())
+        return {name: tensor.detach() for name, tensor in state if name not in trained}
 
     @contextmanager
     def any_order(self) -> Iterator[None]:
@@ -251,7 +247,8 @@ class BlockLoss:
     def as_it_stands(self, batch: Batch) -> Tensor:
         """The mean loss of a batch of one block by the module as it is, outside a sweep: it may write its buffers."""
         with keyed.torch_generators(batch.seed, "module", batch.step, batch.first, self.space.device):
-            return self._report(self.module, tuple(x[0] for x in batch.inputs), batch.target[0], False)[0]
+            inputs, target = mapped(lambda t: t[0], (batch.inputs, batch.target))
+            return self._report(self.module, inputs, target, batch.size, False)[0]
 
     def _alone(self, theta: Tensor, batch: Batch, record: bool) -> tuple[Tensor, ...]:
         """Gradient and reports of a batch of one block."""
@@ -265,43 +262,43 @@ class BlockLoss:
         self, batch: Batch, k: int, record: bool, forward: Callable[..., Any] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `_report`, of block k; random numbers are keyed by the block. Without `forward`, it is the module's."""
+        inputs, target = mapped(lambda t: t[k], (batch.inputs, batch.target))
 
-        def report(inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        def report(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
             with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, self.space.device):
-                return self._report(forward or self.module, inputs, batch.target[k], record)
+                return self._report(forward or self.module, inputs, target, batch.size, record)
 
-        return layout.call(self.module, tuple(x[k] for x in batch.inputs), report)
+        return layout.call(self.module, inputs, report)
 
     def _report(
-        self, forward: Callable[..., Any], inputs: tuple[Tensor, ...], target: Tensor, record: bool
+        self, forward: Callable[..., Any], inputs: Inputs, target: Tree, examples: int, record: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Mean loss of one block, and its reports: loss, weight, hits and metrics as in `BlockScores`, statistics."""
         if record:
             self.norm.start()
-        self.norm.examples = len(target)
+        self.norm.examples = examples
         dtype, device = self.space.theta.dtype, self.space.device
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
-            output = forward(*inputs)
+            output = called(forward, inputs)
         if self.autocast is not None:
             output = tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, output)
-        mean, scores = self.scoring(output, target)
-        statistics = self.norm.collect(len(target), mean.detach()) if record else mean.new_zeros(0, 0)
+        mean, scores = self.scoring(output, target, examples)
+        statistics = self.norm.collect(examples, mean.detach()) if record else mean.new_zeros(0, 0)
         return mean, (*scores, statistics)
 
     def _functional(
         self,
         theta: Tensor,
-        inputs: tuple[Tensor, ...],
-        target: Tensor,
+        inputs: Inputs,
+        target: Tree,
+        examples: int,
         record: bool,
         held: Mapping[str, Tensor] = _NOTHING,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `_report`, as a function of theta `[P]`; `held`: frozen parameters and buffers."""
         state = self.space.split(theta) | dict(held)
-        return self._report(lambda *x: functional_call(self.module, state, x), inputs, target, record)
+        return self._report(self._with(state), inputs, target, examples, record)
 
-
-def _apart(rest: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Splits a tuple into inputs, and frozen parameters and buffers by name."""
-    count = len(rest) - len(names)
-    return rest[:count], dict(zip(names, rest[count:], strict=True))
+    def _with(self, state: dict[str, Tensor]) -> Callable[..., Any]:
+        """The module's forward with other parameters and buffers."""
+        return lambda *x, **named: functional_call(self.module, state, x, named)

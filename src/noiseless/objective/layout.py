@@ -10,12 +10,14 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from noiseless.objective.trees import Inputs, mapped
+
 Result = TypeVar("Result")
 _contiguous: WeakSet[nn.Module] = WeakSet()
 """modules whose images are not brought into channels-last format, because their forward uses `view` or strides"""
 
 
-def preferred(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def preferred(module: nn.Module, inputs: Inputs) -> Inputs:
     """Inputs in the memory format in which a module is to get them.
 
     Args:
@@ -25,7 +27,7 @@ def preferred(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ..
     Returns:
         The inputs, images on a CPU in channels-last format unless the module has refused it.
     """
-    return inputs if module in _contiguous else tuple(_channels_last(x) for x in inputs)
+    return inputs if module in _contiguous else mapped(_channels_last, inputs)
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def keep_contiguous(module: nn.Module) -> None:
     _contiguous.add(module)
 
 
-def call(module: nn.Module, inputs: tuple[Tensor, ...], function: Callable[[tuple[Tensor, ...]], Result]) -> Result:
+def call(module: nn.Module, inputs: Inputs, function: Callable[[Inputs], Result]) -> Result:
     """Calls a function with a module's inputs in the preferred format; if the module refuses it, once more as they are.
 
     Args:

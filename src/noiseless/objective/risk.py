@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Batch, Chunk, Examples, check_norm_block
+from noiseless.objective.blocks import Batch, Chunk, check_norm_block
 from noiseless.objective.contribution import ByBlock, Contribution
+from noiseless.objective.dataset import Collate
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
@@ -63,8 +65,8 @@ class EmpiricalRisk(Blockwise):
     loss: PerExample
     """any loss of torch; or any callable `(what the module returns, target)` that returns one value for each example,
     or a tuple of values and weights"""
-    data: Sequence[Tensor] | Examples | Selection
-    """tensors `(input, ..., target)`, an `Examples`, or a `Selection` of it"""
+    data: Any
+    """tensors `(input, ..., target)`, a data set (see `DatasetExamples`), an `Examples`, or a `Selection` of it"""
     _: KW_ONLY
     block: int | None = None
     """examples in a block; None: one block of all examples"""
@@ -77,13 +79,15 @@ class EmpiricalRisk(Blockwise):
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     metrics: Mapping[str, PerExample] = field(default_factory=dict)
     """further functions like the loss, by name, whose means an evaluation reports"""
+    collate: Collate | None = None
+    """puts examples of a data set together, see `DatasetExamples`; None: torch's `default_collate`"""
     execution: Execution = field(default_factory=Execution)
     """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
         check_trainable(self.module, self.loss)
         self.space = parameter_space(self.module)
-        self._select(Selection.of(self.data))
+        self._select(Selection.of(self.data, self.collate))
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
@@ -103,7 +107,6 @@ class EmpiricalRisk(Blockwise):
             ValueError: if the block is larger than the selection; for a part of a pass, than the data set.
         """
         risk = copy.copy(self)
-        risk.data = selection
         risk._select(selection)
         return risk
 
@@ -112,7 +115,8 @@ class EmpiricalRisk(Blockwise):
         return self.at(self.selection.in_step(number, lr))
 
     def _select(self, selection: Selection) -> None:
-        self.selection, self.blocks = selection, selection.blocks(self.block)
+        self.data = self.selection = selection  # so that `dataclasses.replace` need not check the data again
+        self.collate, self.blocks = None, selection.blocks(self.block)
 
     @property
     def wrapped(self) -> None:
@@ -162,7 +166,7 @@ class EmpiricalRisk(Blockwise):
         def report(batch: Batch) -> Report:
             part = by_block(theta, batch)
             block, first = part.block, (batch.first - self.selection.first) * a_block
-            weights = norm.weights(first, len(batch), batch.target.shape[1], visits, norm_blocks)
+            weights = norm.weights(first, len(batch), batch.size, visits, norm_blocks)
             vectors = {
                 "gradient": (part.direction, block.weight),
                 "statistics": (part.statistics.flatten(0, 1), weights),
@@ -279,6 +283,7 @@ class EmpiricalRisk(Blockwise):
             check_once(self.block_loss, lambda count: self._batch(self.blocks.head(count)))
         with self.block_loss.in_sweep():
             self.block_loss.check(len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
+            self.selection.expect(chunks if workers.count == 1 else [])
             for number in workers.share(partial):
                 partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
         workers.combine(partial)
@@ -286,10 +291,9 @@ class EmpiricalRisk(Blockwise):
 
     def _batch(self, chunk: Chunk) -> Batch:
         """A chunk's examples, on the device of the parameters."""
-        full_blocks = max(1, self.blocks.count // self.blocks.size)
-        usual = (1 if self.autocast else min(self.execution.chunk, full_blocks), self.blocks.size)
-        shape = (1 if self.autocast else len(chunk.index), chunk.index.shape[1])
-        return self.selection.batch(chunk, self.space.device, shape == usual)
+        usual = min(self.execution.chunk, max(1, self.blocks.count // self.blocks.size))
+        regular = chunk.index.shape[1] == self.blocks.size and (bool(self.autocast) or len(chunk.index) == usual)
+        return self.selection.batch(chunk, self.space.device, regular)
 
 
 def risk_of(objective: Objective) -> EmpiricalRisk:

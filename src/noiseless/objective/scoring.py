@@ -12,6 +12,7 @@ from noiseless.objective import functional
 from noiseless.objective.losses import classifies, count_hits
 from noiseless.objective.terms import PerExample, terms
 from noiseless.objective.torchlosses import unreduced
+from noiseless.objective.trees import Tree
 
 
 class Scoring:
@@ -33,21 +34,24 @@ class Scoring:
         self._classifies = classifies(loss)
         self._loss, *self._metrics = [unreduced(function) for function in (loss, *metrics.values())]
 
-    def __call__(self, output: Any, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def __call__(
+        self, output: Any, target: Tree, examples: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The scores of a block.
 
         Args:
             output: what the module returns for its examples.
-            target: their targets, `[n, ...]`.
+            target: their targets: `[n, ...]`, or a tree of such tensors.
+            examples: n.
 
         Returns:
             The block's mean loss, a scalar; and, without gradient and in float64, the numbers that `BlockScores` has of
             one block: loss, weight, hits, metrics.
         """
-        loss = terms(self._loss, output, target)
+        loss = terms(self._loss, output, target, examples)
         weight = loss.weight()
-        counted = self._classifies and isinstance(output, Tensor)
+        counted = self._classifies and isinstance(output, Tensor) and isinstance(target, Tensor)
         hits = count_hits(output.detach(), target) if counted else weight.new_full((), torch.nan)
-        measured = [terms(metric, output, target) for metric in self._metrics]
+        measured = [terms(metric, output, target, examples) for metric in self._metrics]
         sums = [number for metric in measured for number in (metric.sum(), metric.weight())]
         return loss.mean(), (loss.sum(), weight, hits, torch.stack(sums) if sums else weight.new_zeros(0))

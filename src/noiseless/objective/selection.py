@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, TensorExamples, check_size
+from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_size
+from noiseless.objective.dataset import Collate, DatasetExamples, examples_of
+from noiseless.objective.trees import mapped, parted
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +45,20 @@ class Selection:
             raise ValueError("the order is empty: a sweep needs at least one example")
 
     @staticmethod
-    def of(data: Sequence[Tensor] | Examples | Selection) -> Selection:
+    def of(data: Any, collate: Collate | None = None) -> Selection:
         """All examples of a data set, in its order.
 
         Args:
-            data: tensors `(input, ..., target)`, an `Examples`, or a selection, which is returned as it is.
+            data: tensors, an `Examples`, or a data set, see `examples_of`; or a selection, which is returned as it is.
+            collate: for a data set, see `DatasetExamples`.
 
         Returns:
             The selection.
 
         Raises:
-            ValueError: for tensors that are empty, not finite or of unequal lengths, or fewer than two.
+            ValueError: for data that cannot be used, see `examples_of`.
         """
-        if isinstance(data, Selection):
-            return data
-        if isinstance(data, Examples) and not hasattr(data, "__array__"):  # a NumPy array has a method take, too
-            return Selection(data)
-        return Selection(TensorExamples(data))  # type: ignore[arg-type]
+        return data if isinstance(data, Selection) and collate is None else Selection(examples_of(data, collate))
 
     def __len__(self) -> int:
         return len(self.examples) if self.order is None else len(self.order)
@@ -67,6 +67,25 @@ class Selection:
     def numbers(self) -> Tensor:
         """The example numbers in their order, int64 `[n]`."""
         return torch.arange(len(self.examples)) if self.order is None else self.order
+
+    def batch(self, chunk: Chunk, device: torch.device, regular: bool) -> Batch:
+        """The examples of a chunk as a batch.
+
+        Args:
+            chunk: of the partition into blocks.
+            device: to which their tensors are moved.
+            regular: see `Batch.regular`.
+
+        Returns:
+            The batch.
+        """
+        inputs, target = mapped(lambda t: t.to(device), parted(self.examples.take(chunk.index)))
+        return Batch(self.first + chunk.first, chunk.index, inputs, target, self.seed, self.step or 0, regular)
+
+    def expect(self, chunks: Sequence[Chunk]) -> None:
+        """Lets the loading processes of a data set, if there are any, load the examples of these chunks ahead."""
+        if isinstance(self.examples, DatasetExamples):
+            self.examples.expect([chunk.index for chunk in chunks])
 
     def head(self, count: int) -> Selection:
         """The first `count` examples, as a selection."""
@@ -93,20 +112,6 @@ class Selection:
     def in_step(self, number: int, lr: float | None) -> Selection:
         """A copy with the number and learning rate of a step, where this one has none."""
         return replace(self, step=number if self.step is None else self.step, lr=lr if self.lr is None else self.lr)
-
-    def batch(self, chunk: Chunk, device: torch.device, regular: bool) -> Batch:
-        """The examples of a chunk.
-
-        Args:
-            chunk: of this selection's blocks.
-            device: to which they are moved.
-            regular: whether the chunk has the shape of most chunks.
-
-        Returns:
-            The batch.
-        """
-        *inputs, target = (x.to(device) for x in self.examples.take(chunk.index))
-        return Batch(self.first + chunk.first, tuple(inputs), target, self.seed, self.step or 0, regular)
 
     @property
     def share(self) -> float:

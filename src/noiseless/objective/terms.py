@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseless.objective.trees import Tree, first_tensor
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -38,10 +40,10 @@ class Terms:
 
 
 PerExample = Callable[[Any, Any], Tensor | tuple[Tensor, Tensor] | Terms]
-"""(what the model returns, target `[n, ...]`) -> values `[n]` or `[n, ...]`, (values, weights), or `Terms`"""
+"""(what the model returns, target `[n, ...]` or a tree) -> values `[n]` or `[n, ...]`, (values, weights), or `Terms`"""
 
 
-def terms(loss: PerExample, output: Any, target: Tensor) -> Terms:
+def terms(loss: PerExample, output: Any, target: Tree, examples: int | None = None) -> Terms:
     """The terms of one block's examples.
 
     Args:
@@ -49,7 +51,8 @@ def terms(loss: PerExample, output: Any, target: Tensor) -> Terms:
             is `sum_i w_i v_i / sum_i w_i`, where the weights are `[n]` or of the values' shape. Values `[n, ...]` whose
             elements have no weights of their own are averaged for each example; or `Terms`.
         output: what the model returns: `[n, ...]`, or anything that the loss takes.
-        target: `[n, ...]`.
+        target: `[n, ...]`, or a tree of such tensors.
+        examples: n; None: the length of the target's first tensor.
 
     Returns:
         The terms.
@@ -71,12 +74,13 @@ def terms(loss: PerExample, output: Any, target: Tensor) -> Terms:
             "the loss must return a tensor of one value for each example, or a tuple of values and weights, not"
             f" {type(returned).__name__}"
         )
-    if values.ndim == 0 or len(values) != len(target):
+    count = len(first_tensor(target)) if examples is None else examples
+    if values.ndim == 0 or len(values) != count:
         raise ValueError(
-            f"the loss must give one value an example, but gave shape {list(values.shape)} for {len(target)} examples;"
+            f"the loss must give one value an example, but gave shape {list(values.shape)} for {count} examples;"
             " use a loss of torch, or leave out the mean at its end"
         )
-    if isinstance(output, Tensor) and _is_broadcast(values, output, target):
+    if isinstance(output, Tensor) and isinstance(target, Tensor) and _is_broadcast(values, output, target):
         raise ValueError(
             f"the loss broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
             f" {list(values.shape)}, so that it pairs examples with each other; give both one shape: a target of"

@@ -14,7 +14,8 @@ class Data:
     """The images, and how they are augmented."""
 
     name: str = "digits"
-    """data set: digits, mnist-5k, cifar10, ..., npz:FILE or folder:PATH; noiseless data list shows all"""
+    """data set: digits, mnist-5k, cifar10, ..., npz:FILE, folder:PATH or package.module:function; noiseless data list
+    shows all"""
     pixels: int | None = None
     """crop each image to its centred square and resize that to this side; None: keep the size"""
     validation: float = 0.0
