@@ -34,9 +34,7 @@ class Scoring:
         self._classifies = classifies(loss)
         self._loss, *self._metrics = [unreduced(function) for function in (loss, *metrics.values())]
 
-    def __call__(
-        self, output: Any, target: Tree, examples: int
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def __call__(self, output: Any, target: Tree, examples: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The scores of a block.
 
         Args:
