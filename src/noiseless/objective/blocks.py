@@ -66,6 +66,11 @@ class TensorExamples:
 
     def take(self, index: Tensor) -> Sequence[Tree] | Mapping[str, Tree]:
         """The examples with these numbers: tensors `[*index.shape, ...]`, in the form in which they were given."""
+        numbers = index.reshape(-1).cpu()
+        first, count = int(numbers[0]) if len(numbers) else 0, len(numbers)
+        if bool((numbers == torch.arange(first, first + count)).all()):
+            part = slice(first, first + count)  # copied, because a forward may write into it
+            return mapped(lambda t: t[part].clone().reshape(*index.shape, *t.shape[1:]), self.tensors)
         return mapped(lambda t: t[index.to(t.device)], self.tensors)
 
 

@@ -84,7 +84,7 @@ class ExactSum:
         for term, weight in zip(terms, weights, strict=True):
             if weight.ndim:
                 term, weight = term.double() * weight, weight.new_ones(())
-            largest = _largest(term) * abs(float(weight))
+            largest = largest_of(term) * abs(float(weight))
             if not math.isfinite(largest):
                 term, weight = self._set_aside(term.double() * weight), weight.new_ones(())
                 largest = float(term.abs().max())
@@ -148,7 +148,7 @@ class ExactSum:
 
     def _value_of_one(self, terms: Tensor, weights: Tensor) -> Tensor | None:
         """The sum of one term: the multiple of u_(I-2) nearest to it, as the bins give it; None if it needs them."""
-        if weights.ndim > 1 or not math.isfinite(largest := _largest(terms[0]) * abs(float(weights[0]))):
+        if weights.ndim > 1 or not math.isfinite(largest := largest_of(terms[0]) * abs(float(weights[0]))):
             return None
         exponent = WIDTH * (_top(largest) - 2)
         (down, down_rest), (up, up_rest) = _factors(-exponent), _factors(exponent)
@@ -246,8 +246,8 @@ def _slice() -> int:
     return 2**14 if threads == 1 else 2**16 * threads
 
 
-def _largest(term: Tensor) -> float:
-    """The largest absolute value; NaN if there is one."""
+def largest_of(term: Tensor) -> float:
+    """The largest absolute value of a tensor, in one pass; NaN if it holds one, 0 if it is empty."""
     if not term.numel():
         return 0.0
     low, high = torch.aminmax(term)

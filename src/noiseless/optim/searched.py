@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noiseless.objective.exactsum import largest_of
 from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchStep
 from noiseless.optim.registry import entry_of
 from noiseless.optim.searches import line_search_name
@@ -90,7 +91,7 @@ class Searched(torch.optim.Optimizer):
         theta, gradient = self._theta(), self._gradient()
         value = self._value(loss)
         self.last = Outcome(0.0, 0)
-        if not (math.isfinite(value) and gradient.isfinite().all()):
+        if not (math.isfinite(value) and math.isfinite(largest_of(gradient))):
             return loss  # there is no value to compare with
         self.base.step()
         direction = self._theta() - theta

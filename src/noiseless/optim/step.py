@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective import Evaluation, Objective
+from noiseless.objective.exactsum import largest_of
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
@@ -83,7 +84,7 @@ def take_step(
     first = objective.evaluate()
     before: State = state or {}
     after = before
-    finite = _finite(first.value) and bool(first.gradient.isfinite().all())
+    finite = _finite(first.value) and _finite(largest_of(first.gradient))
     if not finite:
         return Step(first, after, first.passes, False)
     passes = 0.0
