@@ -107,12 +107,12 @@ class EmpiricalRisk(Blockwise):
             ValueError: if the block is larger than the selection; for a part of a pass, than the data set.
         """
         risk = copy.copy(self)
+        risk.data, risk.collate = selection, None
         risk._select(selection)
         return risk
 
     def _select(self, selection: Selection) -> None:
-        self.data = self.selection = selection  # so that `dataclasses.replace` need not check the data again
-        self.collate = None
+        self.selection = selection
         count = len(selection)
         size = count if self.block is None else self.block
         part_of_pass = selection.examples_per_pass is not None  # whose last block may be short
