@@ -107,6 +107,7 @@ class EmpiricalRisk(Blockwise):
             ValueError: if the block is larger than the selection; for a part of a pass, than the data set.
         """
         risk = copy.copy(self)
+        risk.data, risk.collate = selection, None
         risk._select(selection)
         return risk
 
@@ -115,8 +116,7 @@ class EmpiricalRisk(Blockwise):
         return self.at(self.selection.in_step(number, lr))
 
     def _select(self, selection: Selection) -> None:
-        self.data = self.selection = selection  # so that `dataclasses.replace` need not check the data again
-        self.collate, self.blocks = None, selection.blocks(self.block)
+        self.selection, self.blocks = selection, selection.blocks(self.block)
 
     @property
     def wrapped(self) -> None:
