@@ -109,4 +109,29 @@ def test_rounding_is_no_difference(name, scale):
     images = torch.randn(16, 3, 32, 32)
     labels = module.eval()(images).argmax(1).detach()
     risk = EmpiricalRisk(module.train(), cross_entropy, (images, labels), block=8)
-    assert selfcheck._problem(risk.block_loss, risk._batch(risk.blocks.head(8))) is None
+    assert selfcheck._compared(risk.block_loss, risk._batch(risk.blocks.head(8))) == (None, True)
+
+
+class Writes(nn.Module):
+    """Normalises its input in place, as a forward that was written for one use of each batch may."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = problems.perceptron()
+
+    def forward(self, x):
+        return self.scores(x.sub_(0.5).mul_(2.0))
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("block", [4, problems.COUNT])
+def test_a_forward_that_writes_into_its_input_does_not_change_the_data(block, check):
+    x, y = problems.points()
+    before = x.clone()
+    risk = EmpiricalRisk(Writes(), cross_entropy, (x, y), block=block, execution=Execution(check=check))
+    first, second = risk.evaluate(), risk.evaluate()
+    assert torch.equal(x, before)
+    assert first.loss == second.loss == risk.measure().loss
+    value, gradient = oracles.one_batch(risk.module, cross_entropy, (x.clone(), y))
+    assert first.loss == pytest.approx(value, rel=1e-13)
+    torch.testing.assert_close(first.gradient, gradient, **oracles.ROUNDING)

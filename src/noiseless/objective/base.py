@@ -257,5 +257,10 @@ def square_norms(vectors: Tensor) -> Tensor:
     """Squared L2 norms of vectors `[..., P]`, summed in float64: `[...]`."""
     if vectors.ndim > 1:
         return torch.stack([square_norms(v) for v in vectors])
-    parts = [part.double().square().sum() for part in vectors.split(SLICE)]
+    parts = [_square_sum(part) for part in vectors.split(SLICE)]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+
+
+def _square_sum(part: Tensor) -> Tensor:
+    numbers = part.double()
+    return (numbers.square() if numbers is part else numbers.mul_(numbers)).sum()

@@ -65,12 +65,19 @@ class TensorExamples:
         return self._count
 
     def take(self, index: Tensor) -> Sequence[Tree] | Mapping[str, Tree]:
-        """The examples with these numbers: tensors `[*index.shape, ...]`, in the form in which they were given."""
+        """The examples with these numbers: tensors `[*index.shape, ...]`, in the form in which they were given.
+
+        Args:
+            index: example numbers, int64 of any shape.
+
+        Returns:
+            Successive examples are views of the data, others are copies.
+        """
         numbers = index.reshape(-1).cpu()
         first, count = int(numbers[0]) if len(numbers) else 0, len(numbers)
         if bool((numbers == torch.arange(first, first + count)).all()):
-            part = slice(first, first + count)  # copied, because a forward may write into it
-            return mapped(lambda t: t[part].clone().reshape(*index.shape, *t.shape[1:]), self.tensors)
+            part = slice(first, first + count)
+            return mapped(lambda t: t[part].reshape(*index.shape, *t.shape[1:]), self.tensors)
         return mapped(lambda t: t[index.to(t.device)], self.tensors)
 
 

@@ -279,21 +279,20 @@ class EmpiricalRisk(Blockwise):
         """
         chunks, workers = self.blocks.chunks(chunk or self.execution.chunk), self.execution.workers
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
-        if self.execution.check:
-            check_once(self.block_loss, lambda count: self._batch(self.blocks.head(count)))
+        views = self.execution.check and check_once(self.block_loss, lambda n: self._batch(self.blocks.head(n)))
         with self.block_loss.in_sweep():
             self.block_loss.check(len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
             self.selection.expect(chunks if workers.count == 1 else [])
             for number in workers.share(partial):
-                partial.add(number, chunks[number].first, report(self._batch(chunks[number])))
+                partial.add(number, chunks[number].first, report(self._batch(chunks[number], views)))
         workers.combine(partial)
         return partial.sums()
 
-    def _batch(self, chunk: Chunk) -> Batch:
-        """A chunk's examples, on the device of the parameters."""
+    def _batch(self, chunk: Chunk, views: bool = False) -> Batch:
+        """A chunk's examples, on the device of the parameters; `views`: they may be parts of the data set's memory."""
         usual = min(self.execution.chunk, max(1, self.blocks.count // self.blocks.size))
         regular = chunk.index.shape[1] == self.blocks.size and (bool(self.autocast) or len(chunk.index) == usual)
-        return self.selection.batch(chunk, self.space.device, regular)
+        return self.selection.batch(chunk, self.space.device, regular, views)
 
 
 def risk_of(objective: Objective) -> EmpiricalRisk:

@@ -68,18 +68,24 @@ class Selection:
         """The example numbers in their order, int64 `[n]`."""
         return torch.arange(len(self.examples)) if self.order is None else self.order
 
-    def batch(self, chunk: Chunk, device: torch.device, regular: bool) -> Batch:
+    def batch(self, chunk: Chunk, device: torch.device, regular: bool, views: bool = False) -> Batch:
         """The examples of a chunk as a batch.
 
         Args:
             chunk: of the partition into blocks.
             device: to which their tensors are moved.
             regular: see `Batch.regular`.
+            views: whether tensors may be views of the data set, because nothing is written into them.
 
         Returns:
             The batch.
         """
-        inputs, target = mapped(lambda t: t.to(device), parted(self.examples.take(chunk.index)))
+
+        def moved(t: Tensor) -> Tensor:
+            there = t.to(device)
+            return there.clone() if there is t and t._is_view() and not views else there
+
+        inputs, target = mapped(moved, parted(self.examples.take(chunk.index)))
         return Batch(self.first + chunk.first, chunk.index, inputs, target, self.seed, self.step or 0, regular)
 
     def expect(self, chunks: Sequence[Chunk]) -> None:

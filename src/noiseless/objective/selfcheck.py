@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from noiseless.objective import layout
 from noiseless.objective.blocks import Batch
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.trees import mapped
 
 if TYPE_CHECKING:
     from noiseless.objective.gradients import BlockLoss
@@ -27,7 +30,8 @@ TOLERANCE = 1e-2
 """largest difference of losses and of gradients in L2, as a share; the errors that are looked for are larger"""
 NOISE = 100.0
 """a difference also has to be this many times that of a change of the parameters in their last bits"""
-_known: WeakKeyDictionary[nn.Module, set[Hashable]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
+"""module -> what was compared -> whether the forward and the loss leave their arguments as they are"""
 
 
 class Computed(NamedTuple):
@@ -42,35 +46,45 @@ class Computed(NamedTuple):
         return abs(self.loss - other.loss), float((self.gradient - other.gradient).norm())
 
 
-def check_once(loss: BlockLoss, examples: Callable[[int], Batch]) -> None:
+def check_once(loss: BlockLoss, examples: Callable[[int], Batch]) -> bool:
     """Compares loss and gradient in two ways, once for a module, loss and mode. What raises an error is not compared.
 
     Args:
         loss: of the objective's blocks.
         examples: (count) -> a batch of one block of at most so many examples.
 
+    Returns:
+        Whether the forward and the loss leave their arguments as they are; False if that is not known.
+
     Raises:
         ValueError: if they differ by more than rounding; names the parameters.
     """
-    known = _known.setdefault(loss.module, set())
+    known = _known.setdefault(loss.module, {})
     key = (*loss.key(), loss.norm.norm_block, loss.autocast)
-    if key in known:
-        return
-    try:
-        problem = _problem(loss, examples(min(EXAMPLES, loss.norm.norm_block)))
-    except Exception:
-        problem = None
-    if problem:
-        raise ValueError(problem)
-    known.add(key)
+    if key not in known:
+        try:
+            problem, unwritten = _compared(loss, examples(min(EXAMPLES, loss.norm.norm_block)))
+        except Exception:  # what so few examples cannot be asked, or the sweep meets as well and reports
+            problem, unwritten = None, False
+        if problem:
+            raise ValueError(problem)
+        known[key] = unwritten
+    return known[key]
 
 
-def _problem(loss: BlockLoss, batch: Batch) -> str | None:
-    """A sentence about the difference; None where there is none."""
-    found, plain = _in_sweep(loss, batch), _as_it_stands(loss, batch)
+def _compared(loss: BlockLoss, batch: Batch) -> tuple[str | None, bool]:
+    """A sentence about the difference, or None; and whether the forward and the loss leave their arguments alone."""
+    copied = _copy(batch)
+    plain = _as_it_stands(loss, copied)
+    unwritten = not any(t._version for t in tree_leaves((copied.inputs, copied.target)))
+    return _problem(loss, batch, plain), unwritten
+
+
+def _problem(loss: BlockLoss, batch: Batch, plain: Computed) -> str | None:
+    found = _in_sweep(loss, batch)
     if _close(found, plain) or not (math.isfinite(plain.loss) and bool(plain.gradient.isfinite().all())):
         return None
-    again = _as_it_stands(loss, batch)
+    again = _as_it_stands(loss, _copy(batch))
     if not _close(again, plain):
         return (
             f"two forwards of the same examples give losses of {plain.loss:.6g} and {again.loss:.6g}, so the objective"
@@ -86,7 +100,7 @@ def _problem(loss: BlockLoss, batch: Batch) -> str | None:
     theta = loss.space.theta.detach()
     signs = torch.arange(len(theta), device=theta.device) % 2 * 2 - 1
     with loss.space.at(theta * (1 + 4 * torch.finfo(theta.dtype).eps * signs)):
-        rounding = _as_it_stands(loss, batch).apart(plain)
+        rounding = _as_it_stands(loss, _copy(batch)).apart(plain)
     if _close(found, plain, rounding):
         return None
     parts, expected = loss.space.split(found.gradient), loss.space.split(plain.gradient)
@@ -107,6 +121,12 @@ def _close(one: Computed, other: Computed, rounding: tuple[float, float] = (0.0,
     return all(difference <= limit for difference, limit in zip(one.apart(other), limits, strict=True))
 
 
+def _copy(batch: Batch) -> Batch:
+    """A copy into which a forward may write."""
+    inputs, target = mapped(torch.clone, (batch.inputs, batch.target))
+    return replace(batch, inputs=inputs, target=target)
+
+
 def _computed(space: ParameterSpace, loss: Tensor) -> Computed:
     return Computed(loss.item(), space.gradient(loss).double())
 
@@ -114,7 +134,7 @@ def _computed(space: ParameterSpace, loss: Tensor) -> Computed:
 def _in_sweep(loss: BlockLoss, batch: Batch) -> Computed:
     """Loss and gradient as a sweep computes them."""
     with loss.in_sweep():
-        return _computed(loss.space, loss.value(batch, 0)[0])
+        return _computed(loss.space, loss.value(_copy(batch), 0)[0])
 
 
 def _as_it_stands(loss: BlockLoss, batch: Batch) -> Computed:
