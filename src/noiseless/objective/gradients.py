@@ -20,12 +20,13 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map_only
 
 from noiseless import keyed
-from noiseless.objective import functional, layout, plain
+from noiseless.objective import functional, layout
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients
+from noiseless.objective.elementary import AnyOrder
 from noiseless.objective.layers import dense_gradients
 from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
@@ -228,7 +229,7 @@ class BlockLoss:
         """
         self.norm.any_order = True
         try:
-            with plain.PlainLayerNorm():
+            with AnyOrder():
                 yield
         finally:
             self.norm.any_order = False
