@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from noiseless.errors import UnknownNameError
-from noiseless.models.family import check_forward, reason, refuse_form, refuse_options
+from noiseless.errors import UnknownNameError, reason
+from noiseless.models.family import check_forward, refuse_form, refuse_options
 from noiseless.models.form import Form
 
 NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", "package.module:function")

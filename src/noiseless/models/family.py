@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, reason
 from noiseless.models.form import Form
 
 COMMON_ARGUMENTS = ("channels", "classes", "form", "size")
@@ -101,12 +101,6 @@ def check_rate(name: str, rate: float) -> None:
     """
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise ValueError(f"{name} must be a probability below 1, not {rate!r}")
-
-
-def reason(error: Exception) -> str:
-    """An error of other people's code in one line: its type and the first line of its message."""
-    first = str(error).strip().split("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def check_forward(name: str, module: nn.Module, channels: int, classes: int, size: tuple[int, int]) -> None:

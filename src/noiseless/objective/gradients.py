@@ -26,10 +26,10 @@ from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients
-from noiseless.objective.elementary import AnyOrder
 from noiseless.objective.layers import dense_gradients
 from noiseless.objective.losses import PerExampleLoss, classifies, count_hits, per_example
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.usercode import told
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -70,6 +70,7 @@ class BlockLoss:
                     " batch norm's statistics are supported. Freeze the layer that does it, or put it in eval()"
                 )
 
+    @told
     def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
@@ -82,7 +83,7 @@ class BlockLoss:
             Gradients, losses, hits and statistics by block.
 
         Raises:
-            RuntimeError: what the module itself raises.
+            RuntimeError: in this package; an error of the module or the loss becomes a ModuleError.
         """
         together, problem = self._takes_together(batch), None
         if len(batch) == 1 or together:
@@ -103,6 +104,7 @@ class BlockLoss:
         functional.warn(problem)
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
+    @told
     def measure(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The losses of the blocks of a chunk, from forwards alone; computed as in `differentiate`, but not compiled.
 
@@ -135,6 +137,7 @@ class BlockLoss:
         """Whether code that gets the parameters as an argument can compute the module."""
         return self.module not in _random and functional.follows(self.module, self._key())
 
+    @told
     def check(self, several: bool, batch: Callable[[], Batch]) -> None:
         """Finds out whether blocks can be computed together or compiled, once for a module, loss and mode.
 
@@ -219,20 +222,6 @@ class BlockLoss:
         state = [*self.module.named_parameters(), *self.module.named_buffers()]
         named = {name: tensor.detach() for name, tensor in state if name not in trained}
         return tuple(named), list(named.values())
-
-    @contextmanager
-    def any_order(self) -> Iterator[None]:
-        """A context in which `value` can be differentiated to any order, and has to be.
-
-        Yields:
-            Nothing.
-        """
-        self.norm.any_order = True
-        try:
-            with AnyOrder():
-                yield
-        finally:
-            self.norm.any_order = False
 
     def value(self, batch: Batch, k: int) -> Tensor:
         """The mean loss of block k of a batch at the parameters: a scalar, differentiable in them."""

@@ -8,15 +8,18 @@ and Dherin, ICLR 2021.)
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from noiseless.objective import usercode
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 from noiseless.objective.blocks import Batch
 from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
+from noiseless.objective.products import products
 from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
@@ -152,7 +155,7 @@ class GradientPenalty(Blockwise):
             gradient = self.space.gradient(loss, create_graph=True)
             return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
 
-        return self.risk.mean_product(V, penalised)
+        return self.risk.mean_product(V, penalised, usercode.PENALISED_PRODUCTS)
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""
@@ -198,9 +201,9 @@ class GradientPenalty(Blockwise):
         return torch.addcmul(g, difference, (scale / (2 * h)).to(g.dtype)), statistics
 
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
-        products = []
+        blocks = []
         for k in range(len(batch)):
-            with self.space.at(theta), self.risk.block_loss.any_order():
-                gradient = self.space.gradient(self.risk.block_loss.value(batch, k), create_graph=True)
-                products.append(self.space.gradient(gradient, v[k]))
-        return torch.stack(products)
+            with self.space.at(theta):
+                value = partial(self.risk.block_loss.value, batch, k)
+                blocks.append(products(self.risk.block_loss, value, v[k : k + 1], usercode.EXACT_PENALTY))
+        return torch.cat(blocks)

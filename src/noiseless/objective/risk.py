@@ -25,8 +25,10 @@ from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.layers import check_trainable
 from noiseless.objective.losses import PerExampleLoss
 from noiseless.objective.partial import Partial, Report, Sums
+from noiseless.objective.products import products
 from noiseless.objective.selection import Selection
 from noiseless.objective.space import parameter_space
+from noiseless.objective.usercode import PRODUCTS, Need
 
 SCALARS: Mapping[str, int] = MappingProxyType({"loss": 1, "hits": 1, "penalty": 1, "square": 1})
 """numbers that an evaluation stores for each block: sums over its examples, and the gradient's squared norm"""
@@ -215,24 +217,22 @@ class EmpiricalRisk(Blockwise):
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(self, V: Tensor, value: Callable[[Batch, int], Tensor]) -> Tensor:
-        """The Hessian products of `(1 / N) sum_b n_b value(batch, 0)`, by double backward.
+    def mean_product(self, V: Tensor, value: Callable[[Batch, int], Tensor], need: Need = PRODUCTS) -> Tensor:
+        """The Hessian products `[K, P]` of `(1 / N) sum_b n_b value(batch, 0)`, by double backward.
 
         Args:
             V: vectors `[K, P]`.
             value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters.
+            need: for the message where a derivative is missing.
 
         Returns:
             `[K, P]`.
         """
-        check_vectors(V, self.space)
-        space = self.space
+        check_vectors(V, space := self.space)
 
         def report(batch: Batch) -> Report:
-            with self.block_loss.any_order():
-                gradient = space.gradient(value(batch, 0), create_graph=True)
-                products = torch.stack([space.gradient(gradient, v.to(space.theta)) for v in V])
-            return Report({"products": (products.reshape(1, -1), batch.counts)}, {})
+            vectors = products(self.block_loss, lambda: value(batch, 0), V.to(space.theta), need)
+            return Report({"products": (vectors.reshape(1, -1), batch.counts)}, {})
 
         summed = self.sweep(report, {"products": V.numel()}, {}, chunk=1)
         return (summed.vectors["products"] / self.blocks.count).to(space.theta.dtype).reshape(V.shape)
