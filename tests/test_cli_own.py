@@ -1,5 +1,7 @@
 """Commands on a model of one's own: attention is analysed; what its code raises, or torch lacks, is one line."""
 
+import sys
+
 import pytest
 from small_runs import call, npz, refused
 
@@ -44,6 +46,7 @@ def train(tmp_path, monkeypatch):
     """The arguments of a training run with a model in the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_model", raising=False)
     (tmp_path / "own_model.py").write_text(MODEL)
     return ("train", "fb", "--data", npz(tmp_path / "d.npz"), "--model", "own_model:make", *FLAGS, "--run-dir", "run")
 
