@@ -1,6 +1,6 @@
 """Second and third derivatives through torch's layers and losses, against central differences of the derivative below.
 
-What torch lacks or has wrong, `AnyOrder` replaces; tests/analysis/test_products.py has what is refused instead.
+What torch lacks or has wrong, `AnyOrder` replaces; test_usercode.py has what is refused instead.
 """
 
 from __future__ import annotations

@@ -132,6 +132,10 @@ class GradientPenalty(Blockwise):
         """The term added to the value, for `square = strength ||g_b||**2 + full_strength ||g||**2`."""
         return VALUE_CONSTANT * (2 if self.published else 1) * self.lr * square
 
+    def penalised(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        """A block's value, without a penalty on the full gradient: `L_b + (lr / 8) strength ||g_b||**2`."""
+        return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
+
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, exact for every method, by differentiating the block losses three times.
 
@@ -152,8 +156,7 @@ class GradientPenalty(Blockwise):
 
         def penalised(batch: Batch, k: int) -> Tensor:
             loss = self.risk.block_loss.value(batch, k)
-            gradient = self.space.gradient(loss, create_graph=True)
-            return loss + VALUE_CONSTANT * self.lr * self.strength * gradient.square().sum()
+            return self.penalised(loss, self.space.gradient(loss, create_graph=True))
 
         return self.risk.mean_product(V, penalised, usercode.PENALISED_PRODUCTS)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from noiseless import keyed
+from noiseless.objective.blocks import Batch
 from noiseless.objective.elementary import AnyOrder
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.usercode import Need, refuse_once, user_code
@@ -27,12 +32,54 @@ def products(block_loss: BlockLoss, value: Callable[[], Tensor], V: Tensor, need
     Raises:
         DerivativeError: as ModuleError, a ValueError: where torch does not have a derivative.
     """
+    with any_order(block_loss), user_code(block_loss.module, need):
+        at = value()
+        gradient = block_loss.space.gradient(at, create_graph=True)
+        refuse_once(at, gradient, need)
+        return torch.stack([block_loss.space.gradient(gradient, v) for v in V])
+
+
+@contextmanager
+def any_order(block_loss: BlockLoss) -> Iterator[None]:
+    """A context in which block losses can be differentiated to any order, and have to be.
+
+    Args:
+        block_loss: of the objective.
+
+    Yields:
+        Nothing.
+    """
     block_loss.norm.any_order = True
     try:
-        with user_code(block_loss.module, need), AnyOrder():
-            at = value()
-            gradient = block_loss.space.gradient(at, create_graph=True)
-            refuse_once(at, gradient, need)
-            return torch.stack([block_loss.space.gradient(gradient, v) for v in V])
+        with AnyOrder():
+            yield
     finally:
         block_loss.norm.any_order = False
+
+
+def in_float64(block_loss: BlockLoss, batch: Batch) -> Callable[[Tensor], Tensor]:
+    """The mean loss of a batch's first block as a function of theta, in float64 as far as the module follows it.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep when the function is called.
+        batch: of the block.
+
+    Returns:
+        theta float64 `[P]` -> the loss, a scalar.
+    """
+    names, held = block_loss._held()
+    state = dict(zip(names, map(_wide, held), strict=True))
+    loss = block_loss.loss
+    loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+    wide = replace(block_loss, loss=loss, autocast=None, compiler=None)
+    inputs, target = tuple(_wide(x[0]) for x in batch.inputs), _wide(batch.target[0])
+
+    def value(theta: Tensor) -> Tensor:
+        with keyed.torch_generators(batch.seed, "module", batch.step, batch.first, block_loss.space.device):
+            return wide._functional(theta, inputs, target, False, state)[0]
+
+    return value
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
