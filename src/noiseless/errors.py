@@ -34,8 +34,24 @@ class UnknownNameError(ValueError):
         return UnknownNameError, self._parts
 
 
+class ModuleError(ValueError):
+    """An error of a user's module or loss, with its place; the original error is its `__cause__`."""
+
+
+class DerivativeError(ModuleError):
+    """A derivative of a user's module or loss that torch does not have, or has wrong."""
+
+
+def reason(error: BaseException) -> str:
+    """An error of other people's code in one line: its type and the first line of its message."""
+    first = str(error).strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def message(error: Exception) -> str:
     """The text of an error for the user; for an error of the operating system with the path and what to do."""
+    if isinstance(error, ModuleError) and not isinstance(error, DerivativeError):
+        return f"{error}; NOISELESS_TRACEBACK=1 prints the whole traceback"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror

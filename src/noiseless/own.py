@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, reason
 
 PATTERN = "package.module:function"
 
@@ -77,12 +77,6 @@ def called(name: str, function: Callable[..., Any], **arguments: Any) -> Any:
         return function(**arguments)
     except Exception as error:
         raise ValueError(f"{name} failed: {failure(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """An error of other people's code in one line: its type and the first line of its message."""
-    first = str(error).strip().split("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def failure(error: Exception) -> str:

@@ -146,5 +146,5 @@ def test_an_error_of_the_module_is_raised(chunk):
     risk = EmpiricalRisk(
         nn.Linear(4, 3).double(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=chunk)
     )
-    with pytest.raises(RuntimeError, match=r"^mat1 and mat2 shapes cannot be multiplied \(3x3 and 4x3\)$"):
+    with pytest.raises(ValueError, match=r"^the module's forward raises .* \(3x3 and 4x3\) \(in a Linear\)$"):
         risk.evaluate()

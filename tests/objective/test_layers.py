@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from noiseless import EmpiricalRisk, Execution, cross_entropy, parameter_space
+from noiseless.errors import ModuleError
 from noiseless.objective import layout
 from noiseless.objective.compiled import Compiler
 
@@ -168,5 +169,5 @@ def test_what_was_drawn_before_it_refused_the_format_is_drawn_again():
 
 def test_another_error_of_a_model_is_its_own():
     model = problems.fill(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(100, 3)))
-    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+    with pytest.raises(ModuleError, match="mat1 and mat2 shapes cannot be multiplied"):
         EmpiricalRisk(model, cross_entropy, images(), block=4).evaluate()

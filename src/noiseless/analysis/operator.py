@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
+from noiseless.analysis.check import check_products
 from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.objective.base import Objective
 from noiseless.objective.space import ParameterSpace
@@ -42,6 +43,8 @@ class Hessian:
     objective: Objective
     batch_norm: BatchNorm | None = None
     """the module's mode during a product, see `modes.BatchNorm`; None: its present mode"""
+    check: bool = True
+    """whether the first product for a module, its mode and the loss is preceded by `check_products`"""
 
     @property
     def space(self) -> ParameterSpace:
@@ -49,8 +52,20 @@ class Hessian:
         return self.objective.space
 
     def product(self, V: Tensor) -> Tensor:
-        """`H v` for each row v of `V [K, P]`, in one sweep: `[K, P]`."""
+        """`H v` for each row v of V, in one sweep.
+
+        Args:
+            V: `[K, P]`.
+
+        Returns:
+            `[K, P]`.
+
+        Raises:
+            DerivativeError: where torch lacks a derivative, or the products are wrong (`check_products`).
+        """
         with module_mode(self.space.module, self.batch_norm):
+            if self.check:
+                check_products(self.objective)
             return self.objective.hvp(V)
 
     def passes(self, vectors: int) -> float:

@@ -17,10 +17,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from noiseless import own
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, reason
 from noiseless.models.family import check_forward, refuse_form, refuse_options
 from noiseless.models.form import Form
-from noiseless.own import reason
 
 NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", own.PATTERN)
 _RESERVED = {

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, reason
 from noiseless.models.form import Form
-from noiseless.own import reason
 
 COMMON_ARGUMENTS = ("channels", "classes", "form", "size")
 """arguments of `Family.make` that are not options"""

@@ -209,6 +209,8 @@ class BlockNorm:
         self, name: str, layer: _BatchNorm, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
         """Normalises each norm block of x `[n, C, ...]` by itself; records its statistics between start and collect."""
+        if x.shape[1] != layer.num_features:
+            raise ValueError(f"batch norm {name!r} has {layer.num_features} channels, but gets {x.shape[1]}")
         size = self._rows(name, len(x))
         full_blocks, rest = divmod(len(x), size)
         if x[:1, :1].numel() * (rest or size) < 2:

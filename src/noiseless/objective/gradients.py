@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
-from noiseless.objective import functional, layout, plain, reach
+from noiseless.objective import functional, layout, reach
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.blocks import Batch
@@ -30,6 +30,7 @@ from noiseless.objective.layers import dense_gradients
 from noiseless.objective.scoring import Scoring
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.trees import Inputs, Tree, called, mapped
+from noiseless.objective.usercode import told
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -70,6 +71,7 @@ class BlockLoss:
                     " batch norm's statistics are supported. Freeze the layer that does it, or put it in eval()"
                 )
 
+    @told
     def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
         """The gradients of the blocks of a chunk.
 
@@ -82,7 +84,7 @@ class BlockLoss:
             Gradients, losses, hits and statistics by block.
 
         Raises:
-            RuntimeError: what the module itself raises.
+            RuntimeError: in this package; an error of the module or the loss becomes a ModuleError.
         """
         together, problem = self._takes_together(batch), None
         if len(batch) == 1 or together:
@@ -105,6 +107,7 @@ class BlockLoss:
         functional.warn(problem)
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
+    @told
     def measure(self, theta: Tensor, batch: Batch) -> BlockScores:
         """The scores of the blocks of a chunk, from forwards alone; computed as in `differentiate`, but not compiled.
 
@@ -141,6 +144,7 @@ class BlockLoss:
         unreached = functional.known(self.module, self.key()).unreached or (False,) * len(self.space.sizes)
         return reach.packed(unreached, self.space.device).expand(blocks, -1)
 
+    @told
     def check(self, several: bool, batch: Callable[[], Batch]) -> None:
         """Finds out whether blocks can be computed together or compiled, once for a module, loss and mode.
 
@@ -224,20 +228,6 @@ class BlockLoss:
         trained = set(self.space.names)
         state = [*self.module.named_parameters(), *self.module.named_buffers()]
         return {name: tensor.detach() for name, tensor in state if name not in trained}
-
-    @contextmanager
-    def any_order(self) -> Iterator[None]:
-        """A context in which `value` can be differentiated to any order, and has to be.
-
-        Yields:
-            Nothing.
-        """
-        self.norm.any_order = True
-        try:
-            with plain.PlainLayerNorm():
-                yield
-        finally:
-            self.norm.any_order = False
 
     def value(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """The mean loss of block k of a batch at the parameters, a scalar, differentiable in them; and its weight."""

@@ -8,15 +8,18 @@ and Dherin, ICLR 2021.)
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from noiseless.objective import usercode
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
 from noiseless.objective.blocks import Batch
 from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
+from noiseless.objective.products import products
 from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
@@ -151,6 +154,10 @@ class GradientPenalty(Blockwise):
         """The term added to the value, for `square = strength ||g_b||**2 + full_strength ||g||**2`."""
         return VALUE_CONSTANT * (2 if self.published else 1) * rate * square
 
+    def penalised(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        """A block's value, without a penalty on the full gradient: `L_b + (lr / 8) strength ||g_b||**2`."""
+        return loss + VALUE_CONSTANT * self.rate * self.strength * gradient.square().sum()
+
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, exact for every method, by differentiating the block losses three times.
 
@@ -173,10 +180,9 @@ class GradientPenalty(Blockwise):
 
         def penalised(batch: Batch, k: int) -> tuple[Tensor, Tensor]:
             loss, weight = self.risk.block_loss.value(batch, k)
-            gradient = self.space.gradient(loss, create_graph=True)
-            return loss + VALUE_CONSTANT * rate * self.strength * gradient.square().sum(), weight
+            return self.penalised(loss, self.space.gradient(loss, create_graph=True)), weight
 
-        return self.risk.mean_product(V, penalised)
+        return self.risk.mean_product(V, penalised, usercode.PENALISED_PRODUCTS)
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""
@@ -222,9 +228,9 @@ class GradientPenalty(Blockwise):
         return torch.addcmul(g, difference, (scale / (2 * h)).to(g.dtype)), statistics
 
     def _exact_product(self, theta: Tensor, batch: Batch, v: Tensor) -> Tensor:
-        products = []
+        blocks = []
         for k in range(len(batch)):
-            with self.space.at(theta), self.risk.block_loss.any_order():
-                gradient = self.space.gradient(self.risk.block_loss.value(batch, k)[0], create_graph=True)
-                products.append(self.space.gradient(gradient, v[k]))
-        return torch.stack(products)
+            with self.space.at(theta):
+                value = partial(self.risk.block_loss.value, batch, k)
+                blocks.append(products(self.risk.block_loss, value, v[k : k + 1], usercode.EXACT_PENALTY)[0])
+        return torch.cat(blocks)

@@ -1,18 +1,16 @@
-"""Batch norm and layer norm in elementary operations: differentiable to any order, as torch's fused ones are not.
+"""Batch, instance and layer norm in elementary operations: differentiable to any order, as torch's fused ones are not.
 
-torch's batch norm has no third derivative, and that of its layer norm is wrong (torch 2.14). Hessian products of a
-penalised value need the third derivative.
+torch's batch and instance norms have no third derivative, and that of its layer norm is wrong (torch 2.14). Hessian
+products of a penalised value need the third derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 
 def batch_norm(
@@ -36,14 +34,42 @@ def layer_norm(
     return _normalise(input, range(-len(normalized_shape), 0), weight, bias, eps)
 
 
-class PlainLayerNorm(TorchFunctionMode):
-    """Context manager that replaces `torch.nn.functional.layer_norm` by the `layer_norm` above."""
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Instance norm of x `[n, C, ...]`, with the arguments of `torch.nn.functional.instance_norm`."""
+    if not use_input_stats:  # an affine map
+        return F.instance_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    return _normalise(input, range(2, input.ndim), _by_channel(weight, input), _by_channel(bias, input), eps)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Calls the function, or its replacement."""
-        return (layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
+
+def functional_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch norm over all rows, with the arguments of `torch.nn.functional.batch_norm`; writes no statistics."""
+    if not training:  # an affine map
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    dims = (0, *range(2, input.ndim))
+    return _normalise(input, dims, _by_channel(weight, input), _by_channel(bias, input), eps)
+
+
+def _by_channel(vector: Tensor | None, x: Tensor) -> Tensor | None:
+    """A vector `[C]` in a shape that broadcasts with x `[n, C, ...]`."""
+    return None if vector is None else vector.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _normalise(x: Tensor, dims: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

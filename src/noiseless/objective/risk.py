@@ -22,12 +22,14 @@ from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.layers import check_trainable
 from noiseless.objective.partial import Partial, Report, Sums
+from noiseless.objective.products import products
 from noiseless.objective.scores import SCALARS, Scores
 from noiseless.objective.scoring import Scoring
 from noiseless.objective.selection import Selection
 from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
 from noiseless.objective.terms import PerExample
+from noiseless.objective.usercode import PRODUCTS, Need
 
 
 class Blockwise(Objective):
@@ -224,25 +226,24 @@ class EmpiricalRisk(Blockwise):
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(self, V: Tensor, value: Callable[[Batch, int], tuple[Tensor, Tensor]]) -> Tensor:
+    def mean_product(
+        self, V: Tensor, value: Callable[[Batch, int], tuple[Tensor, Tensor]], need: Need = PRODUCTS
+    ) -> Tensor:
         """The Hessian products of `(1 / W) sum_b w_b value_b`, W the sum of the weights w_b, by double backward.
 
         Args:
             V: vectors `[K, P]`.
             value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters, and w_b.
+            need: for the message where a derivative is missing.
 
         Returns:
             `[K, P]`.
         """
-        check_vectors(V, self.space)
-        space = self.space
+        check_vectors(V, space := self.space)
 
         def report(batch: Batch) -> Report:
-            with self.block_loss.any_order():
-                mean, weight = value(batch, 0)
-                gradient = space.gradient(mean, create_graph=True)
-                products = torch.stack([space.gradient(gradient, v.to(space.theta)) for v in V])
-            return Report({"products": (products.reshape(1, -1), weight[None])}, {"weight": weight[None]})
+            vectors, weight = products(self.block_loss, lambda: value(batch, 0), V.to(space.theta), need)
+            return Report({"products": (vectors.reshape(1, -1), weight[None])}, {"weight": weight[None]})
 
         summed = self.sweep(report, {"products": V.numel()}, {"weight": 1}, chunk=1)
         weight = exact_total(summed.scalars["weight"][0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noiseless.objective import functional
 from noiseless.objective.losses import classifies, count_hits
@@ -30,9 +31,15 @@ class Scoring:
     """
 
     def __init__(self, loss: PerExample, metrics: Mapping[str, PerExample]):
-        self.key: tuple[Hashable, ...] = tuple(functional.key_of(function) for function in (loss, *metrics.values()))
+        self._functions, self._names = (loss, *metrics.values()), tuple(metrics)
+        self.key: tuple[Hashable, ...] = tuple(functional.key_of(function) for function in self._functions)
         self._classifies = classifies(loss)
-        self._loss, *self._metrics = [unreduced(function) for function in (loss, *metrics.values())]
+        self._loss, *self._metrics = [unreduced(function) for function in self._functions]
+
+    def double(self) -> Scoring:
+        """The same for outputs in float64: weights that a loss module holds are converted."""
+        wide = [copy.deepcopy(f).double() if isinstance(f, nn.Module) else f for f in self._functions]
+        return Scoring(wide[0], dict(zip(self._names, wide[1:], strict=True)))
 
     def __call__(self, output: Any, target: Tree, examples: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The scores of a block.

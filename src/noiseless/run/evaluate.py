@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from noiseless.data import Images
 from noiseless.files.predictions import Predictions
 from noiseless.objective import cross_entropy
+from noiseless.objective.usercode import user_code
 
 BATCH = 512
 """images in a forward; in evaluation mode they do not influence each other"""
@@ -58,7 +59,8 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     loss, predicted, target = torch.zeros((), dtype=torch.float64), [], []
     for index in torch.arange(len(images)).split(BATCH):
         x, y = (tensor.to(device) for tensor in images.take(index))
-        output = _scores(model, x, flips)
+        with user_code(model):
+            output = _scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         predicted.append(output.argmax(1).cpu())
         target.append(y.cpu())
