@@ -13,8 +13,8 @@ import time
 import torch
 
 from noiseless import models
+from noiseless.examples.blocks import Batch
 from noiseless.objective import EmpiricalRisk, ExactSum, cross_entropy
-from noiseless.objective.blocks import Batch
 
 
 def main() -> None:

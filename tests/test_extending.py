@@ -14,12 +14,13 @@ from noiseless import cli
 from noiseless.ask.state import StateAddress, load_state
 from noiseless.data import catalogue
 from noiseless.data.images import ImageSet
+from noiseless.examples.blocks import Batch
 from noiseless.files import answers, columns
 from noiseless.files.answers import Answer
 from noiseless.objective import Execution, Objective
-from noiseless.objective.blocks import Batch
+from noiseless.objective.blockwise import Blockwise, risk_of
 from noiseless.objective.contribution import ByBlock, Contribution
-from noiseless.objective.risk import Blockwise, EmpiricalRisk, risk_of
+from noiseless.objective.risk import EmpiricalRisk
 from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry
 from noiseless.report import contents
 from noiseless.report.figures import Section, Table

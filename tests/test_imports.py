@@ -16,16 +16,18 @@ import noiseless
 SOURCE = Path(noiseless.__file__).parent
 # room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
 GROUND = {"keyed", "errors", "exits", "lock", "own"}
-SCIENCE = {"objective", "optim", "analysis"}
+SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "own": {"errors"},
     "data": set(),
     "models": set(),
-    "objective": set(),
+    "examples": set(),
+    "losses": {"examples"},
+    "objective": {"examples", "losses"},
     "optim": {"objective"},
-    "analysis": {"objective", "optim"},
+    "analysis": {"examples", "objective", "optim"},
     "recipes": set(),
     "files": {"recipes", *SCIENCE},
     "run": {"recipes", "files", "data", "models", *SCIENCE},

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from noiseless.analysis.modes import BatchNorm, module_mode
+from noiseless.examples.blocks import Batch
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.base import square_norms
-from noiseless.objective.blocks import Batch
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.partial import Report
 

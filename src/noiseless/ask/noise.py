@@ -12,9 +12,9 @@ from noiseless import keyed
 from noiseless.analysis import Moments, check_blocks, check_finite, gradient_noise, module_mode
 from noiseless.ask.options import NoiseOptions
 from noiseless.ask.state import RunState
+from noiseless.examples.blocks import check_size
 from noiseless.files.answers import Answer
 from noiseless.objective import EmpiricalRisk
-from noiseless.objective.blocks import check_size
 from noiseless.optim import entry_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from noiseless.cost.sizes import Sizes
-from noiseless.objective.blocks import check_norm_block, check_size
+from noiseless.examples.blocks import check_norm_block, check_size
 from noiseless.objective.penalty import PROBES
 from noiseless.objective.reach import rows
 from noiseless.objective.scores import SCALARS

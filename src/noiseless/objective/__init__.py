@@ -1,16 +1,17 @@
 """What is minimised: the objective, and what defines it."""
 
+from noiseless.examples.blocks import Blocks, Examples, TensorExamples
+from noiseless.examples.dataset import DatasetExamples
+from noiseless.examples.selection import Selection
+from noiseless.losses.classification import classifying, cross_entropy, squared_error
+from noiseless.losses.maxup import max_up
 from noiseless.objective.base import Evaluation, Measurement, Objective
 from noiseless.objective.blockclip import BlockClip
-from noiseless.objective.blocks import Blocks, Examples, TensorExamples
-from noiseless.objective.dataset import DatasetExamples
+from noiseless.objective.blockwise import risk_of
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.execution import Execution
-from noiseless.objective.losses import classifying, cross_entropy, squared_error
-from noiseless.objective.maxup import max_up
 from noiseless.objective.penalty import GradientPenalty
-from noiseless.objective.risk import EmpiricalRisk, risk_of
-from noiseless.objective.selection import Selection
+from noiseless.objective.risk import EmpiricalRisk
 from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
 

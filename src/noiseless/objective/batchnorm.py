@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noiseless.examples.blocks import Blocks
 from noiseless.objective import plain
-from noiseless.objective.blocks import Blocks
 from noiseless.objective.normalise import NormBlocks
 from noiseless.objective.replaced import BatchNormBy, scratch_buffers
 

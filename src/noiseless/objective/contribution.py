@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noiseless.objective.blocks import Batch
+from noiseless.examples.blocks import Batch
 
 
 @dataclass(frozen=True)

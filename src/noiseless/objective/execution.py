@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from noiseless.objective.blocks import check_size
+from noiseless.examples.blocks import check_size
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
-from types import MethodType
 from typing import NamedTuple
-from weakref import WeakKeyDictionary, WeakMethod, ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,29 +30,6 @@ class Known(NamedTuple):
     """whether the module is a function of theta"""
     unreached: tuple[bool, ...] | None = None
     """for each parameter, whether a block's loss does not reach it; None: not known"""
-
-
-class Identity:
-    """A key that is equal only for the same object, also for objects that have no hash, such as dataclasses."""
-
-    def __init__(self, thing: object):
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and self.thing is other.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-
-def key_of(loss: object) -> Hashable:
-    """A loss as a key: by a weak reference where there can be one, because a loss may hold its module."""
-    try:
-        key = WeakMethod(loss) if isinstance(loss, MethodType) else ref(loss)
-        hash(key)
-    except TypeError:
-        return Identity(loss)
-    return key
 
 
 def is_known(module: nn.Module, key: Hashable) -> bool:

@@ -20,16 +20,16 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
+from noiseless.examples.blocks import Batch
+from noiseless.examples.trees import Inputs, Tree, called, mapped
+from noiseless.losses.scoring import Scoring
 from noiseless.objective import functional, layout, reach
 from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
-from noiseless.objective.blocks import Batch
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients, BlockScores
 from noiseless.objective.layers import dense_gradients
-from noiseless.objective.scoring import Scoring
 from noiseless.objective.space import ParameterSpace
-from noiseless.objective.trees import Inputs, Tree, called, mapped
 from noiseless.objective.usercode import told
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})

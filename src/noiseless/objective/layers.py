@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from noiseless.objective.terms import PerExample
+from noiseless.losses.terms import PerExample
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective.trees import Inputs, mapped
+from noiseless.examples.trees import Inputs, mapped
 
 Result = TypeVar("Result")
 _contiguous: WeakSet[nn.Module] = WeakSet()

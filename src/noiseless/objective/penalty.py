@@ -14,13 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from noiseless.examples.blocks import Batch
 from noiseless.objective import usercode
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
-from noiseless.objective.blocks import Batch
+from noiseless.objective.blockwise import Blockwise
 from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.products import products
-from noiseless.objective.risk import Blockwise, EmpiricalRisk
+from noiseless.objective.risk import EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
 
@@ -171,7 +172,6 @@ class GradientPenalty(Blockwise):
             ValueError: if V has another shape, there is no learning rate, or the full gradient is penalised (that
                 Hessian couples all blocks).
         """
-        rate = self.rate
         if self.full_strength:
             raise ValueError(
                 "Hessian products are not available for a penalty on the full gradient, whose Hessian couples all"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
-from noiseless.objective.blocks import Batch
+from noiseless.examples.blocks import Batch
+from noiseless.examples.trees import mapped
 from noiseless.objective.elementary import AnyOrder
 from noiseless.objective.gradients import BlockLoss
-from noiseless.objective.trees import mapped
 from noiseless.objective.usercode import Need, refuse_once, user_code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -11,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noiseless.examples.blocks import Batch, Chunk, check_norm_block
+from noiseless.examples.dataset import Collate
+from noiseless.examples.selection import Selection
+from noiseless.losses.scoring import Scoring
+from noiseless.losses.terms import PerExample
 from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blocks import Batch, Chunk, check_norm_block
+from noiseless.objective.blockwise import Blockwise
 from noiseless.objective.contribution import ByBlock, Contribution
-from noiseless.objective.dataset import Collate
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
@@ -24,27 +27,9 @@ from noiseless.objective.layers import check_trainable
 from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.products import products
 from noiseless.objective.scores import SCALARS, Scores
-from noiseless.objective.scoring import Scoring
-from noiseless.objective.selection import Selection
 from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
-from noiseless.objective.terms import PerExample
 from noiseless.objective.usercode import PRODUCTS, Need
-
-
-class Blockwise(Objective):
-    """An objective whose value and direction are means over the blocks, weighted by count."""
-
-    visits: int = 1
-    """how often an evaluation records the statistics of each norm block"""
-
-    @abstractmethod
-    def by_block(self) -> ByBlock:
-        """A function that computes the contribution of blocks; sweeps that it needs are done before this returns."""
-
-    def evaluate(self) -> Evaluation:
-        """Value and direction from one sweep, after the sweeps of `by_block`."""
-        return risk_of(self).mean(self.by_block(), self.passes, self.visits)
 
 
 @dataclass(eq=False)
@@ -294,11 +279,3 @@ class EmpiricalRisk(Blockwise):
         usual = min(self.execution.chunk, max(1, self.blocks.count // self.blocks.size))
         regular = chunk.index.shape[1] == self.blocks.size and (bool(self.autocast) or len(chunk.index) == usual)
         return self.selection.batch(chunk, self.space.device, regular, views)
-
-
-def risk_of(objective: Objective) -> EmpiricalRisk:
-    """The risk that an objective wraps, at any depth."""
-    while objective.wrapped is not None:
-        objective = objective.wrapped
-    assert isinstance(objective, EmpiricalRisk)
-    return objective

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from noiseless.examples.blocks import Batch
+from noiseless.examples.trees import mapped
 from noiseless.objective import layout
-from noiseless.objective.blocks import Batch
 from noiseless.objective.space import ParameterSpace
-from noiseless.objective.trees import mapped
 
 if TYPE_CHECKING:
     from noiseless.objective.gradients import BlockLoss

@@ -29,7 +29,7 @@ _TORCH = Path(torch.__file__).parent
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 _MODELS = _PACKAGE / "models"
 """stands where a user's module can stand"""
-_LOSSES = tuple(_PACKAGE / "objective" / name for name in ("terms.py", "torchlosses.py", "losses.py"))
+_LOSSES = _PACKAGE / "losses"
 _ENGINE = _TORCH / "autograd" / "graph.py"
 """through which every backward goes"""
 _OPERATION = re.compile(r"derivative for '?(?:aten::)?_*(\w+?)(?:_backward)?'? is not|^_*(\w+?) does not support")
@@ -119,7 +119,7 @@ def _told(error: Exception, module: nn.Module, need: Need | None) -> ModuleError
     below = [frame for frame, _ in frames[last + 1 :]]
     of_user = [k for k in range(last + 1, len(frames)) if kinds[k] in ("user", "library")]
     differentiates = any(_file(frame) == _ENGINE for frame in below)
-    in_loss = any(_file(frame) in _LOSSES for frame, _ in frames)
+    in_loss = any(_file(frame).is_relative_to(_LOSSES) for frame, _ in frames)
     if of_user:
         frame, line = frames[max((k for k in of_user if kinds[k] == "user"), default=of_user[-1])]
         place = f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}"
@@ -129,7 +129,7 @@ def _told(error: Exception, module: nn.Module, need: Need | None) -> ModuleError
         layers = [frame.f_locals["self"] for frame in below if isinstance(frame.f_locals.get("self"), nn.Module)]
         if layers:
             place = f"in {_name(layers[-1], module)}"
-        elif below and _file(frames[last][0]) in _LOSSES:
+        elif below and _file(frames[last][0]).is_relative_to(_LOSSES):
             place = f"in {below[-1].f_code.co_name}"
         elif differentiates:
             place = f"of {type(module).__name__}"

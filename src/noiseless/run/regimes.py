@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed
+from noiseless.examples.blocks import check_size
 from noiseless.objective import EmpiricalRisk, Examples, Objective
-from noiseless.objective.blocks import check_size
 
 View = Callable[[int], Examples]
 """step -> the training examples as that step sees them"""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.objective.trees import Tree, first_tensor
+from noiseless.examples.trees import Tree, first_tensor
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate, default_convert
 
-from noiseless.objective.blocks import Examples, TensorExamples, first_not_finite
-from noiseless.objective.trees import Tree, mapped, named_tensors, parted
+from noiseless.examples.blocks import Examples, TensorExamples, first_not_finite
+from noiseless.examples.trees import Tree, mapped, named_tensors, parted
 
 Collate = Callable[[list[Any]], Any]
 """a list of examples -> the batch of these: trees of tensors `(input, ..., target)`, or by name"""

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from noiseless.objective.trees import Inputs, Tree, first_tensor, mapped, named_tensors, parted
+from noiseless.examples.trees import Inputs, Tree, first_tensor, mapped, named_tensors, parted
 
 
 @runtime_checkable

@@ -16,9 +16,9 @@ from torch import nn
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
 from noiseless.errors import UnknownNameError
+from noiseless.losses.classification import classification_loss, classifying, count_hits
+from noiseless.losses.terms import terms
 from noiseless.objective import max_up
-from noiseless.objective.losses import classification_loss, classifying, count_hits
-from noiseless.objective.terms import terms
 
 
 def test_cross_entropy_is_minus_log_softmax():

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noiseless.objective.terms import PerExample, Terms
+from noiseless.losses.terms import PerExample, Terms
 
 _WEIGHTED = (F.cross_entropy, F.nll_loss)
 _REDUCTIONS = ("mean", "none", "batchmean")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noiseless.objective.losses import classifies, classifying
-from noiseless.objective.terms import PerExample, terms
-from noiseless.objective.torchlosses import unreduced
+from noiseless.losses.classification import classifies, classifying
+from noiseless.losses.terms import PerExample, terms
+from noiseless.losses.torchlosses import unreduced
 
 
 def max_up(loss: PerExample, draws: int) -> PerExample:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective import functional
-from noiseless.objective.losses import classifies, count_hits
-from noiseless.objective.terms import PerExample, terms
-from noiseless.objective.torchlosses import unreduced
-from noiseless.objective.trees import Tree
+from noiseless.examples.trees import Tree
+from noiseless.losses.classification import classifies, count_hits
+from noiseless.losses.keys import key_of
+from noiseless.losses.terms import PerExample, terms
+from noiseless.losses.torchlosses import unreduced
 
 
 class Scoring:
@@ -32,7 +32,7 @@ class Scoring:
 
     def __init__(self, loss: PerExample, metrics: Mapping[str, PerExample]):
         self._functions, self._names = (loss, *metrics.values()), tuple(metrics)
-        self.key: tuple[Hashable, ...] = tuple(functional.key_of(function) for function in self._functions)
+        self.key: tuple[Hashable, ...] = tuple(key_of(function) for function in self._functions)
         self._classifies = classifies(loss)
         self._loss, *self._metrics = [unreduced(function) for function in self._functions]
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
-from noiseless.objective.terms import PerExample
+from noiseless.losses.terms import PerExample
 
 Kind = Literal["cross-entropy", "incorrect"]
 _NONE = torch.iinfo(torch.int64).min

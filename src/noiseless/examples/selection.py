@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.objective.blocks import Batch, Blocks, Chunk, Examples, check_size
-from noiseless.objective.dataset import Collate, DatasetExamples, examples_of
-from noiseless.objective.trees import mapped, parted
+from noiseless.examples.blocks import Batch, Blocks, Chunk, Examples, check_size
+from noiseless.examples.dataset import Collate, DatasetExamples, examples_of
+from noiseless.examples.trees import mapped, parted
 
 
 @dataclass(frozen=True, eq=False)

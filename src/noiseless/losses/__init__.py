@@ -1,0 +1,7 @@
+"""What is averaged: losses and metrics of a block's examples."""
+
+from noiseless.losses.classification import classification_loss, classifying, cross_entropy, squared_error
+from noiseless.losses.maxup import max_up
+from noiseless.losses.terms import PerExample, Terms
+
+__all__ = ["PerExample", "Terms", "classification_loss", "classifying", "cross_entropy", "max_up", "squared_error"]
