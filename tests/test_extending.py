@@ -18,9 +18,8 @@ from noiseless.examples.blocks import Batch
 from noiseless.files import answers, columns
 from noiseless.files.answers import Answer
 from noiseless.objective import Execution, Objective
-from noiseless.objective.blockwise import Blockwise, risk_of
 from noiseless.objective.contribution import ByBlock, Contribution
-from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.risk import Blockwise, EmpiricalRisk, risk_of
 from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry
 from noiseless.report import contents
 from noiseless.report.figures import Section, Table

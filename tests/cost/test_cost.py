@@ -13,7 +13,7 @@ from noiseless import optim
 from noiseless.cost import cost
 from noiseless.cost.cost import Measured, measure, seconds, timing_key
 from noiseless.objective import risk_of
-from noiseless.objective.blockwise import Blockwise
+from noiseless.objective.risk import Blockwise
 from noiseless.recipes.ladder import LADDER, row
 from noiseless.run.work import passes_a_step
 

@@ -7,7 +7,7 @@ from values import by_identity, mutable
 
 from noiseless import objective
 from noiseless.objective.base import Objective, Wrapper
-from noiseless.objective.blockwise import Blockwise
+from noiseless.objective.risk import Blockwise
 from noiseless.objective.workers import Workers
 
 

@@ -161,6 +161,19 @@ class Blocks:
         first = torch.arange(self.count) if self.order is None else self.order
         return Chunk(0, first[: min(count, self.size)].reshape(1, -1))
 
+    def is_regular(self, chunk: Chunk, blocks: int | None) -> bool:
+        """Whether a chunk has the shape of most chunks.
+
+        Args:
+            chunk: some blocks.
+            blocks: the usual number of blocks in a chunk; None: any.
+
+        Returns:
+            Whether its blocks are complete, and as many as usual.
+        """
+        usual = blocks is None or len(chunk.index) == min(blocks, max(1, self.count // self.size))
+        return usual and chunk.index.shape[1] == self.size
+
     def chunks(self, chunk: int) -> list[Chunk]:
         """The blocks in their order, up to `chunk` of them in each chunk; a short last block is a chunk by itself.
 

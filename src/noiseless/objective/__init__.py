@@ -7,11 +7,10 @@ from noiseless.losses.classification import classifying, cross_entropy, squared_
 from noiseless.losses.maxup import max_up
 from noiseless.objective.base import Evaluation, Measurement, Objective
 from noiseless.objective.blockclip import BlockClip
-from noiseless.objective.blockwise import risk_of
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.execution import Execution
 from noiseless.objective.penalty import GradientPenalty
-from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.risk import EmpiricalRisk, risk_of
 from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from noiseless.examples.blocks import Batch
 from noiseless.objective.base import Objective, Wrapper, square_norms
-from noiseless.objective.blockwise import Blockwise
 from noiseless.objective.contribution import ByBlock, Contribution
+from noiseless.objective.risk import Blockwise
 
 
 @dataclass(eq=False)

@@ -17,11 +17,10 @@ from torch import Tensor
 from noiseless.examples.blocks import Batch
 from noiseless.objective import usercode
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
-from noiseless.objective.blockwise import Blockwise
 from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.products import products
-from noiseless.objective.risk import EmpiricalRisk
+from noiseless.objective.risk import Blockwise, EmpiricalRisk
 
 Method = Literal["forward", "central", "exact"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -18,7 +19,6 @@ from noiseless.losses.terms import PerExample
 from noiseless.objective import reach
 from noiseless.objective.base import FORWARD, Evaluation, Measurement, Objective, check_vectors
 from noiseless.objective.batchnorm import BlockNorm, Statistics
-from noiseless.objective.blockwise import Blockwise
 from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.execution import Execution
@@ -30,6 +30,21 @@ from noiseless.objective.scores import SCALARS, Scores
 from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
 from noiseless.objective.usercode import PRODUCTS, Need
+
+
+class Blockwise(Objective):
+    """An objective whose value and direction are means over the blocks, weighted by count."""
+
+    visits: int = 1
+    """how often an evaluation records the statistics of each norm block"""
+
+    @abstractmethod
+    def by_block(self) -> ByBlock:
+        """A function that computes the contribution of blocks; sweeps that it needs are done before this returns."""
+
+    def evaluate(self) -> Evaluation:
+        """Value and direction from one sweep, after the sweeps of `by_block`."""
+        return risk_of(self).mean(self.by_block(), self.passes, self.visits)
 
 
 @dataclass(eq=False)
@@ -74,7 +89,8 @@ class EmpiricalRisk(Blockwise):
     def __post_init__(self) -> None:
         check_trainable(self.module, self.loss)
         self.space = parameter_space(self.module)
-        self._select(Selection.of(self.data, self.collate))
+        self.selection = Selection.of(self.data, self.collate)
+        self.blocks = self.selection.blocks(self.block)
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
@@ -95,15 +111,12 @@ class EmpiricalRisk(Blockwise):
         """
         risk = copy.copy(self)
         risk.data, risk.collate = selection, None
-        risk._select(selection)
+        risk.selection, risk.blocks = selection, selection.blocks(self.block)
         return risk
 
     def in_step(self, number: int, lr: float | None = None) -> EmpiricalRisk:
         """The risk over the selection as a step sees it."""
         return self.at(self.selection.in_step(number, lr))
-
-    def _select(self, selection: Selection) -> None:
-        self.selection, self.blocks = selection, selection.blocks(self.block)
 
     @property
     def wrapped(self) -> None:
@@ -152,18 +165,17 @@ class EmpiricalRisk(Blockwise):
 
         def report(batch: Batch) -> Report:
             part = by_block(theta, batch)
-            block, first = part.block, (batch.first - self.selection.first) * a_block
-            weights = norm.weights(first, len(batch), batch.size, visits, norm_blocks)
+            block, place = part.block, ((batch.first - self.selection.first) * a_block, len(batch), batch.size)
             vectors = {
                 "gradient": (part.direction, block.weight),
-                "statistics": (part.statistics.flatten(0, 1), weights),
+                "statistics": (part.statistics.flatten(0, 1), norm.weights(*place, visits, norm_blocks)),
             }
             sums = {"penalty": part.penalty * block.weight, "square": block.square, "unreached": block.unreached.T}
             return Report(vectors, block.scalars() | sums)
 
         names, lengths = tuple(self.metrics), {"gradient": len(theta), "statistics": norm.length}
-        rows = {**SCALARS, **Scores.rows(names), "unreached": reach.rows(len(self.space.sizes))}
-        summed = self.sweep(report, lengths, rows)
+        unreached = {"unreached": reach.rows(len(self.space.sizes))}
+        summed = self.sweep(report, lengths, {**SCALARS, **Scores.rows(names), **unreached})
         scores = Scores.of(summed, names)
         gradient = summed.vectors["gradient"].div_(scores.weight).to(theta.dtype)
         return Evaluation(
@@ -276,6 +288,13 @@ class EmpiricalRisk(Blockwise):
 
     def _batch(self, chunk: Chunk, views: bool = False) -> Batch:
         """A chunk's examples, on the device of the parameters; `views`: they may be parts of the data set's memory."""
-        usual = min(self.execution.chunk, max(1, self.blocks.count // self.blocks.size))
-        regular = chunk.index.shape[1] == self.blocks.size and (bool(self.autocast) or len(chunk.index) == usual)
+        regular = self.blocks.is_regular(chunk, None if self.autocast else self.execution.chunk)
         return self.selection.batch(chunk, self.space.device, regular, views)
+
+
+def risk_of(objective: Objective) -> EmpiricalRisk:
+    """The risk that an objective wraps, at any depth."""
+    while objective.wrapped is not None:
+        objective = objective.wrapped
+    assert isinstance(objective, EmpiricalRisk)
+    return objective

@@ -12,7 +12,7 @@ from noiseless.data import Images, ImageSet, Policy, make_policy
 from noiseless.losses.classification import classification_loss
 from noiseless.losses.terms import PerExample
 from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up, risk_of
-from noiseless.objective.blockwise import Blockwise
+from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
