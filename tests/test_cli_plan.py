@@ -34,8 +34,8 @@ def test_json_has_the_same_numbers(tmp_path):
     assert answer.code == 0, answer.err
     (line,) = answer.out.splitlines()
     plan = json.loads(line)
-    # 3 * 8 bytes of each parameter and of the statistics of 151,579, 32 a block, 1 a chunk; a ring of 512
-    sent = 2 * 511 / 512 * (24 * (60_192_808 + 151_579) + 33 * 10_010)
+    # 3 * 8 bytes of each parameter and of the statistics of 151,579, 40 and 8 * 9 a block, 1 a chunk; a ring of 512
+    sent = 2 * 511 / 512 * (24 * (60_192_808 + 151_579) + 113 * 10_010)
     assert plan["wire"] == pytest.approx(sent)
     assert plan["passes"] == 6000
     # 11.5e9 multiplications in an image's forward (arXiv 1512.03385, table 1, has 11.3e9), twice as many backward

@@ -232,3 +232,14 @@ def test_inputs_in_a_dict_are_compiled(compiler):
     before = compiler.chunks
     assert_close(execute(risk, compiler=compiler).evaluate(), risk.evaluate(), TOLERANCE[torch.float64])
     assert compiler.chunks == before + 1
+
+
+def test_compiled_products_equal_uncompiled_ones(module, compiler):
+    risk = risk_of(module)
+    V = torch.randn(2, len(risk.space), generator=problems.generator(), dtype=torch.float64)
+    expected = risk.hvp(V)
+    compiled = execute(risk, compiler=compiler)
+    before = compiler.chunks
+    torch.testing.assert_close(compiled.hvp(V), expected, rtol=1e-11, atol=1e-13)
+    assert compiler.chunks == before + COUNT // BLOCK  # the last block is short, and is not compiled
+    assert torch.equal(execute(risk, compiler=compiler, compile_products=False).hvp(V), expected)

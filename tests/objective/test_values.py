@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from values import by_identity, mutable
 
-from noiseless import objective
+from noiseless import examples, objective
 from noiseless.objective.base import Objective, Wrapper
 from noiseless.objective.risk import Blockwise
 from noiseless.objective.workers import Workers
@@ -17,9 +17,8 @@ def test_values_are_frozen():
 
 
 def test_what_holds_a_module_or_examples_is_compared_by_identity():
-    assert by_identity(objective) == {
-        "EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Selection", "Execution",
-    }  # fmt: skip
+    assert by_identity(objective) == {"EmpiricalRisk", "GradientPenalty", "SharpnessAware", "BlockClip", "Execution"}
+    assert by_identity(examples) == {"Selection"}
 
 
 @pytest.mark.parametrize(

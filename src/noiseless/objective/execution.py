@@ -23,6 +23,8 @@ class Execution:
     """blocks computed at once; above 1 the module must run under `torch.func.vmap`"""
     compiler: Compiler | None = None
     """compiles the code that computes a chunk; None: nothing is compiled"""
+    compile_products: bool = True
+    """whether the compiler, if there is one, also compiles Hessian products of the risk"""
     check: bool = True
     """whether the first sweep compares loss and gradient of a few examples with plain autograd through the module"""
 

@@ -88,7 +88,7 @@ class BlockLoss:
         """
         together, problem = self._takes_together(batch), None
         if len(batch) == 1 or together:
-            if self.compiler is not None and batch.regular and self._follows():
+            if self.compiler is not None and batch.regular and self.follows():
                 compiled = self._differentiate_compiled(self.compiler, theta, batch)
                 if compiled is not None:
                     return compiled
@@ -122,7 +122,7 @@ class BlockLoss:
         followed = theta.detach().requires_grad_()
 
         def one(target: Tree, inputs: Inputs) -> tuple[Tensor, ...]:
-            return self._functional(followed, inputs, target, batch.size, False)[1][:-1]
+            return self.as_function(followed, inputs, target, batch.size, False)[1][:-1]
 
         problem = None
         if self._takes_together(batch):
@@ -135,7 +135,7 @@ class BlockLoss:
         functional.warn(problem)
         return BlockScores(*(torch.stack(scores) for scores in zip(*(report[:-1] for report in reports), strict=True)))
 
-    def _follows(self) -> bool:
+    def follows(self) -> bool:
         """Whether code that gets the parameters as an argument can compute the module."""
         return self.module not in _random and functional.known(self.module, self.key()).follows
 
@@ -170,7 +170,7 @@ class BlockLoss:
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
-        return len(batch) > 1 and self.autocast is None and self._follows()
+        return len(batch) > 1 and self.autocast is None and self.follows()
 
     def _leave_vmap(self, error: RuntimeError) -> str | None:
         """Remembers that blocks are computed one at a time; returns a warning unless it is for random numbers."""
@@ -192,13 +192,13 @@ class BlockLoss:
     def _gradient(
         self, theta: Tensor, inputs: Inputs, target: Tree, examples: int, record: bool, held: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        function = grad_and_value(lambda t: self._functional(t, inputs, target, examples, record, held), has_aux=True)
+        function = grad_and_value(lambda t: self.as_function(t, inputs, target, examples, record, held), has_aux=True)
         gradient, (_, reports) = function(theta)
         return gradient, reports
 
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
         """`differentiate` by compiled code; None if the module cannot be compiled."""
-        held = self._held()
+        held = self.held()
         leaves, form = tree_flatten((batch.target, batch.inputs))
         names, count, examples, several = tuple(held), len(leaves), batch.size, len(batch) > 1
         if not several:  # theta [P] and [1, P] share their code
@@ -223,7 +223,7 @@ class BlockLoss:
         gradient, square, *scores, statistics = parts
         return BlockGradients(*(*scores, gradient, square, statistics, self._unreached(len(batch))))
 
-    def _held(self) -> dict[str, Tensor]:
+    def held(self) -> dict[str, Tensor]:
         """The module's buffers and those parameters that are not in the space (frozen), by name."""
         trained = set(self.space.names)
         state = [*self.module.named_parameters(), *self.module.named_buffers()]
@@ -276,7 +276,7 @@ class BlockLoss:
         statistics = self.norm.collect(examples, mean.detach()) if record else mean.new_zeros(0, 0)
         return mean, (*scores, statistics)
 
-    def _functional(
+    def as_function(
         self,
         theta: Tensor,
         inputs: Inputs,

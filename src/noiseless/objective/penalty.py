@@ -177,11 +177,14 @@ class GradientPenalty(Blockwise):
                 " blocks: set full_strength to 0, or use the products of the risk"
             )
 
-        def penalised(batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-            loss, weight = self.risk.block_loss.value(batch, k)
+        def of_block(batch: Batch, V: Tensor) -> tuple[Tensor, Tensor]:
+            return products(self.risk.block_loss, lambda: penalised(batch), V, usercode.PENALISED_PRODUCTS)
+
+        def penalised(batch: Batch) -> tuple[Tensor, Tensor]:
+            loss, weight = self.risk.block_loss.value(batch, 0)
             return self.penalised(loss, self.space.gradient(loss, create_graph=True)), weight
 
-        return self.risk.mean_product(V, penalised, usercode.PENALISED_PRODUCTS)
+        return self.risk.mean_product(V, of_block)
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""

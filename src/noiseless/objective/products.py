@@ -5,16 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.func import grad, vjp
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from noiseless import keyed
 from noiseless.examples.blocks import Batch
 from noiseless.examples.trees import mapped
+from noiseless.objective import layout
+from noiseless.objective.compiled import Compiler
 from noiseless.objective.elementary import AnyOrder
 from noiseless.objective.gradients import BlockLoss
-from noiseless.objective.usercode import Need, refuse_once, user_code
+from noiseless.objective.usercode import PRODUCTS, Need, refuse_once, user_code
+
+
+def block_products(block_loss: BlockLoss, batch: Batch, V: Tensor, compiles: bool) -> tuple[Tensor, Tensor]:
+    """The products `H v` of the Hessian H of a block's mean loss.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        batch: of one block.
+        V: vectors `[K, P]`, of the parameters' dtype.
+        compiles: whether its compiler, if there is one, compiles them.
+
+    Returns:
+        `[K, P]`, and the block's weight.
+    """
+    if compiles and block_loss.compiler is not None and batch.regular and block_loss.follows():
+        compiled = _compiled_products(block_loss, block_loss.compiler, batch, V)
+        if compiled is not None:
+            return compiled
+    return products(block_loss, partial(block_loss.value, batch, 0), V, PRODUCTS)
 
 
 def products(
@@ -40,6 +64,34 @@ def products(
         gradient = block_loss.space.gradient(at, create_graph=True)
         refuse_once(at, gradient, need)
         return torch.stack([block_loss.space.gradient(gradient, v) for v in V]), weight
+
+
+def _compiled_products(
+    block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """`block_products` by compiled code, reverse mode over reverse mode; None if the module cannot be compiled."""
+    space, held, examples = block_loss.space, block_loss.held(), batch.size
+    leaves, form = tree_flatten((batch.target, batch.inputs))
+    names, count = tuple(held), len(leaves)
+
+    def function(theta: Tensor, V: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        target, inputs = mapped(lambda t: t[0], tree_unflatten(tensors[:count], form))
+        inputs = layout.preferred(block_loss.module, inputs)
+        state = dict(zip(names, tensors[count:], strict=True))
+
+        def mean(t: Tensor) -> tuple[Tensor, Tensor]:
+            value, (_, weight, *_) = block_loss.as_function(t, inputs, target, examples, False, state)
+            return value, weight
+
+        _, product, weight = vjp(grad(mean, has_aux=True), theta, has_aux=True)  # type: ignore[misc]
+        return torch.stack([product(v)[0] for v in V]), weight
+
+    settings = block_loss.norm.norm_block, block_loss.autocast
+    key = ("products", block_loss.module, *settings, *block_loss.key(), names, form)
+    arguments = (x.contiguous() for x in (space.theta.detach(), V, *leaves))
+    with any_order(block_loss):
+        parts = compiler.call(key, function, *arguments, *held.values())
+    return None if parts is None else (parts[0], parts[1])
 
 
 @contextmanager
@@ -70,13 +122,13 @@ def in_float64(block_loss: BlockLoss, batch: Batch) -> Callable[[Tensor], Tensor
     Returns:
         theta float64 `[P]` -> the loss, a scalar.
     """
-    state = {name: _wide(tensor) for name, tensor in block_loss._held().items()}
+    state = {name: _wide(tensor) for name, tensor in block_loss.held().items()}
     wide = replace(block_loss, scoring=block_loss.scoring.double(), autocast=None, compiler=None)
     inputs, target = mapped(lambda x: _wide(x[0]), (batch.inputs, batch.target))
 
     def value(theta: Tensor) -> Tensor:
         with keyed.torch_generators(batch.seed, "module", batch.step, batch.first, block_loss.space.device):
-            return wide._functional(theta, inputs, target, batch.size, False, state)[0]
+            return wide.as_function(theta, inputs, target, batch.size, False, state)[0]
 
     return value
 

@@ -25,11 +25,10 @@ from noiseless.objective.execution import Execution
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.layers import check_trainable
 from noiseless.objective.partial import Partial, Report, Sums
-from noiseless.objective.products import products
+from noiseless.objective.products import block_products
 from noiseless.objective.scores import SCALARS, Scores
 from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
-from noiseless.objective.usercode import PRODUCTS, Need
 
 
 class Blockwise(Objective):
@@ -217,34 +216,33 @@ class EmpiricalRisk(Blockwise):
         Raises:
             ValueError: if V has another shape.
         """
-        return self.mean_product(V, self.block_loss.value)
+        compiles = self.execution.compile_products
+        return self.mean_product(V, lambda batch, V: block_products(self.block_loss, batch, V, compiles))
 
     def hvp_passes(self, vectors: int) -> float:
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(
-        self, V: Tensor, value: Callable[[Batch, int], tuple[Tensor, Tensor]], need: Need = PRODUCTS
-    ) -> Tensor:
-        """The Hessian products of `(1 / W) sum_b w_b value_b`, W the sum of the weights w_b, by double backward.
+    def mean_product(self, V: Tensor, of_block: Callable[[Batch, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        """The Hessian products of `(1 / W) sum_b w_b value_b`, W the sum of the weights w_b.
 
         Args:
             V: vectors `[K, P]`.
-            value: (batch, k) -> a scalar for block k of the batch, differentiable twice in the parameters, and w_b.
-            need: for the message where a derivative is missing.
+            of_block: (batch of one block, V) -> the products of value_b's Hessian, `[K, P]`, and w_b.
 
         Returns:
             `[K, P]`.
         """
-        check_vectors(V, space := self.space)
+        check_vectors(V, self.space)
+        theta = self.space.theta
 
         def report(batch: Batch) -> Report:
-            vectors, weight = products(self.block_loss, lambda: value(batch, 0), V.to(space.theta), need)
+            vectors, weight = of_block(batch, V.to(theta))
             return Report({"products": (vectors.reshape(1, -1), weight[None])}, {"weight": weight[None]})
 
         summed = self.sweep(report, {"products": V.numel()}, {"weight": 1}, chunk=1)
         weight = exact_total(summed.scalars["weight"][0])
-        return (summed.vectors["products"] / weight).to(space.theta.dtype).reshape(V.shape)
+        return (summed.vectors["products"] / weight).to(theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:
         """The gradient of block `number`'s mean loss, `[P]`; each worker computes it by itself."""

@@ -116,7 +116,7 @@ def build(config: Config, workers: Workers | None = None, run_dir: Path | None =
         norm_block=objective.norm_block,
         autocast=torch.bfloat16 if recipe.model.autocast == "bfloat16" else None,
         statistics=objective.statistics,
-        execution=Execution(workers, settings.chunk or 1, compiler),
+        execution=Execution(workers, settings.chunk or 1, compiler, compile_products=False),
     )
     if settings.noise_every is not None:
         check_blocks(risk)
