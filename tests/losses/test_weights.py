@@ -50,7 +50,6 @@ TORCH = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of torch.func.vmap, for a few losses
 @pytest.mark.parametrize("name", TORCH)
 def test_the_mean_of_torchs_losses_is_that_of_all_examples_in_one_batch(name):
     loss, target = TORCH[name]

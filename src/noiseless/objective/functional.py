@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from noiseless.objective.space import ParameterSpace
 
@@ -45,6 +46,22 @@ def known(module: nn.Module, key: Hashable) -> Known:
 def set_alone(module: nn.Module, key: Hashable) -> None:
     """Remembers that a module's blocks are computed one at a time."""
     _known.setdefault(module, {})[key] = Known(follows=False)
+
+
+def mapped_over_blocks(
+    function: Callable[..., tuple[Tensor, ...]], in_dims: Any = 0
+) -> Callable[..., tuple[Tensor, ...]]:
+    """`torch.func.vmap` without its warnings of operations that it computes one by one: a remark on speed."""
+    mapped = vmap(function, in_dims)
+
+    def call(*arguments: Any) -> tuple[Tensor, ...]:
+        torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+        try:
+            return mapped(*arguments)
+        finally:
+            torch._C._functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore[attr-defined]
+
+    return call
 
 
 def warn(problem: str | None) -> None:

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, grad_and_value
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
@@ -127,7 +127,7 @@ class BlockLoss:
         problem = None
         if self._takes_together(batch):
             try:
-                return BlockScores(*vmap(one)(batch.target, batch.inputs))
+                return BlockScores(*functional.mapped_over_blocks(one)(batch.target, batch.inputs))
             except RuntimeError as error:
                 problem = self._leave_vmap(error)
         with self.space.at(theta):
@@ -187,7 +187,7 @@ class BlockLoss:
             gradient, reports = self._gradient(theta, inputs, target, examples, record, held)
             return gradient, *reports
 
-        return vmap(one, (0 if thetas else None, 0, 0, None))
+        return functional.mapped_over_blocks(one, (0 if thetas else None, 0, 0, None))
 
     def _gradient(
         self, theta: Tensor, inputs: Inputs, target: Tree, examples: int, record: bool, held: Mapping[str, Tensor]
