@@ -182,17 +182,19 @@ class ExactSum:
             self._top = top
 
     def _add_one(self, term: Tensor, weight: float) -> None:
-        exponent = -WIDTH * self._top
-        factor, rest = _factors(exponent)
-        size = _slice()
-        for start in range(0, len(term), size):
-            part = term[start : start + size].double()
-            part = part.mul(weight * factor) if rest == 1.0 else part.mul(weight).mul_(factor).mul_(rest)
-            for position in range(3):
-                multiple = part.round()
-                self._bins[position, start : start + size].add_(multiple)
-                if position < 2:
-                    part.sub_(multiple).mul_(2.0**WIDTH)
+        factor, rest = _factors(-WIDTH * self._top)
+        size = min(_slice(), len(term))
+        parts, multiples = torch.empty(2, size, dtype=torch.float64, device=term.device)
+        for start in range(0, len(term), size or 1):
+            bins = self._bins[:, start : start + size]
+            part, multiple = parts[: bins.shape[1]], multiples[: bins.shape[1]]
+            part.copy_(term[start : start + size])
+            part.mul_(weight * factor) if rest == 1.0 else part.mul_(weight).mul_(factor).mul_(rest)
+            for one in bins[:2]:
+                torch.round(part, out=multiple)
+                one.add_(multiple)
+                part.sub_(multiple).mul_(2.0**WIDTH)
+            bins[2].add_(part.round_())
 
     def _set_aside(self, term: Tensor) -> Tensor:
         finite = term.isfinite()
