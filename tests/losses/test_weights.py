@@ -210,3 +210,19 @@ def test_a_metric_without_weight_is_not_a_number():
     metrics = {"of class 7": lambda output, target: (target.double(), (target == 7).double())}
     measured = EmpiricalRisk(problems.perceptron(), cross_entropy, (X, LABELS), metrics=metrics).measure()
     assert math.isnan(measured.metrics["of class 7"])
+
+
+def test_what_is_no_function_of_output_and_target_is_refused():
+    def risk(loss, **metrics):
+        return EmpiricalRisk(problems.perceptron(), loss, (X, LABELS), **metrics)
+
+    with pytest.raises(ValueError, match="the loss must be a function of output and target, not of type str"):
+        risk("cross-entropy")
+    with pytest.raises(ValueError, match=r"the loss is the class MSELoss: give an instance, MSELoss\(\)"):
+        risk(nn.MSELoss)
+    with pytest.raises(ValueError, match=r'metrics must be functions by name, \{"name": function\}, not list'):
+        risk(cross_entropy, metrics=[cross_entropy])
+    with pytest.raises(ValueError, match="the metric 'f1' must be a function of output and target, not of type float"):
+        risk(cross_entropy, metrics={"f1": 0.5})
+    with pytest.raises(ValueError, match=r"the metric 'mean' must give one value an example, but gave shape \[\]"):
+        risk(cross_entropy, metrics={"mean": lambda output, target: output.mean()}).measure()

@@ -27,10 +27,14 @@ class Scoring:
         key: identifies these functions, for code that depends on them.
 
     Raises:
-        ValueError: for a loss of torch with `reduction="sum"`.
+        ValueError: for a loss of torch with `reduction="sum"`, and for what is no function of output and target.
     """
 
     def __init__(self, loss: PerExample, metrics: Mapping[str, PerExample]):
+        if not isinstance(metrics, Mapping):
+            raise ValueError(f'metrics must be functions by name, {{"name": function}}, not {type(metrics).__name__}')
+        for what, function in {"the loss": loss, **{f"the metric {name!r}": f for name, f in metrics.items()}}.items():
+            _refuse_no_function(what, function)
         self._functions, self._names = (loss, *metrics.values()), tuple(metrics)
         self.key: tuple[Hashable, ...] = tuple(key_of(function) for function in self._functions)
         self._classifies = classifies(loss)
@@ -57,6 +61,16 @@ class Scoring:
         weight = loss.weight()
         counted = self._classifies and isinstance(output, Tensor) and isinstance(target, Tensor)
         hits = count_hits(output.detach(), target) if counted else weight.new_full((), torch.nan)
-        measured = [terms(metric, output, target, examples) for metric in self._metrics]
+        measured = [
+            terms(metric, output, target, examples, f"the metric {name!r}")
+            for name, metric in zip(self._names, self._metrics, strict=True)
+        ]
         sums = [number for metric in measured for number in (metric.sum(), metric.weight())]
         return loss.mean(), (loss.sum(), weight, hits, torch.stack(sums) if sums else weight.new_zeros(0))
+
+
+def _refuse_no_function(what: str, function: object) -> None:
+    if isinstance(function, type) and issubclass(function, nn.Module):
+        raise ValueError(f"{what} is the class {function.__name__}: give an instance, {function.__name__}()")
+    if not callable(function):
+        raise ValueError(f"{what} must be a function of output and target, not of type {type(function).__name__}")

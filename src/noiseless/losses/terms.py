@@ -43,7 +43,7 @@ PerExample = Callable[[Any, Any], Tensor | tuple[Tensor, Tensor] | Terms]
 """(what the model returns, target `[n, ...]` or a tree) -> values `[n]` or `[n, ...]`, (values, weights), or `Terms`"""
 
 
-def terms(loss: PerExample, output: Any, target: Tree, examples: int | None = None) -> Terms:
+def terms(loss: PerExample, output: Any, target: Tree, examples: int | None = None, what: str = "the loss") -> Terms:
     """The terms of one block's examples.
 
     Args:
@@ -53,6 +53,7 @@ def terms(loss: PerExample, output: Any, target: Tree, examples: int | None = No
         output: what the model returns: `[n, ...]`, or anything that the loss takes.
         target: `[n, ...]`, or a tree of such tensors.
         examples: n; None: the length of the target's first tensor.
+        what: the function, for messages.
 
     Returns:
         The terms.
@@ -65,30 +66,30 @@ def terms(loss: PerExample, output: Any, target: Tree, examples: int | None = No
         returned = loss(output, target)
     except IndexError as error:
         shape = f" (output {list(output.shape)})" if isinstance(output, Tensor) else ""
-        raise ValueError(f"the loss refuses a target: {error}{shape}") from error
+        raise ValueError(f"{what} refuses a target: {error}{shape}") from error
     if isinstance(returned, Terms):
         return returned
     values, weights = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(values, Tensor) or not isinstance(weights, Tensor | None):
         raise ValueError(
-            "the loss must return a tensor of one value for each example, or a tuple of values and weights, not"
+            f"{what} must return a tensor of one value for each example, or a tuple of values and weights, not"
             f" {type(returned).__name__}"
         )
     count = len(first_tensor(target)) if examples is None else examples
     if values.ndim == 0 or len(values) != count:
         raise ValueError(
-            f"the loss must give one value an example, but gave shape {list(values.shape)} for {count} examples;"
+            f"{what} must give one value an example, but gave shape {list(values.shape)} for {count} examples;"
             " use a loss of torch, or leave out the mean at its end"
         )
     if isinstance(output, Tensor) and isinstance(target, Tensor) and _is_broadcast(values, output, target):
         raise ValueError(
-            f"the loss broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
+            f"{what} broadcasts the output {list(output.shape)} and the target {list(target.shape)} to"
             f" {list(values.shape)}, so that it pairs examples with each other; give both one shape: a target of"
             " [n, 1] for an output of [n, 1], or output.squeeze(1)"
         )
     if weights is not None and weights.shape not in (values.shape, values.shape[:1]):
         raise ValueError(
-            f"the loss returns weights of shape {list(weights.shape)} for values of shape {list(values.shape)}: give"
+            f"{what} returns weights of shape {list(weights.shape)} for values of shape {list(values.shape)}: give"
             " one weight for each value, or one for each example"
         )
     if weights is None or weights.ndim == 1:
