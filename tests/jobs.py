@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -39,22 +40,9 @@ class Job:
 
     def workers(self) -> list[int]:
         """Process ids of the job's running workers: those of torchrun, or the copies of the prepared process."""
-        parents, workers, servers = {}, set(), set()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    environment, command = (
-                        (entry / name).read_text(errors="replace") for name in ("environ", "cmdline")
-                    )
-                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                except OSError:
-                    continue
-                if f"JOB_MARK={self.mark}" in environment:
-                    number = int(entry.name)
-                    parents[number] = parent
-                    workers |= {number} if "\0RANK=" in environment else set()
-                    servers |= {number} if "multiprocessing.forkserver" in command else set()
-        return sorted(workers | {number for number, parent in parents.items() if parent in servers})
+        processes = [process for process in _processes() if f"JOB_MARK={self.mark}" in process.environment]
+        servers = {process.number for process in processes if process.prepared}
+        return sorted(p.number for p in processes if "\0RANK=" in p.environment or p.parent in servers)
 
     def wait(self, seconds: float = 240.0) -> int:
         """Waits for the end of the job; returns its exit code."""
@@ -67,3 +55,33 @@ class Job:
     def until(self, condition, seconds: float = 120.0) -> None:
         """Waits until `condition()` is true; fails if the job ends first."""
         wait_until(self.process, condition, lambda: self.log.read_text()[-3000:], seconds)
+
+
+def copies() -> list[int]:
+    """Process ids of the running copies of this process's prepared process."""
+    processes = _processes()
+    servers = {process.number for process in processes if process.prepared and process.parent == os.getpid()}
+    return sorted(process.number for process in processes if process.parent in servers)
+
+
+@dataclass(frozen=True)
+class _Process:
+    number: int
+    parent: int
+    environment: str
+    prepared: bool
+
+
+def _processes() -> list[_Process]:
+    """The processes of this machine that can be read."""
+    processes = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment, command = ((entry / n).read_text(errors="replace") for n in ("environ", "cmdline"))
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            # copies have the command line of the prepared process, and are its children
+            processes.append(_Process(int(entry.name), parent, environment, "multiprocessing.forkserver" in command))
+    return processes

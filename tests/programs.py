@@ -15,13 +15,14 @@ class Copy:
     Args:
         folder: directory of two files for its output.
         arguments: of the program.
+        program: name of its module.
         environ: environment variables that it has besides those of this process.
     """
 
-    def __init__(self, folder: Path, *arguments: object, **environ: str):
+    def __init__(self, folder: Path, *arguments: object, program: str = "noiseless", **environ: str):
         prepared.start()
         self._files = [folder / f"{name}.txt" for name in ("out", "err")]
-        settings = (self._files, dict(os.environ) | environ, [str(a) for a in arguments])
+        settings = (self._files, dict(os.environ) | environ, program, [str(a) for a in arguments])
         self._process = multiprocessing.get_context("forkserver").Process(target=execute, args=settings)
         self._process.start()
 
@@ -39,6 +40,10 @@ class Copy:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
+    def terminate(self) -> None:
+        """Sends it SIGTERM."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """Kills it."""
         self._process.kill()
@@ -51,8 +56,8 @@ class Copy:
         return out, err
 
 
-def execute(files: list[Path], environ: dict[str, str], arguments: list[str]) -> None:
+def execute(files: list[Path], environ: dict[str, str], program: str, arguments: list[str]) -> None:
     """Executes a command line in this process, with its output to two files."""
     for path, stream in zip(files, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    prepared.execute("noiseless", arguments, environ)
+    prepared.execute(program, arguments, environ)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from jobs import wait_until
+from programs import Copy
 from small_runs import count_lines, npz
 
 from noiseless.files import checkpoint
@@ -124,43 +123,30 @@ def test_predictions_are_packed_without_loss(benchmark, classes):
     assert len(text) < 15_000
 
 
-PROGRAM = """
-import sys; sys.path.insert(0, sys.argv[1])
-import cifar, cifararms
-from noiseless.recipes.flags import with_flags
-from noiseless.recipes.recipe import Recipe
-recipe = with_flags(Recipe(), data=sys.argv[2], model="linear", block=12, steps=int(sys.argv[5]), augment="none")
-arm = cifararms.Arm("tiny", recipe, {"images": 20}, (0.1,), (5e-4,), seeds=(0,))
-cifar.EXPERIMENTS = cifararms.EXPERIMENTS = (cifararms.Experiment("tiny", (arm,)),)
-cifar.POLL_SECONDS = 0.02  # a signal is passed on before a run of a few seconds can end
-sys.argv[1:] = ["--data-dir", ".", "--ledger", sys.argv[3], "--runs", sys.argv[4]]
-cifar.main()
-"""
+def _cifar(path: Path, data: str, steps: int) -> Copy:
+    return Copy(path, "benchmarks", data, path / "ledger", path / "runs", steps, program="tiny_cifar")
 
 
-def _command(data: str, ledger: Path, runs: Path, steps: int) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, "benchmarks", data, str(ledger), str(runs), str(steps)]
+def _ended(program: Copy) -> str:
+    """What the program has printed when it ends without an error."""
+    out, err = program.communicate(timeout=240)
+    assert program.returncode == 0, out + err
+    return out
 
 
 def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benchmark, tmp_path):
     ledger = benchmark("ledger").Ledger(tmp_path / "ledger")
-    command = _command(npz(tmp_path / "tiny.npz"), tmp_path / "ledger", tmp_path / "runs", steps=400)
+    data = npz(tmp_path / "tiny.npz")
     record = tmp_path / "runs" / "tiny-seed0" / "metrics.jsonl"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdout is not None
-        while "start   tiny-seed0" not in started.stdout.readline():
-            assert started.poll() is None
-        wait_until(started, lambda: count_lines(record) > 20, started.stdout.read)
-        started.send_signal(signal.SIGTERM)
-        rest = started.stdout.read()
-    assert started.returncode == 0, rest
-    assert '"stopped": true' in rest
+    started = _cifar(tmp_path, data, steps=400)
+    wait_until(started, lambda: count_lines(record) > 20, (tmp_path / "out.txt").read_text)
+    started.send_signal(signal.SIGTERM)
+    assert '"stopped": true' in _ended(started)
     stopped_at = len(record.read_text().splitlines())
     assert stopped_at < 400
     assert list(ledger.results()) == ["tiny-trial-lr0.1-wd0.0005"]
 
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stdout + again.stderr
+    _ended(_cifar(tmp_path, data, steps=400))
     assert set(ledger.results()) == {"tiny-trial-lr0.1-wd0.0005", "tiny-seed0"}
     entry = ledger.entry("tiny-seed0")
     directory = RunDirectory.open(tmp_path / "runs" / "tiny-seed0")
@@ -176,19 +162,17 @@ def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benc
     tested = [row["step"] for row in directory.rows() if "test_accuracy" in row]
     assert tested == [399]  # test images are evaluated once
 
-    third = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "start" not in third.stdout
+    assert "start" not in _ended(_cifar(tmp_path, data, steps=400))
 
 
 def test_a_run_that_fails_is_reported_and_files_in_its_directory_are_kept(benchmark, tmp_path):
     data = npz(tmp_path / "tiny.npz")
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005").mkdir(parents=True)
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").write_text("something of somebody's own")
-    done = subprocess.run(
-        _command(data, tmp_path / "ledger", tmp_path / "runs", 2), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "failed  tiny-trial-lr0.1-wd0.0005: exit 2" in done.stdout
+    program = _cifar(tmp_path, data, steps=2)
+    out, _ = program.communicate(timeout=240)
+    assert program.returncode == 1
+    assert "failed  tiny-trial-lr0.1-wd0.0005: exit 2" in out
     assert (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").exists()
 
 

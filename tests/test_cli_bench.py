@@ -56,11 +56,10 @@ def test_the_plain_loop_computes_the_same_gradients(tmp_path):
 
 def test_a_side_times_sweeps_in_another_process(tmp_path):
     config = _config(tmp_path, block=16)
-    with Side(ours, config, 32) as library_side, Side(plain, config, 32) as plain_side:
-        for side in (library_side, plain_side):
-            began = time.perf_counter()
-            seconds = side.turn(True)
-            assert 0 < seconds < time.perf_counter() - began  # which includes the way there and back
+    with Side(ours, config, 32) as side:
+        began = time.perf_counter()
+        seconds = side.turn(True)
+        assert 0 < seconds < time.perf_counter() - began  # which includes the way there and back
 
 
 def test_the_benchmark_of_sweeps_measures_overhead_memory_and_kernels(tmp_path, benchmark):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 
-import jobs
+import printed
 import pytest
 from small_runs import call, copy, npz, refused, run, small_recipe, words
 
@@ -51,9 +50,8 @@ def test_noise_prints_and_saves_an_answer(finished, tmp_path):
 def test_two_workers_save_the_same_bits(finished, tmp_path):
     alone, together = copy(finished, tmp_path / "alone"), copy(finished, tmp_path / "together")
     assert call("noise", alone.path).code == 0
-    job = jobs.Job([sys.executable, "-m", "noiseless", "noise", str(together.path), "--workers", "2"], tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
-    assert job.log.read_text().count("saved:") == 1
+    code, out = printed.launch(2, tmp_path / "log", "noise", together.path)
+    assert (code, out.count("saved:")) == (0, 1), out
     one, two = ((run.path / "analysis" / "noise-step-3.json").read_bytes() for run in (alone, together))
     assert one == two
     assert len(json.loads(one)["found"]["block_norms"]) == 6

@@ -5,11 +5,18 @@ import json
 import pytest
 from small_runs import call, files, npz, refused, words
 
+from noiseless.commands import plan as plan_command
+
 FIGURES = ("--flops", "4e14", "--memory-bandwidth", "3e12", "--link-bandwidth", "5e10")
 IMAGENET = (
     "plan", "fb-regularized", "--form", "paper", "--data", "imagenet", "--pixels", 224, "--model", "resnet152",
     "--stem", "standard", "--workers", 512,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _short_measurements(monkeypatch):
+    monkeypatch.setattr(plan_command, "LEAST", 0.05)
 
 
 @pytest.fixture(scope="module")

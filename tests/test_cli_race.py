@@ -7,7 +7,8 @@ import statistics
 import numpy as np
 import pytest
 from jobs import wait_until
-from small_runs import arrays, call, npz, refused, start_program, words
+from programs import Copy
+from small_runs import arrays, call, npz, refused, words
 
 from noiseless.files.directory import RunDirectory
 from noiseless.study import contenders
@@ -218,7 +219,7 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 8, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
-    program = start_program(*arguments)
+    program = Copy(tmp_path, *arguments)
     # until its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()

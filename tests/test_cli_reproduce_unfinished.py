@@ -3,8 +3,10 @@
 import csv
 import signal
 from dataclasses import replace
+from functools import partial
 
 from jobs import wait_until
+from programs import Copy
 from small_runs import call, record, run, small_recipe, start_program, words
 
 from noiseless.files.directory import RunDirectory
@@ -23,17 +25,17 @@ def test_the_plan_is_each_row_with_each_seed(tmp_path):
     assert not any(job.finished for job in jobs)
 
 
-def start_ladder(data, path, rows):
-    """Starts a ladder of one run in another process and waits for some rows; its command, program and run."""
+def start_ladder(data, path, rows, start):
+    """Starts a ladder of one run by `start` and waits for some rows; its command, program and run."""
     args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", "fb-longer")
     args = (*args, "--seeds", 1, "--jobs", 1, "--run-dir", path)
-    program, directory = start_program(*args), RunDirectory(path / "fb-longer-seed0")
+    program, directory = start(*args), RunDirectory(path / "fb-longer-seed0")
     wait_until(program, lambda: len(directory.rows()) >= rows, program.communicate)
     return args, program, directory
 
 
 def test_an_interrupted_ladder_continues_with_the_same_command(data, tmp_path):
-    args, program, directory = start_ladder(data, tmp_path / "runs", rows=1)
+    args, program, directory = start_ladder(data, tmp_path / "runs", 1, partial(Copy, tmp_path))
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130, (out, err)
@@ -48,7 +50,7 @@ def test_an_interrupted_ladder_continues_with_the_same_command(data, tmp_path):
 
 def test_the_processes_of_a_ladder_end_when_their_parent_is_killed_and_it_continues(data, tmp_path):
     """Nothing can stop the processes from outside: without a parent they would hold their runs and wait for ever."""
-    args, program, directory = start_ladder(data, tmp_path / "runs", rows=3)
+    args, program, directory = start_ladder(data, tmp_path / "runs", 3, start_program)
     program.kill()
     program.communicate(timeout=60)  # until the last process that has its pipes has ended
     done = len(directory.rows())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
+import printed
 import pytest
 import tracker_files
 from jobs import wait_until
-from small_runs import call, npz, record, refused, run, small_recipe, start_program, words
+from programs import Copy
+from small_runs import call, npz, record, refused, run, small_recipe, words
 
 from noiseless.files.directory import RunDirectory
 from noiseless.run.trackers import flat
@@ -42,7 +44,7 @@ def recorded(directory, name):
 def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
     train = ("train", "fb-practice", "--data", data, *FLAGS, "--steps", 3, "--run-dir")
     tracked, plain = RunDirectory(tmp_path / "with"), RunDirectory(tmp_path / "without")
-    out = ended(start_program(*train, tracked.path, "--tensorboard", "--wandb", "a project", **offline))
+    out = ended(Copy(tmp_path, *train, tracked.path, "--tensorboard", "--wandb", "a project", **offline))
     assert f"tensorboard: tensorboard --logdir {tracked.path}" in out
     assert f"wandb: wandb sync {tracked.path / 'wandb' / 'offline-run-'}" in out
     assert call(*train, plain.path).code == 0
@@ -60,12 +62,12 @@ def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
 def test_a_run_that_was_killed_continues_one_series(data, tmp_path, offline):
     directory = RunDirectory(tmp_path / "run")
     train = ("train", "fb", "--data", data, *FLAGS, "--steps", 60, "--run-dir", directory.path)
-    process = start_program(*train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
+    process = Copy(tmp_path, *train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
     wait_until(process, lambda: len(directory.rows()) > 20, process.communicate, 120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not directory.model.exists()
-    ended(start_program("resume", directory.path, **offline))
+    ended(Copy(tmp_path, "resume", directory.path, **offline))
     for series in (tracker_files.wandb(directory.path), tracker_files.tensorboard(directory.path)):
         assert sorted(series["train_loss"]) == list(range(60))
         assert set(series["test_accuracy"]) == set(recorded(directory, "test_accuracy"))
@@ -123,8 +125,8 @@ def test_resume_uses_the_tracker_of_the_run_and_adds_another(data, tmp_path):
 
 def test_only_the_first_worker_logs(data, tmp_path):
     train = ("train", "fb", "--data", data, *FLAGS, "--steps", 2, "--run-dir", tmp_path / "run")
-    out = ended(start_program(*train, "--workers", 2, "--tensorboard"))
-    assert out.count("tensorboard --logdir") == 1
+    code, out = printed.launch(2, tmp_path / "log", *train, "--tensorboard")
+    assert (code, out.count("tensorboard --logdir")) == (0, 1), out
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
     assert sorted(tracker_files.tensorboard(tmp_path / "run")["lr"]) == [0, 1]
 
@@ -132,10 +134,8 @@ def test_only_the_first_worker_logs(data, tmp_path):
 def test_workers_end_together_where_a_tracker_cannot_begin(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data), stop_after=0, tensorboard=True)
     (directory.path / "tensorboard").write_text("in the way")
-    process = start_program("resume", directory.path, "--workers", 2)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 2
-    assert err.count("--tensorboard cannot begin") == 1
+    code, out = printed.launch(2, tmp_path / "log", "resume", directory.path)
+    assert (code, out.count("--tensorboard cannot begin")) == (2, 1), out
 
 
 def test_each_run_of_a_ladder_is_tracked(data, tmp_path):

@@ -251,8 +251,8 @@ def test_with_group_norm_it_is_compiled():
     messages = []
     torch.manual_seed(0)
     chain = SpeedNet((8, 16), 3, 10, Form("group"))
-    # its first stage has every kind of layer; the others would only take longer
-    module = nn.Sequential(chain.whiten, nn.GELU(), *chain.stages[:7], nn.Flatten(), nn.Linear(8 * 7 * 7, 10)).double()
+    # half of its first stage has every kind of layer; the others would only take longer
+    module = nn.Sequential(chain.whiten, nn.GELU(), *chain.stages[:4], nn.Flatten(), nn.Linear(8 * 7 * 7, 10)).double()
     data = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
     expected = EmpiricalRisk(module, cross_entropy, data, block=6).evaluate()
     evaluation = EmpiricalRisk(

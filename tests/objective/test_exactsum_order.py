@@ -59,14 +59,14 @@ def test_any_order_and_split_gives_the_same_bits_within_the_bound(terms, parts, 
     assert abs(result - exact) <= len(terms) * Fraction(largest) / 2**53 + Fraction(5e-324) / 2
 
 
-def test_a_hundred_thousand_terms_equal_fsum_in_any_order():
+def test_twenty_thousand_terms_equal_fsum_in_any_order():
     shuffle = random.Random(1)
-    terms = [shuffle.uniform(-1, 1) * 10.0 ** shuffle.uniform(-12, 0) for _ in range(100_000)]
+    terms = [shuffle.uniform(-1, 1) * 10.0 ** shuffle.uniform(-12, 0) for _ in range(20_000)]
     values = {_sum(terms, parts, shuffle).value().item() for parts in (1, 9)}
-    # all terms keep bits down to 2**-64 of the largest, so 100,000 of them are off by at most 2**-47 times 2**-53 of n;
+    # all terms keep bits down to 2**-64 of the largest, so 20,000 of them are off by at most 2**-49 times 2**-53 of n;
     # fsum is the correctly rounded sum, and the sum here is of the size of 1
     assert len(values) == 1
-    assert values.pop() == pytest.approx(math.fsum(terms), abs=100_000 * 2.0**-64 + 2.0**-50)
+    assert values.pop() == pytest.approx(math.fsum(terms), abs=20_000 * 2.0**-64 + 2.0**-50)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,6 +10,7 @@ import time
 
 import jobs
 import pytest
+from small_runs import call
 
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
@@ -39,7 +40,7 @@ def _has_snapshots(path):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     path = tmp_path_factory.mktemp("kills") / "run"
-    assert _train(path).wait() == 0
+    assert call("train", *TRAIN, "--run-dir", path).code == 0
     return _result(path)
 
 
@@ -51,8 +52,7 @@ def test_a_run_stopped_in_a_sweep_resumes_with_another_number_of_workers(undistu
     assert job.wait() == 130, job.log.read_text()[-3000:]
     assert f"noiseless resume {path}" in job.log.read_text()
     assert not (path / "model.safetensors").exists()
-    resumed = _start("resume", str(path), "--workers", "3", log=tmp_path / "resumed.log")
-    assert resumed.wait() == 0, resumed.log.read_text()[-3000:]
+    assert call("resume", path, "--workers", 3).code == 0
     assert _result(path) == undisturbed
 
 
@@ -78,16 +78,15 @@ def _kill_often(path, kills, rng):
     return kills_done
 
 
-def _finish(path, log, workers):
+def _finish(path, workers):
     while not (path / "model.safetensors").exists():  # more kills than torchrun's restarts
-        job = _start("resume", str(path), "--workers", str(workers), log=log)
-        assert job.wait() == 0, log.read_text()[-3000:]
+        assert call("resume", path, "--workers", workers).code == 0
 
 
 def test_workers_killed_at_random_moments_change_no_bit(undisturbed, tmp_path):
     path, rng = tmp_path / "run", random.Random(5)
     assert _kill_often(path, 1, rng) == 1
-    _finish(path, tmp_path / "resumed.log", 2)
+    _finish(path, 2)
     assert _result(path) == undisturbed
 
 
@@ -97,7 +96,7 @@ def test_twenty_five_kills_change_no_bit(undisturbed, tmp_path):
     while kills < 25:
         path = tmp_path / f"run{number}"
         kills += _kill_often(path, 3, rng)
-        _finish(path, tmp_path / "resumed.log", rng.randint(1, 3))
+        _finish(path, rng.randint(1, 3))
         assert _result(path) == undisturbed
         number += 1
     print(f"{kills} kills in {number} runs")

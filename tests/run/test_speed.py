@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 
-import jobs
 import pytest
-from small_runs import IMAGES, call, files, prepare, record, resume, run, small_recipe, start_program, words
+from programs import Copy
+from small_runs import IMAGES, call, files, prepare, record, resume, run, small_recipe, words
 from torch import nn
 
 from noiseless.ask import verify
@@ -187,12 +187,11 @@ def test_two_workers_have_the_bits_of_one_and_torch_prints_nothing(data, tmp_pat
     arguments = ["train", "fb", "--data", data, "--model", "linear", "--block", "16", "--steps", "3", "--chunk", "1"]
     arguments += ["--threads", "1", "--compile", "on", "--run-dir"]
     # a directory that would be CUDA's, of which torch takes note in its log where there is no GPU
-    alone = start_program(*arguments, tmp_path / "alone", CUDA_HOME=str(tmp_path), COLUMNS="200")
+    alone = Copy(tmp_path, *arguments, tmp_path / "alone", CUDA_HOME=str(tmp_path), COLUMNS="200")
     out, err = alone.communicate(timeout=240)
     assert (alone.returncode, err) == (0, "")
     assert "compiling at the first step: about 13 s, unless the code was compiled before" in out  # of 2 tensors
-    job = jobs.Job(jobs.command(2, "-m", "noiseless", *arguments, str(tmp_path / "two")), tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert call(*arguments, tmp_path / "two", "--workers", 2).code == 0
     digests = [checkpoint.digest(RunDirectory(tmp_path / name).state()) for name in ("alone", "two")]
     assert digests[0] == digests[1]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import jobs
+import printed
 import pytest
 import worker_script
 
+from noiseless.objective.workers import WorkerLostError
 from noiseless.run import team
 
 RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
@@ -52,23 +54,23 @@ def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
     assert result["seconds"] < 3 * 4 - 2
 
 
-def _refused(path, option):
-    """The log of a job of two workers that fails, because `word` makes the last worker differ."""
+def _refused(path, option, caplog):
+    """The agent's log of a job of two workers that fails, because `option` makes the last worker differ."""
     path.mkdir()
-    job = jobs.Job(jobs.command(2, worker_script.__file__, str(path), "fb-clipped", option), path / "log")
-    assert job.wait() != 0
-    return job.log.read_text()
+    with pytest.raises(WorkerLostError):
+        team.launch(2, [str(path), "fb-clipped", option], restarts=0, program="worker_script")
+    return caplog.text
 
 
-def test_workers_that_disagree_refuse_to_start(tmp_path):
-    log = _refused(tmp_path / "job", "chunk_of_last=4")
+def test_workers_that_disagree_refuse_to_start(tmp_path, caplog):
+    log = _refused(tmp_path / "job", "chunk_of_last=4", caplog)
     assert "the workers disagree" in log
     assert "--chunk: worker 0 has 2, worker 1 has 4" in log
     assert not (tmp_path / "job" / "fb-clipped").exists()
 
 
-def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
-    log = _refused(tmp_path / "job", "spoil=1e-6")
+def test_workers_whose_parameters_differ_stop_the_run(tmp_path, caplog):
+    log = _refused(tmp_path / "job", "spoil=1e-6", caplog)
     assert "the workers' parameters differ after step 1 (worker 0: " in log
     assert ", worker 1: " in log
     assert not (tmp_path / "job" / "fb-clipped" / "model.safetensors").exists()
@@ -91,10 +93,10 @@ assert not any("gloo" in name for name in threads()), threads()
 """
 
 
-def test_no_thread_of_the_job_is_left_when_a_worker_has_closed_it(tmp_path):
+def test_no_thread_of_the_job_is_left_when_a_worker_has_closed_it(tmp_path, monkeypatch):
     (tmp_path / "leaving.py").write_text(LEAVING)
-    job = jobs.Job(jobs.command(2, str(tmp_path / "leaving.py")), tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert team.launch(2, [], restarts=0, program="leaving") == 0
 
 
 LATE = """
@@ -116,10 +118,10 @@ def test_a_worker_may_take_longer_than_a_collective_waits(tmp_path, monkeypatch)
     assert team.launch(2, [], restarts=0, program="late") == 0
 
 
-def test_more_workers_than_blocks_work_with_a_note(tmp_path):
+def test_more_workers_than_blocks_work_with_a_note(data, tmp_path):
     run_dir = tmp_path / "run"
-    arguments = ["-m", "noiseless", "train", "fb", "--steps", "1", "--block", "512", "--threads", "1"]
-    job = jobs.Job(jobs.command(2, *arguments, "--run-dir", str(run_dir)), tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
-    assert "2 workers for 1 blocks in 1 chunks: 1 of them have nothing to do" in job.log.read_text()
+    train = ("train", "fb", "--data", data, "--model", "resnet8", "--steps", 1, "--block", 48, "--threads", 1)
+    code, out = printed.launch(2, tmp_path / "log", *train, "--run-dir", run_dir)
+    assert code == 0, out
+    assert "2 workers for 1 blocks in 1 chunks: 1 of them have nothing to do" in out
     assert (run_dir / "model.safetensors").exists()

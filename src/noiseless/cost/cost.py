@@ -20,6 +20,7 @@ from noiseless.optim import line_search, take_step
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
+from noiseless.run import prepared
 from noiseless.run.build import Experiment, build
 from noiseless.run.evaluate import BATCH, score
 from noiseless.run.speed import keep_memory
@@ -129,11 +130,18 @@ def measure_beside(config: Config, processes: int, least: float = SECONDS) -> Me
     Returns:
         The times of the process with the slowest step, for which the others would wait.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=keep_memory) as pool:
+    prepared.start()
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(processes, context, initializer=_start) as pool:
         return max(
             pool.map(_build_and_measure, [config] * processes, [least] * processes), key=lambda times: times.step
         )
+
+
+def _start() -> None:
+    """Initialises a process that measures, as those of workers."""
+    prepared.take_signals()
+    keep_memory()
 
 
 def _build_and_measure(config: Config, least: float) -> Measured:

@@ -19,6 +19,8 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run.speed import keep_memory
 from noiseless.run.work import passes_a_step
 
+LEAST = 0.05
+"""time spent on measuring each part of a step, in seconds: a race has tens of recipes"""
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
 """flags that may be None in a planned recipe, and that have a value in the config of a run"""
 
@@ -206,7 +208,7 @@ def costs(
         Config(recipe, settings).check()
         key = timing_key(recipe)
         if key not in measured:
-            measured[key] = measure(build(Config(recipe, settings)))
+            measured[key] = measure(build(Config(recipe, settings)), LEAST)
         seconds_by_recipe[recipe] = seconds(recipe, settings, measured[key])
     return seconds_by_recipe
 
