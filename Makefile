@@ -31,7 +31,7 @@ lint: $(VENV)/.installed
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak"
 
-# Long checks: twenty-five kills, a worker and a node that vanish, parity on the paper's models. About twenty minutes.
+# Long checks: kills, a worker and a node that vanish, parity on the paper's models, many modules. About twenty-five minutes.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
 

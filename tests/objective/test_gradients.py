@@ -141,6 +141,23 @@ def test_a_module_that_vmap_cannot_run_is_computed_block_by_block_with_a_warning
     torch.testing.assert_close(evaluation.gradient, naive.gradient, **oracles.ROUNDING)
 
 
+def test_a_module_that_raises_another_error_under_vmap_is_computed_block_by_block():
+    class Wrapping(nn.Linear):
+        def forward(self, x):
+            try:
+                return super().forward(x) * (2 if x.sum() > 0 else 1)
+            except RuntimeError as error:
+                raise TypeError("what is this?") from error
+
+    module = Wrapping(3, 3).double()
+    settings = {"block": 3, "execution": Execution(chunk=2)}
+    risk = EmpiricalRisk(module, cross_entropy, problems.points(), **settings)
+    with pytest.warns(UserWarning, match="one at a time, .* torch.func.vmap: TypeError: what is this"):
+        assert risk.measure().loss == pytest.approx(oracles.one_batch(module, cross_entropy, problems.points())[0])
+    naive = oracles.block_loop(module, cross_entropy, problems.points(), 3)
+    torch.testing.assert_close(risk.evaluate().gradient, naive.gradient, **oracles.ROUNDING)
+
+
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_an_error_of_the_module_is_raised(chunk):
     risk = EmpiricalRisk(

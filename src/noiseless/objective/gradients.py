@@ -20,6 +20,7 @@ from torch.func import functional_call, grad_and_value
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
+from noiseless.errors import reason
 from noiseless.examples.blocks import Batch
 from noiseless.examples.trees import Inputs, Tree, called, mapped
 from noiseless.losses.scoring import Scoring
@@ -86,7 +87,7 @@ class BlockLoss:
         Raises:
             RuntimeError: in this package; an error of the module or the loss becomes a ModuleError.
         """
-        together, problem = self._takes_together(batch), None
+        together, failed = self._takes_together(batch), None
         if len(batch) == 1 or together:
             if self.compiler is not None and batch.regular and self.follows():
                 compiled = self._differentiate_compiled(self.compiler, theta, batch)
@@ -98,13 +99,13 @@ class BlockLoss:
                 parts = (*parts, self._unreached(len(batch))) if at_once else parts
                 gradient, *scores, statistics, unreached = parts
                 return BlockGradients(*(*scores, gradient, square_norms(gradient), statistics, unreached))
-            except RuntimeError as error:
+            except Exception as error:  # vmap raises RuntimeError, code that meets its tensors anything
                 if not together:
                     raise
-                problem = self._leave_vmap(error)
+                failed = error
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
         blocks = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
-        functional.warn(problem)
+        functional.warn(self._leave_vmap(failed))
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
 
     @told
@@ -124,15 +125,15 @@ class BlockLoss:
         def one(target: Tree, inputs: Inputs) -> tuple[Tensor, ...]:
             return self.as_function(followed, inputs, target, batch.size, False)[1][:-1]
 
-        problem = None
+        failed = None
         if self._takes_together(batch):
             try:
                 return BlockScores(*functional.mapped_over_blocks(one)(batch.target, batch.inputs))
-            except RuntimeError as error:
-                problem = self._leave_vmap(error)
+            except Exception as error:  # as in `differentiate`
+                failed = error
         with self.space.at(theta):
             reports = [self._keyed(batch, k, False)[1] for k in range(len(batch))]
-        functional.warn(problem)
+        functional.warn(self._leave_vmap(failed))
         return BlockScores(*(torch.stack(scores) for scores in zip(*(report[:-1] for report in reports), strict=True)))
 
     def follows(self) -> bool:
@@ -172,13 +173,17 @@ class BlockLoss:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
         return len(batch) > 1 and self.autocast is None and self.follows()
 
-    def _leave_vmap(self, error: RuntimeError) -> str | None:
+    def _leave_vmap(self, error: Exception | None) -> str | None:
         """Remembers that blocks are computed one at a time; returns a warning unless it is for random numbers."""
+        if error is None:
+            return None
         if "randomness" in str(error):
             _random.add(self.module)
             return None
         functional.set_alone(self.module, self.key())
-        return f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {error}"
+        return (
+            f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {reason(error)}"
+        )
 
     def _together(self, thetas: bool, examples: int, record: bool = True) -> Callable[..., tuple[Tensor, ...]]:
         """A function (theta, target, inputs, held) -> gradients `[K, P]` and reports of K blocks at once."""

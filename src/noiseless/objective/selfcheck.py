@@ -20,6 +20,7 @@ from noiseless.examples.blocks import Batch
 from noiseless.examples.trees import mapped
 from noiseless.objective import layout
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.usercode import nodes
 
 if TYPE_CHECKING:
     from noiseless.objective.gradients import BlockLoss
@@ -30,6 +31,8 @@ TOLERANCE = 1e-2
 """largest difference of losses and of gradients in L2, as a share; the errors that are looked for are larger"""
 NOISE = 100.0
 """a difference also has to be this many times that of a change of the parameters in their last bits"""
+_REENTRANT = "CheckpointFunctionBackward"
+"""torch's node of a checkpoint whose backward puts gradients into `.grad` instead of passing them on"""
 _known: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
 """module -> what was compared -> whether the forward and the loss leave their arguments as they are"""
 
@@ -40,6 +43,8 @@ class Computed(NamedTuple):
     loss: float
     gradient: Tensor
     """float64 `[P]`"""
+    reentrant: bool = False
+    """whether the forward uses reentrant checkpointing"""
 
     def apart(self, other: Computed) -> tuple[float, float]:
         """Difference of the losses, and of the gradients in L2."""
@@ -81,6 +86,11 @@ def _compared(loss: BlockLoss, batch: Batch) -> tuple[str | None, bool]:
 
 
 def _problem(loss: BlockLoss, batch: Batch, plain: Computed) -> str | None:
+    if plain.reentrant:
+        return (
+            "the forward uses activation checkpointing with use_reentrant=True, in which torch.autograd.grad misses the"
+            " gradients of the parameters: call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
     found = _in_sweep(loss, batch)
     if _close(found, plain) or not (math.isfinite(plain.loss) and bool(plain.gradient.isfinite().all())):
         return None
@@ -142,7 +152,10 @@ def _as_it_stands(loss: BlockLoss, batch: Batch) -> Computed:
     buffers = {name: buffer.clone() for name, buffer in loss.module.named_buffers()}
     try:
         with torch.enable_grad():
-            return _computed(loss.space, loss.as_it_stands(batch))
+            value = loss.as_it_stands(batch)
+            if any(node.name() == _REENTRANT for node in nodes(value)):
+                return Computed(value.item(), loss.space.theta.new_zeros(0), reentrant=True)
+            return _computed(loss.space, value)
     finally:
         with torch.no_grad():
             for name, buffer in loss.module.named_buffers():

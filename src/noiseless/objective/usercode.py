@@ -153,8 +153,8 @@ def refuse_once(value: Tensor, gradient: Tensor, need: Need) -> None:
     Raises:
         DerivativeError: naming the functions.
     """
-    if any(node.name() == "torch::autograd::Error" for node in _nodes(gradient)):
-        functions: set[Any] = {type(node) for node in _nodes(value) if isinstance(node, BackwardCFunction)}
+    if any(node.name() == "torch::autograd::Error" for node in nodes(gradient)):
+        functions: set[Any] = {type(node) for node in nodes(value) if isinstance(node, BackwardCFunction)}
         classes = {function._forward_cls for function in functions}
         marked = sorted(c.__qualname__ for c in classes if getattr(c.backward, "__code__", None) is _ONCE.__code__)
         raise DerivativeError(
@@ -166,8 +166,15 @@ def refuse_once(value: Tensor, gradient: Tensor, need: Need) -> None:
 _ONCE = once_differentiable(lambda ctx: None)
 
 
-def _nodes(tensor: Tensor) -> Iterator[Any]:
-    """The nodes of a tensor's graph, each once."""
+def nodes(tensor: Tensor) -> Iterator[Any]:
+    """The nodes of a tensor's graph, each once.
+
+    Args:
+        tensor: with its graph.
+
+    Yields:
+        The nodes.
+    """
     seen, waiting = set(), [tensor.grad_fn]
     while waiting:
         node = waiting.pop()
