@@ -219,8 +219,7 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
     arguments = command(data, path, "--budgets", 8, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
-    program = Copy(tmp_path, *arguments)
-    # until its first tuning run has ended
+    program = Copy(tmp_path, *arguments)  # stopped when its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
     out, err = program.communicate(timeout=60)
