@@ -46,12 +46,12 @@ def test_digests_and_rows_do_not_depend_on_the_number_of_workers(alone, tmp_path
 
 
 def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
-    # A step has 8 chunks of 2 blocks. A worker that takes 1 s longer a chunk would need 3 * 4 s for its half of three
+    # A step has 8 chunks of 2 blocks. A worker that takes 2 s longer a chunk would need 3 * 8 s for its half of three
     # steps; handed out one at a time it takes about one chunk a step.
-    assert team.launch(2, [str(tmp_path), "fb-clipped", "slow=1.0"], restarts=0, program="worker_script") == 0
+    assert team.launch(2, [str(tmp_path), "fb-clipped", "slow=2.0"], restarts=0, program="worker_script") == 0
     result = _results(tmp_path, ["fb-clipped"])["fb-clipped"]
     assert result["digest"] == alone["fb-clipped"]["digest"]
-    assert result["seconds"] < 3 * 4 - 2
+    assert result["seconds"] < 3 * 8 - 4
 
 
 def _refused(path, option, caplog):
