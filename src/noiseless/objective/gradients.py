@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -104,6 +104,7 @@ class BlockLoss:
                     raise
                 failed = error
         thetas = theta if theta.ndim == 2 else theta.expand(len(batch), -1)
+        batch = batch if failed is None else replace(batch, regular=False)  # what does not run is not compiled
         blocks = [self.differentiate(thetas[k], batch.block(k), record) for k in range(len(batch))]
         functional.warn(self._leave_vmap(failed))
         return BlockGradients(*(torch.cat([getattr(one, f.name) for one in blocks]) for f in fields(BlockGradients)))
