@@ -39,7 +39,9 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 def _timm(name: str) -> nn.Module:
     import timm
 
-    return _without_dropout(timm.create_model(name, num_classes=CLASSES, **({"img_size": 32} if "vit" in name else {})))
+    return _without_dropout(
+        timm.create_model(name, num_classes=CLASSES, **({"img_size": 32} if "vit" in name or "coat" in name else {}))
+    )
 
 
 def _torchvision(name: str, **options: Any) -> nn.Module:
