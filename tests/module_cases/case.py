@@ -50,7 +50,9 @@ class Case:
     for_oracle: Callable[[nn.Module], nn.Module] = nn.Module.double
     """changes the module for the oracle, to the same function in float64"""
     smooth: bool = True
-    """whether differences of the gradient, too, must agree with the products"""
+    """whether differences of the gradient, too, must agree with the products; if not, less is compared"""
+    rounding: float = 1
+    """times the tolerances: small norm blocks in deep nets multiply rounding"""
     float32: float = 1e-4
     """largest relative error of value and gradient in float32"""
     refused: Mapping[Column, str] = field(default_factory=dict)

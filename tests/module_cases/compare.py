@@ -44,7 +44,7 @@ class Row:
         found = []
         for column in COLUMNS:
             words, told = self.case.refused.get(column), self.refusals.get(column)
-            limit = TOLERANCES[column]
+            limit = TOLERANCES[column] * self.case.rounding
             if column in ("exact", "product") and not self.case.doubly:
                 limit = DIFFERENCE
             if words is None and told is not None:
@@ -76,7 +76,7 @@ def compare(case: Case) -> Row:
                 value, gradient = float(plain.mean(plain.loss)), plain.mean(plain.gradient)
             if _told(row, "value", partial(_of_risk, row, risk, value, gradient)) is None:
                 return row
-            methods: tuple[Column, ...] = ("exact", "central") if chunk == 1 else ("central",)
+            methods: tuple[Column, ...] = ("exact", "central") if chunk == 1 else ("central",) if case.smooth else ()
             for method in methods:
                 _told(row, method, partial(_of_penalty, row, risk, plain, method))
         _told(row, "product", partial(_of_product, row, _risk(case, True, 1), plain))
@@ -108,12 +108,16 @@ def _of_penalty(row: Row, risk: EmpiricalRisk, plain: Plain, method: Column) -> 
 
 
 def _of_product(row: Row, risk: EmpiricalRisk, plain: Plain) -> None:
-    V = torch.randn(2, len(risk.space), generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    case = row.case
+    V = torch.randn(
+        2 if case.smooth else 1, len(risk.space), generator=torch.Generator().manual_seed(8), dtype=torch.float64
+    )
     V = V / V.norm(dim=1, keepdim=True)
     found = risk.hvp(V)
     for v, product in zip(V, found, strict=True):
         _note(row, "product", _apart(product, plain.mean(lambda block, v=v: plain.product(block, v))))
-    row.difference = _apart(found[0], plain.difference(V[0]))
+    if case.smooth:
+        row.difference = _apart(found[0], plain.difference(V[0]))
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
