@@ -42,8 +42,8 @@ side is a difference of gradients of fourth order instead.
 - *float32*: the larger error of value and gradient of the same module in float32, against float64.
 - *One at a time*: the module does not run under `torch.func.vmap`, or does not follow the parameters that it is given,
   so a larger chunk changes nothing. A warning says so.
-- Dropout and stochastic depth are off, or in `eval()`, because their masks are keyed by block. Images are 32 x 32, in
-  blocks of 2.
+- Dropout and stochastic depth are off, or in `eval()`, because their masks are keyed by block. Images are 32 x 32
+  or 64 x 64, in blocks of 2.
 
 {versions}.
 Made by `python benchmarks/modules.py > docs/modules.md`.
