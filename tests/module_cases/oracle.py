@@ -26,12 +26,13 @@ class Block(NamedTuple):
 
 
 class Plain:
-    """Value, gradient, penalised gradients and Hessian products of a case, in float64."""
+    """Value, gradient, penalised gradients and Hessian products of a case, in float64; or the module as it is."""
 
-    def __init__(self, case: Case):
-        self.case, self.module, self.per_example = case, case.for_oracle(case.module()), case.loss_in(torch.float64)
+    def __init__(self, case: Case, double: bool = True):
+        self.case, self.module = case, case.for_oracle(case.module()) if double else case.module()
+        self.per_example = case.loss_in(torch.float64 if double else torch.float32)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        data = wide(case.data)
+        data = wide(case.data) if double else case.data
         if isinstance(data, Mapping):
             inputs, target = {k: v for k, v in data.items() if k != "labels"}, data["labels"]
         else:
