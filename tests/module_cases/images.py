@@ -23,7 +23,9 @@ def image_case(name: str, make: Any, pixels: int = 32, **options: Any) -> Case:
         "block": 2,
         "jitter": 0.01,
         "smooth": False,
-        "float32": 1e-2,
+        # blocks of two images: a change of parameters in their last bit changes the float32 gradient of plain autograd
+        # through mnasnet0_5 by 6 % where the sign of an activation changes
+        "float32": 1e-1,
         "rounding": 10,
     }
     return Case(name, make, data, **(settings | options))
