@@ -153,6 +153,9 @@ def test_weights_that_make_no_mean_are_refused():
     module = problems.perceptron()
     with pytest.raises(ValueError, match=r"all weights are 0.*ignore_index"):
         EmpiricalRisk(module, nn.CrossEntropyLoss(), (X, torch.full_like(LABELS, -100)), block=3).evaluate()
+    with pytest.raises(ValueError, match=r"all weights are 0.*ignore_index"):
+        nothing = EmpiricalRisk(module, nn.CrossEntropyLoss(), (X, torch.full_like(LABELS, -100)), block=3)
+        nothing.hvp(torch.ones(1, len(nothing.space), dtype=torch.float64))
     with pytest.raises(ValueError, match=r"weights of a block sum to -3: the loss must return weights >= 0"):
         EmpiricalRisk(module, lambda o, y: (cross_entropy(o, y), -torch.ones(len(y))), (X, LABELS), block=3).measure()
     with pytest.raises(ValueError, match=r"weights of shape \[3, 2\] for values of shape \[3\]"):

@@ -26,7 +26,7 @@ from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.layers import check_trainable
 from noiseless.objective.partial import Partial, Report, Sums
 from noiseless.objective.products import block_products
-from noiseless.objective.scores import SCALARS, Scores
+from noiseless.objective.scores import SCALARS, Scores, total_weight
 from noiseless.objective.selfcheck import check_once
 from noiseless.objective.space import parameter_space
 
@@ -241,7 +241,7 @@ class EmpiricalRisk(Blockwise):
             return Report({"products": (vectors.reshape(1, -1), weight[None])}, {"weight": weight[None]})
 
         summed = self.sweep(report, {"products": V.numel()}, {"weight": 1}, chunk=1)
-        weight = exact_total(summed.scalars["weight"][0])
+        weight = total_weight(summed.scalars["weight"][0])
         return (summed.vectors["products"] / weight).to(theta.dtype).reshape(V.shape)
 
     def block_gradient(self, number: int) -> Tensor:

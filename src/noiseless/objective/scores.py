@@ -49,11 +49,7 @@ class Scores:
             ValueError: if a weight is negative or not finite, or all are 0.
         """
         weights = summed.scalars["weight"][0]
-        if not bool(((weights >= 0) & (weights < torch.inf)).all()):
-            raise ValueError(f"the weights of a block sum to {weights.min():g}: the loss must return weights >= 0")
-        weight = exact_total(weights)
-        if weight == 0:
-            raise ValueError("all weights are 0, so there is no mean loss: is each target equal to ignore_index?")
+        weight = total_weight(weights)
         hits = exact_total(summed.scalars["hits"][0])
         sums = [exact_total(row) for row in summed.scalars["metrics"]]
         pairs = zip(metrics, sums[::2], sums[1::2], strict=True)
@@ -64,6 +60,26 @@ class Scores:
             weights,
             weight,
         )
+
+
+def total_weight(weights: Tensor) -> float:
+    """The sum of the blocks' weights, by which sums over blocks are divided.
+
+    Args:
+        weights: float64 `[blocks]`.
+
+    Returns:
+        The sum, above 0.
+
+    Raises:
+        ValueError: if a weight is negative or not finite, or all are 0.
+    """
+    if not bool(((weights >= 0) & (weights < torch.inf)).all()):
+        raise ValueError(f"the weights of a block sum to {weights.min():g}: the loss must return weights >= 0")
+    weight = exact_total(weights)
+    if weight == 0:
+        raise ValueError("all weights are 0, so there is no mean loss: is each target equal to ignore_index?")
+    return weight
 
 
 SCALARS: Mapping[str, int] = MappingProxyType(Scores.rows(()) | {"penalty": 1, "square": 1})
