@@ -142,10 +142,12 @@ class Penalised:
         return self.loss(functional_call(self.module, values, tuple(inputs)), target).mean()
 
 
-def central_difference(value: Callable[[Tensor], float], point: Tensor, h: float) -> Tensor:
-    """`(f(x + h e_i) - f(x - h e_i)) / 2 h` for each i."""
-    units = torch.eye(len(point), dtype=point.dtype) * h
-    return torch.tensor([(value(point + u) - value(point - u)) / (2 * h) for u in units], dtype=point.dtype)
+def central_difference(
+    value: Callable[[Tensor], float], point: Tensor, h: float, directions: Tensor | None = None
+) -> Tensor:
+    """`(f(x + h e_i) - f(x - h e_i)) / 2 h` for each row e_i of the directions, or for each unit vector."""
+    steps = (torch.eye(len(point), dtype=point.dtype) if directions is None else directions) * h
+    return torch.tensor([(value(point + u) - value(point - u)) / (2 * h) for u in steps], dtype=point.dtype)
 
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
