@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import importlib
 import os
 import sys
@@ -117,6 +118,11 @@ COMMANDS: dict[str, Command] = {
         "flatness RUN[@STEP]",
         "mean increase of the loss along random directions",
     ),
+    "trust": Command(
+        _from("trust", "trust"),
+        "trust [CODE ...] [--remove]",
+        "allow models and data sets of your own by package.module",
+    ),
     "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 of the final parameters and buffers of a run"),
     "bench": Command(_from("bench", "bench"), "bench [RECIPE]", "speed on this machine, beside a plain PyTorch loop"),
     "import": Command(
@@ -146,7 +152,7 @@ def run(arguments: list[str]) -> int:
         The exit code. Errors are printed to standard error, with a traceback only if NOISELESS_TRACEBACK is set.
     """
     try:
-        return _dispatch(arguments)
+        return contextvars.copy_context().run(_dispatch, arguments)  # what it permits ends with it, see trust.py
     except BrokenPipeError:  # the reader of the pipe has ended: print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

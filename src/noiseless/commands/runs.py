@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from noiseless.commands.arguments import one_run, take
+from noiseless.commands.arguments import OneRun, one_run, take
 from noiseless.commands.asking import as_worker
 from noiseless.commands.console import console
 from noiseless.errors import message
@@ -123,7 +123,10 @@ def digest(arguments: list[str]) -> int:
     from noiseless.files import checkpoint
 
     directory = one_run(
-        arguments, "digest", "Print the SHA-256 of the final parameters and buffers: equal digests mean equal bits."
+        arguments,
+        "digest",
+        "Print the SHA-256 of the final parameters and buffers: equal digests mean equal bits.",
+        OneRun,
     )
     state = directory.state()
     if not directory.model.exists():

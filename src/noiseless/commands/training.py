@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import tyro
 
 from noiseless.commands import job
-from noiseless.commands.arguments import OneRun, parse_config, take, take_count
+from noiseless.commands.arguments import TrustingRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
+from noiseless.trust import permit
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
@@ -59,7 +60,7 @@ def train(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Resume(OneRun):
+class Resume(TrustingRun):
     """Continue a run from its newest checkpoint; the result has the same bits as without the interruption.
 
     With --workers W, the work is shared among W processes.
@@ -78,6 +79,7 @@ def resume(arguments: list[str]) -> int:
     command_line = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
     args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
+    permit(*args.trust)
     from noiseless.files.directory import RunDirectory
 
     directory = RunDirectory.open(Path(args.run))
