@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from rich.console import Console
 from rich.table import Table
 
 from noiseless import __version__
 from noiseless.errors import UnknownNameError, message
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
+from noiseless.terminal import Terminal, printable
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def run(arguments: list[str]) -> int:
         from noiseless.commands.console import tell_error
 
         if os.environ.get("NOISELESS_TRACEBACK"):
-            traceback.print_exc()
+            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         if first_worker():  # all workers of a job fail together: print one message
             tell_error(message(error))
         return USER_ERROR
@@ -183,7 +183,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _help() -> None:
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     console.print("noiseless: train neural networks without gradient noise\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)
