@@ -15,7 +15,7 @@ import noiseless
 
 SOURCE = Path(noiseless.__file__).parent
 # room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
-GROUND = {"keyed", "errors", "exits", "lock", "own", "trust", "terminal"}
+GROUND = {"keyed", "errors", "exits", "lock", "own", "trust", "terminal", "plainfiles"}
 SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -69,7 +70,7 @@ class Resume(TrustingRun):
     tensorboard: bool = False
     """log to TensorBoard, even if the run was started without it"""
     wandb: str | None = None
-    """log to this project of Weights & Biases; none: as when the run was started"""
+    """log to this project of Weights & Biases; needed again for a run that was started with it, or --untracked"""
     untracked: bool = False
     """do not log to the trackers with which the run was started"""
 
@@ -97,6 +98,11 @@ def resume(arguments: list[str]) -> int:
 
 def _trackers(settings: Settings, args: Resume) -> Settings:
     """The settings of a run with the trackers changed by the flags of `resume`."""
+    if settings.wandb is not None and args.wandb is None and not args.untracked:
+        raise ValueError(
+            f"the run names the project {settings.wandb} of Weights & Biases, and nothing is sent because a file names"
+            f" it: add --wandb {shlex.quote(settings.wandb)} to go on logging there, or --untracked"
+        )
     if args.untracked:
         settings = replace(settings, tensorboard=False, wandb=None)
     return replace(

@@ -23,6 +23,7 @@ from noiseless.files.atomic import write_bytes, write_json
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill, read_parameters, write_parameters
+from noiseless.plainfiles import refuse_special
 from noiseless.trust import trusting
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -129,6 +130,7 @@ def describe(directory: Path | str) -> Description:
 def _config(directory: Path) -> dict[str, Any]:
     """The content of `config.json`, checked for library and version."""
     path = directory / CONFIG
+    refuse_special(path)
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
