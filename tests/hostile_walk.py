@@ -174,13 +174,23 @@ def main():
                 except ValueError as error:
                     outcome = str(error)
             outcomes[doing] = [outcome if isinstance(outcome, (int, str)) else "done", err.getvalue()]
-    found, doing = list(events), "control"
+    found, outside, doing = list(events), sorted(path.name for path in (PLACE / "outside").iterdir()), "control"
     events.clear()
     os.chdir(PLACE / "runs" / "model-here")
     sys.path.insert(0, ".")
     import hostile_code  # noqa: F401
 
-    print(json.dumps({"events": found, "control": events, "outcomes": outcomes, "commands": list(cli.COMMANDS)}))
+    print(
+        json.dumps(
+            {
+                "events": found,
+                "outside": outside,
+                "control": events,
+                "outcomes": outcomes,
+                "commands": list(cli.COMMANDS),
+            }
+        )
+    )
 
 
 main()

@@ -95,7 +95,7 @@ def walked(data, tmp_path_factory):
 def test_nothing_is_imported_started_connected_or_opened_outside(walked):
     found, place = walked
     assert found["events"] == []
-    assert sorted(path.name for path in (place / "outside").iterdir()) == ["key", "pipe"]
+    assert found["outside"] == ["key", "pipe"]
     assert (place / "outside" / "key").read_text() == "secret"
     assert list((place / "elsewhere").iterdir()) == []
 
@@ -118,6 +118,6 @@ def test_every_command_was_tried_and_ended_in_a_sentence(walked):
     "command", ["evaluate", "resume", "verify", "sharpness", "noise", "weights", "export", "rebuild"]
 )
 def test_every_attack_is_refused_where_the_model_is_built(walked, command):
-    outcomes = {name: outcome for name, (outcome, _) in walked[0]["outcomes"].items() if f": {command}" in name}
+    outcomes = {name: outcome for name, (outcome, _) in walked[0]["outcomes"].items() if f": {command} " in f"{name} "}
     assert len(outcomes) > 15
     assert {name: outcome for name, outcome in outcomes.items() if outcome in (0, "done")} == {}
