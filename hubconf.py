@@ -30,6 +30,7 @@ def model(
     classes: int = 10,
     seed: int = 0,
     options: dict[str, _Any] | None = None,
+    trust: str | None = None,
     **form: _Any,
 ) -> _nn.Module:
     """A model by name, with initial parameters or those of a file.
@@ -42,6 +43,7 @@ def model(
         classes: outputs.
         seed: keys the initial parameters.
         options: further arguments of the model.
+        trust: a function of your own that may be used, `package.module:function`.
         form: norm, stem, shortcut, padding_mode, convolution, zero_init.
 
     Returns:
@@ -55,7 +57,7 @@ def model(
     except TypeError:
         known = ", ".join(_models.Form.__dataclass_fields__)
         raise ValueError(f"unknown {', '.join(form)}; the form of a model has {known}") from None
-    made = _models.build(name, channels, classes, chosen, seed, options)
+    made = _models.build(name, channels, classes, chosen, seed, options, trust=trust)
     if not pretrained:
         return made
     if isinstance(pretrained, bool) or "://" in str(pretrained):
@@ -66,14 +68,14 @@ def model(
     return made.eval()
 
 
-def from_pretrained(directory: str) -> _nn.Module:
+def from_pretrained(directory: str, trust: str | None = None) -> _nn.Module:
     """The model in a directory that `noiseless export` or `save_pretrained` has written, in evaluation mode."""
-    return _pretrained.from_pretrained(directory)
+    return _pretrained.from_pretrained(directory, trust)
 
 
-def from_run(directory: str) -> _nn.Module:
+def from_run(directory: str, trust: str | None = None) -> _nn.Module:
     """The model of a run of `noiseless train`, at its end or newest checkpoint, in evaluation mode."""
-    return _pretrained.from_run(directory)
+    return _pretrained.from_run(directory, trust)
 
 
 def _entry(name: str) -> _Callable[..., _nn.Module]:

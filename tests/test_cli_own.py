@@ -53,7 +53,7 @@ def train(tmp_path, monkeypatch):
 
 def test_a_transformer_can_be_analysed(train):
     assert call(*train).code == 0
-    answer = call("sharpness", "run")
+    answer = call("sharpness", "run", "--trust", "own_model:make")
     assert (answer.code, answer.err) == (0, "")
     assert "largest" in answer.out
 
@@ -68,6 +68,12 @@ def test_an_error_of_the_model_is_one_line_with_its_place(train, images, tmp_pat
 def test_a_derivative_that_torch_lacks_is_one_line_with_what_works_instead(train):
     once = (*train, "--model-options", "once=True")
     assert call(*once, "--penalty", "0.5").code == 0
-    refused("sharpness", "run", names=("Hessian products need the second derivative of Once", "gradients only"))
+    refused(
+        "sharpness",
+        "run",
+        "--trust",
+        "own_model:make",
+        names=("Hessian products need the second derivative of Once", "gradients only"),
+    )
     exact = (*once, "--penalty", "0.5", "--penalty-method", "exact", "--run-dir", "other")
     refused(*exact, names=("the exact penalty needs", "--penalty-method forward"))

@@ -67,7 +67,9 @@ def test_a_run_that_was_killed_continues_one_series(data, tmp_path, offline):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not directory.model.exists()
-    ended(Copy(tmp_path, "resume", directory.path, **offline))
+    names = ("the project p of Weights & Biases", "--wandb p", "--untracked")
+    refused("resume", directory.path, names=names)  # the config is a file, which sends nothing by itself
+    ended(Copy(tmp_path, "resume", directory.path, "--wandb", "p", **offline))
     for series in (tracker_files.wandb(directory.path), tracker_files.tensorboard(directory.path)):
         assert sorted(series["train_loss"]) == list(range(60))
         assert set(series["test_accuracy"]) == set(recorded(directory, "test_accuracy"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import importlib
 import os
 import sys
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from rich.console import Console
 from rich.table import Table
 
 from noiseless import __version__
 from noiseless.errors import UnknownNameError, message
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
+from noiseless.terminal import Terminal, printable
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ COMMANDS: dict[str, Command] = {
         "flatness RUN[@STEP]",
         "mean increase of the loss along random directions",
     ),
+    "trust": Command(
+        _from("trust", "trust"),
+        "trust [CODE ...] [--remove]",
+        "allow models and data sets of your own by package.module",
+    ),
     "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 of the final parameters and buffers of a run"),
     "bench": Command(_from("bench", "bench"), "bench [RECIPE]", "speed on this machine, beside a plain PyTorch loop"),
     "import": Command(
@@ -146,7 +152,7 @@ def run(arguments: list[str]) -> int:
         The exit code. Errors are printed to standard error, with a traceback only if NOISELESS_TRACEBACK is set.
     """
     try:
-        return _dispatch(arguments)
+        return contextvars.copy_context().run(_dispatch, arguments)  # what it permits ends with it, see trust.py
     except BrokenPipeError:  # the reader of the pipe has ended: print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -154,7 +160,7 @@ def run(arguments: list[str]) -> int:
         from noiseless.commands.console import tell_error
 
         if os.environ.get("NOISELESS_TRACEBACK"):
-            traceback.print_exc()
+            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         if first_worker():  # all workers of a job fail together: print one message
             tell_error(message(error))
         return USER_ERROR
@@ -177,7 +183,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _help() -> None:
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     console.print("noiseless: train neural networks without gradient noise\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -225,8 +225,8 @@ DEEP = {
 @pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
 def test_sixteen_bits_are_refused(deep):
     assert Image.open(io.BytesIO(deep)).size == (8, 8)  # it is an image: nothing else is wrong with it
-    with pytest.raises(ValueError, match=r"a/b\.png cannot be read as an image: it has more than 8 bits a channel"):
-        decode(deep, "a/b.png")
+    with pytest.raises(ValueError, match=r"a/b cannot be read as an image: it has more than 8 bits a channel"):
+        decode(deep, "a/b")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp"])

@@ -20,6 +20,7 @@ from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.models import Form
 from noiseless.run.build import rebuild
+from noiseless.trust import trusting
 
 SOURCE = """
 import torch
@@ -77,7 +78,8 @@ def user_module(tmp_path, monkeypatch):
     (tmp_path / "noiseless_broken.py").write_text("import no_such_package\n")
     (tmp_path / "noiseless_wrong.py").write_text("\nx = 1 / 0\n")
     (tmp_path / "noiseless_syntax.py").write_text("def f(:\n")
-    yield "noiseless_own"
+    with trusting(f"noiseless_{name}" for name in ("own", "missing", "broken", "wrong", "syntax")):
+        yield "noiseless_own"
     sys.modules.pop("noiseless_own", None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,10 @@ class RunState:
 
 
 def load_state(
-    address: StateAddress, workers: Workers | None = None, change: Callable[[Config], Config] = lambda config: config
+    address: StateAddress,
+    workers: Workers | None = None,
+    change: Callable[[Config], Config] = lambda config: config,
+    trust: str | Iterable[str] | None = None,
 ) -> RunState:
     """Loads a run at one of its states. Nothing is written into the run.
 
@@ -112,6 +115,7 @@ def load_state(
         address: which run, and which of its states.
         workers: that share the sweeps; every worker must call this. None: this process alone.
         change: maps the run's config to the one that is built, to compare the two.
+        trust: your own functions that may be used, see `rebuild`.
 
     Returns:
         The run's objects, with the model in training mode.
@@ -121,7 +125,7 @@ def load_state(
             state or in anything else that the bits of their results depend on.
     """
     stored = read_state(address)
-    experiment = rebuild(address.directory, workers, snapshots=False, change=change)
+    experiment = rebuild(address.directory, workers, snapshots=False, change=change, trust=trust)
     if stored.model is not None:
         fill(experiment.model, stored.model, stored.file)
     experiment.model.train()

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from noiseless import keyed
+from noiseless import keyed, trust
 from noiseless.ask.state import StateAddress, load_state
 from noiseless.exits import INTERRUPTED
 from noiseless.files import checkpoint
@@ -74,7 +74,8 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
         for count in WORKERS:
             path = Path(folder) / str(count)
             with suppress(WorkerLostError):
-                code = team.launch(count, ["verify", str(directory.path), "--part", str(path)], restarts=0)
+                words = ["verify", str(directory.path), "--part", str(path), *trust.flags()]
+                code = team.launch(count, words, restarts=0)
                 if code == INTERRUPTED:
                     raise KeyboardInterrupt
             digest = json.loads(path.read_text()) if path.exists() else "the job failed"

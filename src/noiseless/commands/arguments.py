@@ -13,6 +13,7 @@ import tyro
 from noiseless.commands.flags import read_flags
 from noiseless.recipes.config import Config
 from noiseless.recipes.ladder import RECIPES, default_form, row
+from noiseless.trust import permit, permit_functions
 
 if TYPE_CHECKING:
     from noiseless.files.directory import RunDirectory
@@ -26,18 +27,32 @@ class OneRun:
     """directory of the run, as printed by noiseless train"""
 
 
-def one_run(arguments: list[str], usage: str, description: str) -> RunDirectory:
-    """Opens the run that the only argument of a command names.
+Trust = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CODE")]
+"""type of the flag `--trust`, which may be given several times"""
+
+
+@dataclass(frozen=True)
+class TrustingRun(OneRun):
+    """The arguments of commands that build the model of one run."""
+
+    trust: Trust = ()
+    """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
+
+
+def one_run(arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun) -> RunDirectory:
+    """Opens the run that a command names, and permits what its `--trust` names.
 
     Args:
         arguments: of the command.
         usage: the command with its other flags, for help.
         description: text of the help.
+        flags_type: dataclass of its flags.
 
     Returns:
         The directory of the run.
     """
-    args = tyro.cli(OneRun, args=arguments, prog=f"noiseless {usage}", description=description)
+    args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {usage}", description=description)
+    permit(*getattr(args, "trust", ()))
     from noiseless.files.directory import RunDirectory
 
     return RunDirectory.open(Path(args.run))
@@ -70,6 +85,8 @@ class Parsed:
 def parse_config(arguments: list[str], usage: str, description: str, data: str) -> Parsed:
     """Parses `[RECIPE] [--form FORM] [--FLAG VALUE ...]`: a recipe of the ladder with fields replaced.
 
+    Functions of one's own that the flags name are permitted.
+
     Args:
         arguments: of the command.
         usage: the command with its own arguments, for help.
@@ -89,6 +106,7 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
         usage,
         f"{description}\n\nRECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}.",
     )
+    permit_functions(config.recipe.model.name, config.recipe.data.name)
     return Parsed(config, name, form, arguments)
 
 

@@ -13,10 +13,11 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noiseless.commands import job
-from noiseless.commands.arguments import take
+from noiseless.commands.arguments import Trust, take
 from noiseless.commands.console import console, duration, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.exits import INTERRUPTED, WORKER_LOST
+from noiseless.trust import permit
 
 if TYPE_CHECKING:
     from noiseless.ask.state import RunState, StateAddress
@@ -73,6 +74,8 @@ class StateFlags:
     """directory of the run; @STEP is the state after that many steps, without it the final state"""
     workers: int = 1
     """processes that share the work; the result has the same bits for any number"""
+    trust: Trust = ()
+    """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
 
     def check(self) -> None:
         """Refuses values that are wrong for any run.
@@ -111,6 +114,7 @@ def answer_question(
     command_line = [command, *arguments]
     args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
     args.check()
+    permit(*args.trust)
     several = job.needed(args.workers)
     from noiseless.ask.state import StateAddress
     from noiseless.files import answers

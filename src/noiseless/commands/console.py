@@ -1,21 +1,20 @@
-"""Output to the terminal. Markup is off, so that names and paths with brackets are printed unchanged."""
+"""Output to the terminal. Names and paths with brackets are printed unchanged, control characters as escapes."""
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from noiseless.exits import first_worker
 from noiseless.report.text import duration
+from noiseless.terminal import Terminal
 
 __all__ = ["console", "duration", "tell_aside", "tell_error"]
 
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=not first_worker())
+console = Terminal(soft_wrap=True, quiet=not first_worker())
 
 
 def tell_error(text: str) -> None:
     """Prints an error as one line on standard error."""
     _errors().print("error:", style="bold red", end=" ")
-    _errors().print(text)
+    _errors().print(" ".join(text.splitlines()))
 
 
 def tell_aside(text: str) -> None:
@@ -23,5 +22,5 @@ def tell_aside(text: str) -> None:
     _errors().print(text)
 
 
-def _errors() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+def _errors() -> Terminal:
+    return Terminal(stderr=True, soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from noiseless.commands.console import console
 from noiseless.errors import UnknownNameError
+from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
     from noiseless.data import ImageSet
@@ -113,6 +114,7 @@ class Info:
 def info(arguments: list[str]) -> int:
     """Prints the contents of a data set."""
     args = tyro.cli(Info, args=arguments, prog="noiseless data info")
+    permit_functions(args.name)
 
     from noiseless.data import home, packed
     from noiseless.data.catalogue import ENTRIES
@@ -185,6 +187,7 @@ class Pack:
 def pack(arguments: list[str]) -> int:
     """Packs a data set."""
     args = tyro.cli(Pack, args=arguments, prog="noiseless data pack")
+    permit_functions(args.name)
 
     from noiseless.data.datasets import pack as write
 

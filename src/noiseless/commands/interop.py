@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from noiseless.commands.arguments import parse_config, take
+from noiseless.commands.arguments import TrustingRun, parse_config, take
 from noiseless.commands.console import console
 from noiseless.commands.places import run_place
 from noiseless.recipes.flags import with_flags
+from noiseless.trust import permit
 
 
 def import_checkpoint(arguments: list[str]) -> int:
@@ -59,12 +60,10 @@ def import_checkpoint(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(TrustingRun):
     """Write the model of a run with a model card into a directory, for from_pretrained, torch.hub and model hubs."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """directory of the run"""
-    directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIRECTORY")]
+    directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIRECTORY")] = field(kw_only=True)
     """new or empty directory to write to"""
     license: str = "unknown"
     """licence of the model, by its name on model hubs: apache-2.0, mit, cc-by-4.0, ..."""
@@ -73,6 +72,7 @@ class Export:
 def export(arguments: list[str]) -> int:
     """Writes the model of a run with its card."""
     args = tyro.cli(Export, args=arguments, prog="noiseless export")
+    permit(*args.trust)
     from noiseless.exchange.card import Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained

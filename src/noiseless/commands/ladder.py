@@ -20,6 +20,7 @@ from noiseless.recipes.config import Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
 from noiseless.run import prepared
+from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
     from noiseless.recipes.recipe import Recipe
@@ -71,6 +72,7 @@ class Reproduce:
 def reproduce(arguments: list[str]) -> int:
     """Runs a table of the paper."""
     args = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
+    permit_functions(args.data, *args.model)
     names = args.rows or (QUICK if args.quick else tuple(LADDER))
     seeds = args.seeds if args.seeds is not None else 1 if args.quick else 3
     for flag, number in (("--seeds", seeds), ("--jobs", args.jobs)):

@@ -9,6 +9,7 @@ import tyro
 from rich.table import Table
 
 from noiseless.commands.console import console
+from noiseless.trust import permit_functions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ def models(arguments: list[str]) -> int:
     for field in ("channels", "classes", "pixels"):
         if getattr(args, field) < 1:
             raise ValueError(f"--{field} must be at least 1, not {getattr(args, field)}")
+    permit_functions(*args.names)
 
     from noiseless.models import names, outline
 

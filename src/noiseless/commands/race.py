@@ -17,6 +17,7 @@ from noiseless.commands.places import race_place
 from noiseless.exits import INTERRUPTED
 from noiseless.recipes.config import Settings
 from noiseless.run import prepared
+from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
     from noiseless.report.price import Result
@@ -74,6 +75,7 @@ class Race:
 def race(arguments: list[str]) -> int:
     """Runs a race: tuning, then the runs with the chosen settings."""
     args = tyro.cli(Race, args=arguments, prog="noiseless race")
+    permit_functions(args.data, args.model or "")
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
     budgets = _numbers("--budgets", args.budgets)

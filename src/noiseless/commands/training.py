@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 import tyro
 
 from noiseless.commands import job
-from noiseless.commands.arguments import OneRun, parse_config, take, take_count
+from noiseless.commands.arguments import TrustingRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
+from noiseless.trust import permit
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
@@ -59,7 +61,7 @@ def train(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Resume(OneRun):
+class Resume(TrustingRun):
     """Continue a run from its newest checkpoint; the result has the same bits as without the interruption.
 
     With --workers W, the work is shared among W processes.
@@ -68,7 +70,7 @@ class Resume(OneRun):
     tensorboard: bool = False
     """log to TensorBoard, even if the run was started without it"""
     wandb: str | None = None
-    """log to this project of Weights & Biases; none: as when the run was started"""
+    """log to this project of Weights & Biases; needed again for a run that was started with it, or --untracked"""
     untracked: bool = False
     """do not log to the trackers with which the run was started"""
 
@@ -78,6 +80,7 @@ def resume(arguments: list[str]) -> int:
     command_line = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
     args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
+    permit(*args.trust)
     from noiseless.files.directory import RunDirectory
 
     directory = RunDirectory.open(Path(args.run))
@@ -95,6 +98,11 @@ def resume(arguments: list[str]) -> int:
 
 def _trackers(settings: Settings, args: Resume) -> Settings:
     """The settings of a run with the trackers changed by the flags of `resume`."""
+    if settings.wandb is not None and args.wandb is None and not args.untracked:
+        raise ValueError(
+            f"the run names the project {settings.wandb} of Weights & Biases, and nothing is sent because a file names"
+            f" it: add --wandb {shlex.quote(settings.wandb)} to go on logging there, or --untracked"
+        )
     if args.untracked:
         settings = replace(settings, tensorboard=False, wandb=None)
     return replace(

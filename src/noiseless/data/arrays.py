@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noiseless.data.images import ImageSet
 from noiseless.data.progress import print_note
+from noiseless.plainfiles import refuse_special
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 2, 3, 4)
@@ -31,6 +32,7 @@ def npz(path: Path) -> ImageSet:
     Raises:
         ValueError: if the file cannot be read, lacks an array, or an array has a wrong dtype, shape or label.
     """
+    refuse_special(path)
     arrays: dict[str, np.ndarray] = {}
     reading = ""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
 from noiseless.data.progress import print_line, print_note, progress_bar, size
 from noiseless.errors import UnknownNameError
+from noiseless.trust import trusting
 
 NAMES = (*ENTRIES, *PATH_NAMES)
 IN_MEMORY = 2**26
@@ -29,7 +30,13 @@ NEVER_PACKED = ("digits", "mnist-5k")
 """small sets that are always loaded into memory"""
 
 
-def load(name: str, directory: Path | None = None, pixels: int | None = None) -> ImageSet:
+def load(
+    name: str,
+    directory: Path | None = None,
+    pixels: int | None = None,
+    trust: str | Iterable[str] | None = None,
+    read_only: bool = False,
+) -> ImageSet:
     """Loads a data set. If necessary, it is downloaded and packed, by the first worker of a job that needs it.
 
     Args:
@@ -37,29 +44,43 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
             `package.module:function` for a function of your own, see `from_function`.
         directory: of downloaded and packed sets; None: see `home`.
         pixels: size to which the largest centred square of each image is resized; None: images keep their size.
+        trust: your own functions that may be used, `package.module:function` or `package.module`; None: those of the
+            command's flags and of your settings, see `noiseless trust`.
+        read_only: whether nothing is downloaded or packed, because a file, not the user, names the set.
 
     Returns:
         The images and labels.
 
     Raises:
         UnknownNameError: for an unknown name, with the nearest known ones.
-        ValueError: for a file that is no valid set, or a set that is missing and cannot be downloaded.
+        ValueError: for a file that is no valid set, a set that is missing and cannot be downloaded, or a function that
+            is not trusted.
     """
-    directory = home(directory)
+    with trusting(trust):
+        return _load(name, home(directory), pixels, read_only)
+
+
+def _load(name: str, directory: Path, pixels: int | None, read_only: bool) -> ImageSet:
     name = full_name(name, pixels)
     path = packed.place(directory, name, pixels)
     is_packed = path.exists()
     if is_packed and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
+    if read_only and name in ENTRIES and ENTRIES[name].here(directory) is None:
+        raise ValueError(
+            f"the data set {name} is not in {directory}, and a run that is read starts no download: get it with"
+            f" noiseless data fetch {name}"
+        )
     dataset = opened(name, directory, pixels)
     if isinstance(dataset, ImageSet):
         return resized(dataset, pixels)
     length = dataset.bytes()
     if length <= IN_MEMORY and not is_packed:
         return dataset.in_memory()
-    if length > AUTOMATIC and not is_packed:
+    if read_only or (length > AUTOMATIC and not is_packed):
         command = f"noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''}"
-        raise ValueError(f"{name} is not packed yet: {command} decodes its images once, into {size(length)} at {path}")
+        state = "has changed since it was packed" if is_packed else "is not packed yet"
+        raise ValueError(f"{name} {state}: {command} decodes its images once, into {size(length)} at {path}")
     pack(name, directory, pixels)
     return packed.read(path, name, pixels)
 

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from noiseless.data.pictures import ImageFiles, Part
+from noiseless.data.pictures import KINDS, ImageFiles, Part
+from noiseless.plainfiles import read_bytes
 
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff",
-}  # fmt: skip
-"""of image files, in lower case; other files in class folders are left out"""
+PUBLISHED_KINDS = ("JPEG", "PNG")
+"""formats of the files of ImageNet: one of them is PNG, although it is named JPEG"""
 
 
 def class_folders(name: str, path: Path, pixels: int | None, published: bool = False) -> ImageFiles:
@@ -53,8 +51,9 @@ def class_folders(name: str, path: Path, pixels: int | None, published: bool = F
     digest = None if published else hashlib.sha256(b"upright\n")  # how the pixels depend on the files
     left_out: Counter[str] = Counter()
     train_part, test_part = (_part(split, classes[0], digest, left_out) for split in (train, test))
+    kinds = PUBLISHED_KINDS if published else ()
     source = "" if digest is None else digest.hexdigest()
-    return ImageFiles(name, train_part, test_part, pixels, source, not published, _left_out(left_out))
+    return ImageFiles(name, train_part, test_part, pixels, source, not published, _left_out(left_out), kinds)
 
 
 def _classes(path: Path) -> list[str]:
@@ -84,7 +83,7 @@ def _part(path: Path, classes: list[str], digest: hashlib._Hash | None, left_out
         images = sorted(_images(path / name, left_out))
         if not images:
             raise ValueError(
-                f"{path / name} holds no images ({', '.join(sorted(SUFFIXES))}); it holds {_names(path / name)}"
+                f"{path / name} holds no images ({', '.join(sorted(KINDS))}); it holds {_names(path / name)}"
             )
         files += images
         labels += [label] * len(images)
@@ -94,7 +93,7 @@ def _part(path: Path, classes: list[str], digest: hashlib._Hash | None, left_out
             digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
 
     def read(number: int) -> bytes:
-        return Path(files[number]).read_bytes()
+        return read_bytes(files[number])
 
     return Part(files, np.array(labels, np.int64), read)
 
@@ -115,7 +114,7 @@ def _images(path: Path, left_out: Counter[str]) -> list[str]:
         for file in files:
             if file.startswith("."):
                 continue
-            if (ending := _ending(file)) in SUFFIXES:
+            if (ending := _ending(file)) in KINDS:  # other files are left out
                 images.append(f"{place}/{file}")
             else:
                 left_out[ending] += 1

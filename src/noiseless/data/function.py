@@ -31,7 +31,7 @@ def from_function(name: str) -> ImageSet:
     Raises:
         ValueError: if the function cannot be called, or returns something else.
     """
-    function = own.imported(name, "training and test images", ("npz:FILE", "folder:PATH"))
+    function = own.imported("data set", name, "training and test images", ("npz:FILE", "folder:PATH"))
     returned = own.called(name, function)
     if isinstance(returned, Mapping) and all(key in returned for key in KEYS):
         parts = [(returned["x_train"], returned["y_train"]), (returned["x_test"], returned["y_test"])]

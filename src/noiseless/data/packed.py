@@ -25,6 +25,7 @@ from torch import Tensor
 from noiseless.data import statistics
 from noiseless.data.images import Facts, ImageSet
 from noiseless.data.progress import Advance, size
+from noiseless.plainfiles import refuse_special
 
 FORMAT = "noiseless image set 1"
 PAGE = 4096
@@ -243,6 +244,7 @@ def _remedy(name: str, pixels: int | None) -> str:
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Reads the header of a file and checks its seal; returns it with the position of the first tensor."""
+    refuse_special(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 2**20:

@@ -20,6 +20,14 @@ from torch import Tensor
 
 from noiseless.data.images import ImageSet
 
+KINDS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"), **dict.fromkeys((".png", ".apng"), "PNG"),
+    ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP", **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+}  # fmt: skip
+"""ending of an image file, in lower case -> Pillow's name of its format. Pillow knows more, some of which start other
+programs, so a file is read in the format of its name only"""
+_FORMATS = tuple(dict.fromkeys(KINDS.values()))
 BATCH = 2**26
 """bytes of pixels that are decoded at once, by all threads together"""
 
@@ -54,12 +62,14 @@ class ImageFiles:
     """whether images are turned as their EXIF orientation says"""
     left_out: str = ""
     """message about files that are no images; empty: there are none"""
+    kinds: Sequence[str] = ()
+    """formats of the files; empty: that of each file's ending, see `KINDS`"""
 
     def shape(self) -> tuple[int, int, int]:
         """The shape `(3, H, W)` of each image: from `pixels`, or that of the first image, which others must match."""
         if self.pixels is not None:
             return 3, self.pixels, self.pixels
-        first = decode(self.train.read(0), self.train.names[0], upright=self.upright)
+        first = decode(self.train.read(0), self.train.names[0], upright=self.upright, kinds=self.kinds)
         return first.shape[0], first.shape[1], first.shape[2]
 
     def bytes(self) -> int:
@@ -82,7 +92,7 @@ class ImageFiles:
         first = self.train.names[0]
 
         def decode_one(number: int) -> np.ndarray:
-            image = decode(part.read(number), part.names[number], self.pixels, self.upright)
+            image = decode(part.read(number), part.names[number], self.pixels, self.upright, self.kinds)
             if image.shape != shape:
                 sizes = [f"{size[2]}x{size[1]}" for size in (shape, image.shape)]
                 raise ValueError(
@@ -102,25 +112,30 @@ class ImageFiles:
         return ImageSet(self.name, x_train, y_train, x_test, y_test)
 
 
-def decode(content: bytes, place: str, pixels: int | None = None, upright: bool = False) -> np.ndarray:
+def decode(
+    content: bytes, place: str, pixels: int | None = None, upright: bool = False, kinds: Sequence[str] = ()
+) -> np.ndarray:
     """Decodes an image file to red, green and blue. Grey, palette and CMYK images are converted, alpha is dropped.
 
     Args:
-        content: of the file, in any format that Pillow reads.
-        place: name of the file, for error messages.
+        content: of the file.
+        place: name of the file.
         pixels: size, see `ImageFiles`.
         upright: whether the image is turned as its EXIF orientation says.
+        kinds: formats in which it is read; empty: that of its name's ending, or any of `KINDS` for another ending.
 
     Returns:
         uint8 `[3, H, W]`.
 
     Raises:
-        ValueError: if the file is empty, damaged, no image, or has more than 8 bits a channel.
+        ValueError: if the file is empty, damaged, no image of its kind, or has more than 8 bits a channel.
     """
     if not content:
         raise ValueError(f"{place} is empty")
+    named = KINDS.get(os.path.splitext(place)[1].lower())  # noqa: PTH122  # a Path for each image would be slow
+    chosen = tuple(kinds) or ((named,) if named else _FORMATS)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=chosen) as image:
             if _deep(image):
                 raise ValueError("it has more than 8 bits a channel; convert it")
             if upright:
@@ -129,9 +144,20 @@ def decode(content: bytes, place: str, pixels: int | None = None, upright: bool 
             colours = (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
             return np.ascontiguousarray(np.asarray(_square(colours, pixels)).transpose(2, 0, 1))
     except UnidentifiedImageError:
-        raise ValueError(f"{place} cannot be read as an image: its content is of no known format") from None
+        other = _format(content)
+        problem = f"{other}, not {' or '.join(chosen)}: rename it" if other else "of no known format"
+        raise ValueError(f"{place} cannot be read as an image: its content is {problem}") from None
     except Exception as error:  # damaged files may raise anything
         raise ValueError(f"{place} cannot be read as an image: {str(error) or type(error).__name__}") from None
+
+
+def _format(content: bytes) -> str | None:
+    """The format of an image file among `KINDS`; None for any other content."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return image.format
+    except Exception:  # damaged files may raise anything
+        return None
 
 
 def _turn_upright(image: Image.Image) -> None:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from noiseless.terminal import Terminal
 
 Advance = Callable[[int], None]
 """called with the amount done so far"""
@@ -53,6 +54,6 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def _console() -> Console:
+def _console() -> Terminal:
     """A new console at each call, as `sys.stderr` may have been replaced."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return Terminal(stderr=True, soft_wrap=True)

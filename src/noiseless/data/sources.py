@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from noiseless.plainfiles import refuse_special
+
 VARIABLE = "NOISELESS_MIRROR"
 """environment variable: one or more addresses of servers (without the file name), which replace the public ones"""
 
@@ -44,6 +46,7 @@ class Source:
 
     def difference(self, path: Path) -> str | None:
         """How a file differs from the published one, by size or digest; None if it does not."""
+        refuse_special(path)
         length = path.stat().st_size
         if length != self.size:
             return f"{length:,} bytes, not {self.size:,}"

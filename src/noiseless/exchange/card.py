@@ -14,6 +14,7 @@ from typing import Any
 from noiseless.exchange.description import Description
 from noiseless.recipes.flags import differing, with_flags
 from noiseless.recipes.recipe import Recipe
+from noiseless.terminal import markdown, printable
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
     before = f", {imported['step']:,} of them before the import" if imported else ""
     passes = "not recorded" if facts.passes is None else f"{facts.passes:g}{' since the import' if imported else ''}"
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    versions = markdown(f"noiseless {environment['noiseless']}, {packages}, on {environment['device']}")
+    data, command = markdown(shown.data.name), shlex.join(environment["command"])
     lines = [
         *_head(description, license_name, facts),
         *_what(description, sha256),
@@ -80,17 +83,17 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | {shown.data.name}, {facts.training_images:,} training images,"
-        f" SHA-256 `{environment['data_sha256']}` |",
-        f"| recipe{' since the import' if imported else ''} | {recipe.name} ({recipe.objective.regime}) |",
+        f"| data | {data}, {facts.training_images:,} training images, SHA-256 {markdown(environment['data_sha256'])} |",
+        f"| recipe{' since the import' if imported else ''} | {markdown(recipe.name)} ({recipe.objective.regime}) |",
         f"| steps | {steps}{before} |",
         f"| passes over the data | {passes} |",
         f"| seed | {recipe.seed} |",
-        f"| versions | noiseless {environment['noiseless']}, {packages}, on {environment['device']} |",
+        f"| versions | {versions} |",
     ]
     if imported:
+        file, sha256 = markdown(imported["file"]), markdown(imported["sha256"])
         lines += [
-            f"| begun from | the checkpoint `{imported['file']}` (SHA-256 `{imported['sha256']}`), imported at step"
+            f"| begun from | the checkpoint {file} (SHA-256 {sha256}), imported at step"
             f" {imported['step']:,}; how it was trained before that is not known here |"
         ]
     lines += [
@@ -98,16 +101,16 @@ def card(description: Description, sha256: str, facts: Facts, license_name: str)
         "## Quality",
         "",
         f"Test accuracy {facts.test_accuracy:.2%}, cross entropy {facts.test_loss:.4f}, on {facts.test_images:,} test"
-        f" images of {shown.data.name} without augmentation: one seed (n = 1), which says nothing about the spread.",
+        f" images of {data} without augmentation: one seed (n = 1), which says nothing about the spread.",
         "",
         "## To repeat it",
         "",
         "```sh",
-        shlex.join(environment["command"]),
+        printable(command.replace("\n", " ")).replace("```", ""),
         *(["noiseless resume RUN  # the directory that the import has printed"] if imported else []),
         "```",
         "",
-        f"All values that are not the default: `{', '.join(changed)}`.",
+        f"All values that are not the default: {markdown(', '.join(changed))}.",
         "",
         *_use(description),
         "",
@@ -156,11 +159,12 @@ def _what(description: Description, sha256: str) -> list[str]:
     """The lines that describe the model."""
     form = ", ".join(f"{f.name} {getattr(description.form, f.name)}" for f in fields(description.form))
     options = ", ".join(f"{name}={value!r}" for name, value in description.options.items())
+    model, form = markdown(description.model), markdown(f"{form}; {options}" if options else form)
     lines = [
-        f"# {description.model}",
+        f"# {model}",
         "",
-        f"{description.model} for images of {description.channels} channel{'s' * (description.channels > 1)} and"
-        f" {description.classes} classes ({form}{'; ' + options if options else ''}), as Noiseless builds it.",
+        f"{model} for images of {description.channels} channel{'s' * (description.channels > 1)} and"
+        f" {description.classes} classes ({form}), as Noiseless builds it.",
         "",
         f"SHA-256 over parameters and buffers: `{sha256}`.",
     ]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from noiseless.files.atomic import write_bytes, write_json
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill, read_parameters, write_parameters
+from noiseless.plainfiles import refuse_special
+from noiseless.trust import trusting
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 VERSION = 1
@@ -61,17 +64,19 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
     return sha256
 
 
-def from_pretrained(directory: Path | str) -> nn.Module:
+def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = None) -> nn.Module:
     """The model that `save_pretrained` or `noiseless export` has written.
 
     Args:
         directory: of its files.
+        trust: a function of your own that may build the model, `package.module:function` or `package.module`, one or
+            several; None: those of your settings, see `noiseless trust`. Its code runs; the files themselves are data.
 
     Returns:
         The module, in evaluation mode, on the CPU. It expects images normalised by `describe(directory).normalise`.
 
     Raises:
-        ValueError: if the directory is not such a directory, or is damaged.
+        ValueError: if the directory is not such a directory, is damaged, or names code that is not trusted.
     """
     directory = Path(directory)
     config = _config(directory)
@@ -82,27 +87,30 @@ def from_pretrained(directory: Path | str) -> nn.Module:
             f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
             " both from a copy"
         )
-    model = description.build().to(getattr(torch, config["dtype"]))
+    with trusting(trust):
+        model = description.build().to(getattr(torch, config["dtype"]))
     fill(model, state, directory / PARAMETERS)
     return model.eval()
 
 
-def from_run(directory: Path | str) -> nn.Module:
+def from_run(directory: Path | str, trust: str | Iterable[str] | None = None) -> nn.Module:
     """The model of a run, at its end or at its newest checkpoint.
 
     Args:
         directory: of the run.
+        trust: see `from_pretrained`.
 
     Returns:
         The module, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: if the directory is not a run, has no checkpoint, or is damaged.
+        ValueError: if the directory is not a run, has no checkpoint, is damaged, or names code that is not trusted.
     """
     run = RunDirectory.open(Path(directory))
     recipe, state = run.config().recipe, run.state()
-    classes = classes_of(state, lambda classes: description_of(recipe, classes).build())
-    model = description_of(recipe, classes).build().to(getattr(torch, recipe.model.dtype))
+    with trusting(trust):
+        classes = classes_of(state, lambda classes: description_of(recipe, classes).build())
+        model = description_of(recipe, classes).build().to(getattr(torch, recipe.model.dtype))
     fill(model, state, run.path)
     return model.eval()
 
@@ -122,6 +130,7 @@ def describe(directory: Path | str) -> Description:
 def _config(directory: Path) -> dict[str, Any]:
     """The content of `config.json`, checked for library and version."""
     path = directory / CONFIG
+    refuse_special(path)
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:

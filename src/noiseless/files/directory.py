@@ -20,6 +20,7 @@ from noiseless.files.atomic import write_bytes, write_json
 from noiseless.files.parameters import read_parameters, write_parameters
 from noiseless.files.predictions import Predictions
 from noiseless.lock import HeldError, locked
+from noiseless.plainfiles import refuse_outside
 from noiseless.recipes.config import Config
 
 Row = dict[str, Any]
@@ -146,6 +147,7 @@ class RunDirectory:
             ValueError: if another process has locked the run, or the directory cannot be written.
         """
         lock = self.path / "lock"
+        refuse_outside(self.path)
         with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from noiseless.files.atomic import write_bytes
 from noiseless.files.checkpoint import digest
 from noiseless.files.published import read_state
 from noiseless.files.untrusted import looks_pickled
+from noiseless.plainfiles import refuse_special
 
 SEAL = "sha256"
 """key in the file's metadata under which it holds the digest of its tensors"""
@@ -38,6 +39,7 @@ def read_parameters(path: Path, sealed: bool) -> dict[str, Tensor]:
     Raises:
         ValueError: if the file cannot be read, or if its digest is missing or does not fit.
     """
+    refuse_special(path)
     if path.is_dir():
         raise ValueError(f"{path} is a directory: give the file in it, such as {path / 'model.safetensors'}")
     try:
@@ -66,6 +68,7 @@ def load_parameters(model: nn.Module, path: Path) -> None:
         ValueError: if the file cannot be read, if its names or shapes are not the model's, or if a number is not
             finite.
     """
+    refuse_special(path)
     if path.is_file() and looks_pickled(path):
         fill(model, read_state(path), path)
         return

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from noiseless.plainfiles import refuse_outside
 from noiseless.recipes.config import Config
 
 Row = dict[str, Any]
@@ -22,13 +23,14 @@ def find(path: Path) -> Path:
         The path.
 
     Raises:
-        ValueError: if it is not the directory of a run.
+        ValueError: if it is not the directory of a run, or if a link in it leads out of it.
     """
     if not (path / "config.json").is_file():
         problem = "is not a run: it has no config.json" if path.exists() else "does not exist"
         if (path / "lock").exists():
             problem += f" (it ended before its first step: noiseless train --run-dir {path} starts it again)"
         raise ValueError(f"{path} {problem}; give the directory that noiseless train has printed")
+    refuse_outside(path)
     return path
 
 

@@ -20,6 +20,8 @@ from typing import IO, Any
 
 import torch
 
+from noiseless.plainfiles import refuse_special
+
 TENSORS = re.compile(
     r"torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)|torch\.nn\.parameter\.Parameter"
     r"|torch\.\w+Storage|torch\.storage\.(Unt|T)ypedStorage|torch\.Size|torch\.device"
@@ -84,6 +86,7 @@ def read(path: Path) -> Any:
         RefusedError: if the file names anything that loading would run.
         ValueError: if the file is not of `torch.save`, or is damaged.
     """
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             names = _names(file)

@@ -20,6 +20,7 @@ from noiseless.models.family import Family
 from noiseless.models.form import Form
 from noiseless.models.resnet import ResNet
 from noiseless.models.speednet import Whitening
+from noiseless.trust import trusting
 
 __all__ = ["Form", "ResNet", "build", "names", "outline", "whiten"]
 
@@ -45,6 +46,7 @@ def build(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = None,
+    trust: str | Iterable[str] | None = None,
 ) -> nn.Module:
     """Builds a model. Its initial parameters are a function of the seed.
 
@@ -58,15 +60,18 @@ def build(
         options: further arguments, for models that take some.
         size: of the images, `(H, W)`; None: not known. The linear model needs it. If it is given, a model from another
             package is tried once on blank images.
+        trust: your own functions that may be used, `package.module:function` or `package.module`; None: those of the
+            command's flags and of your settings, see `noiseless trust`.
 
     Returns:
         The model, on the CPU in float32.
 
     Raises:
         UnknownNameError: for an unknown name, with the nearest known ones.
-        ValueError: for a form or options that the model does not have, or a model that cannot be built.
+        ValueError: for a form or options that the model does not have, a function that is not trusted, or a model that
+            cannot be built.
     """
-    with keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
+    with trusting(trust), keyed.torch_generators(seed, "init", 0, 0, torch.device("cpu")):
         return _make(name, channels, classes, form or Form(), options or {}, size)
 
 

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from noiseless import own
 from noiseless.errors import UnknownNameError, reason
-from noiseless.models.family import check_forward, refuse_form, refuse_options
+from noiseless.models.family import check_forward, refuse_form, refuse_names, refuse_options
 from noiseless.models.form import Form
 
 NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", own.PATTERN)
@@ -59,6 +59,8 @@ def build(
         if option in _RESERVED:
             raise ValueError(f"{name} is built without the option {option}: {_RESERVED[option]}")
     place, _, rest = name.partition(":")
+    if place in ("torchvision", "timm"):
+        refuse_names(name, options)
     if place == "torchvision":
         module = _torchvision(rest, channels, classes, options)
     elif place == "timm":
@@ -102,7 +104,7 @@ def _timm(name: str, channels: int, classes: int, options: Mapping[str, Any]) ->
 
 def _from_function(module: str, function: str, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
     name = f"{module}:{function}"
-    make = own.imported(name, "a module", NAME_PATTERNS[:2])
+    make = own.imported("model", name, "a module", NAME_PATTERNS[:2])
     model = own.called(name, make, channels=channels, classes=classes, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} returned a value of type {type(model).__name__}; it must return a torch.nn.Module")

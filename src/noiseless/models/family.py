@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -54,6 +55,7 @@ class Family:
         refuse_form(name, form, self.choices, self.why)
         accepted = inspect.signature(self.make).parameters
         refuse_options(name, options, [key for key in accepted if key not in COMMON_ARGUMENTS])
+        refuse_names(name, options)
         sized = {"size": size} if "size" in accepted else {}
         module = self.make(channels=channels, classes=classes, form=form, **sized, **options)
         if size is not None and form.padding_mode != "zeros":
@@ -91,6 +93,33 @@ def refuse_options(name: str, options: Mapping[str, Any], known: list[str]) -> N
             raise ValueError(f"{name} takes no options, and {option} is given")
         if option not in known:
             raise UnknownNameError(f"option of {name}", option, known)
+
+
+def refuse_names(name: str, options: Mapping[str, Any]) -> None:
+    """Raises unless the values of options are numbers, words, None, or tuples, lists and dictionaries of these.
+
+    They may come from the config of somebody else's run, so they name no file, no address and no function.
+
+    Raises:
+        ValueError: with the option and its value.
+    """
+    for option, value in options.items():
+        if not _plain(value):
+            raise ValueError(
+                f"{name} takes the option {option} as numbers and words only, which name no file, address or function,"
+                f" not {value!r}"
+            )
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is made of numbers, words and None."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[\w+ -]{0,64}", value) is not None
+    if isinstance(value, Mapping):
+        return all(_plain(part) for item in value.items() for part in item)
+    if isinstance(value, tuple | list):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, bool | int | float)
 
 
 def check_rate(name: str, rate: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from noiseless.terminal import printable
+
 
 def at_least(flag: str, value: float | None, low: float) -> None:
     """Refuses a number that is below `low` or not finite; None passes.
@@ -31,6 +33,17 @@ def below_one(flag: str, value: float) -> None:
     """
     if not 0 <= value < 1:
         raise ValueError(f"--{flag} must be a number of at least 0 and below 1, not {value}")
+
+
+def printable_text(flag: str, value: object) -> None:
+    """Refuses a text with control characters or line ends, and a tuple with one; other values pass.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and ("\n" in text or printable(text) != text):
+            raise ValueError(f"--{flag} must be one line without control characters, not {text!a}")
 
 
 def without_effect(flag: str, value: object, default: object, needed: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
-from noiseless.recipes.checks import at_least
+from noiseless.recipes.checks import at_least, printable_text
+from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
 
@@ -92,8 +93,18 @@ class Config:
         Raises:
             ValueError: naming flag, value and what it must be.
         """
+        self.check_texts()
         self.recipe.check()
         self.settings.check()
+
+    def check_texts(self) -> None:
+        """Refuses texts that would control a terminal, or pretend to be several lines of output.
+
+        Raises:
+            ValueError: naming flag and value.
+        """
+        for flag, value in (flag_values(self.recipe) | asdict(self.settings)).items():
+            printable_text(flag.replace("_", "-"), value)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for `config.json`."""
@@ -113,6 +124,7 @@ class Config:
             if not isinstance(values.get(name), dict):
                 raise ValueError(f"it has no part {name!r}, so it is not the config of a run")
         config: Config = _from_json(Config, values, "")
+        config.check_texts()
         return config
 
 

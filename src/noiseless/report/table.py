@@ -13,6 +13,7 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.report import summary
 from noiseless.report.summary import Summary
 from noiseless.study.reproduce import Job
+from noiseless.terminal import markdown
 
 COLUMNS = (
     "row", "model", "data", "steps", "passes", "n", "unfinished", "test_accuracy_mean", "test_accuracy_std",
@@ -84,7 +85,7 @@ def _markdown(rows: list[Line], title: str, command: str) -> str:
     for row in rows:
         cells = row.ended.cells() if row.ended else (row.recipe.name, "-", "-", "-", "-", "-", "0")
         name, steps, passes, accuracy, loss, _, seeds = cells
-        name += f" ({row.unfinished} unfinished)" if row.unfinished else ""
+        name = markdown(name) + (f" ({row.unfinished} unfinished)" if row.unfinished else "")
         text.append(f"| {name} | {steps} | {passes} | {accuracy} | {loss} | {seeds} |")
     if any(row.unfinished for row in rows):
         text += ["", "Unfinished runs were stopped, or their loss was not finite. They are not part of any mean."]

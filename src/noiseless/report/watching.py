@@ -14,6 +14,7 @@ from rich.text import Text
 from noiseless.files.columns import COLUMNS
 from noiseless.files.reading import Followed, Row
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS, duration, logarithmic, number, sparkline
+from noiseless.terminal import printable
 
 HEAD = 3
 """lines of a run's head"""
@@ -165,6 +166,7 @@ def _cell(key: str, row: Row) -> str:
 def _line(text: str | Text, width: int, ascii_only: bool, style: str = "") -> Text:
     """A line cut to the width, with characters escaped that the terminal lacks."""
     if isinstance(text, str):
+        text = printable(text)
         text = Text(text.encode("ascii", "backslashreplace").decode() if ascii_only else text, style)
     text.no_wrap, text.end = True, "\n"
     text.truncate(width, overflow="crop" if ascii_only else "ellipsis")

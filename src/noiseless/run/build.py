@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from noiseless import models
 from noiseless.analysis import check_blocks
 from noiseless.data import Images, ImageSet, home, load
+from noiseless.data.extent import is_local
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import load_parameters
@@ -31,6 +32,7 @@ from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
+from noiseless.trust import trusting
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,16 @@ class Experiment:
     """message about the compiler, or None"""
 
 
-def build(config: Config, workers: Workers | None = None, run_dir: Path | None = None) -> Experiment:
+def build(
+    config: Config, workers: Workers | None = None, run_dir: Path | None = None, read_only: bool = False
+) -> Experiment:
     """Builds the objects of a run.
 
     Args:
         config: as the user gave it.
         workers: that share its sweeps; None: this process alone.
         run_dir: directory of the run, for snapshots of sweeps; None: no snapshots are written.
+        read_only: whether the config comes from a file, so that no data are downloaded or packed for it.
 
     Returns:
         The experiment, with the config resolved.
@@ -78,7 +83,7 @@ def build(config: Config, workers: Workers | None = None, run_dir: Path | None =
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     data_dir = home(config.settings.data_dir)
-    dataset = load(config.recipe.data.name, data_dir, config.recipe.data.pixels)
+    dataset = load(config.recipe.data.name, data_dir, config.recipe.data.pixels, read_only=read_only)
     recipe = _resolve(config.recipe, dataset)
     objective = recipe.objective
     model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.model.dtype))
@@ -135,6 +140,7 @@ def rebuild(
     workers: Workers | None = None,
     snapshots: bool = True,
     change: Callable[[Config], Config] = lambda config: config,
+    trust: str | Iterable[str] | None = None,
 ) -> Experiment:
     """The objects of an existing run with their initial values; no checkpoint is read.
 
@@ -143,23 +149,32 @@ def rebuild(
         workers: that share its sweeps; None: this process alone.
         snapshots: whether sweeps write snapshots to the directory.
         change: run's config -> config that is built; for comparisons of the two.
+        trust: your own functions that may be used, `package.module:function` or `package.module`; None: those of the
+            command's flags and of your settings, see `noiseless trust`.
 
     Returns:
         The experiment, with the run's config.
 
     Raises:
-        ValueError: if the run's config cannot be read, or its data have changed.
+        ValueError: if the run's config cannot be read, names code that is not trusted, or its data have changed.
     """
     config = directory.config()
     has_checkpoints = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds the initial parameters; the file that they came from may be gone
     recipe = with_flags(config.recipe, init=None) if has_checkpoints else config.recipe
-    # where the directory of the data is gone, they are searched in the default one; below they are compared by hash
-    moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
-    settings = replace(config.settings, data_dir=None) if moved else config.settings
-    experiment = build(change(Config(recipe, settings)), workers, directory.path if snapshots else None)
+    settings = replace(config.settings, data_dir=_data_directory(config))
+    with trusting(trust):
+        changed = change(Config(recipe, settings))
+        experiment = build(changed, workers, directory.path if snapshots else None, read_only=True)
     directory.refuse_other_data(experiment.data_sha256)
     return replace(experiment, config=config)
+
+
+def _data_directory(config: Config) -> str:
+    """The directory that a run's config names if the data are there, else the default one; both are only read."""
+    recorded, data = config.settings.data_dir, config.recipe.data
+    places = [home(recorded), home()] if recorded is not None and Path(recorded).is_dir() else [home()]
+    return str(next((place for place in places if is_local(data.name, place, data.pixels)), places[-1]))
 
 
 def _device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -130,6 +131,8 @@ class WandB:
 
     def begin(self, config: Config, directory: RunDirectory) -> int:
         """Begins the run, or continues the one of this directory."""
+        if (settings := directory.path / "wandb" / "settings").exists():  # it could name another server
+            raise ValueError(f"{settings} would change where Weights & Biases sends the run: remove it")
         run_id = _run_id(directory.path / "wandb.json", self._project, secrets.token_hex(4))
         for part in (directory.path / "wandb").glob(f"offline-run-*-{run_id}"):
             shutil.rmtree(part)
@@ -168,8 +171,9 @@ def _run_id(path: Path, project: str, new: str) -> str:
     """The id of a run in a tracker, from the file at `path`; without one for this project, writes `new` to it."""
     try:
         record = json.loads(path.read_text())
-        if record["project"] == project and isinstance(record["name"], str):
-            return record["name"]
+        # a name with a path in it would choose directories to remove
+        if record["project"] == project and re.fullmatch(r"[\w-]{1,128}", record["name"]):
+            return str(record["name"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     write_json(path, {"project": project, "name": new})

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noiseless import trust
 from noiseless.errors import message
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.objective.workers import Alone
@@ -72,7 +73,7 @@ def execute(
     context = multiprocessing.get_context("forkserver")
     rows, stop = context.Queue(), context.Event()
     by_path = {job.path: job for job in waiting}
-    with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop)) as pool:
+    with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop, trust.permitted())) as pool:
         # so that no long run starts when the others have ended
         longest_first = sorted(waiting, key=_cost, reverse=True)
         started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
@@ -126,11 +127,12 @@ _stop: multiprocessing.synchronize.Event | None = None
 _at_work = threading.Lock()
 
 
-def _start(rows: Any, stop: multiprocessing.synchronize.Event) -> None:
+def _start(rows: Any, stop: multiprocessing.synchronize.Event, trusted: list[str]) -> None:
     """Initialises a process of the pool. It ignores Ctrl-C, as the parent tells the runs to stop."""
     global _rows, _stop
     prepared.take_signals(interrupt=signal.SIG_IGN)
     keep_memory()
+    trust.permit(*trusted)
     _rows, _stop = rows, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

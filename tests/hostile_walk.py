@@ -1,0 +1,196 @@
+"""Runs every command and entry point over hostile runs, and records what Python's audit events show. A program.
+
+Its argument is a directory with one run for each attack in `runs/`, an export of each in `exports/`, and files in
+`outside/` that nothing may open and in `elsewhere/` that nothing may write. It prints what happened as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+PLACE = Path(sys.argv[1]).resolve()
+TEMPORARY = (f"{tempfile.gettempdir()}/{name}-" for name in ("noiseless", "pymp"))  # ours, multiprocessing's
+OURS = (*(str(PLACE / name) for name in ("runs", "exports", "home", "work")), *TEMPORARY)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.symlink", "os.link", "shutil.rmtree")
+STARTING = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn", "ctypes.dlopen/run")
+CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "urllib.Request")
+HARMLESS = ("/dev/null", "/dev/tty", "/proc/")
+SHORT = {
+    "reproduce": ["--rows", "fb", "--seeds", "1", "--plan-only"], "bench": ["--rounds", "1"], "plan": ["--steps", "2"],
+    "race": ["--contenders", "sgd", "--budgets", "2", "--rates", "1", "--seeds", "1", "--plan-only"],
+}  # fmt: skip
+"""flags with which a command is fast"""
+events: list[str] = []
+doing = "start"
+
+
+def _full(path):
+    return os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""  # noqa: PTH100  links stay
+
+
+def _hook(event, args):
+    if event == "import" and args[0].startswith("hostile"):
+        _note(event, args[0])
+    elif event == "exec" and str(PLACE) in getattr(args[0], "co_filename", ""):
+        _note(event, args[0].co_filename)
+    elif event == "open":
+        path = _full(args[0])
+        if path.startswith(str(PLACE / "outside")) or (path.endswith((".py", ".pyc")) and path.startswith(str(PLACE))):
+            _note(event, path)
+        elif isinstance(args[2], int) and args[2] & WRITING:
+            _written(event, path)
+    elif event in CHANGING:
+        _written(event, _full(args[0]))
+    elif event in STARTING and not (event == "subprocess.Popen" and args[1][0] in ("git", "uname")):
+        _note(event, args[:2])
+    elif event in CONNECTING:
+        _note(event, args)
+
+
+def _written(event, path):
+    # a run may hold links, which the path does not show
+    real = os.path.realpath(path) if path else ""
+    if real and not real.startswith((*OURS, *HARMLESS)):
+        _note(event, path)
+
+
+def _note(event, what):
+    events.append(f"{doing}: {event} {what}")
+
+
+def words(usage, run, exported):
+    """Arguments for a command, from its usage; None for a command that names no run, file or directory."""
+    given, named = [], False
+    for word in re.sub(r"\[(?!@STEP)[^]]*\]", "", usage).split()[1:]:
+        if word.startswith("RUN"):
+            given.append(str(run))
+            named = True
+        elif word == "DIRECTORY":
+            given.append(str(PLACE / "work" / "exported"))
+        elif word == "FILE":
+            given.append(str(run / "model.pt"))
+            named = True
+        elif word.startswith("--"):
+            given.append(word)
+        elif "|" in word:  # actions
+            return [
+                [action, f"{kind}:{run}/set"]
+                for action in word.split("|")
+                for kind in ("npz", "folder", "hostile_code")
+            ]
+        else:
+            raise SystemExit(f"no argument is known for {word} of {usage!r}: say here how a hostile run can come to it")
+    return [given] if named else None
+
+
+def commands(run, exported):
+    """All command lines that are tried for a run."""
+    from noiseless import cli
+
+    for name, command in cli.COMMANDS.items():
+        lines = words(command.usage, run, exported)
+        if lines is None and not run.name.endswith("-here"):
+            continue  # once is enough
+        if lines is None:  # not about runs: it gets one where its parser takes a directory or a file
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+                cli.run([name, "--help"])
+            flags = [flag for flag in ("--run-dir", "--choices", "--init") if flag in text.getvalue()]
+            extra = {"--run-dir": str(run), "--choices": str(run / "choices.json"), "--init": str(run / "model.pt")}
+            lines = [[*SHORT.get(name, []), flag, extra[flag]] for flag in flags]
+            lines += [["--run-dir", str(run), "--again"]] if name == "train" else []
+        yield from ([name, *line] for line in lines)
+
+
+def entry_points(run, exported):
+    """Functions of the library that read a run or an export: name -> call."""
+    from noiseless import from_pretrained
+    from noiseless.ask.state import StateAddress, load_state
+    from noiseless.exchange import pretrained
+    from noiseless.files.directory import RunDirectory
+    from noiseless.files.reading import Followed
+    from noiseless.files.untrusted import read
+    from noiseless.objective.workers import Alone
+    from noiseless.run import session
+    from noiseless.run.build import rebuild
+
+    hub = importlib.import_module("hubconf")
+    calls = {
+        "load_state": lambda: load_state(StateAddress.read(str(run))),
+        "rebuild": lambda: rebuild(RunDirectory.open(run)),
+        "Followed": lambda: Followed(run).look(), "untrusted.read": lambda: read(run / "model.pt"),
+        "session": lambda: session.existing(run, Alone()).__enter__(),
+        "from_pretrained": lambda: from_pretrained(exported),
+        "hub.model": lambda: hub.model("resnet8", str(run / "model.pt")),
+    }  # fmt: skip
+    for module in (pretrained, hub):
+        for name in dir(module):
+            if name.startswith(("from_", "describe")) and callable(getattr(module, name)) and name != "description_of":
+                function = getattr(module, name)
+                calls[f"{module.__name__}.{name}"] = lambda f=function, n=name: f(
+                    str(run if n == "from_run" else exported)
+                )
+    return calls
+
+
+def main():
+    global doing
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import hubconf  # noqa: F401
+    import torch.distributed.elastic.multiprocessing  # noqa: F401  imported before anything counts
+
+    from noiseless import cli
+
+    (
+        importlib.import_module("timm"),
+        importlib.import_module("matplotlib.pyplot"),
+        importlib.import_module("torch._dynamo"),
+    )
+    os.chdir(PLACE / "work")
+    sys.addaudithook(_hook)
+    outcomes = {}
+    for run in sorted((PLACE / "runs").iterdir()):
+        exported = PLACE / "exports" / run.name
+        os.chdir(run if run.name.endswith("-here") else PLACE / "work")
+        calls = {
+            " ".join(line).replace(str(PLACE), ""): lambda line=line: cli.run(line) for line in commands(run, exported)
+        }
+        for name, call in (calls | entry_points(run, exported)).items():
+            doing = f"{run.name}: {name}"
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+                try:
+                    outcome = call()
+                except SystemExit as stop:
+                    outcome = stop.code
+                except ValueError as error:
+                    outcome = str(error)
+            outcomes[doing] = [outcome if isinstance(outcome, (int, str)) else "done", err.getvalue()]
+    found, outside, doing = list(events), sorted(path.name for path in (PLACE / "outside").iterdir()), "control"
+    events.clear()
+    os.chdir(PLACE / "runs" / "model-here")
+    sys.path.insert(0, ".")
+    import hostile_code  # noqa: F401
+
+    print(
+        json.dumps(
+            {
+                "events": found,
+                "outside": outside,
+                "control": events,
+                "outcomes": outcomes,
+                "commands": list(cli.COMMANDS),
+            }
+        )
+    )
+
+
+main()
