@@ -15,12 +15,13 @@ import noiseless
 
 SOURCE = Path(noiseless.__file__).parent
 # room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
-GROUND = {"keyed", "errors", "exits", "lock", "own"}
+GROUND = {"keyed", "errors", "exits", "lock", "own", "plain", "screen"}
 SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "own": {"errors"},
+    "screen": {"exits"},
     "data": set(),
     "models": set(),
     "examples": set(),

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from noiseless.exits import first_worker
 from noiseless.report.text import duration
+from noiseless.screen import Screen
 
 __all__ = ["console", "duration", "tell_aside", "tell_error"]
 
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=not first_worker())
+console = Screen(quiet=not first_worker())
 
 
 def tell_error(text: str) -> None:
     """Prints an error as one line on standard error."""
-    _errors().print("error:", style="bold red", end=" ")
-    _errors().print(text)
+    Screen(stderr=True).print("error:", style="bold red", end=" ")
+    Screen(stderr=True).print(text)
 
 
 def tell_aside(text: str) -> None:
     """Prints a note as one line on standard error, so that standard output has the result alone."""
-    _errors().print(text)
-
-
-def _errors() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    Screen(stderr=True).print(text)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from noiseless.commands.arguments import one_run, take
 from noiseless.commands.asking import as_worker
-from noiseless.commands.console import console
+from noiseless.commands.console import console, tell_aside
 from noiseless.errors import message
 from noiseless.exits import DIFFERENT
 from noiseless.run import prepared
@@ -127,7 +126,7 @@ def digest(arguments: list[str]) -> int:
     )
     state = directory.state()
     if not directory.model.exists():
-        Console(stderr=True).print("the run has not ended: this is the digest of its newest checkpoint")
+        tell_aside("the run has not ended: this is the digest of its newest checkpoint")
     console.print(checkpoint.digest(state))
     return 0
 

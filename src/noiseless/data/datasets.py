@@ -17,8 +17,9 @@ from noiseless.data.home import home
 from noiseless.data.images import ImageSet
 from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
-from noiseless.data.progress import print_line, print_note, progress_bar, size
+from noiseless.data.progress import progress_bar, size
 from noiseless.errors import UnknownNameError
+from noiseless.screen import print_line, print_note
 
 NAMES = (*ENTRIES, *PATH_NAMES)
 IN_MEMORY = 2**26
@@ -48,7 +49,7 @@ def load(name: str, directory: Path | None = None, pixels: int | None = None) ->
     directory = home(directory)
     name = full_name(name, pixels)
     path = packed.place(directory, name, pixels)
-    is_packed = path.exists()
+    is_packed = Path(path).exists()  # False, not an error, in another user's directory
     if is_packed and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
     dataset = opened(name, directory, pixels)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noiseless.data.pictures import ImageFiles, Part
+from noiseless.plain import read_file
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp",
@@ -94,7 +95,7 @@ def _part(path: Path, classes: list[str], digest: hashlib._Hash | None, left_out
             digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
 
     def read(number: int) -> bytes:
-        return Path(files[number]).read_bytes()
+        return read_file(Path(files[number]))
 
     return Part(files, np.array(labels, np.int64), read)
 

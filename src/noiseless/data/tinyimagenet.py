@@ -16,6 +16,7 @@ from noiseless.data import sources
 from noiseless.data.download import fetch
 from noiseless.data.pictures import ImageFiles, Part
 from noiseless.data.sources import Source
+from noiseless.plain import read_file
 
 ANNOTATIONS = "val/val_annotations.txt"
 """lines of FILE, CLASS and a bounding box, separated by tabs"""
@@ -40,7 +41,7 @@ class _Folder:
         return [*files, *(f"val/images/{path.name}" for path in self.path.glob("val/images/*"))]
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        return read_file(self.path / name)
 
 
 class _Zip:
