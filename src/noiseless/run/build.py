@@ -151,11 +151,11 @@ def rebuild(
         ValueError: if the run's config cannot be read, or its data have changed.
     """
     config = directory.config()
-    has_checkpoints = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds the initial parameters; the file that they came from may be gone
-    recipe = with_flags(config.recipe, init=None) if has_checkpoints else config.recipe
-    # where the directory of the data is gone, they are searched in the default one; below they are compared by hash
-    moved = config.settings.data_dir is not None and not Path(config.settings.data_dir).is_dir()
+    recipe = config.recipe if directory.begins_anew() else with_flags(config.recipe, init=None)
+    # where the directory of the data is gone, or another user's, they are searched in the default one; below they are
+    # compared by hash
+    moved = config.settings.data_dir is not None and not os.access(config.settings.data_dir, os.R_OK | os.X_OK)
     settings = replace(config.settings, data_dir=None) if moved else config.settings
     experiment = build(change(Config(recipe, settings)), workers, directory.path if snapshots else None)
     directory.refuse_other_data(experiment.data_sha256)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from noiseless.files.atomic import write_json
 from noiseless.files.directory import Row, RunDirectory
+from noiseless.plain import parse, read_file
 from noiseless.recipes.config import Config
 
 Numbers = dict[str, float]
@@ -167,7 +168,7 @@ def _values(row: Numbers) -> Numbers:
 def _run_id(path: Path, project: str, new: str) -> str:
     """The id of a run in a tracker, from the file at `path`; without one for this project, writes `new` to it."""
     try:
-        record = json.loads(path.read_text())
+        record = parse(read_file(path))
         if record["project"] == project and isinstance(record["name"], str):
             return record["name"]
     except (OSError, ValueError, KeyError, TypeError):
