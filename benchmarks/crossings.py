@@ -15,7 +15,8 @@ from types import FrameType
 from typing import Any
 
 import noiseless
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row

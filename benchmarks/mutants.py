@@ -160,7 +160,7 @@ def report(mutants: list[Mutant], places: dict[str, int], entries: list[dict[str
 
 def main() -> None:
     """The command."""
-    from noiseless.files.directory import git_revision  # not above: processes that test mutants import this file, too
+    from noiseless.files.environment import git_revision  # not above: processes that test mutants import this file, too
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=400, help="number of mutants (default: 400)")

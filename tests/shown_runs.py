@@ -10,6 +10,7 @@ from typing import Any
 from noiseless.files import answers
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
+from noiseless.plain import sealed
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
@@ -33,7 +34,7 @@ def shown(path: Path, rows: list[dict[str, Any]], ended: bool = True, **flags: A
     path.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(path)
     recipe = with_flags(Recipe(), **flags)
-    (path / "config.json").write_text(json.dumps(Config(recipe, Settings()).as_json()))
+    (path / "config.json").write_text(json.dumps(sealed(Config(recipe, Settings()).as_json())))
     (path / "environment.json").write_text(json.dumps({"torch": "2", "command": COMMAND}))
     directory.metrics.write_text("".join(json.dumps(values) + "\n" for values in rows))
     if ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,9 @@ import torch
 
 from noiseless import cli, keyed
 from noiseless.files import checkpoint
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
+from noiseless.files.parameters import write_parameters
 from noiseless.objective.workers import Alone, Workers
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
@@ -157,6 +160,16 @@ def record(directory: RunDirectory) -> tuple[str, list[dict[str, Any]]]:
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "asked_seconds")} for row in directory.rows()]
     assert directory.model.exists()
     return checkpoint.digest(directory.state()), rows
+
+
+def replace_final(directory: RunDirectory, state: dict[str, torch.Tensor]) -> None:
+    """Makes a state that of a run's end, as if the run had written it; the last checkpoint is removed."""
+    rows = directory.rows()
+    for path in directory.checkpoints.glob(f"step-{rows[-1]['step'] + 1:08d}.*"):
+        path.unlink()
+    rows[-1]["final"] = {"model": checkpoint.digest(state)}
+    directory.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_parameters(directory.model, state)
 
 
 def copy(directory: RunDirectory, path: Path) -> RunDirectory:

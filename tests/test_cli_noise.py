@@ -6,11 +6,10 @@ import json
 
 import printed
 import pytest
-from small_runs import call, copy, npz, refused, run, small_recipe, words
+from small_runs import call, copy, npz, refused, replace_final, run, small_recipe, words
 
 from noiseless.commands.console import console
 from noiseless.files import answers
-from noiseless.files.parameters import write_parameters
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +89,7 @@ def test_wrong_arguments_are_refused(finished, arguments, names):
 
 def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
     directory = copy(finished, tmp_path / "run")
-    (directory.checkpoints / "step-00000003.json").unlink()
     state = directory.state()
     next(iter(state.values())).fill_(float("nan"))
-    write_parameters(directory.model, state)
+    replace_final(directory, state)
     refused("noise", directory.path, names=("6 of 6 blocks are not finite", "block 0"))

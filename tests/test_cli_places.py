@@ -10,6 +10,7 @@ import pytest
 from small_runs import call, copy, files, npz, record, refused, resume, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
+from noiseless.plain import sealed, unsealed
 from noiseless.recipes.flags import flag_value
 
 
@@ -230,17 +231,17 @@ def test_a_config_that_cannot_be_read_is_named(stopped, tmp_path, content):
 def test_the_config_of_another_version_is_refused_with_what_differs(stopped, tmp_path):
     directory = copy(stopped, tmp_path / "run")
     file = directory.path / "config.json"
-    config = json.loads(file.read_text())
+    config = unsealed(json.loads(file.read_text()))
     for name in ("agc", "clip"):
         del config["recipe"]["transforms"][name]
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps(sealed(config)))
     remedy = ("another version", "transforms lacks agc, clip)", "environment.json", "new run")
     refused("resume", directory.path, names=(file, *remedy))
     config["recipe"]["transforms"] |= {"agc": None, "clip": None}
     config["recipe"]["warp"] = 1
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps(sealed(config)))
     refused("evaluate", directory.path, names=(file, "recipe has warp, which is not known"))
-    file.write_text(json.dumps({"recipe": {}, "settings": {}}))
+    file.write_text(json.dumps(sealed({"recipe": {}, "settings": {}})))
     refused("report", directory.path, names=(file, "recipe lacks name, seed, data, model and"))
 
 
@@ -264,11 +265,14 @@ def test_final_parameters_that_cannot_be_read_are_named(finished, stopped, tmp_p
     refused("evaluate", directory.path, names=(directory.model,))
 
 
-def test_metrics_that_are_no_rows_are_named(stopped, tmp_path):
+def test_metrics_that_are_no_rows_are_named(stopped, finished, tmp_path):
     directory = copy(stopped, tmp_path / "run")
     directory.metrics.write_text("3\n[]\n")
-    for command in ("report", "resume"):
-        refused(command, directory.path, names=(directory.metrics,))
+    refused("report", directory.path, names=(directory.metrics, "2 damaged lines"))
+    answer = call("resume", directory.path)
+    assert answer.code == 0
+    assert f"{directory.metrics} has 2 damaged lines and lacks 2 of the 2 rows before step 2" in answer.out
+    assert directory.state().keys() == finished.state().keys()
 
 
 def test_a_run_without_a_step_has_nothing_to_report(stopped, tmp_path):

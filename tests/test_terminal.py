@@ -16,7 +16,8 @@ from rich.text import Text
 from small_runs import call, refused
 
 import noiseless
-from noiseless.terminal import Terminal, markdown, printable
+from noiseless.printable import markdown, printable
+from noiseless.screen import Screen
 
 SOURCE = Path(noiseless.__file__).parent
 EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eevil\r\x08"
@@ -50,14 +51,14 @@ def test_a_terminal_prints_escapes(shown):
         shown.add_row(EVIL)
     for settings in ({}, {"force_terminal": True, "color_system": None}):
         out = io.StringIO()
-        Terminal(file=out, width=200, **settings).print(shown)
+        Screen(file=out, width=200, **settings).print(shown)
         assert "\\x1b" in out.getvalue()
         assert not _controls(out.getvalue())
 
 
 def test_live_output_moves_the_cursor_by_its_own_codes_only():
     out = io.StringIO()
-    console = Terminal(file=out, width=80, force_terminal=True, color_system=None)
+    console = Screen(file=out, width=80, force_terminal=True, color_system=None)
     with Live(Text(EVIL), console=console, auto_refresh=False) as live:
         live.update(Text(EVIL + EVIL), refresh=True)
     assert "\x1b[?25l" in out.getvalue()  # rich hides the cursor

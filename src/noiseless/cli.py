@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -16,7 +17,8 @@ from rich.table import Table
 from noiseless import __version__
 from noiseless.errors import UnknownNameError, message
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
-from noiseless.terminal import Terminal, printable
+from noiseless.printable import printable
+from noiseless.screen import PLAINER, Screen
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,11 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code. Errors are printed to standard error, with a traceback only if NOISELESS_TRACEBACK is set.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAINER)  # a character that the terminal lacks must not cost a result
     try:
         return contextvars.copy_context().run(_dispatch, arguments)  # what it permits ends with it, see trust.py
-    except BrokenPipeError:  # the reader of the pipe has ended: print nothing more, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (ValueError, OSError) as error:
         from noiseless.commands.console import tell_error
 
@@ -183,7 +185,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _help() -> None:
-    console = Terminal()
+    console = Screen(soft_wrap=False)
     console.print("noiseless: train neural networks without gradient noise\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,11 @@ class ModuleError(ValueError):
 
 class DerivativeError(ModuleError):
     """A derivative of a user's module or loss that torch does not have, or has wrong."""
+
+
+def command(name: str, *arguments: object) -> str:
+    """A command of noiseless for a message, with arguments quoted so that it can be pasted into a shell."""
+    return shlex.join(["noiseless", name, *(str(argument) for argument in arguments)])
 
 
 def reason(error: BaseException) -> str:

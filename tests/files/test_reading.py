@@ -15,6 +15,7 @@ from small_runs import files, run, small_recipe
 from noiseless.files.atomic import write_json
 from noiseless.files.directory import RunDirectory
 from noiseless.files.reading import Followed
+from noiseless.plain import sealed
 from noiseless.recipes.config import Config
 from noiseless.recipes.recipe import Recipe
 
@@ -22,7 +23,7 @@ from noiseless.recipes.recipe import Recipe
 @pytest.fixture
 def begun(tmp_path):
     """The directory of a run that has no row yet."""
-    write_json(tmp_path / "config.json", Config(Recipe(name="tiny")).as_json())
+    write_json(tmp_path / "config.json", sealed(Config(Recipe(name="tiny")).as_json()))
     return tmp_path
 
 

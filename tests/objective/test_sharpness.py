@@ -22,7 +22,8 @@ from noiseless import (
     take_step,
 )
 from noiseless.files.checkpoint import digest
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
 from noiseless.files.snapshot import Snapshots
 from noiseless.objective import SharpnessAware
 from noiseless.objective.workers import Alone, SweepStoppedError

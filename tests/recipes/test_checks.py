@@ -13,13 +13,13 @@ FROM_ONE = (
 )  # fmt: skip
 FROM_ZERO = (
     "warmup", "padding", "copies", "switch", "stop_perfect", "seed", "penalty", "full_penalty", "additive_noise",
-    "multiplicative_noise", "norm_bias", "norm_target", "sam", "momentum", "weight_decay", "checkpoint_seconds",
+    "multiplicative_noise", "norm_bias", "norm_target", "sam", "weight_decay", "checkpoint_seconds",
     "snapshot_seconds",
 )  # fmt: skip
 POSITIVE = (
     "lr", "norm_block", "horizon", "block_clip", "clip", "agc", "trust", "penalty_eps", "decay", "pixels", "images",
 )  # fmt: skip
-BELOW_ONE = ("validation", "label_smoothing", "ema")
+BELOW_ONE = ("validation", "label_smoothing", "ema", "momentum")
 OTHERS = ("flip", "mean", "std")
 """with tests of their own; std is checked where the number of channels is known"""
 

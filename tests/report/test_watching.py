@@ -14,6 +14,7 @@ from rich.console import Console
 from noiseless.files.atomic import write_json
 from noiseless.files.directory import RunDirectory
 from noiseless.files.reading import Followed
+from noiseless.plain import sealed
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
@@ -37,7 +38,7 @@ def make(tmp_path):
     def make(rows, recipe=RECIPE, name="run"):
         path = tmp_path / name
         path.mkdir()
-        write_json(path / "config.json", Config(recipe).as_json())
+        write_json(path / "config.json", sealed(Config(recipe).as_json()))
         if rows:
             (path / "metrics.jsonl").write_text("".join(json.dumps(values) + "\n" for values in rows))
         run = Followed(path)

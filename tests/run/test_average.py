@@ -105,7 +105,7 @@ def test_a_run_averages_its_initial_state_and_the_state_after_each_step(averaged
 def test_rows_evaluate_the_average_and_training_does_not_depend_on_it(averaged_run, data, tmp_path):
     plain = run(tmp_path / "plain", small_recipe(data, steps=STEPS))
     assert record(plain)[0] == record(averaged_run)[0]  # the model is that of a run without average
-    evaluated = ("test_loss", "test_accuracy")
+    evaluated = ("test_loss", "test_accuracy", "final")
     rows, plain_rows = (
         [{k: v for k, v in row.items() if k not in evaluated} for row in record(d)[1]] for d in (averaged_run, plain)
     )

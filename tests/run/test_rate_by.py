@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from small_runs import IMAGES, prepare, record, refused, resume, run, small_recipe
 
 from noiseless import keyed, models
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
 from noiseless.objective import GradientPenalty
 from noiseless.run.train import train
 

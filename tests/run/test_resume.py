@@ -156,7 +156,7 @@ def test_a_resume_completes_the_rows_after_the_checkpoint_and_names_the_lost_one
     messages = resume(directory)
     # two steps are done in the newest checkpoint, so step 2 alone is computed again
     lost = max(0, 2 - remaining)
-    expected = f"{directory.metrics} lacks {lost} rows before step 2; they cannot be written again"
+    expected = f"{directory.metrics} lacks {lost} of the 2 rows before step 2; what is lost cannot be written again"
     assert messages == ([expected] if lost else [])
     digest, rows = record(practice)
     assert record(directory) == (digest, rows[: min(remaining, 2)] + rows[2:])

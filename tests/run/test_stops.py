@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 from small_runs import record, resume, small_recipe
 
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags

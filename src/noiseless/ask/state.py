@@ -184,8 +184,9 @@ def read_state(address: StateAddress) -> StateFile:
     Raises:
         ValueError: if the run has no such state, or the state is damaged.
     """
-    directory, step, rows = address.directory, address.step, address.directory.rows()
-    end = rows[-1]["step"] + 1 if directory.model.exists() and rows else None
+    directory, step = address.directory, address.step
+    ended = directory.end()
+    end = ended.step if ended else None
     if step is None:
         step = end if end is not None else _newest(directory)
     file = directory.checkpoints / f"step-{step:08d}.safetensors"
@@ -206,13 +207,14 @@ def read_state(address: StateAddress) -> StateFile:
 
 def checkpoint_steps(directory: RunDirectory) -> list[int]:
     """The steps of a run's checkpoints, in ascending order."""
-    return sorted(checkpoint.number(path) for path in directory.checkpoints.glob("step-*.json"))
+    return checkpoint.steps(directory.checkpoints)
 
 
 def _newest(directory: RunDirectory) -> int:
-    newest = checkpoint.newest(directory.checkpoints)
+    newest = directory.newest()
     if newest is None:
         raise ValueError(f"{directory.path} has no checkpoint yet, so there is no state to analyse")
+    directory.tell(newest)
     return newest.step
 
 

@@ -16,7 +16,8 @@ from noiseless.commands import job
 from noiseless.commands.arguments import Trust, take
 from noiseless.commands.console import console, duration, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
-from noiseless.exits import INTERRUPTED, WORKER_LOST
+from noiseless.errors import command as command_of
+from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
 from noiseless.trust import permit
 
 if TYPE_CHECKING:
@@ -120,15 +121,17 @@ def answer_question(
     from noiseless.files import answers
 
     address = StateAddress.read(args.run)
+    if first_worker():
+        answers.try_place(address.directory)
     if several:
         return job.execute(args.workers, take(command_line, "--workers")[1])
 
     def work(workers: Workers) -> int:
         for answer in question(args, address, workers):
             if workers.rank == 0:
-                path = answers.write(address.directory, answer)
+                path, again = answers.write(address.directory, answer), command_of("report", address.directory.path)
                 show(args, address, answer)
-                console.print(f"saved: {path}; draw it with: noiseless report {address.directory.path}")
+                console.print(f"saved: {path}; draw it with: {again}")
         return 0
 
     return as_worker(work, command_line, stopped)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from noiseless.exits import first_worker
 from noiseless.report.text import duration
-from noiseless.terminal import Terminal
+from noiseless.screen import Screen
 
 __all__ = ["console", "duration", "tell_aside", "tell_error"]
 
-console = Terminal(soft_wrap=True, quiet=not first_worker())
+console = Screen(quiet=not first_worker())
 
 
 def tell_error(text: str) -> None:
     """Prints an error as one line on standard error."""
-    _errors().print("error:", style="bold red", end=" ")
-    _errors().print(" ".join(text.splitlines()))
+    Screen(stderr=True).print("error:", style="bold red", end=" ")
+    Screen(stderr=True).print(" ".join(text.splitlines()))
 
 
 def tell_aside(text: str) -> None:
     """Prints a note as one line on standard error, so that standard output has the result alone."""
-    _errors().print(text)
-
-
-def _errors() -> Terminal:
-    return Terminal(stderr=True, soft_wrap=True)
+    Screen(stderr=True).print(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import tyro
 from noiseless.commands.arguments import TrustingRun, parse_config, take
 from noiseless.commands.console import console
 from noiseless.commands.places import run_place
+from noiseless.errors import command
 from noiseless.recipes.flags import with_flags
 from noiseless.trust import permit
 
@@ -54,7 +54,7 @@ def import_checkpoint(arguments: list[str]) -> int:
         f"imported {file}: {recipe.model.name} ({len(imported.experiment.space):,} parameters) at step {published.step}"
         f" of {recipe.schedule.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
     )
-    next_command = f"noiseless evaluate {path}" if imported.ended else f"noiseless resume {path}"
+    next_command = command("evaluate" if imported.ended else "resume", path)
     console.print(f"{'the run has ended; its result' if imported.ended else 'continue with'}: {next_command}")
     return 0
 
@@ -77,8 +77,7 @@ def export(arguments: list[str]) -> int:
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained
     from noiseless.exchange.recognise import classes_of
-    from noiseless.files import checkpoint
-    from noiseless.files.checkpoint import newest
+    from noiseless.files import checkpoint, environment
     from noiseless.files.directory import RunDirectory
     from noiseless.files.parameters import fill
     from noiseless.run.build import rebuild
@@ -88,18 +87,19 @@ def export(arguments: list[str]) -> int:
     experiment = rebuild(directory, snapshots=False)
     recipe, state = experiment.config.recipe, directory.state()
     fill(experiment.model, state, directory.path)
-    ended, last, rows = directory.model.exists(), newest(directory.checkpoints), directory.rows()
-    step = last.step if last else recipe.schedule.steps
+    end, rows = directory.end(), directory.rows()
+    newest = directory.newest() if end is None else None
+    step = end.step if end else newest.step if newest else 0
     passes = next((row["passes"] for row in reversed(rows) if row["step"] == step - 1), None)
     tested = score(experiment.model, experiment.test)
     facts = Facts(
-        recipe, json.loads((directory.path / "environment.json").read_text()), step, passes,
+        recipe, environment.read(directory.path), step, passes,
         len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
     )  # fmt: skip
     description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
     text = card(description, checkpoint.digest(state), facts, args.license)
     sha256 = save_pretrained(experiment.model, args.directory, description, text)
-    if not ended:
+    if end is None:
         console.print("the run has not ended: its newest checkpoint is exported", style="yellow")
     console.print(
         f"{args.directory}: {recipe.model.name} of {recipe.name} after {step} steps, test accuracy"

@@ -17,7 +17,7 @@ from noiseless.commands.arguments import TrustingRun, parse_config, take, take_c
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible, stop_signals
 from noiseless.commands.places import run_place
-from noiseless.errors import message
+from noiseless.errors import command, message
 from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
 from noiseless.trust import permit
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from noiseless.recipes.config import Settings
     from noiseless.run.session import Session
     from noiseless.run.trackers import Tracker
+
+REPORT = "report.html"
+"""file of a run's report, in its directory"""
 
 
 def train(arguments: list[str]) -> int:
@@ -55,9 +58,9 @@ def train(arguments: list[str]) -> int:
     if several:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
-    command = ["noiseless", "train", name, "--form", form, *parsed.flags]
+    written = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the given flags"
-    return _as_worker(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
+    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, intro)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ def resume(arguments: list[str]) -> int:
 
     directory = RunDirectory.open(Path(args.run))
     if directory.model.exists():
-        console.print(f"{directory.path} has ended; see its result with: noiseless evaluate {directory.path}")
+        directory.state()  # raises if the final parameters are not those that the run wrote
+        console.print(f"{directory.path} has ended; see its result with: {command('evaluate', directory.path)}")
+        if not (directory.path / REPORT).exists():
+            _report(directory)  # it was stopped before its report
         return 0
     several = job.needed(workers)
     from noiseless.run import session, tracking
@@ -135,7 +141,7 @@ def _as_worker(
 
 def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     """Trains from the state in the directory to the end, with progress, and writes the report."""
-    from noiseless.report import live, page, summary
+    from noiseless.report import live
     from noiseless.run.session import in_first
     from noiseless.run.tracking import Tracking
     from noiseless.run.train import Diverged, Interrupted, Progress
@@ -149,6 +155,8 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     if workers.count > chunks:
         note += f" for {blocks} blocks in {chunks} chunks: {workers.count - chunks} of them have nothing to do"
         note += "; a smaller --chunk would give them some" if blocks > chunks else ""
+    if session.changed:
+        console.print(session.changed, style="yellow")
     console.print(
         f"{recipe.name}: {recipe.model.name} ({len(experiment.space):,} parameters) on {recipe.data.name}"
         f" ({len(experiment.train):,} training images), {recipe.schedule.steps} steps,"
@@ -183,11 +191,18 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
         console.print(str(interruption))
         return INTERRUPTED
     if workers.rank == 0:
-        runs = summary.read([directory])
-        console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
-        page.write(directory.path / "report.html", runs, f"Noiseless: {recipe.name} on {recipe.data.name}")
-        console.print(f"report: {directory.path / 'report.html'}")
+        _report(directory)
     return 0
+
+
+def _report(directory: RunDirectory) -> None:
+    """Prints the table of a run that has ended, and writes its report."""
+    from noiseless.report import page, summary
+
+    runs, path = summary.read([directory]), directory.path / REPORT
+    console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
+    page.write(path, runs, f"Noiseless: {runs[0].recipe.name} on {runs[0].recipe.data.name}")
+    console.print(f"report: {path}")
 
 
 @contextmanager
@@ -199,5 +214,5 @@ def _add_remedy(directory: RunDirectory) -> Iterator[None]:
         raise
     except OSError as error:
         error.filename = error.filename or str(directory.path)
-        command = "report" if directory.model.exists() else "resume"
-        raise ValueError(f"{message(error)}. Then continue with: noiseless {command} {directory.path}") from error
+        again = command("report" if directory.model.exists() else "resume", directory.path)
+        raise ValueError(f"{message(error)}. Then continue with: {again}") from error

@@ -17,7 +17,7 @@ from rich.live import Live
 from noiseless.commands.interrupt import signal_handler
 from noiseless.files.reading import Followed
 from noiseless.report import watching
-from noiseless.terminal import Terminal
+from noiseless.screen import Screen
 
 TICK = 0.1
 """seconds between two looks at whether a signal has come; an exception in its handler could be lost in a callback"""
@@ -48,7 +48,7 @@ def watch(arguments: list[str]) -> int:
     runs = [Followed(Path(run)) for run in args.runs]
     for run in runs:
         run.look()
-    console = Terminal()
+    console = Screen(soft_wrap=False)
     plain = console.options.ascii_only
     if not args.once and sys.stdout.isatty() and not console.is_dumb_terminal:
         received: list[int] = []
@@ -59,9 +59,7 @@ def watch(arguments: list[str]) -> int:
     return 0
 
 
-def _follow(
-    runs: Sequence[Followed], console: Terminal, every: float, plain: bool, stopped: Callable[[], bool]
-) -> None:
+def _follow(runs: Sequence[Followed], console: Screen, every: float, plain: bool, stopped: Callable[[], bool]) -> None:
     """Draws the runs until all of them have ended, or it is stopped."""
     if all(run.ended for run in runs):
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +10,9 @@ import torch
 from torch import Tensor
 
 from noiseless.data.images import ImageSet
-from noiseless.data.progress import print_note
-from noiseless.plainfiles import refuse_special
+from noiseless.errors import reason
+from noiseless.plain import open_file
+from noiseless.screen import print_note
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 2, 3, 4)
@@ -32,28 +31,18 @@ def npz(path: Path) -> ImageSet:
     Raises:
         ValueError: if the file cannot be read, lacks an array, or an array has a wrong dtype, shape or label.
     """
-    refuse_special(path)
     arrays: dict[str, np.ndarray] = {}
     reading = ""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             names = list(file)
             for key in filter(names.__contains__, KEYS):
                 reading = f" ({key})"
                 arrays[key] = np.asarray(file[key])
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{path} cannot be read as an npz file{reading}: {error}") from None
+    except Exception as error:  # numpy parses headers as Python, and zipfile raises many kinds of errors
+        raise ValueError(f"{path} cannot be read as an npz file{reading}: {reason(error)}") from None
     missing = [key for key in KEYS if key not in arrays]
     if missing:
         raise ValueError(

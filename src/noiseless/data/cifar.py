@@ -21,7 +21,7 @@ from noiseless.data import pickled, sources
 from noiseless.data.download import fetch
 from noiseless.data.images import ImageSet
 from noiseless.data.sources import Source
-from noiseless.plainfiles import read_bytes
+from noiseless.plain import read_file
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -115,7 +115,7 @@ def _read_folder(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     missing = [name for name in names if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: unpack the archive again, or remove the folder")
-    return {name: read_bytes(path / name) for name in names}
+    return {name: read_file(path / name) for name in names}
 
 
 def _read_archive(path: Path, source: Source, names: Sequence[str]) -> dict[str, bytes]:

@@ -17,8 +17,9 @@ from noiseless.data.home import home
 from noiseless.data.images import ImageSet
 from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
-from noiseless.data.progress import print_line, print_note, progress_bar, size
+from noiseless.data.progress import progress_bar, size
 from noiseless.errors import UnknownNameError
+from noiseless.screen import print_line, print_note
 from noiseless.trust import trusting
 
 NAMES = (*ENTRIES, *PATH_NAMES)
@@ -63,7 +64,7 @@ def load(
 def _load(name: str, directory: Path, pixels: int | None, read_only: bool) -> ImageSet:
     name = full_name(name, pixels)
     path = packed.place(directory, name, pixels)
-    is_packed = path.exists()
+    is_packed = Path(path).exists()  # False, not an error, in another user's directory
     if is_packed and not stale(path, name, pixels):
         return packed.read(path, name, pixels)
     if read_only and name in ENTRIES and ENTRIES[name].here(directory) is None:

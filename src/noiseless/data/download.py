@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from noiseless.data.lock import file_lock
-from noiseless.data.progress import Advance, print_line, progress_bar, size
+from noiseless.data.progress import Advance, progress_bar, size
 from noiseless.data.sources import VARIABLE, Source
+from noiseless.screen import print_line
 
 TIMEOUT = 30.0
 """seconds without data after which a server is given up"""
@@ -118,7 +119,7 @@ def _receive(url: str, part: Path, source: Source, timeout: float, advance: Adva
         if total is not None and total != source.size:
             raise _FailedError(f"it has another file ({total:,} bytes, not {source.size:,})")
         if begins not in (0, start):
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise _BrokenError("it sends another range than requested")
         try:
             with part.open("r+b" if part.exists() else "w+b") as file:

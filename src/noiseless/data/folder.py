@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noiseless.data.pictures import KINDS, ImageFiles, Part
-from noiseless.plainfiles import read_bytes
+from noiseless.plain import read_file
 
 PUBLISHED_KINDS = ("JPEG", "PNG")
 """formats of the files of ImageNet: one of them is PNG, although it is named JPEG"""
@@ -93,7 +93,7 @@ def _part(path: Path, classes: list[str], digest: hashlib._Hash | None, left_out
             digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
 
     def read(number: int) -> bytes:
-        return read_bytes(files[number])
+        return read_file(files[number])
 
     return Part(files, np.array(labels, np.int64), read)
 

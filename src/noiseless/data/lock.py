@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noiseless.data.progress import print_line
+from noiseless.data.home import NOWHERE, VARIABLE
 from noiseless.lock import locked
+from noiseless.screen import print_line
 
 
 @contextmanager
@@ -20,11 +21,16 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Yields:
         Nothing. Check again whether the file exists, as another process may have written it in the meantime.
+
+    Raises:
+        ValueError: if there is no directory of data sets, see `home`.
     """
 
     def on_wait() -> None:
         if "RANK" not in os.environ:  # in a job, the other process is usually another worker: no message is needed
             print_line(f"waiting for another process, which is writing {path}")
 
+    if path.is_relative_to(NOWHERE):
+        raise ValueError(f"there is no home directory for {path.name}: name a directory in {VARIABLE} or by --data-dir")
     with locked(path.with_name(f".{path.name}.lock"), on_wait):
         yield

@@ -25,7 +25,7 @@ from torch import Tensor
 from noiseless.data import statistics
 from noiseless.data.images import Facts, ImageSet
 from noiseless.data.progress import Advance, size
-from noiseless.plainfiles import refuse_special
+from noiseless.plain import open_file, parse
 
 FORMAT = "noiseless image set 1"
 PAGE = 4096
@@ -172,7 +172,7 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
     try:
         header, start = _header(path)
         metadata = header["__metadata__"]
-        if (metadata["name"], json.loads(metadata["pixels"])) != (name, pixels):
+        if (metadata["name"], parse(metadata["pixels"])) != (name, pixels):
             raise ValueError(f"it holds {metadata['name']}")
         ends = [header[key]["data_offsets"][1] for key in NAMES]
         if (length := path.stat().st_size) != start + ends[-1]:
@@ -181,9 +181,9 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
         y_train, y_test = (np.array(mapped[key]) for key in NAMES[:2])
         if _digest(y_train, y_test) != metadata["labels"]:
             raise ValueError("its labels are not those that were written")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, or no packed set ({error}). {_remedy(name, pixels)}") from None
-    facts = Facts(json.loads(metadata["mean"]), json.loads(metadata["std"]), metadata["sha256"])
+    facts = Facts(parse(metadata["mean"]), parse(metadata["std"]), metadata["sha256"])
     x_train, x_test = (_tensor(mapped[key]) for key in NAMES[2:])
     return ImageSet(
         name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
@@ -201,9 +201,9 @@ def sets(directory: Path) -> Iterator[tuple[Path, str, int | None]]:
         Path, name and pixels of each set; files that cannot be read are left out.
     """
     for path in sorted((directory / "packed").glob("*.safetensors")):
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OSError):
             metadata = _header(path)[0]["__metadata__"]
-            yield path, metadata["name"], json.loads(metadata["pixels"])
+            yield path, metadata["name"], parse(metadata["pixels"])
 
 
 def source(path: Path) -> str:
@@ -217,7 +217,7 @@ def source(path: Path) -> str:
     """
     try:
         return str(_header(path)[0]["__metadata__"]["source"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OSError):
         return ""
 
 
@@ -244,12 +244,11 @@ def _remedy(name: str, pixels: int | None) -> str:
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Reads the header of a file and checks its seal; returns it with the position of the first tensor."""
-    refuse_special(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 2**20:
             raise ValueError("it has no header")
-        header = json.loads(file.read(length))
+        header = parse(file.read(length))
     if not isinstance(header, dict):
         raise TypeError("its header is no dictionary")
     if header["__metadata__"]["format"] != FORMAT:

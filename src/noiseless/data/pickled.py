@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
+
+CONTAINERS = {
+    "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "DICT", "EMPTY_DICT", "FROZENSET",
+    "EMPTY_SET", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST",
+}  # fmt: skip
+"""instructions that make a container or an object"""
+MOST_CONTAINERS = 1000
+"""of such instructions in a file; the published ones have about ten, as labels are one list"""
 
 
 class _Dtype:
@@ -79,6 +88,15 @@ class _Reader(pickle.Unpickler):  # noqa: S301  # it resolves no names but those
         return STANDS_FOR[module, name]
 
 
+def _refuse_nested(content: bytes) -> None:
+    """Raises if a pickle makes more containers than a published file: hashing a deep nest of them ends the process."""
+    made = 0
+    for operation, _, _ in pickletools.genops(content):
+        made += operation.name in CONTAINERS
+        if made > MOST_CONTAINERS:
+            raise pickle.UnpicklingError(f"it makes more than {MOST_CONTAINERS} lists, tuples and dictionaries")
+
+
 def read(content: bytes, place: str) -> dict[str, Any]:
     """Reads a pickled dictionary of plain values and arrays of bytes.
 
@@ -94,6 +112,7 @@ def read(content: bytes, place: str) -> dict[str, Any]:
             dictionary.
     """
     try:
+        _refuse_nested(content)
         dictionary = _Reader(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # damaged pickles may raise anything
         raise ValueError(f"{place} cannot be read: {str(error) or type(error).__name__}") from None

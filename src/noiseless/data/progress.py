@@ -1,28 +1,16 @@
-"""Progress of a download or a pack: lines and a bar on standard error."""
+"""Progress of a download or a pack: a bar on standard error."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from noiseless.terminal import Terminal
+from noiseless.screen import Screen
 
 Advance = Callable[[int], None]
 """called with the amount done so far"""
-
-
-def print_line(text: str) -> None:
-    """Prints a line on standard error."""
-    _console().print(text)
-
-
-def print_note(text: str) -> None:
-    """Prints a note about the data on standard error; in a job, its first worker does so."""
-    if os.environ.get("RANK", "0") == "0":
-        print_line(f"note: {text}")
 
 
 @contextmanager
@@ -37,7 +25,7 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         A function to call with the amount done so far.
     """
-    console = _console()
+    console = Screen(stderr=True)  # a new one at each call, as `sys.stderr` may have been replaced
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -52,8 +40,3 @@ def size(count: float) -> str:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
-
-
-def _console() -> Terminal:
-    """A new console at each call, as `sys.stderr` may have been replaced."""
-    return Terminal(stderr=True, soft_wrap=True)

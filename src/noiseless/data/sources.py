@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from noiseless.plainfiles import refuse_special
+from noiseless.plain import open_file
 
 VARIABLE = "NOISELESS_MIRROR"
 """environment variable: one or more addresses of servers (without the file name), which replace the public ones"""
@@ -46,13 +46,13 @@ class Source:
 
     def difference(self, path: Path) -> str | None:
         """How a file differs from the published one, by size or digest; None if it does not."""
-        refuse_special(path)
-        length = path.stat().st_size
+        with open_file(path) as file:
+            length = os.fstat(file.fileno()).st_size
         if length != self.size:
             return f"{length:,} bytes, not {self.size:,}"
         for published in self.digests:
             kind, _, value = published.partition(":")
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 digest = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
             if digest != value:
                 return f"{kind} {digest}, not {value}"

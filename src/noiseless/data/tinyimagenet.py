@@ -16,7 +16,7 @@ from noiseless.data import sources
 from noiseless.data.download import fetch
 from noiseless.data.pictures import ImageFiles, Part
 from noiseless.data.sources import Source
-from noiseless.plainfiles import read_bytes
+from noiseless.plain import read_file
 
 ANNOTATIONS = "val/val_annotations.txt"
 """lines of FILE, CLASS and a bounding box, separated by tabs"""
@@ -41,7 +41,7 @@ class _Folder:
         return [*files, *(f"val/images/{path.name}" for path in self.path.glob("val/images/*"))]
 
     def read(self, name: str) -> bytes:
-        return read_bytes(self.path / name)
+        return read_file(self.path / name)
 
 
 class _Zip:

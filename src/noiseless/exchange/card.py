@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.exchange.description import Description
+from noiseless.printable import markdown, printable
 from noiseless.recipes.flags import differing, with_flags
 from noiseless.recipes.recipe import Recipe
-from noiseless.terminal import markdown, printable
 
 
 @dataclass(frozen=True)

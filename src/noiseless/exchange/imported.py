@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import environment
 from noiseless.files.parameters import fill
 from noiseless.files.published import Published
 from noiseless.files.untrusted import sha256_of

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,7 +22,7 @@ from noiseless.files.atomic import write_bytes, write_json
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill, read_parameters, write_parameters
-from noiseless.plainfiles import refuse_special
+from noiseless.plain import parse, read_file
 from noiseless.trust import trusting
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -130,9 +129,8 @@ def describe(directory: Path | str) -> Description:
 def _config(directory: Path) -> dict[str, Any]:
     """The content of `config.json`, checked for library and version."""
     path = directory / CONFIG
-    refuse_special(path)
     try:
-        config = json.loads(path.read_bytes())
+        config = parse(read_file(path))
     except FileNotFoundError:
         raise ValueError(
             f"{directory} holds no model: it has no {CONFIG}. Give a directory that noiseless export or"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noiseless.files.atomic import write_json
+from noiseless.files.atomic import write_bytes, write_json
 from noiseless.files.directory import RunDirectory
+from noiseless.plain import parse, read_file, sealed, typed, unsealed
+from noiseless.screen import print_note
 
 FOLDER = "analysis"
 
@@ -46,12 +47,32 @@ def folder(directory: RunDirectory) -> Path:
 def write(directory: RunDirectory, answer: Answer) -> Path:
     """Writes an answer, over an older one of the same kind and name; returns the path of the file."""
     path = folder(directory) / f"{answer.kind}-{answer.name}.json"
-    write_json(path, {"kind": answer.kind, "name": answer.name, "found": finite(answer.values)})
+    write_json(path, sealed({"kind": answer.kind, "name": answer.name, "found": finite(answer.values)}))
     return path
 
 
+def try_place(directory: RunDirectory) -> None:
+    """Writes and removes a file in the folder of a run's answers, so that no answer is computed and then lost.
+
+    Args:
+        directory: of the run.
+
+    Raises:
+        ValueError: if no file can be written there.
+    """
+    existed = (directory.path / FOLDER).is_dir()
+    probe = folder(directory) / ".probe"
+    try:
+        write_bytes(probe, b" ")
+        probe.unlink()
+        if not existed:
+            probe.parent.rmdir()
+    except OSError as error:
+        raise ValueError(f"cannot write in {probe.parent}: {error.strerror}; analyse a copy of the run") from None
+
+
 def read(directory: RunDirectory, kind: str | None = None) -> list[Answer]:
-    """Reads the answers of a run.
+    """Reads the answers of a run. A file that cannot be read costs that answer: a note names it.
 
     Args:
         directory: of the run.
@@ -59,22 +80,29 @@ def read(directory: RunDirectory, kind: str | None = None) -> list[Answer]:
 
     Returns:
         The answers, in the order of kind, step and name.
-
-    Raises:
-        ValueError: naming a file that cannot be read as an answer.
     """
     answers = []
     for path in sorted((directory.path / FOLDER).glob(f"{kind or '*'}-*.json")):
         try:
-            content = json.loads(path.read_bytes())
-            answer = Answer(content["kind"], content["name"], content["found"])
-            int(answer.values["step"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not the result of an analysis ({error!r}): remove it, and run the analysis again"
-            ) from None
-        answers.append(answer)
+            answers.append(_parse(read_file(path)))
+        except (OSError, ValueError, KeyError) as error:
+            lacks = f"it lacks {error}" if isinstance(error, KeyError) else error
+            cause = error.strerror if isinstance(error, OSError) else lacks
+            print_note(
+                f"{path} is left out, as it is not the result of an analysis ({cause}): remove it, and run the analysis"
+                " again"
+            )
     return sorted(answers, key=lambda a: (a.kind, a.values["step"], a.name))
+
+
+def _parse(content: bytes) -> Answer:
+    """The answer in a file; raises `ValueError` or `KeyError` if it holds something else."""
+    values = unsealed(parse(content))
+    answer = Answer(
+        typed(str, values["kind"], "kind"), typed(str, values["name"], "name"), typed(dict, values["found"], "found")
+    )
+    typed(int, answer.values["step"], "step")
+    return answer
 
 
 def finite(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Files that are never half written: a temporary file is written, flushed to the disk and renamed."""
+"""Files that are never half written: a temporary file is written, flushed to the disk and renamed.
+
+A killed write leaves its temporary file, which `clear` removes once the lock of its directory is held.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,16 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
+"""names of temporary files: of the file, and of the process that writes it"""
+OLD = 3600.0
+"""seconds after which a temporary file of another machine's process is taken for left behind"""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -28,12 +39,52 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        flush_directory(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             error.filename = str(path)  # the error of a full disk names no file, others name the temporary one
         raise
+
+
+def flush_directory(path: Path) -> None:
+    """Flushes the names in a directory to the disk, so that a power cut does not undo a rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot, or need not
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clear(directory: Path, own: Callable[[str], bool]) -> None:
+    """Removes the temporary files of writes that were killed.
+
+    Args:
+        directory: whose lock the caller holds.
+        own: whether only the holder of the lock writes the file of that name, so that it is not being written now.
+            Temporary files of others are removed if they are old and no process of their number exists.
+    """
+    for path in directory.glob(".*.tmp"):
+        if not (parts := TEMPORARY.fullmatch(path.name)):
+            continue
+        with contextlib.suppress(OSError):
+            if int(parts["process"]) == os.getpid():
+                continue  # this process will write it again
+            if own(parts["name"]) or (not alive(int(parts["process"])) and time.time() - path.stat().st_mtime > OLD):
+                path.unlink()
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number exists on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # the process of another user
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,7 +6,8 @@ both, so a checkpoint that is incomplete or damaged is recognised, and the one b
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor
 
 from noiseless.files.atomic import sha256, write_bytes, write_json
+from noiseless.plain import parse, read_file, sealed, typed, unsealed
 
 State = dict[str, Any]
 """nested dicts, lists and tuples of tensors, numbers, strings and None"""
+NAME = re.compile(r"step-(\d{8,15})\.(json|safetensors)")
+"""names of the files of checkpoints"""
 
 
 @dataclass(frozen=True)
@@ -32,19 +36,57 @@ class Newest:
     """what is wrong with each newer checkpoint"""
 
 
-def save(directory: Path, step: int, state: State, keep: int, every: int | None = None) -> None:
-    """Writes a checkpoint, then removes old ones: all but the newest `keep` and those of every `every`-th step."""
+@dataclass(frozen=True)
+class Head:
+    """What a checkpoint says of itself, without its tensors."""
+
+    step: int
+    """number of steps done"""
+    tensors_sha256: str
+    """of the file with the tensors"""
+    digests: dict[str, str]
+    """of the state, see `digests`"""
+    ended: bool
+    """whether the run ended with this state"""
+    state: Any
+    """the state, with names in place of tensors"""
+
+
+def save(directory: Path, step: int, state: State, keep: int, every: int | None = None, ended: bool = False) -> None:
+    """Writes a checkpoint, then removes older ones, but not the newest `keep` and those of every `every`-th step.
+
+    Damaged ones do not count as kept. Newer ones are left to be written again: a run that goes on from an older
+    checkpoint has found them damaged.
+
+    Args:
+        directory: of the checkpoints.
+        step: number of steps done.
+        state: to write.
+        keep: number of newest checkpoints to keep, this one counted.
+        every: steps between further checkpoints to keep; None: there are none.
+        ended: whether the run ends with this state.
+    """
     tensors: dict[str, Tensor] = {}
     described = _describe(state, tensors, "")
     content = safetensors.torch.save(tensors)
     stem = directory / f"step-{step:08d}"
     write_bytes(stem.with_suffix(".safetensors"), content)
-    record = {"step": step, "tensors_sha256": sha256(content), "state": described}
-    write_json(stem.with_suffix(".json"), record | {"sha256": _hash(record)})
-    for old in sorted(directory.glob("step-*.json"), reverse=True)[keep:]:
-        if every is None or number(old) % every:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+    record = {"step": step, "ended": ended, "tensors_sha256": sha256(content), "digests": digests(state)}
+    record["state"] = described
+    write_json(stem.with_suffix(".json"), sealed(record))
+    older = [path for path in _newest_first(directory) if number(path) < step]
+    kept = 1
+    for path in older if len(older) >= keep else ():
+        if kept < keep and whole(path):
+            kept += 1
+        elif every is None or number(path) % every:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps of a directory's checkpoints, damaged or not, in ascending order."""
+    return [number(path) for path in reversed(_newest_first(directory))]
 
 
 def number(path: Path) -> int:
@@ -75,9 +117,7 @@ def newest(directory: Path) -> Newest | None:
         ValueError: if there are checkpoints, but all are damaged.
     """
     damaged: list[str] = []
-    # either file counts: one alone is a damaged checkpoint
-    stems = {path.with_suffix("") for path in directory.glob("step-*")}
-    for path in sorted((stem.with_suffix(".json") for stem in stems), reverse=True):
+    for path in _newest_first(directory):
         try:
             step, state = read(path)
         except ValueError as error:
@@ -86,6 +126,16 @@ def newest(directory: Path) -> Newest | None:
             return Newest(step, state, damaged)
     if damaged:
         raise ValueError(f"all checkpoints in {directory} are damaged: {'; '.join(damaged)}")
+    return None
+
+
+def newest_head(directory: Path) -> Head | None:
+    """The head of the newest checkpoint whose JSON is whole; its tensors are not read. None if there is none."""
+    for path in _newest_first(directory):
+        try:
+            return head(path)
+        except ValueError:
+            continue
     return None
 
 
@@ -98,17 +148,81 @@ def read(path: Path) -> tuple[int, State]:
     Raises:
         ValueError: if it is not a checkpoint, or is damaged.
     """
+    described = head(path)
     try:
-        record = json.loads(path.read_bytes())
-        recorded_hash = record.pop("sha256")
-        if recorded_hash != _hash(record):
-            raise ValueError("its hash does not fit its content")
-        content = path.with_suffix(".safetensors").read_bytes()
-        if sha256(content) != record["tensors_sha256"]:
-            raise ValueError(f"the hash of {path.with_suffix('.safetensors').name} does not fit its content")
-        return int(record["step"]), _restore(record["state"], safetensors.torch.load(content))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is damaged or not a checkpoint ({error})") from None
+        tensors = safetensors.torch.load(_tensors(path, described))
+        return described.step, _restore(described.state, tensors)
+    except DAMAGED as error:
+        raise ValueError(_damaged(path, error)) from None
+
+
+def head(path: Path) -> Head:
+    """Reads what a checkpoint says of itself.
+
+    Args:
+        path: of its JSON file.
+
+    Returns:
+        Its head.
+
+    Raises:
+        ValueError: if the file is not that of a checkpoint, or is damaged.
+    """
+    try:
+        record = unsealed(parse(read_file(path), finite=False))
+        step = typed(int, record["step"], "step")
+        if step != number(path):
+            raise ValueError(f"it is of step {step}")
+        ended = typed(bool, record["ended"], "ended")
+        return Head(step, str(record["tensors_sha256"]), dict(record["digests"]), ended, record["state"])
+    except DAMAGED as error:
+        raise ValueError(_damaged(path, error)) from None
+
+
+def whole(path: Path) -> bool:
+    """Whether a checkpoint is whole, from the path of its JSON file: the hashes fit."""
+    try:
+        _tensors(path, head(path))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+DAMAGED = (
+    ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, RecursionError, MemoryError, OverflowError,
+    safetensors.SafetensorError,
+)  # fmt: skip
+"""what reading a damaged or foreign file can raise"""
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    """The message about a damaged checkpoint."""
+    cause = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{path} is damaged or not a checkpoint ({cause or type(error).__name__})"
+
+
+def _tensors(path: Path, described: Head) -> bytes:
+    """The content of the file with a checkpoint's tensors; raises if its hash is another one."""
+    content = read_file(path.with_suffix(".safetensors"))
+    if sha256(content) != described.tensors_sha256:
+        raise ValueError(f"the hash of {path.with_suffix('.safetensors').name} does not fit its content")
+    return content
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    """The JSON files of checkpoints, the newest first. One of both files counts: a checkpoint alone is damaged."""
+    stems = {path.with_suffix("") for path in _files(directory)}
+    return sorted((stem.with_suffix(".json") for stem in stems), key=number, reverse=True)
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """The files of checkpoints in a directory."""
+    return (path for path in directory.glob("step-*") if NAME.fullmatch(path.name))
+
+
+def digests(state: State) -> dict[str, str]:
+    """The digests of parameters and buffers, `model`, and of their `average` if there is one."""
+    return {name: digest(state[name]) for name in ("model", "average") if state.get(name) is not None}
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -118,11 +232,6 @@ def digest(tensors: dict[str, Tensor]) -> str:
         t = tensors[name].detach().cpu().contiguous()
         parts.append(f"{name} {t.dtype} {list(t.shape)}\n".encode() + t.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha256(b"".join(parts))
-
-
-def _hash(record: dict[str, Any]) -> str:
-    """SHA-256 of a checkpoint's JSON record, without the field that holds this hash."""
-    return sha256(json.dumps(record, sort_keys=True).encode())
 
 
 def _describe(value: Any, tensors: dict[str, Tensor], key: str) -> Any:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from noiseless.files import checkpoint, predictions, reading
-from noiseless.files.atomic import write_bytes, write_json
+from noiseless.errors import command
+from noiseless.files import beginning, checkpoint, environment, predictions, reading, record
+from noiseless.files.atomic import clear, write_json
+from noiseless.files.outside import refuse_outside
 from noiseless.files.parameters import read_parameters, write_parameters
 from noiseless.files.predictions import Predictions
 from noiseless.lock import HeldError, locked
-from noiseless.plainfiles import refuse_outside
+from noiseless.plain import sealed
 from noiseless.recipes.config import Config
+from noiseless.screen import print_note
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a run, as its last checkpoint and its record have it."""
+
+    step: int
+    """number of steps done"""
+    digests: Row
+    """digest of the final parameters and buffers, `model`, and of their `average` if there is one"""
 
 
 class RunDirectory:
@@ -55,34 +64,15 @@ class RunDirectory:
         Raises:
             ValueError: if the path holds something already, which is left unchanged.
         """
-        self._refuse_occupied(config)
+        beginning.refuse_occupied(self.path, config)
         with self.locked("choose another --run-dir"):
-            self._refuse_occupied(config)  # another process may have been faster
+            beginning.refuse_occupied(self.path, config)  # another process may have been faster
+            beginning.clear_unfinished(self.path)
             self.checkpoints.mkdir(exist_ok=True)
-            write_json(self.path / "environment.json", record)
+            write_json(self.path / environment.FILE, record)
             first()
-            write_json(self.path / "config.json", config.as_json())
+            write_json(self.path / reading.CONFIG, sealed(config.as_json()))
             yield
-
-    def _refuse_occupied(self, config: Config) -> None:
-        """Raises if the path holds a run or other files."""
-        path = self.path
-        if (path / "config.json").exists():
-            same = self.config().recipe == config.recipe
-            raise ValueError(
-                f"{path} holds a run already, {'of the same' if same else 'made by another'} config:"
-                f" {f'go on with noiseless resume {path}, or ' if same else ''}choose another --run-dir"
-            )
-        if path.exists() and not (path.is_dir() and self._hardly_begun()):
-            raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
-
-    def _hardly_begun(self) -> bool:
-        """Whether the directory is empty or holds only what `created` leaves if it is killed before the config."""
-        names = {p.name for p in self.path.iterdir()}
-        leftovers = {name for name in names if name.startswith((".environment.json.", ".config.json."))}
-        if "lock" in names:
-            leftovers |= {"lock", "environment.json", "checkpoints"}
-        return names <= leftovers and not any(self.checkpoints.glob("*"))
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
@@ -103,11 +93,10 @@ class RunDirectory:
             ValueError: naming the data set.
         """
         try:
-            recorded = json.loads((self.path / "environment.json").read_text())["data_sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            recorded = environment.data_sha256(self.path)
+        except ValueError as error:
             raise ValueError(
-                f"{self.path / 'environment.json'} cannot be read ({error!r}), so it is unknown whether the data are"
-                " still the same: put the file back, or start a new run"
+                f"{error}, so it is unknown whether the data are still the same: put the file back, or start a new run"
             ) from None
         if recorded != data_sha256:
             raise ValueError(
@@ -117,10 +106,16 @@ class RunDirectory:
 
     def began(self) -> int:
         """The first step of the record: 0, or the step of the checkpoint from which the run was imported."""
+        step = self._imported().get("step")
+        return step if type(step) is int else 0
+
+    def _imported(self) -> Row:
+        """Of which checkpoint the run was made; empty for a run that began with its first step."""
         try:
-            return int(json.loads((self.path / "environment.json").read_text())["imported"]["step"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
+            source = environment.read(self.path).get("imported")
+        except ValueError:
+            return {}
+        return source if isinstance(source, dict) else {}
 
     def config(self) -> Config:
         """The run's config.
@@ -162,34 +157,83 @@ class RunDirectory:
                 raise ValueError(f"cannot {verb} {self.path}: {error.strerror}; {otherwise}") from None
             with suppress(OSError):  # on a full disk the lock holds without the process number in it
                 lock.write_text(str(os.getpid()))
+            clear(self.path, own=beginning.FILES.__contains__)
+            for folder in (self.checkpoints, self.path / "snapshots"):
+                clear(folder, own=lambda name: True)
+            clear(self.path / "analysis", own=lambda name: False)
             yield
 
     def rows(self) -> list[Row]:
-        """The rows of `metrics.jsonl`, without an incomplete last line.
+        """The rows of `metrics.jsonl` in the order of their steps, without damaged lines."""
+        return record.read(self.metrics).rows
+
+    def lacking(self, until: int | None = None) -> str | None:
+        """What the record lacks, as a sentence.
+
+        Args:
+            until: number of steps whose rows it should have; None: as many as its newest checkpoint and its last row.
 
         Returns:
-            The rows, each with at least its step.
+            The sentence; None if the record is whole.
+        """
+        read, begun = record.read(self.metrics), self.began()
+        if until is None:
+            head = checkpoint.newest_head(self.checkpoints)
+            until = max(head.step if head else 0, read.rows[-1]["step"] + 1 if read.rows else 0)
+        lost = len(set(range(begun, until)) - {row["step"] for row in read.rows})
+        problems = [f"has {len(read.damaged)} damaged lines"] if read.damaged else []
+        problems += [f"lacks {lost} of the {until - begun} rows before step {until}"] if lost else []
+        return f"{self.metrics} {' and '.join(problems)}" if problems else None
+
+    def begins_anew(self) -> bool:
+        """Whether the run has no state yet: it has no checkpoint, or was killed within its very first one."""
+        steps = checkpoint.steps(self.checkpoints)
+        if steps != [0] or self._imported():
+            return not steps
+        recorded = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return not recorded and not checkpoint.whole(self.checkpoints / "step-00000000.json")
+
+    def newest(self) -> checkpoint.Newest | None:
+        """The newest undamaged checkpoint.
+
+        Returns:
+            The checkpoint; None if the run has no state yet, see `begins_anew`.
 
         Raises:
-            ValueError: if a line is not a row.
+            ValueError: if there are checkpoints, but all are damaged.
         """
-        if not self.metrics.exists():
-            return []
-        rows = []
-        for number, line in enumerate(self.metrics.read_text(errors="replace").splitlines(), 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError(f"{self.metrics}, line {number} is not a row of a run: {line[:40]!r}; remove the line")
-            rows.append(row)
-        return rows
+        return None if self.begins_anew() else checkpoint.newest(self.checkpoints)
 
-    def cut_rows(self, step: int) -> None:
-        """Removes the rows of a step and later ones: the run computes them again."""
-        earlier = [row for row in self.rows() if row["step"] < step]
-        write_bytes(self.metrics, "".join(json.dumps(row) + "\n" for row in earlier).encode())
+    def end(self) -> End | None:
+        """The end of a run that has ended.
+
+        Returns:
+            The end; None if the final parameters are not written yet.
+
+        Raises:
+            ValueError: if last checkpoint and record disagree, or both are gone.
+        """
+        if not self.model.exists():
+            return None
+        head, rows = checkpoint.newest_head(self.checkpoints), self.rows()
+        ends = [End(head.step, head.digests)] if head and head.ended else []
+        if rows and isinstance(final := rows[-1].get("final"), dict):
+            ends.append(End(rows[-1]["step"] + 1, final))
+        if not ends:
+            raise ValueError(
+                f"{self.model} cannot be checked: {self.metrics} has lost its last row, and {self.checkpoints} the last"
+                " checkpoint; restore one of them from a copy"
+            )
+        if ends[0] != ends[-1]:
+            raise ValueError(
+                f"{self.metrics} ends with other parameters than the last checkpoint in {self.checkpoints}: restore the"
+                " run from a copy"
+            )
+        return ends[0]
+
+    def cut_rows(self, step: int) -> str | None:
+        """Removes the rows of a step and later ones, see `record.cut`; returns a message about damaged lines."""
+        return record.cut(self.metrics, step)
 
     def finish(
         self,
@@ -222,52 +266,26 @@ class RunDirectory:
         Raises:
             ValueError: if there are none, or they cannot be read.
         """
-        if self.model.exists():
-            return read_parameters(self.average if average else self.model, sealed=True)
-        newest = checkpoint.newest(self.checkpoints)
+        end, name = self.end(), "average" if average else "model"
+        if end is not None:
+            file = self.average if average else self.model
+            state = read_parameters(file, sealed=True)
+            if checkpoint.digest(state) != end.digests.get(name):
+                raise ValueError(
+                    f"{file} is not what this run wrote: its digest is not that of the record and the last checkpoint;"
+                    f" remove {self.model}, and {command('resume', self.path)} writes it again"
+                )
+            return state
+        newest = self.newest()
         if newest is None:
             raise ValueError(f"{self.path} has no checkpoint yet")
-        model: dict[str, Tensor] | None = newest.state["average"] if average else newest.state["model"]
-        if model is None:
+        self.tell(newest)
+        state_then: dict[str, Tensor] | None = newest.state[name]
+        if state_then is None:
             raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
-        return model
+        return state_then
 
-
-def environment(config: Config, data_sha256: str, command: list[str]) -> Row:
-    """What the bits of a run may depend on besides its config: versions, machine, threads, revision, data, command."""
-    device = config.settings.device
-    return {
-        "noiseless": metadata.version("noiseless"),
-        "python": platform.python_version(),
-        "packages": {
-            name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
-        },
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-        "threads": torch.get_num_threads(),
-        "data_sha256": data_sha256,
-        "git_revision": git_revision(),
-        "command": command,
-    }
-
-
-def _processor() -> str:
-    """The name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def git_revision() -> str | None:
-    """The git revision of noiseless; None if it was installed as a package."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    def tell(self, newest: checkpoint.Newest) -> None:
+        """Prints a note if a newer checkpoint than the one that is used is damaged."""
+        for problem in newest.damaged:
+            print_note(f"{problem}; the one of step {newest.step} is used")

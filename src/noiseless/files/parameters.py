@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from noiseless.files.atomic import write_bytes
-from noiseless.files.checkpoint import digest
+from noiseless.files.checkpoint import DAMAGED, digest
 from noiseless.files.published import read_state
 from noiseless.files.untrusted import looks_pickled
-from noiseless.plainfiles import refuse_special
+from noiseless.plain import open_file
 
 SEAL = "sha256"
 """key in the file's metadata under which it holds the digest of its tensors"""
+
+REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+"""dtypes of real numbers, which are cast into each other"""
 
 
 def write_parameters(path: Path, state: dict[str, Tensor]) -> None:
@@ -39,17 +42,18 @@ def read_parameters(path: Path, sealed: bool) -> dict[str, Tensor]:
     Raises:
         ValueError: if the file cannot be read, or if its digest is missing or does not fit.
     """
-    refuse_special(path)
     if path.is_dir():
         raise ValueError(f"{path} is a directory: give the file in it, such as {path / 'model.safetensors'}")
     try:
+        open_file(path).close()
         with safetensors.safe_open(path, framework="pt") as file:
             seal = (file.metadata() or {}).get(SEAL)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
+    except DAMAGED as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{path} cannot be read as a safetensors file: {cause}") from None
     if sealed and seal is None:
         raise ValueError(f"{path} has no digest in it: it is not the file that a run wrote; restore it from a copy")
     if seal is not None and seal != digest(state):
@@ -68,13 +72,13 @@ def load_parameters(model: nn.Module, path: Path) -> None:
         ValueError: if the file cannot be read, if its names or shapes are not the model's, or if a number is not
             finite.
     """
-    refuse_special(path)
     if path.is_file() and looks_pickled(path):
         fill(model, read_state(path), path)
         return
     state = read_parameters(path, sealed=False)
+    refuse_other_model(model, state, path)  # first: what is not of this model need not be numbers
     for name, tensor in state.items():
-        if not tensor.isfinite().all():
+        if tensor.dtype in REAL and not tensor.isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity")
     fill(model, state, path)
 
@@ -88,7 +92,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
         source: where the state comes from, for errors.
 
     Raises:
-        ValueError: if names or shapes are not the model's.
+        ValueError: if names or shapes are not the model's, or if a dtype is none that its numbers can be cast from.
     """
     refuse_other_model(model, state, source)
     model.load_state_dict(state)
@@ -98,15 +102,27 @@ def refuse_other_model(model: nn.Module, state: dict[str, Tensor], source: objec
     """Raises unless a state has the names and shapes of a model's state.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: naming what differs. Real numbers of other dtypes are no difference: they are cast.
     """
-    shapes = {name: t.shape for name, t in model.state_dict().items()}
-    missing, unknown = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
+    names = model.state_dict().keys()
+    missing, unknown = sorted(names - state.keys()), sorted(state.keys() - names)
     if missing or unknown:
         raise ValueError(f"{source} is not of this model: {_some('missing', missing)}{_some('unknown', unknown)}")
-    for name, shape in shapes.items():
-        if state[name].shape != shape:
-            raise ValueError(f"{source}: {name} has shape {list(state[name].shape)}, this model's has {list(shape)}")
+    for name, tensor in model.state_dict().items():
+        if state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{source}: {name} has shape {list(state[name].shape)}, this model's has {list(tensor.shape)}"
+            )
+        if state[name].dtype != tensor.dtype and not {state[name].dtype, tensor.dtype} <= REAL:
+            raise ValueError(
+                f"{source}: {name} has dtype {_dtype(state[name])}, which this model's {_dtype(tensor)} cannot hold:"
+                " save it with that dtype"
+            )
+
+
+def _dtype(tensor: Tensor) -> str:
+    """The name of a tensor's dtype."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(what: str, names: list[str]) -> str:

@@ -1,7 +1,7 @@
 """The file of a landscape's points: a header that describes the landscape, then one line of JSON for each point.
 
 A line is written as soon as its point is computed, so a killed process loses only the unfinished point. An incomplete
-last line is ignored, and removed when more points are added.
+last line is dropped when more points are added, and damaged lines are set aside.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from noiseless.analysis import LandscapePoint
+from noiseless.files.atomic import write_bytes
 from noiseless.lock import HeldError, locked
+from noiseless.plain import NotPlainError, parse, read_file, typed
+from noiseless.screen import print_note
 
 Index = tuple[int, ...]
 """index of a point on the grid: one number for each axis, from 0"""
@@ -53,13 +56,13 @@ class PointFile:
                 raise ValueError(
                     f"{self.path} is being filled by another process: wait for it, or choose another --name"
                 ) from None
-            file = stack.enter_context(self.path.open("a+b"))
-            file.seek(0)
-            length = self._read(file.read())
-            file.truncate(length)
-            self._file = file
+            content = read_file(self.path) if self.path.exists() else b""
+            whole = self._read(content)
+            if whole != content:
+                write_bytes(self.path, whole)
+            self._file = stack.enter_context(self.path.open("ab"))
             try:
-                if not length:
+                if not whole:
                     self._write({"asked": self.header})
                 yield
             finally:
@@ -86,30 +89,43 @@ class PointFile:
             error.filename = error.filename or str(self.path)
             raise
 
-    def _read(self, content: bytes) -> int:
-        """Reads the points in a file's content; returns the number of bytes in its complete lines."""
-        length = 0
-        for number, line in enumerate(content.splitlines(keepends=True)):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                self._read_line(number, json.loads(line))
-            except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
-                raise ValueError(
-                    f"{self.path}, line {number + 1} is not a point of a landscape: {line[:40]!r}; remove the file, or"
-                    " choose another --name"
-                ) from None
-            length += len(line)
-        return length
+    def _read(self, content: bytes) -> bytes:
+        """Reads the header and the points in a file's content.
 
-    def _read_line(self, number: int, value: dict[str, Any]) -> None:
+        Returns:
+            The lines that hold them. Damaged lines are set aside, with a note; an incomplete last line is dropped.
+
+        Raises:
+            ValueError: if the first line is not the header of this landscape.
+        """
+        lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        damaged = []
+        for number, line in enumerate(lines):
+            try:
+                self._read_line(number, parse(line, finite=False))
+            except (LookupError, TypeError, AttributeError, NotPlainError):
+                if number == 0:
+                    raise ValueError(
+                        f"{self.path} does not begin like the points of a landscape: {line[:40]!r}; remove the file, or"
+                        " choose another --name"
+                    ) from None
+                damaged.append(line)
+        if damaged:
+            aside = self.path.with_suffix(".damaged")
+            write_bytes(aside, b"".join(damaged))
+            print_note(
+                f"{self.path} has {len(damaged)} damaged lines, which are set aside in {aside} and computed again"
+            )
+        return b"".join(line for line in lines if line not in damaged)
+
+    def _read_line(self, number: int, value: Any) -> None:
         """Compares the header, which is line 0; adds the point of any other line."""
         if number == 0:
             self._compare(value["asked"])
             return
-        self.points[tuple(value["at"])] = LandscapePoint(
-            value["loss"], value["accuracy"], value["penalised"], float(value["passes"])
-        )
+        index = typed(tuple[int, ...], value["at"], "at")
+        values = {name: part for name, part in value.items() if name != "at"}
+        self.points[index] = typed(LandscapePoint, values, "the point")
 
     def _compare(self, other: dict[str, Any]) -> None:
         """Raises if the header in the file is another one."""

@@ -14,11 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from noiseless.errors import command
 from noiseless.files.atomic import write_bytes
+from noiseless.plain import open_file
 
 FILE = "predictions.npz"
 DAMAGED = (
-    OSError, EOFError, RuntimeError, ValueError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, RuntimeError, ValueError, AttributeError, TypeError, MemoryError, OverflowError, SyntaxError,
+    KeyError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """what numpy raises for a file that is not an archive of plain arrays"""
 
@@ -64,10 +67,10 @@ def read(run: Path) -> Predictions:
     """
     path = run / FILE
     if not path.exists():
-        raise ValueError(f"{run} has no {FILE}: write it with noiseless evaluate {run}")
-    remedy = f"write it again with noiseless evaluate {run}"
+        raise ValueError(f"{run} has no {FILE}: write it with {command('evaluate', run)}")
+    remedy = f"write it again with {command('evaluate', run)}"
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in Predictions._fields if name in file}
     except DAMAGED as error:
         raise ValueError(f"{path} cannot be read as an npz file ({error}): {remedy}") from None

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from noiseless.plainfiles import refuse_outside
+from noiseless.files.atomic import alive
+from noiseless.files.outside import refuse_outside
+from noiseless.plain import NotPlainError, open_file, parse, read_file, unsealed
 from noiseless.recipes.config import Config
 
 Row = dict[str, Any]
+CONFIG = "config.json"
+REMEDY = (
+    "restore it from a copy, use the version of noiseless that environment.json beside it names, or start a new run"
+)
+LAST = 2**53
+"""steps are below this number"""
 TAIL = 4096
 """number of bytes that are compared to tell whether a file was continued or replaced"""
 
@@ -41,12 +48,17 @@ def config(path: Path) -> Config:
         The config, resolved.
 
     Raises:
-        ValueError: if `config.json` is damaged or was made by another version.
+        ValueError: if `config.json` is damaged, holds a value that no run can have, or was made by another version.
     """
+    file = path / CONFIG
     try:
-        return Config.from_json(json.loads((path / "config.json").read_text()))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path / 'config.json'} cannot be read: {error}") from None
+        values = Config.from_json(unsealed(parse(read_file(file))))
+        values.check()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}; restore it from a copy") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read: {error}; {REMEDY}") from None
+    return values
 
 
 class Followed:
@@ -82,7 +94,7 @@ class Followed:
         self.ended = (self.path / "model.safetensors").exists()  # first: the last rows were written before it
         self.holder = _holder(self.path / "lock")
         try:
-            with (self.path / "metrics.jsonl").open("rb") as file:
+            with open_file(self.path / "metrics.jsonl") as file:
                 self._read_on(file)
         except FileNotFoundError:
             if not self.path.is_dir():
@@ -124,21 +136,20 @@ class Followed:
 
 def _row(line: bytes) -> Row | None:
     """The numbers in a line; None if it is not a row."""
-    try:
-        row: Any = json.loads(line)
-    except ValueError:
+    row = parsed_row(line)
+    if row is None:
         return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
-        return None
-    return {name: _finite(value) for name, value in row.items() if value is None or type(value) in (int, float)}
+    numbers = {name: value for name, value in row.items() if value is None or type(value) in (int, float)}
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in numbers.items()}
 
 
-def _finite(value: float | None) -> float | None:
-    """The value, or None if it is not a finite number."""
+def parsed_row(line: bytes) -> Row | None:
+    """All values in a line of the record; None if it is not a row."""
     try:
-        return value if value is not None and math.isfinite(value) else None
-    except OverflowError:  # an integer too large for a float
+        row: Any = parse(line, finite=False)
+    except NotPlainError:
         return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < LAST else None
 
 
 def _holder(lock: Path) -> int | None:
@@ -151,7 +162,7 @@ def _holder(lock: Path) -> int | None:
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:  # without that list: the process whose number is in the file, if it is alive
-        return int(written) if written.isdecimal() and _alive(int(written)) else None
+        return int(written) if written.isdecimal() and alive(int(written)) else None
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     for line in lines:  # 1: FLOCK  ADVISORY  WRITE 4242 08:01:1572874 0 EOF
         parts = line.split()
@@ -162,14 +173,3 @@ def _holder(lock: Path) -> int | None:
         if inode == str(status.st_ino) and (listed_device == device or parts[4] == written):
             return int(parts[4])
     return None
-
-
-def _alive(process: int) -> bool:
-    """Whether a process of that number exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # the process of another user
-        return True
-    return True

@@ -11,13 +11,18 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
 
+from noiseless.errors import reason
 from noiseless.files.atomic import write_bytes
+from noiseless.files.checkpoint import DAMAGED
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import SweepStoppedError, WorkerLostError, Workers
+from noiseless.plain import read_file
+from noiseless.screen import print_note
 
 HASH_BYTES = 32
 
@@ -45,7 +50,7 @@ class Snapshots(Workers):
         if self.rank == 0:
             for path in self._directory.glob("*.partial"):
                 if not path.name.startswith(self._step_name()):
-                    path.unlink(missing_ok=True)
+                    _remove(path)
 
     def share(self, partial: Partial) -> Iterator[int]:
         """The chunks that this worker is to compute: those that neither a worker nor a snapshot has done.
@@ -107,7 +112,7 @@ class Snapshots(Workers):
         if self.rank == 0:
             written = self._write(partial)
             for path in replaced - {written}:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def _write(self, partial: Partial) -> Path:
         """Writes a snapshot; returns its path."""
@@ -130,11 +135,35 @@ class Snapshots(Workers):
 
     def _read(self, path: Path, like: Partial) -> Partial | None:
         """The partial sum in a snapshot; None if the file is damaged or of other parameters."""
-        content = path.read_bytes()
+        try:
+            content = read_file(path)
+        except OSError as error:
+            _set_aside(path, error.strerror or type(error).__name__)
+            return None
         digest, content = content[:HASH_BYTES], content[HASH_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             return None  # incomplete or damaged: its chunks are computed again
         length = int.from_bytes(content[:8], "little")
         if f'"theta":"{self._theta_digest()}"'.encode() not in content[8 : 8 + length]:
             return None
-        return like.filled(safetensors.torch.load(content))
+        try:
+            return like.filled(safetensors.torch.load(content))
+        except DAMAGED as error:  # of another model or partition into blocks
+            _set_aside(path, reason(error))
+            return None
+
+
+def _remove(path: Path) -> None:
+    """Removes a snapshot that is not needed; what cannot be removed as a file is set aside."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _set_aside(path, error.strerror or type(error).__name__)
+
+
+def _set_aside(path: Path, cause: str) -> None:
+    """Renames a snapshot that cannot be used, so that it is not looked at again; its chunks are computed again."""
+    aside = path.with_suffix(".unreadable")
+    with suppress(OSError):
+        path.replace(aside)
+        print_note(f"{path} cannot be read ({cause}): it is set aside as {aside.name}, and its part is computed again")

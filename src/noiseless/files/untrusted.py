@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import torch
 
-from noiseless.plainfiles import refuse_special
+from noiseless.plain import open_file
 
 TENSORS = re.compile(
     r"torch\._utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)|torch\.nn\.parameter\.Parameter"
@@ -61,7 +61,7 @@ class Inert:
 
 def looks_pickled(path: Path) -> bool:
     """Whether a file begins like those of `torch.save`, and not like a safetensors file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(9)
     # a safetensors file begins with 8 bytes of length, which can be anything, and a bracket
     return head.startswith((ZIP, PICKLE)) and head[8:] != b"{"
@@ -86,9 +86,8 @@ def read(path: Path) -> Any:
         RefusedError: if the file names anything that loading would run.
         ValueError: if the file is not of `torch.save`, or is damaged.
     """
-    refuse_special(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             names = _names(file)
             file.seek(0)
             with torch.serialization.safe_globals(_stand_ins(names)), warnings.catch_warnings():
@@ -96,7 +95,9 @@ def read(path: Path) -> Any:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.strerror is None:  # of torch, not of the system
+            raise ValueError(f"{path} cannot be read as a file of torch.save: {_cause(error)}") from None
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except RefusedError as error:
         raise RefusedError(

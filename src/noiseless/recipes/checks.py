@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noiseless.terminal import printable
+from noiseless.printable import printable
 
 
 def at_least(flag: str, value: float | None, low: float) -> None:

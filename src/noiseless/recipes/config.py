@@ -6,9 +6,10 @@ Both are frozen values. Their fields are the flags of `noiseless train`; the str
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from noiseless.plain import OtherFieldsError, typed
 from noiseless.recipes.checks import at_least, printable_text
 from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
@@ -118,38 +119,11 @@ class Config:
             The config.
 
         Raises:
-            ValueError: if a part or a field is missing, or if a field is unknown.
+            ValueError: if a part or a field is missing or unknown, or has a value of another type.
         """
-        for name in ("recipe", "settings"):
-            if not isinstance(values.get(name), dict):
-                raise ValueError(f"it has no part {name!r}, so it is not the config of a run")
-        config: Config = _from_json(Config, values, "")
+        try:
+            config: Config = typed(Config, dict(values), "")
+        except OtherFieldsError as error:
+            raise ValueError(f"it was written by another version of noiseless ({error})") from None
         config.check_texts()
         return config
-
-
-def _from_json(kind: type, values: Any, name: str) -> Any:
-    """A dataclass, with the dataclasses in its fields, from plain values; `name` is the part's name in errors."""
-    hints = get_type_hints(kind)
-    by_field = values if isinstance(values, dict) else {}
-    missing = [f.name for f in fields(kind) if f.name not in by_field]
-    unknown = sorted(set(by_field) - set(hints))
-    problems = [f"lacks {_few(missing)}"] if missing else []
-    problems += [f"has {_few(unknown)}, which is not known"] if unknown else []
-    if problems:
-        raise ValueError(
-            f"it was written by another version of noiseless ({name} {' and '.join(problems)}): use that version, which"
-            " environment.json beside it names, or start a new run"
-        )
-    arguments = {
-        field: _from_json(hints[field], value, field)
-        if is_dataclass(hints[field])
-        else (tuple(value) if isinstance(value, list) else value)
-        for field, value in by_field.items()
-    }
-    return kind(**arguments)
-
-
-def _few(names: list[str]) -> str:
-    """The first four names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -81,7 +81,7 @@ def _sharpness(
     """Sharpness with the edge of stability; without it for recipes whose edge is one of the other Hessian."""
 
     def more(summary: Summary, look: int, over: str) -> list[Series]:
-        of_recipe = [answer for answer in answers if answer.look == look]
+        of_recipe = [answer for answer in answers if answer.look == look and answer.values.get("largest")]
         x, y = series_over(of_recipe, over, lambda content: content["largest"][0])
         has_values = of_recipe or any(key in row for run in summary.runs for row in run.rows)
         return [

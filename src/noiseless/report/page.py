@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from noiseless.files import environment
 from noiseless.files.atomic import write_bytes
 from noiseless.recipes.command import command_of
 from noiseless.report.contents import sections
@@ -180,14 +180,14 @@ def _run(run: Run) -> str:
 def _environment(run: Run) -> tuple[str, str]:
     """The text of `environment.json`, and the command that repeats the run."""
     try:
-        text = (run.directory.path / "environment.json").read_text()
-        command: Any = json.loads(text)["command"]
+        values = environment.read(run.directory.path)
+        text, command = json.dumps(values, indent=2), values["command"]
         # `noiseless reproduce` would repeat all rows of the table
         return text, shlex.join(
             command_of(run.directory.config()) if command[:2] == ["noiseless", "reproduce"] else command
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         return (
-            f"environment.json cannot be read: {error!r}",
+            f"environment.json cannot be read: {error}",
             "the command is unknown, because environment.json cannot be read",
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.recipes.recipe import Recipe
+from noiseless.screen import print_note
 from noiseless.study import grouping
 
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
@@ -125,14 +126,31 @@ def read(directories: Iterable[RunDirectory]) -> list[Run]:
     """
     runs = []
     for directory in directories:
-        recipe, rows = directory.config().recipe, directory.rows()
+        recipe, rows, lacking = directory.config().recipe, directory.rows(), directory.lacking()
         if not rows:
-            raise ValueError(f"{directory.path} has no finished step yet: there is nothing to report")
-        missing = next((NEEDED - row.keys() for row in rows if NEEDED - row.keys()), None)
-        if missing:
-            raise ValueError(f"{directory.metrics} has a row without {', '.join(sorted(missing))}: it is damaged")
-        runs.append(Run(directory, recipe, rows))
+            problem = lacking or "there is nothing to report"
+            raise ValueError(f"{directory.path} has no finished step yet: {problem}")
+        if lacking:
+            print_note(f"{lacking}; what follows is of the other rows")
+        runs.append(Run(directory, recipe, _complete(directory, rows)))
     return runs
+
+
+def _complete(directory: RunDirectory, rows: list[Row]) -> list[Row]:
+    """The rows with numbers in all needed columns; a note names what the others lack. Raises if there are none."""
+    # a column that is missing counts as one that holds text
+    lacking = [
+        sorted(name for name in NEEDED | row.keys() if isinstance(row.get(name, ""), (str, bool))) for row in rows
+    ]
+    lacks = next((names for names in lacking if names), None)
+    if lacks is None:
+        return rows
+    problem = f"{directory.metrics} has a row without {', '.join(lacks)}: it is damaged"
+    complete = [row for row, names in zip(rows, lacking, strict=True) if not names]
+    if not complete:
+        raise ValueError(problem)
+    print_note(f"{problem}, and left out")
+    return complete
 
 
 def by_recipe(runs: Iterable[Run]) -> list[Summary]:

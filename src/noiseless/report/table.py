@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from noiseless.files.atomic import write_bytes
+from noiseless.printable import markdown
 from noiseless.recipes.recipe import Recipe
 from noiseless.report import summary
 from noiseless.report.summary import Summary
 from noiseless.study.reproduce import Job
-from noiseless.terminal import markdown
 
 COLUMNS = (
     "row", "model", "data", "steps", "passes", "n", "unfinished", "test_accuracy_mean", "test_accuracy_std",

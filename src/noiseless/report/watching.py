@@ -13,8 +13,8 @@ from rich.text import Text
 
 from noiseless.files.columns import COLUMNS
 from noiseless.files.reading import Followed, Row
+from noiseless.printable import printable
 from noiseless.report.text import ASCII_BLOCKS, BLOCKS, duration, logarithmic, number, sparkline
-from noiseless.terminal import printable
 
 HEAD = 3
 """lines of a run's head"""

@@ -159,9 +159,8 @@ def rebuild(
         ValueError: if the run's config cannot be read, names code that is not trusted, or its data have changed.
     """
     config = directory.config()
-    has_checkpoints = any(directory.checkpoints.glob("step-*"))
     # a checkpoint holds the initial parameters; the file that they came from may be gone
-    recipe = with_flags(config.recipe, init=None) if has_checkpoints else config.recipe
+    recipe = config.recipe if directory.begins_anew() else with_flags(config.recipe, init=None)
     settings = replace(config.settings, data_dir=_data_directory(config))
     with trusting(trust):
         changed = change(Config(recipe, settings))
@@ -173,7 +172,9 @@ def rebuild(
 def _data_directory(config: Config) -> str:
     """The directory that a run's config names if the data are there, else the default one; both are only read."""
     recorded, data = config.settings.data_dir, config.recipe.data
-    places = [home(recorded), home()] if recorded is not None and Path(recorded).is_dir() else [home()]
+    # another user's directory may be unreadable
+    usable = recorded is not None and Path(recorded).is_dir() and os.access(recorded, os.R_OK | os.X_OK)
+    places = [home(recorded), home()] if usable else [home()]
     return str(next((place for place in places if is_local(data.name, place, data.pixels)), places[-1]))
 
 

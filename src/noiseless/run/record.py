@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -24,14 +25,16 @@ class Record:
         directory: of the run.
         writes: whether this worker writes the file.
         start: first step to be written; rows of this step and later ones are removed from the file.
+        on_message: gets messages about damaged lines.
     """
 
-    def __init__(self, directory: RunDirectory, writes: bool, start: int):
-        self._directory, self._writes, self._start = directory, writes, start
+    def __init__(self, directory: RunDirectory, writes: bool, start: int, on_message: Callable[[str], None]):
+        self._directory, self._writes, self._start, self._on_message = directory, writes, start, on_message
 
     def __enter__(self) -> Self:
         if self._writes:
-            self._directory.cut_rows(self._start)
+            if problem := self._directory.cut_rows(self._start):
+                self._on_message(problem)
             self._file = self._directory.metrics.open("a")
         return self
 
@@ -44,6 +47,11 @@ class Record:
         if self._writes:
             self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
             self._file.flush()
+
+    def flush(self) -> None:
+        """Flushes the rows to the disk, so that a power cut does not take them."""
+        if self._writes:
+            os.fsync(self._file.fileno())
 
 
 @dataclass(frozen=True)

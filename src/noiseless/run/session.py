@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noiseless.files.directory import RunDirectory, environment
+from noiseless.files.directory import RunDirectory
+from noiseless.files.environment import differences, environment
+from noiseless.files.environment import read as read_environment
 from noiseless.objective.workers import Workers
 from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, build, rebuild
@@ -21,6 +23,8 @@ class Session:
 
     experiment: Experiment
     directory: RunDirectory
+    changed: str | None = None
+    """message about versions and the like that have changed since the run was made; None: nothing has"""
 
 
 @contextmanager
@@ -74,7 +78,19 @@ def existing(path: Path, workers: Workers, config: Config | None = None) -> Iter
     experiment = rebuild(directory, workers)
     refuse_disagreement(workers, experiment)
     with in_first(workers, directory.locked):
-        yield Session(experiment, directory)
+        yield Session(experiment, directory, _changed(experiment, directory))
+
+
+def _changed(experiment: Experiment, directory: RunDirectory) -> str | None:
+    """A message about what has changed since a run was made of the things that its bits can depend on."""
+    recorded = read_environment(directory.path)
+    listed = differences(recorded, environment(experiment.config, experiment.data_sha256, []))
+    if not listed:
+        return None
+    return (
+        f"{directory.path} was made with others than now: {'; '.join(listed)}. The bits of its next steps can differ"
+        " from those that it would have had"
+    )
 
 
 @contextmanager

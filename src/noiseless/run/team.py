@@ -19,7 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
-from noiseless.files.directory import environment
+from noiseless.files.environment import environment
 from noiseless.objective.workers import Alone, Team, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
 from noiseless.run import prepared

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from noiseless.files.atomic import write_json
 from noiseless.files.directory import Row, RunDirectory
+from noiseless.plain import parse, read_file
 from noiseless.recipes.config import Config
 
 Numbers = dict[str, float]
@@ -170,7 +171,7 @@ def _values(row: Numbers) -> Numbers:
 def _run_id(path: Path, project: str, new: str) -> str:
     """The id of a run in a tracker, from the file at `path`; without one for this project, writes `new` to it."""
     try:
-        record = json.loads(path.read_text())
+        record = parse(read_file(path))
         # a name with a path in it would choose directories to remove
         if record["project"] == project and re.fullmatch(r"[\w-]{1,128}", record["name"]):
             return str(record["name"])

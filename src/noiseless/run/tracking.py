@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 from typing import Self
 
+from noiseless.errors import command
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.recipes.config import Config, Settings
 from noiseless.run.trackers import TensorBoard, Tracker, WandB, flat
@@ -91,10 +92,10 @@ class Tracking:
                 self._lacking[tracker.name] = tracker.begin(self._config, self._directory)
             except Exception as error:
                 self._end()
-                path = self._directory.path
+                again = command("resume", self._directory.path)
                 raise ValueError(
-                    f"--{tracker.name} cannot begin ({_line(error)}): mend it and go on with noiseless resume {path},"
-                    f" or without trackers: noiseless resume {path} --untracked"
+                    f"--{tracker.name} cannot begin ({_line(error)}): mend it and go on with {again}, or without"
+                    f" trackers: {again} --untracked"
                 ) from None
             self._fed.append(tracker)
         return self

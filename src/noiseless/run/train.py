@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noiseless.errors import command
 from noiseless.files import checkpoint
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.files.parameters import fill
@@ -87,7 +88,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     step, loop = _restore(experiment, directory, progress.on_message)
     test_score: Score | None = None
     saved = time.monotonic()
-    with Record(directory, workers.rank == 0, step) as record:
+    with Record(directory, workers.rank == 0, step, progress.on_message) as record:
         while not _ended(experiment, step, loop):
             began = time.perf_counter()
             workers.begin(step)
@@ -117,6 +118,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 loop.average.update()
             loop.perfect = loop.perfect + 1 if row["train_accuracy"] == 1 else 0
             last = _ended(experiment, step + 1, loop)
+            if last:
+                row["final"] = checkpoint.digests(_final(experiment, loop))
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.schedule.steps) == 0):
                 test_score = _test(experiment, loop.average)
                 row |= {"test_loss": test_score.loss, "test_accuracy": test_score.accuracy}
@@ -131,6 +134,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             stop = not last and workers.any(workers.stop())
             permanent = settings.keep_every is not None and (step + 1) % settings.keep_every == 0
             if last or stop or permanent or time.monotonic() - saved >= settings.checkpoint_seconds:
+                record.flush()  # first: rows before a checkpoint are never computed again
                 _save(experiment, directory, step + 1, loop)
                 saved = time.monotonic()
             if stop:
@@ -163,7 +167,7 @@ def _test(experiment: Experiment, average: Average | None) -> Score:
 
 def _go_on(what: str, directory: RunDirectory) -> str:
     """What has happened, and the command that goes on."""
-    return f"{what}; go on with: noiseless resume {directory.path}"
+    return f"{what}; go on with: {command('resume', directory.path)}"
 
 
 def _compare(experiment: Experiment, step: int) -> None:
@@ -192,9 +196,7 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _Loo
     """Writes a checkpoint after that number of steps, in the first worker."""
     if experiment.workers.rank != 0:
         return
-    state = {
-        "model": dict(experiment.model.state_dict()),
-        "average": loop.average_state,
+    state = _final(experiment, loop) | {
         "optimizer": experiment.optimizer.state_dict(),
         "transforms": loop.transformed,
         "passes": loop.passes,
@@ -202,7 +204,13 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _Loo
         "questions": loop.analyses.state(),
     }
     settings = experiment.config.settings
-    checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every)
+    ended = _ended(experiment, step, loop)
+    checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every, ended)
+
+
+def _final(experiment: Experiment, loop: _LoopState) -> dict[str, dict[str, Tensor] | None]:
+    """Parameters and buffers, and their average."""
+    return {"model": dict(experiment.model.state_dict()), "average": loop.average_state}
 
 
 def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None:
@@ -220,24 +228,23 @@ def _restore(
     experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
 ) -> tuple[int, _LoopState]:
     """The next step and the loop's state before it; restores model and optimizer from the newest checkpoint."""
-    newest = checkpoint.newest(directory.checkpoints)
+    newest = directory.newest()
     steps = experiment.workers.exchange(str(newest.step) if newest else "none")
     if len(set(steps)) > 1:
         raise ValueError(f"the workers see different checkpoints in {directory.path}, of steps {', '.join(steps)}")
     if newest is not None:
         for problem in newest.damaged:
             on_message(f"{problem}; going on from step {newest.step}")
-        lost = set(range(directory.began(), newest.step)) - {row["step"] for row in directory.rows()}
-        if lost:
-            on_message(
-                f"{directory.metrics} lacks {len(lost)} rows before step {newest.step}; they cannot be written again"
-            )
+        if lacking := directory.lacking(newest.step):
+            on_message(f"{lacking}; what is lost cannot be written again")
         fill(experiment.model, newest.state["model"], directory.checkpoints)
         experiment.optimizer.load_state_dict(newest.state["optimizer"])
     momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
     analyses = Analyses(experiment)
     if newest is None:
+        if checkpoint.steps(directory.checkpoints):
+            on_message(f"{directory.path} was stopped within its first checkpoint: it begins anew, and nothing is lost")
         loop = _LoopState(average, analyses)
         _save(experiment, directory, 0, loop)
         return 0, loop

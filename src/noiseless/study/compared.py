@@ -5,7 +5,6 @@ The statistics are those of `comparison.py`. This module does not import torch.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseless.files import predictions, reading
+from noiseless.errors import command
+from noiseless.files import environment, predictions, reading
 from noiseless.files.predictions import Predictions
 from noiseless.recipes.recipe import Recipe
 from noiseless.study import comparison, grouping
@@ -182,14 +182,13 @@ def _read(path: Path) -> EvaluatedRun:
     recipe = reading.config(reading.find(path)).recipe
     if not (path / "model.safetensors").exists():
         raise ValueError(
-            f"{path} has not ended, so it has no result to compare: finish it with noiseless resume {path}"
+            f"{path} has not ended, so it has no result to compare: finish it with {command('resume', path)}"
         )
     try:
-        data_sha256 = str(json.loads((path / "environment.json").read_text())["data_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data_sha256 = environment.data_sha256(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path / 'environment.json'} cannot be read ({error!r}), so it is not known on which data the run was"
-            " trained: restore the file, or leave the run out"
+            f"{error}, so it is not known on which data the run was trained: restore the file, or leave the run out"
         ) from None
     return EvaluatedRun(path, recipe, predictions.read(path), data_sha256)
 

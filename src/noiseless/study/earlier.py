@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from noiseless.plain import parse, read_file
 
 AXES = {"lr": "rate", "weight_decay": "decay", "block": "block", "norm_block": "norm block"}
 """fields of a recipe that a tuning grid varies, and their names in messages"""
@@ -29,14 +30,14 @@ def read(path: Path) -> dict[tuple[str, int], Chosen]:
         ValueError: if the file cannot be read, or is not the choices of a race.
     """
     try:
-        elements = json.loads(path.read_text())
+        elements = parse(read_file(path))
         choices = {(str(element["contender"]), int(element["passes"])): element for element in elements}
         for element in elements:
             _refuse_setting(element["setting"])
             _refuse_ends(element["at_edge"])
     except OSError as error:
         raise ValueError(f"--choices {path} cannot be read ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"--choices {path} is not the choices.json of a race ({error!r})") from None
     return choices
 

@@ -166,7 +166,7 @@ def _run(recipe: Recipe, path: Path, settings: Settings, command: str) -> str | 
     Raises:
         ValueError: for any other error. Other types may not survive pickling on the way to the parent.
     """
-    from noiseless.files.directory import environment
+    from noiseless.files.environment import environment
     from noiseless.run.build import Experiment, build, rebuild
     from noiseless.run.tracking import Tracking, chosen
     from noiseless.run.train import Diverged, Interrupted, Progress, train

@@ -1,8 +1,7 @@
-"""Files that others have made are read as files: no device or pipe is opened, and no link leads out of a run."""
+"""No part of a run is a device or pipe, and no link in it leads out of its directory."""
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -21,41 +20,6 @@ FOLDERS = ("checkpoints", "analysis", "snapshots", "tensorboard", "wandb")
 """of a run's directory"""
 UNNEEDED = ("snapshots", "tensorboard", "wandb")
 """folders whose files are not needed to read a run, so that a wrong one is no reason to refuse it"""
-
-
-def refuse_special(path: Path | str) -> None:
-    """Raises if a path is a device, pipe or socket: reading it would have an effect, or no end.
-
-    Raises:
-        ValueError: naming the path.
-    """
-    try:
-        _refuse_mode(path, os.stat(path).st_mode)  # noqa: PTH116  # called for each of a million images
-    except OSError:
-        return  # whoever opens it says why it cannot be read
-
-
-def read_bytes(path: Path | str) -> bytes:
-    """The content of a file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Its bytes.
-
-    Raises:
-        ValueError: if it is a device, pipe or socket.
-    """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  a pipe would wait
-        _refuse_mode(path, os.fstat(file.fileno()).st_mode)
-        return file.read()
-
-
-def _refuse_mode(path: Path | str, mode: int) -> None:
-    for has_kind, kind in SPECIAL:
-        if has_kind(mode):
-            raise ValueError(f"{path} is {kind}, not a file: put the file that it stands for in its place")
 
 
 def refuse_outside(run: Path) -> None:
@@ -85,4 +49,10 @@ def _refuse_part(part: Path, root: Path) -> None:
             f"{part} is a link that leads out of the run, to {part.resolve()}: put what it stands for in its place, or"
             " remove it"
         )
-    refuse_special(part)
+    try:
+        mode = part.stat().st_mode
+    except OSError:
+        return  # whoever opens it says why it cannot be read
+    for has_kind, kind in SPECIAL:
+        if has_kind(mode):
+            raise ValueError(f"{part} is {kind}, not a file: put the file that it stands for in its place")

@@ -1,0 +1,61 @@
+"""Where a run may begin: in a new or empty directory, or where an earlier beginning was killed before its config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from noiseless.errors import command
+from noiseless.files import checkpoint, reading
+from noiseless.files.atomic import TEMPORARY
+from noiseless.recipes.config import Config
+
+FILES = ("config.json", "environment.json", "metrics.jsonl", "model.safetensors", "average.safetensors")
+"""files of a run that only the process with its lock writes"""
+
+
+def refuse_occupied(path: Path, config: Config) -> None:
+    """Raises if a path holds a run or other files, or has a name that no file could hold.
+
+    Args:
+        path: of a new run.
+        config: of the new run.
+
+    Raises:
+        ValueError: saying what is there.
+    """
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path} is not a name in UTF-8, which a config can hold: choose another --run-dir") from None
+    if (path / reading.CONFIG).exists():
+        same = reading.config(path).recipe == config.recipe
+        go_on = f"go on with {command('resume', path)}, or " if same else ""
+        raise ValueError(
+            f"{path} holds a run already, {'of the same' if same else 'made by another'} config: {go_on}choose another"
+            " --run-dir"
+        )
+    if path.exists() and not (path.is_dir() and _hardly_begun(path)):
+        raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
+
+
+def clear_unfinished(path: Path) -> None:
+    """Removes what a beginning that was killed has left; the caller holds the lock, and there is no config.
+
+    Args:
+        path: of the run.
+    """
+    for file in (path / "model.safetensors", *(path / "checkpoints").glob("step-*")):
+        file.unlink(missing_ok=True)
+
+
+def _hardly_begun(path: Path) -> bool:
+    """Whether a directory is empty or holds only what a beginning leaves if it is killed before the config."""
+    names = {file.name for file in path.iterdir()}
+    leftovers = {name for name in names if (parts := TEMPORARY.fullmatch(name)) and parts["name"] in FILES}
+    if "lock" in names:
+        leftovers |= {"lock", "environment.json", "checkpoints"}
+        # an import writes its checkpoint, and the final parameters of a run without steps left, before the config
+        leftovers |= {"model.safetensors"} if "environment.json" in names else set()
+    checkpoints = [file.name for file in (path / "checkpoints").glob("*")]
+    ours = all(checkpoint.NAME.fullmatch(name) or TEMPORARY.fullmatch(name) for name in checkpoints)
+    return names <= leftovers and ours and (not checkpoints or "environment.json" in names)

@@ -1,0 +1,125 @@
+"""What the bits of a run depend on besides its config, in `environment.json`: versions, machine, threads, data."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from noiseless.plain import parse, read_file, what
+from noiseless.recipes.config import Config
+
+FILE = "environment.json"
+DEPENDS = ("noiseless", "python", "git_revision", "processor", "device", "threads")
+"""values, besides the versions of packages, in which a difference can change bits"""
+
+
+def environment(config: Config, data_sha256: str, command: list[str]) -> dict[str, Any]:
+    """What the bits of a run may depend on besides its config: versions, machine, threads, revision, data, command."""
+    import torch  # not above: comparisons of runs read this file without it
+
+    device = config.settings.device
+    return {
+        "noiseless": metadata.version("noiseless"),
+        "python": platform.python_version(),
+        "packages": {
+            name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+        },
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "data_sha256": data_sha256,
+        "git_revision": git_revision(),
+        "command": command,
+    }
+
+
+def _processor() -> str:
+    """The name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def git_revision() -> str | None:
+    """The git revision of noiseless; None if it was installed as a package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The content of a run's `environment.json`.
+
+    Args:
+        run: directory of the run.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    file = run / FILE
+    try:
+        values = parse(read_file(file))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {what(values)}, not values by name")
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{file} cannot be read: {cause}") from None
+    return values
+
+
+def data_sha256(run: Path) -> str:
+    """The hash of the data that a run was made with.
+
+    Args:
+        run: directory of the run.
+
+    Returns:
+        Hexadecimal SHA-256.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    value = read(run).get("data_sha256")
+    if not isinstance(value, str):
+        raise ValueError(f"{run / FILE} cannot be read: its data_sha256 is {what(value)}")
+    return value
+
+
+def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed of the things that bits can depend on.
+
+    Args:
+        recorded: when the run was made.
+        now: of this process.
+
+    Returns:
+        A phrase for each difference, such as `torch 2.5.0 then, 2.6.0 now`.
+    """
+    then, here = _flat(recorded), _flat(now)
+    return [
+        f"{name} {then[name]} then, {here[name]} now"
+        for name in here
+        if name in then and json.dumps(then[name]) != json.dumps(here[name])
+    ]
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """The values of a record that bits can depend on, by name."""
+    packages = record.get("packages")
+    versions = packages if isinstance(packages, dict) else {}
+    return {name: record[name] for name in DEPENDS if name in record} | versions
