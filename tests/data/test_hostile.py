@@ -55,7 +55,7 @@ def nested(depth):
 
 
 def test_a_deeply_nested_key_does_not_end_the_process():
-    assert pickle.loads(nested(3)) == {(((((),),),)): 1} or True
+    assert list(pickle.loads(nested(3)).values()) == [1]
     with pytest.raises(ValueError, match="more than 1000 lists, tuples and dictionaries"):
         pickled.read(nested(3_000_000), "batch")
 
