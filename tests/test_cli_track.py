@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 
@@ -13,6 +14,7 @@ from programs import Copy
 from small_runs import call, npz, record, refused, run, small_recipe, words
 
 from noiseless.files.directory import RunDirectory
+from noiseless.run import trackers
 from noiseless.run.trackers import flat
 
 FLAGS = ("--model", "resnet8", "--block", "16", "--threads", "1")
@@ -150,3 +152,9 @@ def test_each_run_of_a_ladder_is_tracked(data, tmp_path):
         directory = RunDirectory(tmp_path / "runs" / name)
         assert directory.config().settings.tensorboard
         assert sorted(tracker_files.tensorboard(directory.path)["lr"]) == [row["step"] for row in directory.rows()]
+
+
+@pytest.mark.parametrize("name", ["x/../../../outside", "*", "", 1, None])
+def test_an_id_in_a_file_chooses_no_directory_to_remove(name, tmp_path):
+    (tmp_path / "wandb.json").write_text(json.dumps({"project": "p", "name": name}))
+    assert trackers._run_id(tmp_path / "wandb.json", "p", "new") == "new"
