@@ -24,6 +24,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.files.environment import environment
 from noiseless.files.parameters import write_parameters
 from noiseless.objective.workers import Alone, Workers
+from noiseless.plain import sealed, unsealed
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
@@ -32,6 +33,16 @@ from noiseless.run.build import Experiment, build, rebuild
 from noiseless.run.train import Interrupted, Progress, train
 
 IMAGES, TESTED, CLASSES, SIDE = 48, 20, 4, 8
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The values of a run's config."""
+    return unsealed(json.loads((run / "config.json").read_text()))
+
+
+def write_config(run: Path, values: dict[str, Any]) -> None:
+    """Writes a run's config as anybody could: with the digest that fits."""
+    (run / "config.json").write_text(json.dumps(sealed(values)))
 
 
 @dataclass(frozen=True)

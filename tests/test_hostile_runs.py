@@ -57,11 +57,11 @@ def walked(data, tmp_path_factory):
     assert small_runs.call("export", begun.path, place / "work" / "begun-exported").code == 0
     for name, changes, links in _attacks(outside, place / "elsewhere"):
         run = small_runs.copy(begun, place / "runs" / name).path
-        config = json.loads((run / "config.json").read_text())
+        config = small_runs.read_config(run)
         for part, values in changes.items():
             values = {key: str(value).format(run=run) for key, value in values.items()}
             (config["settings"] if part == "settings" else config["recipe"][part]).update(values)
-        (run / "config.json").write_text(json.dumps(config))
+        small_runs.write_config(run, config)
         for link, target in links.items():
             if (run / link).is_dir():
                 (run / link).rename(run / f"old-{link}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from small_runs import call, refused
+from small_runs import call, read_config, refused, write_config
 
 import noiseless
 from noiseless.printable import markdown, printable
@@ -89,11 +89,11 @@ COMMANDS = [
 @pytest.mark.parametrize("where", ["name", "data", "record", "environment"])
 def test_a_hostile_run_controls_no_terminal(command, where, run_copy, monkeypatch):
     monkeypatch.chdir(run_copy.path.parent)
-    config, environment = (run_copy.path / name for name in ("config.json", "environment.json"))
-    values, record = json.loads(config.read_text()), json.loads(environment.read_text())
+    environment = run_copy.path / "environment.json"
+    values, record = read_config(run_copy.path), json.loads(environment.read_text())
     if where in ("name", "data"):
         (values["recipe"] if where == "name" else values["recipe"]["data"])["name"] = EVIL
-        config.write_text(json.dumps(values))
+        write_config(run_copy.path, values)
     elif where == "environment":
         record |= {"noiseless": EVIL, "device": EVIL, "command": ["noiseless", EVIL, "\n```\n<b>"]}
         environment.write_text(json.dumps(record))
@@ -113,10 +113,10 @@ def test_a_run_cannot_be_made_with_such_a_name(text, tmp_path):
 
 
 def test_a_card_and_a_table_have_no_markup_of_others(run_copy, tmp_path):
-    config, environment = (run_copy.path / name for name in ("config.json", "environment.json"))
-    values, record = json.loads(config.read_text()), json.loads(environment.read_text())
+    environment = run_copy.path / "environment.json"
+    values, record = read_config(run_copy.path), json.loads(environment.read_text())
     values["recipe"]["name"] = "<img src=x onerror=alert(1)>|[a](http://b)`"
-    config.write_text(json.dumps(values))
+    write_config(run_copy.path, values)
     record |= {"device": "<script>", "command": ["```\n<script>"], "packages": {"<script>": "|\n# title"}}
     environment.write_text(json.dumps(record))
     answer = call("export", run_copy.path, tmp_path / "exported")

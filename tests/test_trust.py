@@ -208,9 +208,9 @@ def test_a_data_set_needs_the_same(place):
 
 @pytest.mark.parametrize("name", LIBRARY_FUNCTIONS)
 def test_functions_of_libraries_are_never_models(name, run):
-    config = json.loads((run / "config.json").read_text())
+    config = small_runs.read_config(run)
     config["recipe"]["model"] |= {"name": name, "options": "repo_or_dir='run', model='m', source='local'"}
-    (run / "config.json").write_text(json.dumps(config))
+    small_runs.write_config(run, config)
     refused("evaluate", "run", "--trust", name, names=(f"{name} is never a model or data set",))
     refused("evaluate", "run", names=(f"{name} is never a model or data set",))
     refused("train", "--model", name, "--run-dir", "new", names=(f"{name} is never a model or data set",))

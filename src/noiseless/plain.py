@@ -46,14 +46,22 @@ def open_file(path: Path | str) -> BufferedReader:
         IsADirectoryError: if it is a directory.
         OSError: naming the path, if it cannot be opened or is not a regular file.
     """
+    _refuse_other(path, os.stat(path).st_mode)  # noqa: PTH116  opening a device or pipe may have an effect
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    try:
+        _refuse_other(path, os.fstat(descriptor).st_mode)  # it may have been exchanged
+    except OSError:
         os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise OSError(errno.EINVAL, "not a regular file but a device or pipe", str(path))
+        raise
     return os.fdopen(descriptor, "rb")
+
+
+def _refuse_other(path: Path | str, mode: int) -> None:
+    """Raises if a path is no regular file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file but a device or pipe", str(path))
 
 
 def read_file(path: Path | str) -> bytes:

@@ -282,12 +282,13 @@ def test_a_directory_with_a_record_and_no_config_is_not_taken_for_an_unfinished_
     assert files(directory.path) == before
 
 
-def test_a_directory_that_utf_8_cannot_name_is_refused_before_the_work(data, tmp_path):
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
-    answer = call("train", "fb", "--data", data, "--block", 16, "--steps", 1, "--threads", 1, "--run-dir", path)
-    assert answer.code == 2
-    assert "is not a name in UTF-8" in answer.err
-    assert not os.path.exists(path)  # noqa: PTH110
+def test_a_directory_that_utf_8_cannot_name_is_refused_before_the_work(data, tmp_path, monkeypatch):
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    os.mkdir(place)  # noqa: PTH102
+    monkeypatch.chdir(place)
+    arguments = ("train", "fb", "--data", data, "--block", 16, "--steps", 1, "--threads", 1, "--run-dir", "run")
+    refused(*arguments, names=("--run-dir must be text in UTF-8",))
+    assert os.listdir(place) == []  # noqa: PTH208
 
 
 def test_an_ended_run_with_an_average_has_its_digest_too(data, tmp_path):

@@ -14,7 +14,7 @@ FILES = ("config.json", "environment.json", "metrics.jsonl", "model.safetensors"
 
 
 def refuse_occupied(path: Path, config: Config) -> None:
-    """Raises if a path holds a run or other files, or has a name that no file could hold.
+    """Raises if a path holds a run or other files.
 
     Args:
         path: of a new run.
@@ -23,10 +23,6 @@ def refuse_occupied(path: Path, config: Config) -> None:
     Raises:
         ValueError: saying what is there.
     """
-    try:
-        str(path.resolve()).encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{path} is not a name in UTF-8, which a config can hold: choose another --run-dir") from None
     if (path / reading.CONFIG).exists():
         same = reading.config(path).recipe == config.recipe
         go_on = f"go on with {command('resume', path)}, or " if same else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from noiseless.printable import printable
 
 
@@ -42,7 +44,11 @@ def printable_text(flag: str, value: object) -> None:
         ValueError: naming the flag.
     """
     for text in value if isinstance(value, tuple) else (value,):
-        if isinstance(text, str) and ("\n" in text or printable(text) != text):
+        if not isinstance(text, str):
+            continue
+        if re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"--{flag} must be text in UTF-8, which a config can hold, not {text!a}")
+        if "\n" in text or printable(text) != text:
             raise ValueError(f"--{flag} must be one line without control characters, not {text!a}")
 
 
