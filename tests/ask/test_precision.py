@@ -27,11 +27,13 @@ def test_the_reference_is_the_gradient_of_a_float64_loop(plain):
     x = torch.from_numpy(tiny["x_train"]).double()[:, None] / 255
     x = (x - torch.tensor(recipe.data.mean, dtype=torch.float64)) / torch.tensor(recipe.data.std, dtype=torch.float64)
     data = (x, torch.from_numpy(tiny["y_train"]))
-    expected = oracles.block_loop(model, cross_entropy, data, recipe.objective.block).gradient
-    gradient = precision._gradient(plain, precision.EXACT)
+    expected = oracles.block_loop(model, cross_entropy, data, recipe.objective.block)
+    exact = precision._evaluation(plain, precision.EXACT)
+    gradient, expected_gradient = exact.gradient, expected.gradient
     assert gradient.dtype == torch.float64
     # some hundred float64 roundings of 1e-16 each, as in oracles.ROUNDING
-    assert float((gradient - expected).norm() / expected.norm()) < 1e-11
+    assert float((gradient - expected_gradient).norm() / expected_gradient.norm()) < 1e-11
+    assert exact.loss == pytest.approx(expected.loss, rel=1e-11)
 
 
 def test_each_arithmetic_differs_by_its_precision(plain):
@@ -41,6 +43,7 @@ def test_each_arithmetic_differs_by_its_precision(plain):
     assert 6e-9 < single.relative < 6e-6
     assert 4e-4 < half.relative < 0.4
     assert 0 < single.largest < half.largest
+    assert single.loss < 6e-6 < half.loss < 0.4  # of the loss, as of the gradient
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Uncompiled(Compiler):
         super().__init__(pytest.fail)
         self.keys = set()
 
-    def call(self, key, function, *arguments):
+    def call(self, key, function, *arguments, **named):
         self.keys.add(key)
         assert all(isinstance(argument, torch.Tensor) for argument in arguments)
         with torch.no_grad():

@@ -31,8 +31,8 @@ class Counting(Compiler):
         super().__init__(self.messages.append)
         self.chunks = 0
 
-    def call(self, key, function, *arguments):
-        result = super().call(key, function, *arguments)
+    def call(self, key, function, *arguments, **named):
+        result = super().call(key, function, *arguments, **named)
         self.chunks += result is not None
         return result
 

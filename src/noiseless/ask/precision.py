@@ -1,14 +1,13 @@
-"""Rounding error of a run's gradient in float32 and bfloat16, against the same gradient in float64."""
+"""Rounding error of a run's loss and gradient in float32 and bfloat16, against the same in float64."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import Tensor
-
 from noiseless.ask.verify import RoundingDifference, gradient, rounding_difference
 from noiseless.files.directory import RunDirectory
+from noiseless.objective import Evaluation
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import with_flags
@@ -36,7 +35,7 @@ OTHERS = (_Arithmetic("float32"), _Arithmetic("float32", "bfloat16"))
 
 
 def against_float64(directory: RunDirectory) -> list[RoundingDifference]:
-    """Compares the gradient at a run's newest state with the one computed in float64.
+    """Compares loss and gradient at a run's newest state with those computed in float64.
 
     In the float64 reference, the model, the data (with normalisation and augmentation) and all arithmetic are float64.
     The state is the same, as float32 numbers are exact in float64; a penalty's probes have the same length. Only one
@@ -46,21 +45,24 @@ def against_float64(directory: RunDirectory) -> list[RoundingDifference]:
         directory: of the run.
 
     Returns:
-        The differences of the gradient as the run computes it, in plain float32, and in float32 with bfloat16 autocast.
+        The differences of loss and gradient as the run computes them, in plain float32, and in float32 with bfloat16
+        autocast.
     """
     config = directory.config()
     compiled: Literal["on", "off"] = "on" if config.settings.compile == "on" else "off"
     run_arithmetic = _Arithmetic(config.recipe.model.dtype, config.recipe.model.autocast, compiled)
     ways = [run_arithmetic, *(way for way in OTHERS if way != run_arithmetic)]
-    reference = _gradient(directory, EXACT)
-    return [
-        rounding_difference(
-            f"as the run does: {way}" if way == run_arithmetic else str(way), _gradient(directory, way), reference
-        )
-        for way in ways
-        if way != EXACT
-    ]
+    reference = _evaluation(directory, EXACT)
+    rows = []
+    for way in ways:
+        if way == EXACT:
+            continue
+        computed = _evaluation(directory, way)
+        text = f"as the run does: {way}" if way == run_arithmetic else str(way)
+        row = rounding_difference(text, computed.gradient.cpu(), reference.gradient.cpu())
+        rows.append(replace(row, loss=abs(computed.loss - reference.loss) / abs(reference.loss)))
+    return rows
 
 
-def _gradient(directory: RunDirectory, way: _Arithmetic) -> Tensor:
-    return gradient(directory, Alone(), way.change).gradient.cpu()
+def _evaluation(directory: RunDirectory, way: _Arithmetic) -> Evaluation:
+    return gradient(directory, Alone(), way.change)

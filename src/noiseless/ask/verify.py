@@ -50,6 +50,8 @@ class RoundingDifference:
     """largest absolute difference of an element"""
     relative: float
     """L2 norm of the difference, divided by the L2 norm of the reference"""
+    loss: float | None = None
+    """absolute difference of the losses, divided by the reference's; None: losses are not compared"""
 
 
 def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[RoundingDifference]]:

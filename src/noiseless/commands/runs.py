@@ -142,8 +142,8 @@ def verify(arguments: list[str]) -> int:
         [argument for argument in arguments if argument != "--no-precision"],
         "verify [--no-precision]",
         "Check that the gradient at the newest state of a run has the same bits for other orders of blocks and other"
-        " numbers of workers. Then print how much it differs from plain float32 sums, and from the gradient in float64;"
-        " --no-precision leaves out the latter, which may be slow.",
+        " numbers of workers. Then print how much it differs from plain float32 sums, and loss and gradient from those"
+        " in float64; --no-precision leaves out the latter, which may be slow.",
     )
     if part is None:
         prepared.start()  # for the jobs; it imports torch while this process does
@@ -163,7 +163,7 @@ def verify(arguments: list[str]) -> int:
     if precision:
         from noiseless.ask.precision import against_float64
 
-        title = "what the gradient differs by from the one in float64 throughout"
+        title = "what gradient and loss differ by from those in float64 throughout"
         console.print(_differences(title, "computed", against_float64(directory)))
     console.print("all equal" if equal else "not equal")
     return 0 if equal else DIFFERENT
@@ -183,8 +183,10 @@ def _verify_part(directory: RunDirectory, path: Path) -> int:
 def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:
     """Table of the largest and the relative difference of each way of computing the gradient."""
     table = Table(title=title)
-    for name in (heading, "largest difference", "relative, in L2"):
+    losses = any(difference.loss is not None for difference in differences)
+    for name in (heading, "largest difference", "relative, in L2", *(["loss, relative"] if losses else [])):
         table.add_column(name)
     for difference in differences:
-        table.add_row(difference.way, f"{difference.largest:.2e}", f"{difference.relative:.2e}")
+        numbers = [difference.largest, difference.relative, difference.loss]
+        table.add_row(difference.way, *(f"{number:.2e}" for number in numbers if number is not None))
     return table

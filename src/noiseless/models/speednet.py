@@ -95,6 +95,10 @@ class SpeedNet(nn.Module):
         form: norm, padding mode and convolution.
     """
 
+    prefers_channels_last = True
+    """whether float32 images keep channels-last format though most sums are long: contiguous ones cost speednet256 14 %
+    of a sweep, and take its gradient's error from 1.4 times that of contiguous PyTorch to 1.0 times"""
+
     def __init__(self, widths: Sequence[int], channels: int, classes: int, form: Form):
         super().__init__()
         self.whiten = Whitening(channels)

@@ -46,13 +46,16 @@ class Compiler:
         self.on_message = on_message
         self._cache: dict[Hashable, Function | None] = {}
 
-    def call(self, key: Hashable, function: Function, *arguments: Tensor) -> tuple[Tensor, ...] | None:
+    def call(
+        self, key: Hashable, function: Function, *arguments: Tensor, keep_layout: bool = False
+    ) -> tuple[Tensor, ...] | None:
         """Calls the compiled form of a function.
 
         Args:
             key: what the function depends on besides its arguments.
             function: takes tensors only, has no side effects, and returns a tuple of tensors.
             arguments: contiguous tensors.
+            keep_layout: whether convolutions keep the memory format of their input; else they become channels-last.
 
         Returns:
             What the function returns, up to rounding; None if it cannot be compiled, for example because it draws
@@ -64,19 +67,20 @@ class Compiler:
         """
         cache_key = (key, torch.get_num_threads(), *((a.shape, a.dtype, a.device) for a in arguments))
         if cache_key not in self._cache:
-            self._cache[cache_key] = self._compiled(function, arguments)
+            self._cache[cache_key] = self._compiled(function, arguments, keep_layout)
         code = self._cache[cache_key]
         with torch.no_grad():
             return None if code is None else tuple(code(*arguments))
 
-    def _compiled(self, function: Function, arguments: tuple[Tensor, ...]) -> Function | None:
+    def _compiled(self, function: Function, arguments: tuple[Tensor, ...], keep_layout: bool) -> Function | None:
         reason = missing() if arguments[0].device.type == "cpu" else None
         if reason:
             raise _refusal(f"{reason}. Install g++")
         with _quiet(), _shielded():
             self._set_cache_directory()
             try:
-                return self._traced(function, arguments)
+                with torch._inductor.config.patch(layout_optimization=not keep_layout):
+                    return self._traced(function, arguments)
             except Exception as error:  # a broken compiler or a full disk; torch wraps the cause in its own error
                 raise _refusal(
                     f"compiling it fails ({_first_line(error)}). Check g++, and the directory of compiled code,"

@@ -29,7 +29,7 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients, BlockScores
-from noiseless.objective.layers import dense_gradients
+from noiseless.objective.layers import centred_group_norms, dense_gradients
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.usercode import told
 
@@ -63,7 +63,7 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), dense_gradients(self.module), torch.enable_grad():
+        with self.norm.installed(), dense_gradients(self.module), centred_group_norms(self.module), torch.enable_grad():
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
@@ -204,11 +204,10 @@ class BlockLoss:
 
     def _differentiate_compiled(self, compiler: Compiler, theta: Tensor, batch: Batch) -> BlockGradients | None:
         """`differentiate` by compiled code; None if the module cannot be compiled."""
-        held = self.held()
+        held, keeps = self.held(), layout.splits_sums(self.module, self.autocast)
         leaves, form = tree_flatten((batch.target, batch.inputs))
         names, count, examples, several = tuple(held), len(leaves), batch.size, len(batch) > 1
-        if not several:  # theta [P] and [1, P] share their code
-            theta = theta.reshape(-1)
+        theta = theta if several else theta.reshape(-1)  # [P] and [1, P] share their code
         together = self._together(theta.ndim == 2, examples)
 
         def function(theta: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -218,12 +217,13 @@ class BlockLoss:
                 gradient, *reports = together(theta, target, inputs, state)
                 return gradient, gradient.double().square().sum(1), *reports
             target, inputs = mapped(lambda t: t[0], (target, inputs))
-            one, report = self._gradient(theta, layout.preferred(self.module, inputs), target, examples, True, state)
+            inputs = layout.preferred(self.module, inputs, self.autocast)
+            one, report = self._gradient(theta, inputs, target, examples, True, state)
             return tuple(t[None] for t in (one, one.double().square().sum(), *report))
 
         key = (self.module, self.norm.norm_block, self.autocast, *self.key(), names, form, tuple(batch.index.shape))
         arguments = (x.contiguous() for x in (theta, *leaves))
-        parts = compiler.call(key, function, *arguments, *held.values())
+        parts = compiler.call(key, function, *arguments, *held.values(), keep_layout=keeps)
         if parts is None:
             return None
         gradient, square, *scores, statistics = parts
@@ -264,7 +264,7 @@ class BlockLoss:
             with keyed.torch_generators(batch.seed, "module", batch.step, batch.first + k, self.space.device):
                 return self._report(forward or self.module, inputs, target, batch.size, record)
 
-        return layout.call(self.module, inputs, report)
+        return layout.call(self.module, inputs, report, self.autocast)
 
     def _report(
         self, forward: Callable[..., Any], inputs: Inputs, target: Tree, examples: int, record: bool

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from noiseless.losses.terms import PerExample
 
@@ -71,3 +73,40 @@ def dense_gradients(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in sparse:
             layer.sparse = True
+
+
+@contextmanager
+def centred_group_norms(module: nn.Module) -> Iterator[None]:
+    """A context in which group norms subtract their groups' means from channels-last images before anything else.
+
+    On CPUs, torch's kernel for that format computes a variance as the mean square minus the squared mean, which loses
+    digits where the mean is not small. A group norm does not depend on a number that is subtracted from its group.
+
+    Args:
+        module: the module of an objective.
+
+    Yields:
+        Nothing.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.GroupNorm)]
+    own = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = _centred(layer, layer.forward)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward  # type: ignore[method-assign]
+
+
+def _centred(layer: nn.GroupNorm, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def centred(x: Tensor, *args: Any, **named: Any) -> Tensor:
+        if x.ndim != 4 or x.dtype != torch.float32 or x.device.type != "cpu" or x.is_contiguous():
+            return forward(x, *args, **named)
+        by_channel = x.detach().mean((2, 3)).unflatten(1, (layer.num_groups, -1))
+        mean = by_channel.mean(2, keepdim=True).expand_as(by_channel).flatten(1)
+        return forward(x - mean[:, :, None, None], *args, **named)
+
+    return centred

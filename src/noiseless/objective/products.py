@@ -76,7 +76,7 @@ def _compiled_products(
 
     def function(theta: Tensor, V: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         target, inputs = mapped(lambda t: t[0], tree_unflatten(tensors[:count], form))
-        inputs = layout.preferred(block_loss.module, inputs)
+        inputs = layout.preferred(block_loss.module, inputs, block_loss.autocast)
         state = dict(zip(names, tensors[count:], strict=True))
 
         def mean(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,8 +89,9 @@ def _compiled_products(
     settings = block_loss.norm.norm_block, block_loss.autocast
     key = ("products", block_loss.module, *settings, *block_loss.key(), names, form)
     arguments = (x.contiguous() for x in (space.theta.detach(), V, *leaves))
+    keeps = layout.splits_sums(block_loss.module, block_loss.autocast)
     with any_order(block_loss):
-        parts = compiler.call(key, function, *arguments, *held.values())
+        parts = compiler.call(key, function, *arguments, *held.values(), keep_layout=keeps)
     return None if parts is None else (parts[0], parts[1])
 
 
