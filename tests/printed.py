@@ -1,6 +1,7 @@
 """A job of workers whose output is kept. Copies of the prepared process would print where that one prints.
 
-As a program, it is the worker: `noiseless` with its output at the end of the file that PRINTED names.
+As a program, it is the worker: `noiseless`, or the module that PRINTED_PROGRAM names, with its output at the end of the
+file that PRINTED names.
 """
 
 import os
@@ -24,4 +25,4 @@ def launch(workers: int, file: Path, *arguments: object, restarts: int = 3) -> t
 if __name__ == "__main__":
     for stream in (1, 2):
         os.dup2(os.open(os.environ["PRINTED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    runpy.run_module("noiseless", run_name="__main__")
+    runpy.run_module(os.environ.get("PRINTED_PROGRAM", "noiseless"), run_name="__main__")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from noiseless import __version__
-from noiseless.errors import UnknownNameError, message
+from noiseless.errors import UnknownNameError
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
 
 
@@ -151,12 +150,10 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        from noiseless.commands.console import tell_error
+        from noiseless.commands.console import tell_exception
 
-        if os.environ.get("NOISELESS_TRACEBACK"):
-            traceback.print_exc()
-        if first_worker():  # all workers of a job fail together: print one message
-            tell_error(message(error))
+        if first_worker():  # before they join, all workers of a job fail together: print one message
+            tell_exception(error)
         return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from noiseless.commands import job
 from noiseless.commands.arguments import take
-from noiseless.commands.console import console, duration, tell_error
-from noiseless.commands.interrupt import interruptible, stop_signals
-from noiseless.exits import INTERRUPTED, WORKER_LOST
+from noiseless.commands.console import console, duration
+from noiseless.commands.interrupt import interruptible
+from noiseless.exits import INTERRUPTED
 
 if TYPE_CHECKING:
     from noiseless.ask.state import RunState, StateAddress
@@ -149,17 +148,13 @@ def as_worker(work: Callable[[Workers], int], command_line: list[str], stopped: 
     Returns:
         The exit code.
     """
-    from noiseless.objective.workers import SweepStoppedError, WorkerLostError
-    from noiseless.run import team
+    from noiseless.objective.workers import SweepStoppedError
     from noiseless.run.speed import keep_memory
 
     keep_memory()
-    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
+    with job.joined() as workers:
         try:
             return work(workers)
         except SweepStoppedError:
             console.print(f"stopped; {stopped}: noiseless {shlex.join(command_line)}")
             return INTERRUPTED
-        except WorkerLostError as error:
-            tell_error(str(error))
-            sys.exit(WORKER_LOST)  # immediately: torchrun is to restart the workers

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from noiseless.commands.console import tell_error
-from noiseless.exits import WORKER_LOST, in_job
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from noiseless.commands.console import tell_error, tell_exception
+from noiseless.commands.interrupt import stop_signals
+from noiseless.exits import UNEXPECTED, USER_ERROR, WORKER_LOST, in_job
 from noiseless.run import prepared
+
+if TYPE_CHECKING:
+    from noiseless.objective.workers import Workers
 
 
 def needed(workers: int) -> bool:
@@ -40,3 +49,49 @@ def execute(workers: int, arguments: list[str]) -> int:
     except WorkerLostError as error:
         tell_error(str(error))
         return WORKER_LOST
+
+
+@contextmanager
+def joined() -> Iterator[Workers]:
+    """A context in which this process is one worker of its job, or the only process.
+
+    An error that a restart cannot mend ends all workers with one message and one exit code, also where one worker alone
+    has it. A lost worker ends the others, so that torchrun starts them again.
+
+    Yields:
+        The workers.
+
+    Raises:
+        ValueError: of the only process.
+        OSError: of the only process.
+        BrokenPipeError: of this worker, after the others are told to end.
+    """
+    from noiseless.objective.workers import JobFailedError, WorkerLostError
+    from noiseless.run import team
+
+    with stop_signals() as signals:
+        try:
+            workers = team.join(lambda: bool(signals))
+        except WorkerLostError as error:
+            tell_error(str(error))
+            sys.exit(WORKER_LOST)
+        with closing(workers):
+            try:
+                yield workers
+            except WorkerLostError as error:
+                tell_error(str(error))
+                sys.exit(WORKER_LOST)  # directly: torchrun is to restart the workers
+            except JobFailedError as failed:
+                sys.exit(failed.code)
+            except BrokenPipeError:
+                workers.fail(0)
+                raise
+            except (ValueError, OSError) as error:
+                if workers.count == 1:
+                    raise
+                if workers.fail(USER_ERROR):
+                    tell_exception(error)
+                sys.exit(USER_ERROR)
+            except Exception:
+                workers.fail(UNEXPECTED)
+                raise

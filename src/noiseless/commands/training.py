@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +13,10 @@ import tyro
 from noiseless.commands import job
 from noiseless.commands.arguments import OneRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
-from noiseless.commands.interrupt import interruptible, stop_signals
+from noiseless.commands.interrupt import interruptible
 from noiseless.commands.places import run_place
 from noiseless.errors import message
-from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
+from noiseless.exits import DIVERGED, INTERRUPTED, first_worker, in_job
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
@@ -108,21 +107,13 @@ def _as_worker(
     enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
 ) -> int:
     """Runs a session in one process or as one worker of a job; returns the exit code."""
-    from noiseless.objective.workers import WorkerLostError
-    from noiseless.run import team
-
-    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
-        try:
-            with ExitStack() as stack:
-                with interruptible():  # a download may take hours
-                    session = stack.enter_context(enter(workers))
-                stack.enter_context(_add_remedy(session.directory))
-                if intro:
-                    console.print(intro)
-                return _run(session, trackers)
-        except WorkerLostError as error:
-            tell_error(str(error))
-            sys.exit(WORKER_LOST)  # directly, not by `told`: torchrun is to restart the workers
+    with job.joined() as workers, ExitStack() as stack:
+        with interruptible():  # a download may take hours
+            session = stack.enter_context(enter(workers))
+        stack.enter_context(_add_remedy(session.directory))
+        if intro:
+            console.print(intro)
+        return _run(session, trackers)
 
 
 def _run(session: Session, trackers: Sequence[Tracker]) -> int:

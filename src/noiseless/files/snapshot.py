@@ -17,7 +17,7 @@ import safetensors.torch
 
 from noiseless.files.atomic import write_bytes
 from noiseless.objective.partial import Partial
-from noiseless.objective.workers import SweepStoppedError, WorkerLostError, Workers
+from noiseless.objective.workers import JobFailedError, SweepStoppedError, WorkerLostError, Workers
 
 HASH_BYTES = 32
 
@@ -52,17 +52,24 @@ class Snapshots(Workers):
 
         Yields:
             Chunk numbers.
+
+        Raises:
+            JobFailedError: if another worker has failed; this worker's sum is written to disk.
         """
         self.sweep += 1
         self._writes = 0
         if self.rank == 0:
             self._restore(partial)
         written = time.monotonic()
-        for number in self._workers.share(partial):
-            yield number
-            if time.monotonic() - written >= self._seconds:
-                self._write(partial)
-                written = time.monotonic()
+        try:
+            for number in self._workers.share(partial):
+                yield number
+                if time.monotonic() - written >= self._seconds:
+                    self._write(partial)
+                    written = time.monotonic()
+        except JobFailedError:
+            self._write(partial)
+            raise
 
     def combine(self, partial: Partial) -> None:
         """Adds the workers' sums, and writes the total to disk if the sweep was long or was stopped.
@@ -70,6 +77,7 @@ class Snapshots(Workers):
         Raises:
             SweepStoppedError: if a worker was told to stop and chunks are missing.
             WorkerLostError: if a worker is gone; this worker's sum is written to disk, unless adding had begun.
+            JobFailedError: if another worker has failed; this worker's sum is written to disk.
         """
         snapshots = set(self._directory.glob(f"{self._name()}*"))
         try:
@@ -77,6 +85,9 @@ class Snapshots(Workers):
         except WorkerLostError as lost:
             if lost.intact:
                 self._write(partial)
+            raise
+        except JobFailedError:
+            self._write(partial)
             raise
         except SweepStoppedError:
             self._write_total(partial, snapshots)
@@ -95,6 +106,10 @@ class Snapshots(Workers):
     def exchange(self, text: str) -> list[str]:
         """Each worker's text, by rank."""
         return self._workers.exchange(text)
+
+    def fail(self, code: int) -> bool:
+        """Ends the other workers."""
+        return self._workers.fail(code)
 
     def _step_name(self) -> str:
         return f"step-{self._step:08d}"

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +19,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.exits import INTERRUPTED, UNEXPECTED, WORKER_LOST, first_worker
 from noiseless.files.directory import environment
-from noiseless.objective.workers import Alone, Team, WorkerLostError, Workers
+from noiseless.objective.team import Team
+from noiseless.objective.workers import Alone, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
 from noiseless.run import prepared
 from noiseless.run.build import Experiment
@@ -135,7 +137,9 @@ def _passed_on(folder: Path) -> Iterator[None]:
 
 
 def _work(program: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
-    """Executes a program as a worker. The first one writes the exit code to a file.
+    """Executes a program as a worker. The first one, and one that fails, writes the exit code to a file.
+
+    Only a lost worker is an error for the agent, which would restart all: other errors would come again.
 
     Raises:
         SystemExit: if a worker is lost, so that the agent restarts this one, too.
@@ -150,7 +154,10 @@ def _work(program: str, arguments: list[str], environment: dict[str, str], folde
         if end.code == WORKER_LOST:
             raise
         code = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
+        code = UNEXPECTED
     finally:
         mine.unlink()
-    if first_worker():
+    if first_worker() or code:
         (folder / OUTCOME).write_text(str(code))
