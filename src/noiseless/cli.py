@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from noiseless import __version__
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, out_of_memory
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
 
 
@@ -128,6 +130,8 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 """the commands by name"""
+PLAIN = {"±": "+-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
+"""what is printed where the encoding of the output lacks a character; for all others a question mark"""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -144,12 +148,15 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code. Errors are printed to standard error, with a traceback only if NOISELESS_TRACEBACK is set.
     """
+    _print_any_character()
     try:
         return _dispatch(arguments)
     except BrokenPipeError:  # the reader of the pipe has ended: print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, (ValueError, OSError)) or out_of_memory(error)):
+            raise
         from noiseless.commands.console import tell_exception
 
         if first_worker():  # before they join, all workers of a job fail together: print one message
@@ -158,6 +165,20 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+def _print_any_character() -> None:
+    """Lets output have characters that its encoding lacks, such as ± in an ASCII terminal: they are replaced."""
+    codecs.register_error("noiseless", lambda error: (_plain(error), getattr(error, "end", 0)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="noiseless")
+
+
+def _plain(error: UnicodeError) -> str:
+    """ASCII in place of the characters that could not be encoded."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(PLAIN.get(character, "?") for character in error.object[error.start : error.end])
 
 
 def _dispatch(arguments: list[str]) -> int:

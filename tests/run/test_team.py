@@ -102,14 +102,14 @@ with job.joined() as workers:
 def test_an_error_of_one_worker_alone_ends_all_at_once(kind, rank, code, tmp_path, monkeypatch):
     (tmp_path / "alone.py").write_text(ALONE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PRINTED_PROGRAM", "alone")
     start = time.monotonic()
-    answer, printed_text = printed.launch(3, tmp_path / "log", kind, rank)
+    answer, printed_text = printed.launch(3, tmp_path / "log", kind, rank, module="alone")
     assert time.monotonic() - start < 30  # below LOST_SECONDS
     assert answer == code
-    assert printed_text.count("of one worker alone") == 1
-    assert ("Traceback" in printed_text) == (kind == "bug")
-    assert kind == "bug" or printed_text == "error: of one worker alone\n"
+    if kind == "bug":
+        assert printed_text.count("Traceback") == printed_text.count("KeyError: 'of one worker alone'") == 1
+    else:
+        assert printed_text == "error: of one worker alone\n"
 
 
 def test_a_file_in_place_of_a_directory_is_one_sentence_of_all_workers(practice, tmp_path):

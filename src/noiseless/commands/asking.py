@@ -15,7 +15,9 @@ from noiseless.commands import job
 from noiseless.commands.arguments import take
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
+from noiseless.commands.parsing import parse
 from noiseless.exits import INTERRUPTED
+from noiseless.recipes.checks import at_least
 
 if TYPE_CHECKING:
     from noiseless.ask.state import RunState, StateAddress
@@ -79,8 +81,7 @@ class StateFlags:
         Raises:
             ValueError: with the flag, its value and what it must be.
         """
-        if self.workers < 1:
-            raise ValueError(f"--workers must be a whole number of at least 1, not {self.workers}")
+        at_least("workers", self.workers, 1)
 
 
 Flags = TypeVar("Flags", bound=StateFlags)
@@ -108,7 +109,7 @@ def answer_question(
         The exit code.
     """
     command_line = [command, *arguments]
-    args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
+    args = parse(flags_type, arguments, command, flat=True)
     args.check()
     several = job.needed(args.workers)
     from noiseless.ask.state import StateAddress

@@ -10,7 +10,10 @@ import tyro
 from rich.table import Table
 
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 from noiseless.errors import UnknownNameError
+from noiseless.recipes.checks import positive
+from noiseless.recipes.parts.data import MOST_PIXELS
 
 if TYPE_CHECKING:
     from noiseless.data import ImageSet
@@ -45,7 +48,7 @@ class List:
 
 def list_sets(arguments: list[str]) -> int:
     """Prints the data sets as a table."""
-    args = tyro.cli(List, args=arguments, prog="noiseless data list")
+    args = parse(List, arguments, "data list")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
@@ -82,7 +85,7 @@ class Fetch:
 
 def fetch(arguments: list[str]) -> int:
     """Downloads a data set."""
-    args = tyro.cli(Fetch, args=arguments, prog="noiseless data fetch")
+    args = parse(Fetch, arguments, "data fetch")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
@@ -112,7 +115,8 @@ class Info:
 
 def info(arguments: list[str]) -> int:
     """Prints the contents of a data set."""
-    args = tyro.cli(Info, args=arguments, prog="noiseless data info")
+    args = parse(Info, arguments, "data info")
+    positive("pixels", args.pixels, MOST_PIXELS)
 
     from noiseless.data import home, packed
     from noiseless.data.catalogue import ENTRIES
@@ -184,7 +188,8 @@ class Pack:
 
 def pack(arguments: list[str]) -> int:
     """Packs a data set."""
-    args = tyro.cli(Pack, args=arguments, prog="noiseless data pack")
+    args = parse(Pack, arguments, "data pack")
+    positive("pixels", args.pixels, MOST_PIXELS)
 
     from noiseless.data.datasets import pack as write
 

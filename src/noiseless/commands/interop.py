@@ -11,6 +11,7 @@ import tyro
 
 from noiseless.commands.arguments import parse_config, take
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.recipes.flags import with_flags
 
@@ -72,7 +73,7 @@ class Export:
 
 def export(arguments: list[str]) -> int:
     """Writes the model of a run with its card."""
-    args = tyro.cli(Export, args=arguments, prog="noiseless export")
+    args = parse(Export, arguments, "export")
     from noiseless.exchange.card import Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained

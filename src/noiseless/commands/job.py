@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING
 
 from noiseless.commands.console import tell_error, tell_exception
 from noiseless.commands.interrupt import stop_signals
+from noiseless.errors import out_of_memory
 from noiseless.exits import UNEXPECTED, USER_ERROR, WORKER_LOST, in_job
 from noiseless.run import prepared
 
 if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
+
+MOST_WORKERS = 16
+"""largest number of workers for each core of a machine"""
 
 
 def needed(workers: int) -> bool:
@@ -24,9 +29,18 @@ def needed(workers: int) -> bool:
 
     Returns:
         Whether the command has to start a job: there are to be several workers, and this process is none of them.
+
+    Raises:
+        ValueError: for far more workers than this machine has cores.
     """
     if workers == 1 or in_job():
         return False
+    cores = os.cpu_count() or 1
+    if workers > MOST_WORKERS * cores:
+        raise ValueError(
+            f"--workers must be at most {MOST_WORKERS * cores}, {MOST_WORKERS} for each core of this machine, not"
+            f" {workers}"
+        )
     prepared.start()
     return True
 
@@ -62,8 +76,7 @@ def joined() -> Iterator[Workers]:
         The workers.
 
     Raises:
-        ValueError: of the only process.
-        OSError: of the only process.
+        Exception: of the only process, or for a bug, after the other workers are told to end.
         BrokenPipeError: of this worker, after the others are told to end.
     """
     from noiseless.objective.workers import JobFailedError, WorkerLostError
@@ -86,12 +99,11 @@ def joined() -> Iterator[Workers]:
             except BrokenPipeError:
                 workers.fail(0)
                 raise
-            except (ValueError, OSError) as error:
-                if workers.count == 1:
+            except Exception as error:
+                told = isinstance(error, (ValueError, OSError)) or out_of_memory(error)
+                first = workers.fail(USER_ERROR if told else UNEXPECTED)
+                if workers.count == 1 or not told:
                     raise
-                if workers.fail(USER_ERROR):
+                if first:
                     tell_exception(error)
                 sys.exit(USER_ERROR)
-            except Exception:
-                workers.fail(UNEXPECTED)
-                raise

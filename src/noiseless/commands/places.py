@@ -9,7 +9,8 @@ from noiseless.recipes.recipe import Recipe
 
 def run_place(recipe: Recipe) -> Path:
     """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist."""
-    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{recipe.model.name}-seed{recipe.seed}"
+    model = recipe.model.name.replace("/", "-")
+    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{model}-seed{recipe.seed}"
     number = 1
     while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
         number += 1

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from noiseless.commands import job
 from noiseless.commands.arguments import OneRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import message
 from noiseless.exits import DIVERGED, INTERRUPTED, first_worker, in_job
@@ -42,6 +41,12 @@ def train(arguments: list[str]) -> int:
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
+    schedule = config.recipe.schedule
+    short = schedule.warmup > schedule.steps
+    if short and any(flag.partition("=")[0] == "--warmup" for flag in parsed.flags):
+        raise ValueError(
+            f"--warmup {schedule.warmup} is longer than the run of --steps {schedule.steps}: give a shorter"
+        )
     several = job.needed(workers)
     from noiseless.run import session, tracking
 
@@ -54,6 +59,8 @@ def train(arguments: list[str]) -> int:
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     command = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the given flags"
+    if short:
+        intro += f"; its warm-up of {schedule.warmup} steps is longer than the run: the learning rate stays below --lr"
     return _as_worker(lambda joined: session.new(config, path, command, joined, again), trackers, intro)
 
 
@@ -76,7 +83,7 @@ def resume(arguments: list[str]) -> int:
     """Continues a run."""
     command_line = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
-    args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
+    args = parse(Resume, arguments, "resume [--workers W]")
     from noiseless.files.directory import RunDirectory
 
     directory = RunDirectory.open(Path(args.run))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noiseless.recipes.checks import at_least, positive
+from noiseless.recipes.checks import at_least, below_one, positive
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ class Optimizer:
             ValueError: naming flag, value and what it must be.
         """
         positive("lr", self.lr)
-        at_least("momentum", self.momentum, 0)
+        below_one("momentum", self.momentum)
         at_least("weight-decay", self.weight_decay, 0)
