@@ -88,6 +88,9 @@ def command(rng: random.Random, known: dict[str, list[Flag]], run: Path, place: 
         words += ["--budgets", "1"] if name == "race" and "--budgets" not in words else []
         words += ["--contenders", "sgd"] if name == "race" and "--contenders" not in words else []
         words += ["--rows", "fb"] if name == "reproduce" and "--rows" not in words else []
+    if name == "bench":
+        words += ["--images", "64"] if "--images" not in words else []
+        words += ["--rounds", "1"] if "--rounds" not in words else []
     if name == "watch":
         words.append("--once")
     return [word.replace("\0", "") for word in words]

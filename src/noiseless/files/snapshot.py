@@ -37,14 +37,14 @@ class Snapshots(Workers):
         self.rank, self.count, self.stop = workers.rank, workers.count, workers.stop
         self._directory, self._seconds, self._theta_digest = directory, seconds, theta_digest
         self._launch = uuid.uuid4().hex[:12]
-        self._step, self.sweep, self._writes = 0, 0, 0
+        self._step, self._update, self.sweep, self._writes = 0, 0, 0, 0
 
-    def begin(self, step: int) -> None:
-        """Names the step whose sweeps come next, and removes the snapshots of other steps."""
-        self._step, self.sweep = step, 0
+    def begin(self, step: int, update: int = 0) -> None:
+        """Names the update whose sweeps come next, and removes the snapshots of other updates."""
+        self._step, self._update, self.sweep = step, update, 0
         if self.rank == 0:
             for path in self._directory.glob("*.partial"):
-                if not path.name.startswith(self._step_name()):
+                if not path.name.startswith(self._update_name()):
                     path.unlink(missing_ok=True)
 
     def share(self, partial: Partial) -> Iterator[int]:
@@ -111,11 +111,11 @@ class Snapshots(Workers):
         """Ends the other workers."""
         return self._workers.fail(code)
 
-    def _step_name(self) -> str:
-        return f"step-{self._step:08d}"
+    def _update_name(self) -> str:
+        return f"step-{self._step:08d}-update-{self._update:06d}"
 
     def _name(self) -> str:
-        return f"{self._step_name()}-sweep-{self.sweep:06d}"
+        return f"{self._update_name()}-sweep-{self.sweep:06d}"
 
     def _write_total(self, partial: Partial, replaced: set[Path]) -> None:
         """Writes a snapshot of all workers' work, in the first worker, and removes those that it replaces."""

@@ -65,7 +65,7 @@ class Team(Workers):
         self._beat.start()
         atexit.register(self.close)
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, update: int = 0) -> None:
         """Does nothing."""
 
     def close(self) -> None:

@@ -62,8 +62,8 @@ class Workers(ABC):
     stop: Callable[[], bool]
 
     @abstractmethod
-    def begin(self, step: int) -> None:
-        """Called with the number of a step before its sweeps."""
+    def begin(self, step: int, update: int = 0) -> None:
+        """Called with the numbers of a step and of its update before the update's sweeps."""
 
     @abstractmethod
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Alone(Workers):
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, update: int = 0) -> None:
         """Does nothing."""
 
     def close(self) -> None:

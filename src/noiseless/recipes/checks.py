@@ -34,13 +34,13 @@ def positive(flag: str, value: float | None, most: int = MOST) -> None:
     at_most(flag, value, most)
 
 
-def at_most(flag: str, value: float | None, most: int) -> None:
+def at_most(flag: str, value: object, most: int) -> None:
     """Refuses a whole number that is above `most`; other numbers and None pass.
 
     Raises:
         ValueError: naming the flag.
     """
-    if value is not None and not isinstance(value, float) and value > most:
+    if isinstance(value, int) and value > most:
         raise ValueError(f"--{flag} must be a whole number of at most {most:,}, not {shown(value)}")
 
 
