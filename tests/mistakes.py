@@ -91,6 +91,7 @@ def command(rng: random.Random, known: dict[str, list[Flag]], run: Path, place: 
     if name == "bench":
         words += ["--images", "64"] if "--images" not in words else []
         words += ["--rounds", "1"] if "--rounds" not in words else []
+        words += ["--compile", "off"] if "--compile" not in words else []
     if name == "watch":
         words.append("--once")
     return [word.replace("\0", "") for word in words]

@@ -56,7 +56,7 @@ def test_unknown_names_are_refused_with_the_nearest(arguments, names, tmp_path):
         (("--block", "49"), ("block 49", "48", "at most 48")),  # once they are known: run/test_refused.py
         (("--mean", "nan"), ("--mean", "nan")),
         (("--padding", "9"), ("--padding 9", "a side of 8 pixels", "at most 8")),
-        (("--pixels", "16384", "--copies", "2"), ("68 images of --pixels 16,384", "of memory", "give fewer pixels")),
+        (("--data", "digits", "--pixels", "16384"), ("1,797 images of --pixels 16,384 would take 482.4 GB of memory",)),
         (("--seed", str(2**64)), ("--seed", str(2**64))),
         (("--mean", "0.5", "0.5", "0.5"), ("--mean", "3 values", "1 channel")),
         (("--clip-type", "max"), ("--clip-type max", "--clip")),

@@ -81,7 +81,7 @@ def launch(workers: int, arguments: list[str], restarts: int = 3, program: str =
         WorkerLostError: if workers are lost more often.
     """
     prepared.start()
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_without_traceback)
+    logging.getLogger(AGENT[0]).addFilter(_without_traceback)
     with TemporaryDirectory(prefix="noiseless-") as name:
         folder = Path(name)
         config = LaunchConfig(
@@ -104,6 +104,8 @@ def launch(workers: int, arguments: list[str], restarts: int = 3, program: str =
 
 
 _LOST = "a worker was lost, after {} restarts of the job; start the same command again to continue"
+AGENT = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+"""loggers of torchrun's agent"""
 STOP, OUTCOME = "stop", "outcome"
 """files in the folder of a job: the first exists after a signal; the second has the exit code of the first worker"""
 
@@ -122,16 +124,22 @@ def _passed_on(folder: Path) -> Iterator[None]:
     def pass_on(number: int, frame: object) -> None:
         again = (folder / STOP).exists()
         (folder / STOP).touch()  # for workers that begin now
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)  # that workers end is no news then
         for path in folder.glob("worker-*"):
             with suppress(OSError, ValueError):  # it ends or begins just now
                 os.kill(int(path.read_text()), signal.SIGKILL if again else signal.SIGTERM)
         if again:
             raise KeyboardInterrupt
 
+    loggers = [logging.getLogger(name) for name in AGENT]
+    levels = [logger.level for logger in loggers]
     before = {number: signal.signal(number, pass_on) for number in prepared.SIGNALS}
     try:
         yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         for number, handler in before.items():
             signal.signal(number, handler)
 
