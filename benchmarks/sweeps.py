@@ -34,7 +34,7 @@ from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import row
 from noiseless.run.build import build
-from noiseless.run.record import DoneStep, make_row
+from noiseless.run.record import DoneStep, DoneUpdate, make_row
 from noiseless.run.speed import keep_memory
 from noiseless.run.work import work
 
@@ -167,7 +167,7 @@ def step_overhead(config: Config, images: int) -> Sweep:
         risk.block_loss = clocked = _Clocked(risk.block_loss)  # type: ignore[assignment]
         began = time.perf_counter()
         outcome = take_step(experiment.optimizer, objective, experiment.transform)
-        make_row(DoneStep(experiment, 0, 1.0, config.recipe.optimizer.lr, [outcome], 0.0))
+        make_row(DoneStep(experiment, 0, 1.0, config.recipe.optimizer.lr, [DoneUpdate.of(outcome)], 0.0))
         wait()
         seconds = time.perf_counter() - began
         return 100 * (seconds - clocked.seconds) / seconds

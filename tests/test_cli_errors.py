@@ -1,7 +1,12 @@
 """A user's mistake in a name or a number: exit code 2, one line that names the value and the remedy, no traceback."""
 
+import io
+
 import pytest
+import torch
 from small_runs import call, npz, refused, start_program
+
+from noiseless import cli
 
 SMALL = ("--model", "resnet8", "--block", "16", "--steps", "3", "--threads", "1")
 
@@ -50,6 +55,8 @@ def test_unknown_names_are_refused_with_the_nearest(arguments, names, tmp_path):
         (("--block", "0"), ("--block", "0", "at least 1")),  # before the data are read: recipes/test_checks.py
         (("--block", "49"), ("block 49", "48", "at most 48")),  # once they are known: run/test_refused.py
         (("--mean", "nan"), ("--mean", "nan")),
+        (("--padding", "9"), ("--padding 9", "a side of 8 pixels", "at most 8")),
+        (("--data", "digits", "--pixels", "16384"), ("1,797 images of --pixels 16,384 would take 482.4 GB of memory",)),
         (("--seed", str(2**64)), ("--seed", str(2**64))),
         (("--mean", "0.5", "0.5", "0.5"), ("--mean", "3 values", "1 channel")),
         (("--clip-type", "max"), ("--clip-type max", "--clip")),
@@ -62,12 +69,29 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (("train", "fb", "--bogus", "1"), ("--bogus",)),
-        (("train", "fb", "--lr", "fast"), ("--lr", "fast")),
-        (("train", "fb", "--steps", "2.5"), ("--steps", "2.5")),
-        (("train", "fb", "--augment", "mixup"), ("mixup", "crop-flip")),
+        (("train", "fb", "--bogus", "1"), ("unknown --bogus",)),
+        (("train", "fb", "--lrr", "1"), ("unknown --lrr", "did you mean --lr?")),
+        (("train", "fb", "--lr", "fast"), ("--lr must be a number, not 'fast'",)),
+        (("train", "fb", "--steps", "2.5"), ("--steps must be a whole number, not '2.5'",)),
+        (("train", "fb", "--pixels", "9" * 5000), ("--pixels must be a whole number", "5,000 characters")),
+        (("train", "fb", "--augment", "mixup"), ("--augment must be one of none, crop-flip, not 'mixup'",)),
         (("train", "fb", "--dtype", "float16"), ("float16", "float64")),
-        (("train", "fb", "--lr"), ("--lr",)),
+        (("train", "fb", "--lr"), ("--lr must be followed by a value, but none is given",)),
+        (("train", "fb", "--workers"), ("--workers must be followed by a value, but none is given",)),
+        (("train", "fb", "--mean", "--lr", "1"), ("--mean must be followed by at least one value",)),
+        (("train", "fb", "--steps", "3", "--warmup", "4"), ("--warmup 4 is longer than the run of --steps 3",)),
+        (("train", "fb", "--workers", "9" * 400), ("--workers must be a whole number of at most 1,000,000",)),
+        (
+            ("train", "fb", "--workers", "9999"),
+            ("--workers must be at most", "for each core of this machine, not 9999"),
+        ),
+        (("plan", "--workers", "100000000000"), ("--workers must be a whole number of at most 1,000,000",)),
+        (("reproduce", "--rows"), ("--rows must be followed by at least one value",)),
+        (("reproduce", "--seeds", "1001"), ("--seeds must be a whole number of at most 1,000, not 1001",)),
+        (("reproduce", "--quick", "--run-dir", "/proc/runs"), ("/proc is not writable: choose another --run-dir",)),
+        (("race", "--contenders", ","), ("--contenders ',' names none",)),
+        (("race", "--budgets", "1" + "0" * 400), ("--budgets must be a whole number of at most 1,000,000",)),
+        (("models", "--pixels", "1000000"), ("--pixels must be a whole number of at most 4,096",)),
         (("train", "--steps", "3", "fb"), ("fb",)),
         (("resume",), ("directory of the run",)),
         (("digest", "a", "b"), ("b",)),
@@ -75,10 +99,7 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
 )
 def test_wrong_flags_are_named(arguments, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answer = call(*arguments)
-    assert answer.code == 2
-    assert "Traceback" not in answer.err
-    assert all(name in answer.err for name in names), answer.err
+    refused(*arguments, names=names)
     assert not any(tmp_path.iterdir())
 
 
@@ -99,3 +120,20 @@ def test_a_traceback_is_printed_on_request(tmp_path, monkeypatch):
     assert answer.code == 2
     assert "Traceback" in answer.err
     assert "error: --block" in answer.err
+
+
+def test_a_terminal_that_lacks_a_character_gets_another(monkeypatch):
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", printed)
+    assert cli.run(["--version"]) == 0
+    print("trace 3 ± 1, \udcff and é")
+    printed.flush()
+    assert printed.buffer.getvalue().decode().splitlines()[1] == "trace 3 +- 1, ? and ?"
+
+
+def test_memory_that_cannot_be_had_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "digest", cli.Command(lambda arguments: len(torch.empty(10**18)), "", ""))
+    refused("digest", names=("there is not enough memory", "--chunk"))
+    monkeypatch.setitem(cli.COMMANDS, "digest", cli.Command(lambda arguments: torch.empty(2) @ torch.empty(3), "", ""))
+    with pytest.raises(RuntimeError, match="inconsistent"):
+        cli.run(["digest"])

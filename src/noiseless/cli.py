@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import io
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -15,9 +13,8 @@ from typing import NoReturn
 from rich.table import Table
 
 from noiseless import __version__
-from noiseless.errors import UnknownNameError, message
+from noiseless.errors import UnknownNameError, out_of_memory
 from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
-from noiseless.printable import printable
 from noiseless.screen import PLAINER, Screen
 
 
@@ -158,13 +155,13 @@ def run(arguments: list[str]) -> int:
             stream.reconfigure(errors=PLAINER)  # a character that the terminal lacks must not cost a result
     try:
         return contextvars.copy_context().run(_dispatch, arguments)  # what it permits ends with it, see trust.py
-    except (ValueError, OSError) as error:
-        from noiseless.commands.console import tell_error
+    except Exception as error:
+        if not (isinstance(error, (ValueError, OSError)) or out_of_memory(error)):
+            raise
+        from noiseless.commands.console import tell_exception
 
-        if os.environ.get("NOISELESS_TRACEBACK"):
-            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
-        if first_worker():  # all workers of a job fail together: print one message
-            tell_error(message(error))
+        if first_worker():  # before they join, all workers of a job fail together: print one message
+            tell_exception(error)
         return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
 NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -48,16 +49,34 @@ def command(name: str, *arguments: object) -> str:
     return shlex.join(["noiseless", name, *(str(argument) for argument in arguments)])
 
 
+def shown(value: object, most: int = 60) -> str:
+    """A value for a message: its text, cut in the middle of what is longer than `most` characters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"
+
+
 def reason(error: BaseException) -> str:
     """An error of other people's code in one line: its type and the first line of its message."""
     first = str(error).strip().split("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, by Python or by torch."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
+    )
+
+
 def message(error: Exception) -> str:
     """The text of an error for the user; for an error of the operating system with the path and what to do."""
     if isinstance(error, ModuleError) and not isinstance(error, DerivativeError):
         return f"{error}; NOISELESS_TRACEBACK=1 prints the whole traceback"
+    if out_of_memory(error):
+        return (
+            f"there is not enough memory ({shown(reason(error), 200)}): a smaller --chunk, --block, --pixels or model"
+            " takes less, and so do fewer --workers or --jobs"
+        )
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror

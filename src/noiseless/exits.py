@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+UNEXPECTED = 1
 USER_ERROR = 2
 DIVERGED = 3
 WORKER_LOST = 4

@@ -21,7 +21,7 @@ from noiseless.printable import CONTROLS, printable
 
 PLAINER = "noiseless-plainer"
 """name of the handler of characters that a terminal's encoding lacks, for `errors=` of a stream"""
-SIMILAR = {"±": "+-", "…": "..."}
+SIMILAR = {"±": "+-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
 """plainer text for such a character; others are escaped"""
 
 

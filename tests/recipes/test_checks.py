@@ -30,6 +30,13 @@ NEEDED = {
 }
 """what must be on for a flag to do anything"""
 
+FRACTIONS = {
+    "penalty", "full_penalty", "additive_noise", "multiplicative_noise", "norm_bias", "norm_target", "sam",
+    "weight_decay", "checkpoint_seconds", "snapshot_seconds", "lr", "block_clip", "clip", "agc", "trust", "penalty_eps",
+    "decay",
+}  # fmt: skip
+"""flags whose numbers need not be whole, so that they have no largest value"""
+
 
 def assert_refused(*names, **values):
     """Asserts that the check refuses these values with a message that holds all names."""
@@ -78,6 +85,25 @@ def test_values_outside_zero_to_one_are_refused(name, value):
 def test_the_ends_of_a_range_are_allowed(names, value):
     for name in names:
         check_values(**{name: value}, **NEEDED.get(name, {}))
+
+
+WHOLE = sorted(numbers() & {*FROM_ONE, *FROM_ZERO, *POSITIVE} - FRACTIONS)
+
+
+@pytest.mark.parametrize("value", [10**10, 10**30, 10**400])
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "seed"])
+def test_every_whole_number_has_a_largest_value(name, value):
+    assert_refused(f"{flag(name)} must be a whole number of at most", **{name: value}, **NEEDED.get(name, {}))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../../x", "/x", "a/b", "a\nb", "\x1b[31m", "x" * 101])
+def test_a_name_that_is_no_part_of_a_path_is_refused(name):
+    assert_refused("--name must be at most 100 printable characters without a slash", name=name)
+
+
+def test_a_learning_rate_that_would_overflow_is_refused():
+    check_values(schedule="exponential", decay=1.01, steps=1000)
+    assert_refused("--decay 2 lets", "--steps 3000", schedule="exponential", decay=2)
 
 
 @pytest.mark.parametrize("value", [2, -0.5, math.nan])

@@ -10,8 +10,9 @@ import sys
 import time
 
 import jobs
+import printed
 import pytest
-from small_runs import call
+from small_runs import call, copy
 
 from noiseless.objective.workers import WorkerLostError
 from noiseless.run import prepared, team
@@ -82,6 +83,42 @@ def test_a_second_signal_ends_the_job_immediately(tmp_path):
     assert time.monotonic() - start < 5
     assert job.workers() == []
     assert "interrupted" in job.log.read_text()
+
+
+ALONE = """
+import os
+import sys
+from noiseless.commands import job
+
+rank, kind = os.environ["RANK"], sys.argv[1]
+with job.joined() as workers:
+    if rank == sys.argv[2]:
+        raise {"user": ValueError, "disk": OSError, "bug": KeyError}[kind]("of one worker alone")
+    workers.exchange("waits for it")
+"""
+
+
+@pytest.mark.parametrize(("kind", "rank", "code"), [("user", 0, 2), ("disk", 1, 2), ("bug", 1, 1)])
+def test_an_error_of_one_worker_alone_ends_all_at_once(kind, rank, code, tmp_path, monkeypatch):
+    (tmp_path / "alone.py").write_text(ALONE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    start = time.monotonic()
+    answer, printed_text = printed.launch(3, tmp_path / "log", kind, rank, module="alone")
+    assert time.monotonic() - start < 30  # below LOST_SECONDS
+    assert answer == code
+    if kind == "bug":
+        assert printed_text.count("Traceback") == printed_text.count("KeyError: 'of one worker alone'") == 1
+    else:
+        assert printed_text == "error: of one worker alone\n"
+
+
+def test_a_file_in_place_of_a_directory_is_one_sentence_of_all_workers(practice, tmp_path):
+    path = copy(practice, tmp_path / "run").path
+    (path / "analysis").write_text("no directory")
+    code, out = printed.launch(2, tmp_path / "log", "landscape", path, "--points", 3)
+    assert code == 2
+    (line,) = [line for line in out.splitlines() if "error" in line]
+    assert line.startswith(f"error: cannot make {path}/analysis")
 
 
 WAITING = """

@@ -9,7 +9,6 @@ import printed
 import pytest
 import worker_script
 
-from noiseless.objective.workers import WorkerLostError
 from noiseless.run import team
 
 RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
@@ -54,23 +53,23 @@ def test_a_slow_worker_changes_nothing_and_holds_up_little(alone, tmp_path):
     assert result["seconds"] < 3 * 8 - 4
 
 
-def _refused(path, option, caplog):
-    """The agent's log of a job of two workers that fails, because `option` makes the last worker differ."""
+def _refused(path, option):
+    """The log of a job of two workers that fails, because `option` makes the last worker differ."""
     path.mkdir()
-    with pytest.raises(WorkerLostError):
-        team.launch(2, [str(path), "fb-clipped", option], restarts=0, program="worker_script")
-    return caplog.text
+    job = jobs.Job(jobs.command(2, worker_script.__file__, str(path), "fb-clipped", option), path / "log")
+    assert job.wait() == 1
+    return job.log.read_text()
 
 
-def test_workers_that_disagree_refuse_to_start(tmp_path, caplog):
-    log = _refused(tmp_path / "job", "chunk_of_last=4", caplog)
+def test_workers_that_disagree_refuse_to_start(tmp_path):
+    log = _refused(tmp_path / "job", "chunk_of_last=4")
     assert "the workers disagree" in log
     assert "--chunk: worker 0 has 2, worker 1 has 4" in log
     assert not (tmp_path / "job" / "fb-clipped").exists()
 
 
-def test_workers_whose_parameters_differ_stop_the_run(tmp_path, caplog):
-    log = _refused(tmp_path / "job", "spoil=1e-6", caplog)
+def test_workers_whose_parameters_differ_stop_the_run(tmp_path):
+    log = _refused(tmp_path / "job", "spoil=1e-6")
     assert "the workers' parameters differ after step 1 (worker 0: " in log
     assert ", worker 1: " in log
     assert not (tmp_path / "job" / "fb-clipped" / "model.safetensors").exists()
@@ -79,7 +78,7 @@ def test_workers_whose_parameters_differ_stop_the_run(tmp_path, caplog):
 LEAVING = """
 from pathlib import Path
 import torch
-from noiseless.objective.workers import Team
+from noiseless.objective.team import Team
 
 def threads():
     return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
@@ -102,10 +101,10 @@ def test_no_thread_of_the_job_is_left_when_a_worker_has_closed_it(tmp_path, monk
 LATE = """
 import time
 from datetime import timedelta
-from noiseless.objective import workers
+from noiseless.objective import team
 
-workers._TIMEOUT = timedelta(seconds=3)
-team = workers.Team()
+team._TIMEOUT = timedelta(seconds=3)
+team = team.Team()
 if team.rank == 1:
     time.sleep(6)
 assert team.any(team.rank == 1)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from noiseless.recipes.checks import MOST_SEED, at_least
+
+MOST_PRODUCTS = 1_000_000
+"""largest number of eigenvalues, vectors and products"""
 BatchNorm = Literal["block", "running"]
 Normalised = Literal["filter", "layer", "weight", "none"]
 
@@ -50,8 +54,8 @@ class SharpnessOptions:
             ValueError: naming the flag, its value and what it must be.
         """
         for name, low in (("largest", 0), ("smallest", 0), ("trace", 0), ("probes", 1), ("steps", 2), ("seed", 0)):
-            if (value := getattr(self, name)) < low:
-                raise ValueError(f"--{name} must be a whole number of at least {low}, not {value}")
+            at_least(name, getattr(self, name), low, MOST_SEED if name == "seed" else MOST_PRODUCTS)
+        at_least("most", self.most, 0)
         if not self.products:
             raise ValueError("nothing to compute: give --largest, --smallest, --density or --trace")
         if 0 < self.trace < 6:
@@ -83,8 +87,9 @@ class NoiseOptions:
         Raises:
             ValueError: naming the flag, its value and what it must be.
         """
-        if wrong := [size for size in self.sizes if size < 1]:
-            raise ValueError(f"--sizes must be whole numbers of at least 1, not {wrong[0]}")
+        at_least("block", self.block, 1)
+        for size in self.sizes:
+            at_least("sizes", size, 1)
 
 
 @dataclass(frozen=True)

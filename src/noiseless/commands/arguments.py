@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from noiseless.commands.flags import read_flags
+from noiseless.commands.parsing import parse
+from noiseless.errors import shown
+from noiseless.recipes.checks import MOST
 from noiseless.recipes.config import Config
 from noiseless.recipes.ladder import RECIPES, default_form, row
 from noiseless.trust import permit, permit_functions
 
 if TYPE_CHECKING:
     from noiseless.files.directory import RunDirectory
+
+MOST_WORKERS = 1_000_000
+"""largest number of workers that can be planned, and of timed rounds"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def one_run(arguments: list[str], usage: str, description: str, flags_type: type
     Returns:
         The directory of the run.
     """
-    args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {usage}", description=description)
+    args = parse(flags_type, arguments, usage, description)
     permit(*getattr(args, "trust", ()))
     from noiseless.files.directory import RunDirectory
 
@@ -111,13 +117,47 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
 
 
 def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """Splits off a flag: its value, or None if it is not given, and the arguments without it."""
+    """Splits off a flag.
+
+    Args:
+        arguments: of the command.
+        flag: its name.
+
+    Returns:
+        Its value, or None if it is not given, and the arguments without it.
+
+    Raises:
+        ValueError: if no value follows it.
+    """
     for position, argument in enumerate(arguments):
-        if argument == flag and position + 1 < len(arguments):
+        if argument == flag and position + 1 == len(arguments):
+            raise ValueError(f"{flag} must be followed by a value, but none is given")
+        if argument == flag:
             return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2], arguments[:position] + arguments[position + 1 :]
     return None, arguments
+
+
+def whole(flag: str, text: str, most: int = MOST) -> int:
+    """Parses a whole number of at least 1.
+
+    Args:
+        flag: to which it belongs.
+        text: of the number.
+        most: its largest value.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    if not (text.isascii() and text.isdecimal()) or not text.strip("0"):
+        raise ValueError(f"{flag} must be a whole number of at least 1, not {shown(text)!r}")
+    if len(text.lstrip("0")) > len(str(most)) or int(text) > most:
+        raise ValueError(f"{flag} must be a whole number of at most {most:,}, not {shown(text)}")
+    return int(text)
 
 
 def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
@@ -134,9 +174,7 @@ def take_count(arguments: list[str], flag: str) -> tuple[int, list[str]]:
         ValueError: if the value is not a whole number of at least 1.
     """
     text, arguments = take(arguments, flag)
-    if text is not None and (not text.isdecimal() or int(text) < 1):
-        raise ValueError(f"{flag} must be a whole number of at least 1, not {text!r}")
-    return int(text or 1), arguments
+    return 1 if text is None else whole(flag, text, MOST_WORKERS), arguments
 
 
 def take_positive(arguments: list[str], flag: str) -> tuple[float | None, list[str]]:
@@ -152,8 +190,6 @@ def take_positive(arguments: list[str], flag: str) -> tuple[float | None, list[s
     Raises:
         ValueError: if the value is missing, or is not a positive, finite number.
     """
-    if arguments[-1:] == [flag]:
-        raise ValueError(f"{flag} must be followed by a positive number such as 4e14, but none is given")
     text, arguments = take(arguments, flag)
     if text is None:
         return None, arguments
@@ -162,5 +198,5 @@ def take_positive(arguments: list[str], flag: str) -> tuple[float | None, list[s
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise ValueError(f"{flag} must be a positive number such as 4e14, not {text!r}")
+        raise ValueError(f"{flag} must be a positive number such as 4e14, not {shown(text)!r}")
     return number, arguments

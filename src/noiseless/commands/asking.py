@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,10 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from noiseless.commands import job
 from noiseless.commands.arguments import Trust, take
-from noiseless.commands.console import console, duration, tell_error
-from noiseless.commands.interrupt import interruptible, stop_signals
+from noiseless.commands.console import console, duration
+from noiseless.commands.interrupt import interruptible
+from noiseless.commands.parsing import parse
 from noiseless.errors import command as command_of
-from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.exits import INTERRUPTED, first_worker
+from noiseless.recipes.checks import at_least
 from noiseless.trust import permit
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ class StateFlags:
         Raises:
             ValueError: with the flag, its value and what it must be.
         """
-        if self.workers < 1:
-            raise ValueError(f"--workers must be a whole number of at least 1, not {self.workers}")
+        at_least("workers", self.workers, 1)
 
 
 Flags = TypeVar("Flags", bound=StateFlags)
@@ -113,7 +113,7 @@ def answer_question(
         The exit code.
     """
     command_line = [command, *arguments]
-    args = tyro.cli(flags_type, args=arguments, prog=f"noiseless {command}", config=(tyro.conf.OmitArgPrefixes,))
+    args = parse(flags_type, arguments, command, flat=True)
     args.check()
     permit(*args.trust)
     several = job.needed(args.workers)
@@ -156,17 +156,13 @@ def as_worker(work: Callable[[Workers], int], command_line: list[str], stopped: 
     Returns:
         The exit code.
     """
-    from noiseless.objective.workers import SweepStoppedError, WorkerLostError
-    from noiseless.run import team
+    from noiseless.objective.workers import SweepStoppedError
     from noiseless.run.speed import keep_memory
 
     keep_memory()
-    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
+    with job.joined() as workers:
         try:
             return work(workers)
         except SweepStoppedError:
             console.print(f"stopped; {stopped}: noiseless {shlex.join(command_line)}")
             return INTERRUPTED
-        except WorkerLostError as error:
-            tell_error(str(error))
-            sys.exit(WORKER_LOST)  # immediately: torchrun is to restart the workers

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Compare:
 
 def compare(arguments: list[str]) -> int:
     """Compares groups of runs."""
-    args = tyro.cli(Compare, args=arguments, prog="noiseless compare")
+    args = parse(Compare, arguments, "compare")
     from noiseless.files.atomic import write_json
     from noiseless.report import comparison
     from noiseless.study.compared import as_json, compare_runs

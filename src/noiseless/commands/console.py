@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+
+from noiseless.errors import message
 from noiseless.exits import first_worker
+from noiseless.printable import printable
 from noiseless.report.text import duration
 from noiseless.screen import Screen
 
-__all__ = ["console", "duration", "tell_aside", "tell_error"]
+__all__ = ["console", "duration", "tell_aside", "tell_error", "tell_exception"]
 
 console = Screen(quiet=not first_worker())
 
@@ -15,6 +21,13 @@ def tell_error(text: str) -> None:
     """Prints an error as one line on standard error."""
     Screen(stderr=True).print("error:", style="bold red", end=" ")
     Screen(stderr=True).print(" ".join(text.splitlines()))
+
+
+def tell_exception(error: Exception) -> None:
+    """Prints the message of an error that is being handled, after its traceback if NOISELESS_TRACEBACK is set."""
+    if os.environ.get("NOISELESS_TRACEBACK"):
+        print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+    tell_error(message(error))
 
 
 def tell_aside(text: str) -> None:

@@ -10,7 +10,10 @@ import tyro
 from rich.table import Table
 
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 from noiseless.errors import UnknownNameError
+from noiseless.recipes.checks import positive
+from noiseless.recipes.parts.data import MOST_PIXELS
 from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class List:
 
 def list_sets(arguments: list[str]) -> int:
     """Prints the data sets as a table."""
-    args = tyro.cli(List, args=arguments, prog="noiseless data list")
+    args = parse(List, arguments, "data list")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
@@ -83,7 +86,7 @@ class Fetch:
 
 def fetch(arguments: list[str]) -> int:
     """Downloads a data set."""
-    args = tyro.cli(Fetch, args=arguments, prog="noiseless data fetch")
+    args = parse(Fetch, arguments, "data fetch")
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
@@ -113,8 +116,9 @@ class Info:
 
 def info(arguments: list[str]) -> int:
     """Prints the contents of a data set."""
-    args = tyro.cli(Info, args=arguments, prog="noiseless data info")
+    args = parse(Info, arguments, "data info")
     permit_functions(args.name)
+    positive("pixels", args.pixels, MOST_PIXELS)
 
     from noiseless.data import home, packed
     from noiseless.data.catalogue import ENTRIES
@@ -186,8 +190,9 @@ class Pack:
 
 def pack(arguments: list[str]) -> int:
     """Packs a data set."""
-    args = tyro.cli(Pack, args=arguments, prog="noiseless data pack")
+    args = parse(Pack, arguments, "data pack")
     permit_functions(args.name)
+    positive("pixels", args.pixels, MOST_PIXELS)
 
     from noiseless.data.datasets import pack as write
 

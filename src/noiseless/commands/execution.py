@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from noiseless.commands.console import console
@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from noiseless.recipes.config import Settings
     from noiseless.study.reproduce import Job
 
+MOST_JOBS = 1024
+"""largest number of parallel runs"""
+
 
 def refuse_place(path: Path) -> None:
     """Raises if runs cannot be written into a directory, before anything is measured."""
     existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        problem = "is not a directory" if not existing.is_dir() else "is not writable"
-        raise ValueError(f"{existing} {problem}: choose another --run-dir than {path}")
+    if not existing.is_dir():
+        raise ValueError(f"{existing} is not a directory: choose another --run-dir than {path}")
+    try:
+        with TemporaryDirectory(dir=existing):  # permissions do not tell: /proc has them, for instance
+            pass
+    except OSError:
+        raise ValueError(f"{existing} is not writable: choose another --run-dir than {path}") from None
 
 
 def execute(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from noiseless.commands.parsing import parse
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import FLAGS, flag_values, with_flags
 
@@ -64,13 +65,7 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
             "Group", members(n for n in names if n not in FIRST), namespace={"__doc__": inspect.getdoc(owner)}
         )
         shown.append((f"{title}_group", Annotated[group, tyro.conf.arg(name=title)], field(default_factory=group)))
-    args: Any = tyro.cli(
-        make_dataclass("Flags", shown),
-        args=arguments,
-        prog=f"noiseless {usage}",
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    args: Any = parse(make_dataclass("Flags", shown), arguments, usage, description, flat=True)
     flags = {name: getattr(args, name) for name in FIRST}
     for title in groups:
         flags |= vars(getattr(args, f"{title}_group"))

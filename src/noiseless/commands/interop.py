@@ -10,6 +10,7 @@ import tyro
 
 from noiseless.commands.arguments import TrustingRun, parse_config, take
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import command
 from noiseless.recipes.flags import with_flags
@@ -71,7 +72,7 @@ class Export(TrustingRun):
 
 def export(arguments: list[str]) -> int:
     """Writes the model of a run with its card."""
-    args = tyro.cli(Export, args=arguments, prog="noiseless export")
+    args = parse(Export, arguments, "export")
     permit(*args.trust)
     from noiseless.exchange.card import Facts, card
     from noiseless.exchange.description import description_of

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
 from rich.table import Table
 
 from noiseless.commands import execution
 from noiseless.commands.console import console, duration
+from noiseless.commands.execution import MOST_JOBS
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import ladder_place
 from noiseless.exits import DIVERGED, INTERRUPTED
 from noiseless.recipes import tables
+from noiseless.recipes.checks import at_least, positive
 from noiseless.recipes.config import Settings
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
+from noiseless.recipes.parts.data import MOST_PIXELS
 from noiseless.run import prepared
 from noiseless.trust import permit_functions
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 QUICK = tuple(LADDER)[: tuple(LADDER).index("fb-regularized") + 1]
 """recipes of `reproduce --quick`"""
+MOST_SEEDS = 1000
+"""largest number of seeds of a recipe"""
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,13 @@ class Reproduce:
 
 def reproduce(arguments: list[str]) -> int:
     """Runs a table of the paper."""
-    args = tyro.cli(Reproduce, args=arguments, prog="noiseless reproduce")
+    args = parse(Reproduce, arguments, "reproduce")
     permit_functions(args.data, *args.model)
     names = args.rows or (QUICK if args.quick else tuple(LADDER))
     seeds = args.seeds if args.seeds is not None else 1 if args.quick else 3
-    for flag, number in (("--seeds", seeds), ("--jobs", args.jobs)):
-        if number is not None and number < 1:
-            raise ValueError(f"{flag} must be at least 1, not {number}")
+    at_least("seeds", seeds, 1, MOST_SEEDS)
+    at_least("jobs", args.jobs, 1, MOST_JOBS)
+    positive("pixels", args.pixels, MOST_PIXELS)
     recipes = _recipes(args, names)
     settings = Settings(data_dir=args.data_dir, threads=1, tensorboard=args.tensorboard, wandb=args.wandb)
     path = Path(args.run_dir or ladder_place(args.data, args.table))
@@ -165,7 +170,7 @@ class Recipes:
 
 def recipes(arguments: list[str]) -> int:
     """Prints the ladder as a table of differences."""
-    args = tyro.cli(Recipes, args=arguments, prog="noiseless recipes")
+    args = parse(Recipes, arguments, "recipes")
     title = (
         f"the ladder, {args.form} form: each recipe is the one above, or the one in parentheses, with fields replaced"
     )

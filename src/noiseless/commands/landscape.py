@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,15 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from noiseless.ask.options import BatchNorm, FlatnessOptions
+from noiseless.commands.arguments import whole
 from noiseless.commands.asking import StateFlags, answer_question, bar, load
 from noiseless.commands.console import console
 from noiseless.commands.interrupt import interruptible
+from noiseless.errors import shown
+from noiseless.recipes.checks import MOST_SEED, at_least
 
 if TYPE_CHECKING:
     from noiseless.ask.axes import AxesOptions
     from noiseless.ask.state import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
+
+MOST_POINTS = 10_000
+"""largest number of points along an axis"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,9 @@ class LandscapeFlags(StateFlags):
         """Refuses values that are wrong for any run."""
         super().check()
         self.counts()
+        at_least("seed", self.seed, 0, MOST_SEED)
+        if self.range is not None and not 0 < self.range < math.inf:
+            raise ValueError(f"--range must be a positive number, not {self.range}")
 
     def counts(self) -> tuple[int, ...]:
         """Parses `--points`, the number of points along each axis.
@@ -64,9 +74,9 @@ class LandscapeFlags(StateFlags):
             ValueError: if the flag is anything else.
         """
         parts = self.points.split("x")
-        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-            raise ValueError(f"--points must be a number such as 21, or two such as 21x11, not {self.points!r}")
-        counts = tuple(map(int, parts))
+        if len(parts) > 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+            raise ValueError(f"--points must be a number such as 21, or two such as 21x11, not {shown(self.points)!r}")
+        counts = tuple(whole("--points", part, MOST_POINTS) for part in parts)
         if min(counts) < 2:
             raise ValueError(f"--points must be at least 2 along each axis, not {self.points}")
         return counts

@@ -9,6 +9,8 @@ import tyro
 from rich.table import Table
 
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
+from noiseless.recipes.checks import at_least
 from noiseless.trust import permit_functions
 
 
@@ -28,10 +30,9 @@ class Models:
 
 def models(arguments: list[str]) -> int:
     """Prints a table of models; no memory is allocated for parameters."""
-    args = tyro.cli(Models, args=arguments, prog="noiseless models")
-    for field in ("channels", "classes", "pixels"):
-        if getattr(args, field) < 1:
-            raise ValueError(f"--{field} must be at least 1, not {getattr(args, field)}")
+    args = parse(Models, arguments, "models")
+    for field, most in (("channels", 1024), ("classes", 1_000_000), ("pixels", 4096)):
+        at_least(field, getattr(args, field), 1, most)
     permit_functions(*args.names)
 
     from noiseless.models import names, outline

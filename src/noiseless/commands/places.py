@@ -8,17 +8,9 @@ from noiseless.recipes.recipe import Recipe
 
 
 def run_place(recipe: Recipe) -> Path:
-    """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: if the name of the recipe would lead out of `runs`.
-    """
-    if "/" in recipe.name:
-        raise ValueError(f"--name {recipe.name!r} has a slash, and the run's directory is named by it: give --run-dir")
-    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{recipe.model.name}-seed{recipe.seed}"
+    """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist."""
+    model = recipe.model.name.replace("/", "-")
+    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{model}-seed{recipe.seed}"
     number = 1
     while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
         number += 1

@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
 from rich.table import Table
 
 from noiseless.commands import execution
+from noiseless.commands.arguments import whole
 from noiseless.commands.console import console, duration
+from noiseless.commands.execution import MOST_JOBS
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import race_place
+from noiseless.errors import shown
 from noiseless.exits import INTERRUPTED
+from noiseless.recipes.checks import MOST_BUDGET, at_least, positive
 from noiseless.recipes.config import Settings
+from noiseless.recipes.parts.data import MOST_PIXELS
 from noiseless.run import prepared
 from noiseless.trust import permit_functions
 
@@ -74,10 +79,10 @@ class Race:
 
 def race(arguments: list[str]) -> int:
     """Runs a race: tuning, then the runs with the chosen settings."""
-    args = tyro.cli(Race, args=arguments, prog="noiseless race")
+    args = parse(Race, arguments, "race")
     permit_functions(args.data, args.model or "")
-    if args.jobs is not None and args.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {args.jobs}")
+    at_least("jobs", args.jobs, 1, MOST_JOBS)
+    positive("pixels", args.pixels, MOST_PIXELS)
     budgets = _numbers("--budgets", args.budgets)
     if not args.plan_only:
         prepared.start()
@@ -140,9 +145,9 @@ def _stopped() -> int:
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
     """Parses whole numbers separated by commas; sorted, without repetitions."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"{flag} must be whole numbers of at least 1, separated by commas, not {text!r}")
-    return tuple(sorted({int(part) for part in parts}))
+    if not all(part.isascii() and part.isdecimal() and part.strip("0") for part in parts):
+        raise ValueError(f"{flag} must be whole numbers of at least 1, separated by commas, not {shown(text)!r}")
+    return tuple(sorted({whole(flag, part, MOST_BUDGET) for part in parts}))
 
 
 def _race(args: Race, budgets: tuple[int, ...]) -> Running:
@@ -154,6 +159,8 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     from noiseless.study.race import Race as Running
 
     names = [name.strip() for name in args.contenders.split(",") if name.strip()]
+    if args.contenders and not names:
+        raise ValueError(f"--contenders {args.contenders!r} names none: give names separated by commas, as sgd,adamw")
     data = full_name(args.data, args.pixels)
     course = contenders.Course(
         data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,

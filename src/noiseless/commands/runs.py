@@ -12,6 +12,7 @@ from rich.table import Table
 from noiseless.commands.arguments import OneRun, one_run, take
 from noiseless.commands.asking import as_worker
 from noiseless.commands.console import console, tell_aside
+from noiseless.commands.parsing import parse
 from noiseless.errors import message
 from noiseless.exits import DIFFERENT
 from noiseless.run import prepared
@@ -95,7 +96,7 @@ class Report:
 
 def report(arguments: list[str]) -> int:
     """Writes the report of runs."""
-    args = tyro.cli(Report, args=arguments, prog="noiseless report")
+    args = parse(Report, arguments, "report")
     if not args.runs:
         raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from noiseless.commands import job
 from noiseless.commands.arguments import TrustingRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
-from noiseless.commands.interrupt import interruptible, stop_signals
+from noiseless.commands.interrupt import interruptible
+from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import command, message
-from noiseless.exits import DIVERGED, INTERRUPTED, WORKER_LOST, first_worker, in_job
+from noiseless.exits import DIVERGED, INTERRUPTED, first_worker, in_job
 from noiseless.trust import permit
 
 if TYPE_CHECKING:
@@ -48,6 +46,12 @@ def train(arguments: list[str]) -> int:
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
+    schedule = config.recipe.schedule
+    short = schedule.warmup > schedule.steps
+    if short and any(flag.partition("=")[0] == "--warmup" for flag in parsed.flags):
+        raise ValueError(
+            f"--warmup {schedule.warmup} is longer than the run of --steps {schedule.steps}: give a shorter"
+        )
     several = job.needed(workers)
     from noiseless.run import session, tracking
 
@@ -60,6 +64,8 @@ def train(arguments: list[str]) -> int:
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     written = ["noiseless", "train", name, "--form", form, *parsed.flags]
     intro = f"recipe {name} in its {form} form, with the given flags"
+    if short:
+        intro += f"; its warm-up of {schedule.warmup} steps is longer than the run: the learning rate stays below --lr"
     return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, intro)
 
 
@@ -82,7 +88,7 @@ def resume(arguments: list[str]) -> int:
     """Continues a run."""
     command_line = ["resume", *arguments]
     workers, arguments = take_count(arguments, "--workers")
-    args = tyro.cli(Resume, args=arguments, prog="noiseless resume [--workers W]")
+    args = parse(Resume, arguments, "resume [--workers W]")
     permit(*args.trust)
     from noiseless.files.directory import RunDirectory
 
@@ -122,21 +128,13 @@ def _as_worker(
     enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
 ) -> int:
     """Runs a session in one process or as one worker of a job; returns the exit code."""
-    from noiseless.objective.workers import WorkerLostError
-    from noiseless.run import team
-
-    with stop_signals() as signals, closing(team.join(lambda: bool(signals))) as workers:
-        try:
-            with ExitStack() as stack:
-                with interruptible():  # a download may take hours
-                    session = stack.enter_context(enter(workers))
-                stack.enter_context(_add_remedy(session.directory))
-                if intro:
-                    console.print(intro)
-                return _run(session, trackers)
-        except WorkerLostError as error:
-            tell_error(str(error))
-            sys.exit(WORKER_LOST)  # directly, not by `told`: torchrun is to restart the workers
+    with job.joined() as workers, ExitStack() as stack:
+        with interruptible():  # a download may take hours
+            session = stack.enter_context(enter(workers))
+        stack.enter_context(_add_remedy(session.directory))
+        if intro:
+            console.print(intro)
+        return _run(session, trackers)
 
 
 def _run(session: Session, trackers: Sequence[Tracker]) -> int:

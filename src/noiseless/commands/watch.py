@@ -15,6 +15,7 @@ import tyro
 from rich.live import Live
 
 from noiseless.commands.interrupt import signal_handler
+from noiseless.commands.parsing import parse
 from noiseless.files.reading import Followed
 from noiseless.report import watching
 from noiseless.screen import Screen
@@ -40,7 +41,7 @@ class Watch:
 
 def watch(arguments: list[str]) -> int:
     """Shows the progress of runs."""
-    args = tyro.cli(Watch, args=arguments, prog="noiseless watch")
+    args = parse(Watch, arguments, "watch")
     if not args.runs:
         raise ValueError("give at least one run: noiseless watch RUN [RUN ...]")
     if not 0 < args.every < math.inf:

@@ -71,8 +71,9 @@ def evaluations(recipe: Recipe, settings: Settings) -> int:
 
 def checkpoints(recipe: Recipe, settings: Settings, seconds: float) -> int:
     """Number of checkpoints in a run of that many seconds: before the first step, in between, and after the last."""
-    between = int(seconds / settings.checkpoint_seconds) if settings.checkpoint_seconds else recipe.schedule.steps
-    return min(2 + between, recipe.schedule.steps + 1)
+    steps = recipe.schedule.steps
+    between = seconds / settings.checkpoint_seconds if settings.checkpoint_seconds else steps
+    return min(2 + int(min(between, steps)), steps + 1)
 
 
 def timing_key(recipe: Recipe) -> Recipe:

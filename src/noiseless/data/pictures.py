@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from noiseless.data.images import ImageSet
+from noiseless.data.memory import refuse_beyond_memory
 
 KINDS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"), **dict.fromkeys((".png", ".apng"), "PNG"),
@@ -179,9 +180,20 @@ def _deep(image: Image.Image) -> bool:
 
 
 def resized(dataset: ImageSet, pixels: int | None) -> ImageSet:
-    """Resizes the images of a set in memory to `pixels` x `pixels`; None: returns the set unchanged."""
+    """Resizes the images of a set in memory to `pixels` x `pixels`; None: returns the set unchanged.
+
+    Returns:
+        The resized set.
+
+    Raises:
+        ValueError: if it would not fit into memory.
+    """
     if pixels is None or dataset.x_train.shape[2:] == (pixels, pixels):
         return dataset
+    images, channels = len(dataset.x_train) + len(dataset.x_test), dataset.x_train.shape[1]
+    refuse_beyond_memory(
+        f"{images:,} images of --pixels {pixels:,}", images * channels * pixels**2, "give fewer pixels"
+    )
     x_train, x_test = (_resized(x, pixels) for x in (dataset.x_train, dataset.x_test))
     return ImageSet(dataset.name, x_train, dataset.y_train, x_test, dataset.y_test)
 

@@ -16,7 +16,7 @@ FILES = (
     "predictions.npz", "report.html", "wandb.json",
 )  # fmt: skip
 """of a run's directory"""
-FOLDERS = ("checkpoints", "analysis", "snapshots", "tensorboard", "wandb")
+FOLDERS = ("checkpoints", "within", "analysis", "snapshots", "tensorboard", "wandb")
 """of a run's directory"""
 UNNEEDED = ("snapshots", "tensorboard", "wandb")
 """folders whose files are not needed to read a run, so that a wrong one is no reason to refuse it"""

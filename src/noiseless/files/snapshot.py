@@ -20,7 +20,7 @@ from noiseless.errors import reason
 from noiseless.files.atomic import write_bytes
 from noiseless.files.checkpoint import DAMAGED
 from noiseless.objective.partial import Partial
-from noiseless.objective.workers import SweepStoppedError, WorkerLostError, Workers
+from noiseless.objective.workers import JobFailedError, SweepStoppedError, WorkerLostError, Workers
 from noiseless.plain import read_file
 from noiseless.screen import print_note
 
@@ -42,14 +42,14 @@ class Snapshots(Workers):
         self.rank, self.count, self.stop = workers.rank, workers.count, workers.stop
         self._directory, self._seconds, self._theta_digest = directory, seconds, theta_digest
         self._launch = uuid.uuid4().hex[:12]
-        self._step, self.sweep, self._writes = 0, 0, 0
+        self._step, self._update, self.sweep, self._writes = 0, 0, 0, 0
 
-    def begin(self, step: int) -> None:
-        """Names the step whose sweeps come next, and removes the snapshots of other steps."""
-        self._step, self.sweep = step, 0
+    def begin(self, step: int, update: int = 0) -> None:
+        """Names the update whose sweeps come next, and removes the snapshots of other updates."""
+        self._step, self._update, self.sweep = step, update, 0
         if self.rank == 0:
             for path in self._directory.glob("*.partial"):
-                if not path.name.startswith(self._step_name()):
+                if not path.name.startswith(self._update_name()):
                     _remove(path)
 
     def share(self, partial: Partial) -> Iterator[int]:
@@ -57,17 +57,24 @@ class Snapshots(Workers):
 
         Yields:
             Chunk numbers.
+
+        Raises:
+            JobFailedError: if another worker has failed; this worker's sum is written to disk.
         """
         self.sweep += 1
         self._writes = 0
         if self.rank == 0:
             self._restore(partial)
         written = time.monotonic()
-        for number in self._workers.share(partial):
-            yield number
-            if time.monotonic() - written >= self._seconds:
-                self._write(partial)
-                written = time.monotonic()
+        try:
+            for number in self._workers.share(partial):
+                yield number
+                if time.monotonic() - written >= self._seconds:
+                    self._write(partial)
+                    written = time.monotonic()
+        except JobFailedError:
+            self._write(partial)
+            raise
 
     def combine(self, partial: Partial) -> None:
         """Adds the workers' sums, and writes the total to disk if the sweep was long or was stopped.
@@ -75,6 +82,7 @@ class Snapshots(Workers):
         Raises:
             SweepStoppedError: if a worker was told to stop and chunks are missing.
             WorkerLostError: if a worker is gone; this worker's sum is written to disk, unless adding had begun.
+            JobFailedError: if another worker has failed; this worker's sum is written to disk.
         """
         snapshots = set(self._directory.glob(f"{self._name()}*"))
         try:
@@ -82,6 +90,9 @@ class Snapshots(Workers):
         except WorkerLostError as lost:
             if lost.intact:
                 self._write(partial)
+            raise
+        except JobFailedError:
+            self._write(partial)
             raise
         except SweepStoppedError:
             self._write_total(partial, snapshots)
@@ -101,11 +112,15 @@ class Snapshots(Workers):
         """Each worker's text, by rank."""
         return self._workers.exchange(text)
 
-    def _step_name(self) -> str:
-        return f"step-{self._step:08d}"
+    def fail(self, code: int) -> bool:
+        """Ends the other workers."""
+        return self._workers.fail(code)
+
+    def _update_name(self) -> str:
+        return f"step-{self._step:08d}-update-{self._update:06d}"
 
     def _name(self) -> str:
-        return f"{self._step_name()}-sweep-{self.sweep:06d}"
+        return f"{self._update_name()}-sweep-{self.sweep:06d}"
 
     def _write_total(self, partial: Partial, replaced: set[Path]) -> None:
         """Writes a snapshot of all workers' work, in the first worker, and removes those that it replaces."""

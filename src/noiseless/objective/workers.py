@@ -1,42 +1,17 @@
 """Workers: which process computes which chunk of a sweep, and how their sums are added. Steps 2 and 5 of a step.
 
 Chunks are handed out one at a time, so a slow worker delays only its own chunk. The sum does not depend on which worker
-computed what. One process works `Alone`; the processes of a torchrun job are a `Team`.
+computed what. One process works `Alone`; the processes of a torchrun job are a `Team` (team.py).
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import timedelta
-from typing import Any
 
 import torch
-import torch.distributed as dist
 
-# Optimizers import this at their first use. Its functions have the group of that moment as a default argument: imported
-# after `Team` has made one, it would keep the group and its threads beyond `close`, and a thread that releases a tensor
-# while Python ends aborts the process.
-import torch.distributed.nn.functional  # noqa: F401
-from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
-
-from noiseless.objective.exactsum import reduce
 from noiseless.objective.partial import Partial
-
-BEAT_SECONDS = 0.5
-"""time between two heartbeats of a worker, also while it computes"""
-LOST_SECONDS = 40.0
-"""a worker without a heartbeat for this time counts as lost"""
-LEAVING_SECONDS = 4.0
-"""as `LOST_SECONDS`, if this worker was told to stop, which torchrun does when another worker has died"""
-TIMEOUT_SECONDS = 60.0
-"""timeout of a collective, which begins when all workers have reached it"""
 
 
 class WorkerLostError(RuntimeError):
@@ -47,6 +22,18 @@ class WorkerLostError(RuntimeError):
     """
 
     intact = True
+
+
+class JobFailedError(Exception):
+    """Another worker has failed in a way that a restart cannot mend, and has printed its message.
+
+    Attributes:
+        code: exit code of that worker, with which all end.
+    """
+
+    def __init__(self, code: int):
+        super().__init__(f"another worker of this job has ended with exit code {code}")
+        self.code = code
 
 
 class SweepStoppedError(Exception):
@@ -75,8 +62,8 @@ class Workers(ABC):
     stop: Callable[[], bool]
 
     @abstractmethod
-    def begin(self, step: int) -> None:
-        """Called with the number of a step before its sweeps."""
+    def begin(self, step: int, update: int = 0) -> None:
+        """Called with the numbers of a step and of its update before the update's sweeps."""
 
     @abstractmethod
     def close(self) -> None:
@@ -106,6 +93,17 @@ class Workers(ABC):
     def exchange(self, text: str) -> list[str]:
         """Each worker's text, by rank; waits for all workers."""
 
+    @abstractmethod
+    def fail(self, code: int) -> bool:
+        """Ends the other workers, because this one has failed in a way that a restart cannot mend.
+
+        Args:
+            code: exit code of all workers.
+
+        Returns:
+            Whether this worker is the first that has failed, so that its message is to be printed.
+        """
+
 
 class Alone(Workers):
     """One process, which computes the chunks in their order."""
@@ -115,7 +113,7 @@ class Alone(Workers):
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, update: int = 0) -> None:
         """Does nothing."""
 
     def close(self) -> None:
@@ -149,152 +147,6 @@ class Alone(Workers):
         """A list of this one text."""
         return [text]
 
-
-class Team(Workers):
-    """The processes of a torchrun job (gloo on CPUs, nccl on GPUs); this is one of them.
-
-    Args:
-        stop: see `Workers`.
-    """
-
-    def __init__(self, stop: Callable[[], bool] = lambda: False):
-        self.stop = stop
-        shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
-        # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
-        launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
-        self._store = dist.distributed_c10d.PrefixStore(launch, shared)
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT)
-        self._number = 0
-        self._seen: dict[int, tuple[bytes, float]] = {}
-        self._closed = threading.Event()
-        self._beat = threading.Thread(target=self._keep_beating, daemon=True)
-        self._store.set(f"beat/{self.rank}", "0")
-        self._beat.start()
-        atexit.register(self.close)
-
-    def begin(self, step: int) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Leaves the job. Also called at the end of the process, when no thread may be at work."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._beat.join()
-            with suppress(RuntimeError):  # the other workers may have left
-                dist.destroy_process_group()
-
-    def share(self, partial: Partial) -> Iterator[int]:
-        """The numbers of chunks that no worker has done; an atomic counter in the job's store hands them out.
-
-        Yields:
-            Chunk numbers.
-        """
-        self._gather()
-        done = partial.done.clone()
-        _maximum([done])
-        waiting = torch.nonzero(done == 0).flatten().tolist()
-        counter = f"claimed/{self._number}"
-        while True:
-            if self.stop():
-                self._ask("add", counter, len(waiting))  # so that no chunk is left for any worker
-                return
-            claimed = self._ask("add", counter, 1) - 1
-            if claimed >= len(waiting):
-                return
-            yield waiting[claimed]
-
-    def combine(self, partial: Partial) -> None:
-        """Sums over the workers; the bits do not depend on their order.
-
-        Raises:
-            SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
-        """
-        self._gather()
-        reduce(tuple(partial.vectors.values()), _maximum, _total, (partial.scalars, partial.done))
-        if not partial.complete:
-            raise SweepStoppedError(partial)
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set at any worker."""
-        self._gather()
-        known = torch.tensor([flag], dtype=torch.uint8)
-        _maximum([known])
-        return bool(known)
-
-    def exchange(self, text: str) -> list[str]:
-        """Each worker's text, by rank."""
-        self._ask("set", f"text/{self._number + 1}/{self.rank}", text)
-        self._gather()
-        texts = [self._ask("get", f"text/{self._number}/{k}") for k in range(self.count)]
-        return [text.decode() for text in texts]
-
-    def _gather(self) -> None:
-        """Waits until all workers have called this, however long a chunk takes.
-
-        Raises:
-            WorkerLostError: if one of them is lost.
-        """
-        self._number += 1
-        if self._ask("add", f"here/{self._number}", 1) == self.count:
-            self._ask("set", f"go/{self._number}", "1")
-        arrived = looked = time.monotonic()
-        while not self._ask("check", [f"go/{self._number}"]):
-            now = time.monotonic()
-            time.sleep(min(max(1e-4, (now - arrived) / 8), 0.01))  # at most an eighth of the wait too long
-            if now - looked > BEAT_SECONDS:
-                self._look_for_the_lost()
-                looked = now
-        if self.rank == 0 and self._number > 2:  # all workers are past it
-            for key in ("here", "go", "claimed"):
-                self._ask("delete_key", f"{key}/{self._number - 2}")
-
-    def _look_for_the_lost(self) -> None:
-        now = time.monotonic()
-        for rank in range(self.count):
-            beat = self._ask("get", f"beat/{rank}")
-            if rank not in self._seen or self._seen[rank][0] != beat:
-                self._seen[rank] = (beat, now)
-            elif now - self._seen[rank][1] > (LEAVING_SECONDS if self.stop() else LOST_SECONDS):
-                raise WorkerLostError(
-                    f"worker {rank} of {self.count} has vanished: it sends no heartbeats. The last"
-                    " snapshot is kept; start the same command again to continue"
-                )
-
-    def _ask(self, verb: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self._store, verb)(*arguments)
-        except RuntimeError as error:
-            raise WorkerLostError(_STORE_GONE.format(error)) from error
-
-    def _keep_beating(self) -> None:
-        with suppress(RuntimeError):  # without the store, `_ask` raises an error
-            store = self._store.clone()
-            beats = 0
-            while not self._closed.wait(BEAT_SECONDS):
-                beats += 1
-                store.set(f"beat/{self.rank}", str(beats))
-
-
-_TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
-_STORE_GONE = "the job's store, on its first node, does not answer ({}); start the same command again to continue"
-
-
-def _total(tensors: list[Tensor]) -> None:
-    _reduce(tensors, dist.ReduceOp.SUM)
-
-
-def _maximum(tensors: list[Tensor]) -> None:
-    _reduce(tensors, dist.ReduceOp.MAX)
-
-
-def _reduce(tensors: list[Tensor], operation: dist.ReduceOp.RedOpType) -> None:
-    try:
-        for under_way in [dist.all_reduce(tensor, operation, async_op=True) for tensor in tensors]:
-            under_way.wait()
-    except RuntimeError as error:
-        lost = WorkerLostError(
-            f"a worker has vanished while sums were added up ({error}); start the same command again to continue"
-        )
-        lost.intact = False
-        raise lost from error
+    def fail(self, code: int) -> bool:
+        """Does nothing: there are no others."""
+        return True

@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import re
 
+from noiseless.errors import shown
 from noiseless.printable import printable
 
+MOST = 10**9
+"""largest whole number of a flag that has no smaller limit"""
+MOST_BUDGET = 1_000_000
+"""largest budget of a race, in passes"""
+MOST_SEED = 2**64 - 1
+"""largest seed"""
 
-def at_least(flag: str, value: float | None, low: float) -> None:
-    """Refuses a number that is below `low` or not finite; None passes.
+
+def at_least(flag: str, value: float | None, low: float, most: int = MOST) -> None:
+    """Refuses a number that is below `low` or not finite, and a whole number that is above `most`; None passes.
 
     Raises:
         ValueError: naming the flag.
     """
     if value is not None and not low <= value < float("inf"):
-        raise ValueError(f"--{flag} must be a finite number of at least {low}, not {value}")
+        raise ValueError(f"--{flag} must be a finite number of at least {low}, not {shown(value)}")
+    at_most(flag, value, most)
 
 
-def positive(flag: str, value: float | None) -> None:
-    """Refuses a number that is not positive or not finite; None passes.
+def positive(flag: str, value: float | None, most: int = MOST) -> None:
+    """Refuses a number that is not positive or not finite, and a whole number that is above `most`; None passes.
 
     Raises:
         ValueError: naming the flag.
     """
     if value is not None and not 0 < value < float("inf"):
-        raise ValueError(f"--{flag} must be a positive number, not {value}")
+        raise ValueError(f"--{flag} must be a positive number, not {shown(value)}")
+    at_most(flag, value, most)
 
 
-def below_one(flag: str, value: float) -> None:
-    """Refuses a number outside `[0, 1)`.
+def at_most(flag: str, value: object, most: int) -> None:
+    """Refuses a whole number that is above `most`; other numbers and None pass.
 
     Raises:
         ValueError: naming the flag.
     """
-    if not 0 <= value < 1:
+    if isinstance(value, int) and value > most:
+        raise ValueError(f"--{flag} must be a whole number of at most {most:,}, not {shown(value)}")
+
+
+def below_one(flag: str, value: float | None) -> None:
+    """Refuses a number outside `[0, 1)`; None passes.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if value is not None and not 0 <= value < 1:
         raise ValueError(f"--{flag} must be a number of at least 0 and below 1, not {value}")
 
 

@@ -14,6 +14,9 @@ from noiseless.recipes.checks import at_least, printable_text
 from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
+MOST_THREADS = 1024
+"""largest number of CPU threads: far more of them end the process"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,7 +70,7 @@ class Settings:
         Raises:
             ValueError: naming flag, value and what it must be.
         """
-        at_least("threads", self.threads, 1)
+        at_least("threads", self.threads, 1, MOST_THREADS)
         at_least("chunk", self.chunk, 1)
         at_least("evaluate-every", self.evaluate_every, 1)
         at_least("checkpoint-seconds", self.checkpoint_seconds, 0)

@@ -22,7 +22,7 @@ from noiseless.analysis import (
 from noiseless.files.checkpoint import State
 from noiseless.files.directory import Row
 from noiseless.objective import EmpiricalRisk
-from noiseless.optim import Step, entry_of
+from noiseless.optim import entry_of
 from noiseless.run.build import Experiment
 
 
@@ -38,7 +38,8 @@ class Analyses:
         self._vectors: dict[str, Tensor] = {}
         layers = experiment.config.settings.layers_every is not None
         self._start = experiment.space.theta.detach().clone() if layers else None
-        self._before: Tensor | None = None
+        self.before: Tensor | None = None
+        """the parameters before the step that is under way, where an analysis after it will need them"""
 
     def state(self) -> State:
         """What a checkpoint keeps: the newest eigenvectors, where the next search starts, and the run's first theta."""
@@ -54,14 +55,14 @@ class Analyses:
     def begin(self, step: int) -> None:
         """Keeps the parameters before the step where an analysis after it will need them."""
         if self._start is not None:
-            self._before = self._experiment.space.theta.detach().clone()
+            self.before = self._experiment.space.theta.detach().clone()
 
-    def run(self, step: int, updates: list[Step], last: bool) -> Row:
+    def run(self, step: int, gradient: Tensor, last: bool) -> Row:
         """Runs the analyses that are due after a step.
 
         Args:
             step: number of the step that has been done.
-            updates: its updates.
+            gradient: of its last update, `[P]`.
             last: whether it was the run's last step, after which all analyses are due.
 
         Returns:
@@ -75,9 +76,8 @@ class Analyses:
         row: Row = {}
         if due(settings.layers_every):
             assert self._start is not None
-            assert self._before is not None
-            space, gradient = self._experiment.space, updates[-1].evaluation.gradient
-            row["layers"] = layers_of(space, self._start, self._before, gradient)
+            assert self.before is not None
+            row["layers"] = layers_of(self._experiment.space, self._start, self.before, gradient)
         passes = 0.0
         if due(settings.noise_every):
             risk = self._risk(step)

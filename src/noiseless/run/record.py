@@ -6,15 +6,15 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from noiseless.files.answers import finite
 from noiseless.files.directory import Row, RunDirectory
-from noiseless.objective import Evaluation
 from noiseless.objective.base import square_norms
 from noiseless.objective.exactsum import exact_total
 from noiseless.optim import Step
+from noiseless.optim.searched import Outcome
 from noiseless.run.build import Experiment
 
 
@@ -55,6 +55,43 @@ class Record:
 
 
 @dataclass(frozen=True)
+class DoneUpdate:
+    """The numbers of an update that a step's row is computed from."""
+
+    loss: float
+    """mean loss over the examples, where the update started"""
+    penalty: float
+    """what the penalty added to it"""
+    hits: int | None
+    """examples classified correctly; None where this is no classification"""
+    count: int
+    """number of examples"""
+    weight: float
+    """sum of the blocks' weights"""
+    block_square_norms: float
+    """sum over the blocks of weight times squared gradient norm"""
+    gradient_norm: float
+    """L2 norm of the gradient"""
+    clipped: bool
+    """whether a clip of the chain has shortened the gradient"""
+    passes: float
+    """cost of all evaluations of the update"""
+    search: Row | None
+    """result of the line search, by the fields of `Outcome`; None where there was none"""
+
+    @staticmethod
+    def of(update: Step) -> DoneUpdate:
+        """The numbers of an update."""
+        e = update.evaluation
+        return DoneUpdate(
+            e.loss, e.penalty, e.hits, e.count, e.weight,
+            exact_total(e.block_weights * e.block_square_norms),  # no order of the blocks changes its bits
+            square_norms(e.gradient).sqrt().item(),
+            update.clipped, update.passes, None if update.search is None else asdict(update.search),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class DoneStep:
     """A step that has been done: what the columns of its row are computed from."""
 
@@ -66,30 +103,24 @@ class DoneStep:
     """passes since the run began, those of the step included"""
     lr: float
     """learning rate of the step"""
-    updates: Sequence[Step]
+    updates: Sequence[DoneUpdate]
     """updates of the step, at least one"""
     seconds: float
     """duration of the step"""
 
-    @property
-    def evaluations(self) -> list[Evaluation]:
-        """The evaluations at which the updates started."""
-        return [update.evaluation for update in self.updates]
-
-    def mean(self, value: Callable[[Evaluation], float]) -> float:
+    def mean(self, value: Callable[[DoneUpdate], float]) -> float:
         """The mean of a value over the updates, weighted by their numbers of examples."""
-        evaluations = self.evaluations
-        return sum(value(e) * e.count for e in evaluations) / sum(e.count for e in evaluations)
+        return sum(value(update) * update.count for update in self.updates) / sum(u.count for u in self.updates)
 
 
 def _train_accuracy(done: DoneStep) -> float | None:
-    hits = [e.hits for e in done.evaluations if e.hits is not None]
-    return sum(hits) / sum(e.count for e in done.evaluations) if hits else None
+    hits = [update.hits for update in done.updates if update.hits is not None]
+    return sum(hits) / sum(update.count for update in done.updates) if hits else None
 
 
-def _gradient_norm(done: DoneStep) -> float:
-    norms = [square_norms(e.gradient).sqrt().item() for e in done.evaluations]
-    return sum(norms) / len(norms)
+def _block_gradient_norm(done: DoneStep) -> float:
+    total = sum(update.block_square_norms for update in done.updates)
+    return math.sqrt(total / sum(update.weight for update in done.updates))
 
 
 COMPUTED: dict[str, Callable[[DoneStep], float | None]] = {
@@ -98,8 +129,8 @@ COMPUTED: dict[str, Callable[[DoneStep], float | None]] = {
     "lr": lambda done: done.lr,
     "train_loss": lambda done: done.mean(lambda e: e.loss),
     "train_accuracy": _train_accuracy,
-    "gradient_norm": _gradient_norm,
-    "block_gradient_norm": lambda done: math.sqrt(_mean_square_norm(done.evaluations)),
+    "gradient_norm": lambda done: sum(update.gradient_norm for update in done.updates) / len(done.updates),
+    "block_gradient_norm": _block_gradient_norm,
     "parameter_norm": lambda done: square_norms(done.experiment.space.theta).sqrt().item(),
     "penalty": lambda done: done.mean(lambda e: e.penalty),
     "clipped": lambda done: sum(update.clipped for update in done.updates) / len(done.updates),
@@ -126,9 +157,9 @@ def make_row(done: DoneStep) -> Row:
     return {name: of(done) for name, of in COMPUTED.items()} | _searches(done.updates)
 
 
-def _searches(updates: Sequence[Step]) -> Row:
+def _searches(updates: Sequence[DoneUpdate]) -> Row:
     """The columns of a step's line searches; empty where there was none."""
-    searches = [update.search for update in updates if update.search is not None]
+    searches = [Outcome(**update.search) for update in updates if update.search is not None]
     if not searches:
         return {}
     return {
@@ -137,9 +168,3 @@ def _searches(updates: Sequence[Step]) -> Row:
         "search_fallbacks": sum(search.fallback or search.restarted for search in searches),
         "search_failures": sum(search.failed for search in searches),
     }
-
-
-def _mean_square_norm(evaluations: Sequence[Evaluation]) -> float:
-    """The mean of `||g_b||**2` over the blocks of several sweeps, weighted by count; no order changes its bits."""
-    total = sum(exact_total(e.block_weights * e.block_square_norms) for e in evaluations)
-    return total / sum(e.weight for e in evaluations)

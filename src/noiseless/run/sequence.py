@@ -17,6 +17,9 @@ from noiseless.optim import parse_options, schedules
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
 
+MOST_EXAMPLES = 2**27
+"""largest number of examples in a fixed set of copies: an order of them takes 1 GiB"""
+
 
 def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tuple[Images, Images]:
     """Training and test images of a recipe; with `validation`, both are parts of the training images.
@@ -39,6 +42,17 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     data = recipe.data
     if data.augment == "crop-flip" and data.padding > 0 and min(dataset.x_train.shape[2:]) < 2:
         raise ValueError("images of one pixel cannot be cropped; use --augment none")
+    side = min(dataset.x_train.shape[2:])
+    if data.augment == "crop-flip" and data.padding > side:
+        raise ValueError(
+            f"--padding {data.padding} of images with a side of {side} pixels would leave crops without any of their"
+            f" pixels: give at most {side}"
+        )
+    if (examples := len(dataset.x_train) * data.copies) > MOST_EXAMPLES:
+        raise ValueError(
+            f"--copies {data.copies} of {len(dataset.x_train):,} images would be {examples:,} examples in a step: give"
+            f" fewer copies, for at most {MOST_EXAMPLES:,}"
+        )
     assert data.mean is not None and data.std is not None
     dtype = getattr(torch, recipe.model.dtype)
     device = device if dataset.resident else torch.device("cpu")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +19,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from noiseless.exits import INTERRUPTED, WORKER_LOST, first_worker
+from noiseless.exits import INTERRUPTED, UNEXPECTED, WORKER_LOST, first_worker
 from noiseless.files.environment import environment
-from noiseless.objective.workers import Alone, Team, WorkerLostError, Workers
+from noiseless.objective.team import Team
+from noiseless.objective.workers import Alone, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
 from noiseless.run import prepared
 from noiseless.run.build import Experiment
@@ -79,7 +81,7 @@ def launch(workers: int, arguments: list[str], restarts: int = 3, program: str =
         WorkerLostError: if workers are lost more often.
     """
     prepared.start()
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_without_traceback)
+    logging.getLogger(AGENT[0]).addFilter(_without_traceback)
     with TemporaryDirectory(prefix="noiseless-") as name:
         folder = Path(name)
         config = LaunchConfig(
@@ -102,6 +104,8 @@ def launch(workers: int, arguments: list[str], restarts: int = 3, program: str =
 
 
 _LOST = "a worker was lost, after {} restarts of the job; start the same command again to continue"
+AGENT = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+"""loggers of torchrun's agent"""
 STOP, OUTCOME = "stop", "outcome"
 """files in the folder of a job: the first exists after a signal; the second has the exit code of the first worker"""
 
@@ -120,22 +124,30 @@ def _passed_on(folder: Path) -> Iterator[None]:
     def pass_on(number: int, frame: object) -> None:
         again = (folder / STOP).exists()
         (folder / STOP).touch()  # for workers that begin now
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)  # that workers end is no news then
         for path in folder.glob("worker-*"):
             with suppress(OSError, ValueError):  # it ends or begins just now
                 os.kill(int(path.read_text()), signal.SIGKILL if again else signal.SIGTERM)
         if again:
             raise KeyboardInterrupt
 
+    loggers = [logging.getLogger(name) for name in AGENT]
+    levels = [logger.level for logger in loggers]
     before = {number: signal.signal(number, pass_on) for number in prepared.SIGNALS}
     try:
         yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _work(program: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
-    """Executes a program as a worker. The first one writes the exit code to a file.
+    """Executes a program as a worker. The first one, and one that fails, writes the exit code to a file.
+
+    Only a lost worker is an error for the agent, which would restart all: other errors would come again.
 
     Raises:
         SystemExit: if a worker is lost, so that the agent restarts this one, too.
@@ -150,7 +162,10 @@ def _work(program: str, arguments: list[str], environment: dict[str, str], folde
         if end.code == WORKER_LOST:
             raise
         code = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
+        code = UNEXPECTED
     finally:
         mine.unlink()
-    if first_worker():
+    if first_worker() or code:
         (folder / OUTCOME).write_text(str(code))

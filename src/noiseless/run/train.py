@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,11 +20,12 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import Step, take_step
 from noiseless.optim.transforms import State
+from noiseless.run import within
 from noiseless.run.average import Average
 from noiseless.run.build import Experiment
 from noiseless.run.evaluate import Score, score
 from noiseless.run.periodic import Analyses
-from noiseless.run.record import DoneStep, Record, make_row
+from noiseless.run.record import DoneStep, DoneUpdate, Record, make_row
 
 
 class Diverged(Exception):
@@ -59,6 +60,8 @@ class _LoopState:
     """state of the transforms"""
     perfect: int = 0
     """number of latest steps in a row with all training examples correct"""
+    done: list[DoneUpdate] = field(default_factory=list)
+    """updates of the step under way that are done"""
 
     @property
     def average_state(self) -> dict[str, Tensor] | None:
@@ -91,29 +94,35 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     with Record(directory, workers.rank == 0, step, progress.on_message) as record:
         while not _ended(experiment, step, loop):
             began = time.perf_counter()
-            workers.begin(step)
             lr = experiment.schedule(step)
-            loop.analyses.begin(step)
-            updates: list[Step] = []
+            if not loop.done:  # else a resume goes on within the step
+                loop.analyses.begin(step)
+            objectives = list(experiment.regime.objectives(step))
             try:
-                objectives = list(experiment.regime.objectives(step))
-                for number, objective in enumerate(objectives):
+                for number in range(len(loop.done), len(objectives)):
+                    if loop.done and 0 < settings.checkpoint_seconds <= time.monotonic() - saved:
+                        _save_within(experiment, directory, step, loop)
+                        saved = time.monotonic()
+                    workers.begin(step, number)
                     share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
                     rate = experiment.schedule(step + share)
                     _set_rate(experiment.optimizer, rate)
-                    update = take_step(experiment.optimizer, objective, experiment.transform, loop.transformed, step)
-                    updates.append(update)
+                    update = take_step(
+                        experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
+                    )
                     if not update.finite:
                         raise Diverged(_diagnosis(update, step, number, rate, directory.path))
                     loop.transformed = update.transformed
+                    loop.done.append(DoneUpdate.of(update))
             except SweepStoppedError as stopped:
-                if not updates and not stopped.moved:  # else a resume repeats the step from the last checkpoint
-                    _save(experiment, directory, step, loop)
+                if not stopped.moved:  # else a resume repeats the update
+                    (_save_within if loop.done else _save)(experiment, directory, step, loop)
                 raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
-            loop.passes += sum(update.passes for update in updates)
-            row = make_row(DoneStep(experiment, step, loop.passes, lr, updates, time.perf_counter() - began))
+            loop.passes += sum(done.passes for done in loop.done)
+            row = make_row(DoneStep(experiment, step, loop.passes, lr, loop.done, time.perf_counter() - began))
+            loop.done = []
             if not math.isfinite(row["parameter_norm"]):
-                raise Diverged(_diagnosis(updates[-1], step, len(updates) - 1, rate, directory.path))
+                raise Diverged(_diagnosis(update, step, len(objectives) - 1, rate, directory.path))
             if loop.average:
                 loop.average.update()
             loop.perfect = loop.perfect + 1 if row["train_accuracy"] == 1 else 0
@@ -124,7 +133,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                 test_score = _test(experiment, loop.average)
                 row |= {"test_loss": test_score.loss, "test_accuracy": test_score.accuracy}
             try:
-                row |= loop.analyses.run(step, updates, last)
+                row |= loop.analyses.run(step, update.evaluation.gradient, last)
             except SweepStoppedError as stopped:  # the row would lack columns, so a resume repeats the step
                 raise Interrupted(_go_on(f"stopped in the analysis after step {step} ({stopped})", directory)) from None
             record.write(row)
@@ -194,18 +203,29 @@ def _diagnosis(update: Step, step: int, number: int, lr: float, run: Path) -> st
 
 def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _LoopState) -> None:
     """Writes a checkpoint after that number of steps, in the first worker."""
-    if experiment.workers.rank != 0:
-        return
-    state = _final(experiment, loop) | {
+    if experiment.workers.rank == 0:
+        settings, ended = experiment.config.settings, _ended(experiment, step, loop)
+        checkpoint.save(
+            directory.checkpoints, step, _state(experiment, loop), settings.keep, settings.keep_every, ended
+        )
+        within.clear(directory)
+
+
+def _save_within(experiment: Experiment, directory: RunDirectory, step: int, loop: _LoopState) -> None:
+    """Writes the state after the updates of a step that are done, in the first worker."""
+    if experiment.workers.rank == 0:
+        within.save(directory, step, loop.done, _state(experiment, loop) | {"before": loop.analyses.before})
+
+
+def _state(experiment: Experiment, loop: _LoopState) -> checkpoint.State:
+    """What a checkpoint holds."""
+    return _final(experiment, loop) | {
         "optimizer": experiment.optimizer.state_dict(),
         "transforms": loop.transformed,
         "passes": loop.passes,
         "perfect": loop.perfect,
         "questions": loop.analyses.state(),
     }
-    settings = experiment.config.settings
-    ended = _ended(experiment, step, loop)
-    checkpoint.save(directory.checkpoints, step, state, settings.keep, settings.keep_every, ended)
 
 
 def _final(experiment: Experiment, loop: _LoopState) -> dict[str, dict[str, Tensor] | None]:
@@ -228,8 +248,11 @@ def _restore(
     experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
 ) -> tuple[int, _LoopState]:
     """The next step and the loop's state before it; restores model and optimizer from the newest checkpoint."""
-    newest = directory.newest()
-    steps = experiment.workers.exchange(str(newest.step) if newest else "none")
+    newest, part = directory.newest(), within.read(directory)
+    done: list[DoneUpdate] = []
+    if newest is not None and part is not None and part.step >= newest.step:
+        newest, done = replace(newest, step=part.step, state=part.state), part.done
+    steps = experiment.workers.exchange(f"{newest.step} and {len(done)} updates" if newest else "none")
     if len(set(steps)) > 1:
         raise ValueError(f"the workers see different checkpoints in {directory.path}, of steps {', '.join(steps)}")
     if newest is not None:
@@ -252,4 +275,6 @@ def _restore(
         average.restore(newest.state["average"])
     state = newest.state
     analyses.restore(state["questions"])
-    return newest.step, _LoopState(average, analyses, state["passes"], state["transforms"], state["perfect"])
+    if done:
+        analyses.before = None if state["before"] is None else state["before"].to(experiment.space.theta)
+    return newest.step, _LoopState(average, analyses, state["passes"], state["transforms"], state["perfect"], done)

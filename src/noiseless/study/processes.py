@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless import trust
-from noiseless.errors import message
+from noiseless.errors import message, out_of_memory
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.recipes.config import Config, Settings
@@ -204,7 +204,9 @@ def _run(recipe: Recipe, path: Path, settings: Settings, command: str) -> str | 
         return str(error)
     except Interrupted:
         pass
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, (ValueError, OSError)) or out_of_memory(error)):
+            raise
         if isinstance(error, OSError):
             error.filename = error.filename or str(path)
         raise ValueError(message(error)) from None

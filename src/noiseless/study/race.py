@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from noiseless.recipes.checks import MOST_BUDGET
 from noiseless.recipes.flags import flag_value, with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.study import earlier
@@ -51,7 +52,7 @@ class Protocol:
     """budget at which settings are chosen for all budgets, in passes; None: they are chosen at each budget"""
 
     def __post_init__(self) -> None:
-        most = {"seeds": TUNING_SEED, "rates": MOST_RATES}
+        most = {"seeds": TUNING_SEED, "tuning_seeds": TUNING_SEED, "rates": MOST_RATES, "tune_at": MOST_BUDGET}
         for name in ("seeds", "rates", "tuning_seeds", "tune_at"):
             number = getattr(self, name)
             if number is not None and not 1 <= number <= most.get(name, number):

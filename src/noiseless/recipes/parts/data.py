@@ -8,6 +8,9 @@ from typing import Literal
 
 from noiseless.recipes.checks import at_least, below_one, positive
 
+MOST_PIXELS = 16_384
+"""largest side of an image"""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -49,17 +52,17 @@ class Data:
         Raises:
             ValueError: naming flag, value and what it must be.
         """
-        positive("pixels", self.pixels)
+        positive("pixels", self.pixels, MOST_PIXELS)
         below_one("validation", self.validation)
         positive("images", self.images)
-        if not all(math.isfinite(value) for value in self.mean or ()):
+        if not all(abs(value) < math.inf for value in self.mean or ()):
             raise ValueError(f"--mean must be finite, not {' '.join(map(str, self.mean or ()))}")
         at_least("padding", self.padding, 0)
         if not 0 <= self.flip <= 1:
             raise ValueError(f"--flip must be a probability between 0 and 1, not {self.flip}")
         if self.policy_options and self.policy == "none":
             raise ValueError(f"--policy-options {self.policy_options!r} do nothing without a --policy: give one")
-        at_least("copies", self.copies, 0)
+        at_least("copies", self.copies, 0, 1_000_000)
         if self.first_clean and not self.copies:
             raise ValueError("--first-clean is about the first copy of a fixed set: give --copies N with it")
 

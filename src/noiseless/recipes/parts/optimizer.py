@@ -38,6 +38,5 @@ class Optimizer:
             ValueError: naming flag, value and what it must be.
         """
         positive("lr", self.lr)
-        if self.momentum is not None:
-            below_one("momentum", self.momentum)
+        below_one("momentum", self.momentum)
         at_least("weight-decay", self.weight_decay, 0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from noiseless.recipes.checks import at_least, positive, without_effect
+
+LARGEST_GROWTH = 500.0
+"""largest logarithm of the factor by which the learning rate may grow in a run"""
 
 
 @dataclass(frozen=True)
@@ -39,5 +43,10 @@ class Schedule:
         at_least("warmup", self.warmup, 0)
         positive("horizon", self.horizon)
         positive("decay", self.decay)
+        if self.name == "exponential" and self.steps * math.log(self.decay) > LARGEST_GROWTH:
+            raise ValueError(
+                f"--decay {self.decay} lets the learning rate overflow in --steps {self.steps}: give a smaller"
+                " one, such as 0.99"
+            )
         if self.name != "exponential":
             without_effect("decay", self.decay, Schedule.decay, "--schedule exponential")

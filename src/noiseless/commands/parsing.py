@@ -1,0 +1,104 @@
+"""Parses the arguments of a command by the dataclass of its flags; a mistake is one sentence."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import is_dataclass
+from itertools import zip_longest
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from unittest.mock import patch
+
+import tyro
+
+from noiseless.errors import shown
+
+Flags = TypeVar("Flags")
+WIDE = 100_000
+"""columns of the terminal for which the parser writes its message, so that it breaks no line"""
+NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+SENTENCES = (
+    (r"Missing value for argument '(?P<flag>[^']+)'.*", "{flag} must be followed by a value, but none is given"),
+    (r"Error parsing (?P<flag>\S+): .*?'(?P<value>[^']*)'.*? Argument helptext: \S+ (?P<kind>\S+)(?: .*)?",
+     "{flag} must be {kind}, not {value!r}"),
+    (r"invalid choice '(?P<value>.*?)' for argument '(?P<flag>[^']+)'\. Expected one of \((?P<known>.*?)\).*",
+     "{flag} must be one of {known}, not {value!r}"),
+    (r"Unrecognized options: (?P<value>.*?) Perhaps you meant: (?P<near>--[\w-]+).*",
+     "unknown {value}; did you mean {near}?"),
+    (r"Unrecognized options: (?P<value>.*)", "unknown {value}"),
+    (r"Missing from .*?: (?P<missing>.*)", "missing: {missing}"),
+)  # fmt: skip
+"""what the parser says about a mistake, on one line, and the sentence for it"""
+
+
+def parse(
+    kind: type[Flags], arguments: Sequence[str], usage: str, description: str | None = None, flat: bool = False
+) -> Flags:
+    """Parses the arguments of a command. With `--help`, prints the flags and exits.
+
+    Args:
+        kind: dataclass of the flags; its strings are their help.
+        arguments: of the command.
+        usage: the command with its other arguments, for help.
+        description: text of the help; None: the docstring of `kind`.
+        flat: whether the flags of a nested dataclass have no prefix.
+
+    Returns:
+        The flags.
+
+    Raises:
+        ValueError: for a mistake, in one sentence.
+        SystemExit: after the help.
+    """
+    prog = f"noiseless {usage}"
+    config = (tyro.conf.OmitArgPrefixes,) if flat else ()
+    _refuse_empty(kind, arguments)
+    with redirect_stderr(io.StringIO()):
+        try:
+            return tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
+        except SystemExit as end:
+            if not end.code:
+                raise
+    wide = patch.dict("os.environ", COLUMNS=str(WIDE))
+    with redirect_stderr(io.StringIO()) as printed, wide, suppress(SystemExit):
+        tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
+    help_command = f"noiseless {usage.partition('[')[0].strip()} --help"
+    raise ValueError(f"{_sentence(printed.getvalue())}; {help_command} explains each flag")
+
+
+def _refuse_empty(kind: type, arguments: Sequence[str]) -> None:
+    """Raises where a flag of several values has none, which the parser would accept."""
+    several = {f"--{name.replace('_', '-')}" for name in _several(kind)}
+    for argument, after in zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if argument.replace("_", "-") in several and after.startswith("--"):
+            raise ValueError(f"{argument} must be followed by at least one value, but none is given")
+
+
+def _several(kind: type) -> Iterator[str]:
+    """The names of the fields, nested ones included, that hold several values."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        type_ = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if is_dataclass(type_):
+            assert isinstance(type_, type)
+            yield from _several(type_)
+        elif any(get_origin(option) is tuple for option in (type_, *get_args(type_))):
+            yield name
+
+
+def _sentence(printed: str) -> str:
+    """The parser's message, a box of several lines, as one sentence."""
+    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()[1:]]  # without colours
+    end = next((number for number, line in enumerate(lines) if line.startswith("For full helptext")), len(lines))
+    text = " ".join(line for line in lines[:end] if line.strip("─-"))
+    text = text.replace(" (required)", "")
+    for pattern, sentence in SENTENCES:
+        if match := re.fullmatch(pattern, text):
+            parts: dict[str, Any] = match.groupdict()
+            kind = parts.get("kind") or ""
+            parts["kind"] = next((words for name, words in NUMBERS.items() if name in kind), kind)
+            parts["known"] = ", ".join(re.findall(r"'(.*?)'", parts.get("known") or ""))
+            parts["value"] = shown(parts.get("value") or "")
+            return sentence.format(**parts)
+    return shown(text, 300)
