@@ -181,15 +181,22 @@ def test_a_read_only_directory_is_refused_with_the_remedy(train, tmp_path):
         "report.html",
     ],
 )
-def test_a_full_disk_loses_nothing(stopped, finished, tmp_path, file):
-    """Each file is first written under a temporary name: a link to /dev/full there makes the write fail with ENOSPC."""
+def test_a_full_disk_loses_nothing(stopped, finished, tmp_path, file, monkeypatch):
+    """Each file is first written under a temporary name: /dev/full in its place makes the write fail with ENOSPC."""
     directory = copy(stopped, tmp_path / "run")
     target = directory.path / file
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.symlink_to("/dev/full")
-    message = refused("resume", directory.path, names=("No space left on device", directory.path))
+    opened = Path.open
+
+    def open_path(path, mode="r", *arguments, **named):
+        full = path == temporary and mode == "xb"
+        return opened(Path("/dev/full"), "wb") if full else opened(path, mode, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_path)
+        message = refused("resume", directory.path, names=("No space left on device", directory.path))
     assert "free" in message
-    assert not temporary.is_symlink()
+    assert not temporary.exists()
     if file == "report.html":
         assert call("report", directory.path).code == 0  # the run itself had ended
     else:
