@@ -157,6 +157,13 @@ def test_a_run_that_is_held_can_be_read(stopped, tmp_path):
         assert call("digest", directory.path).code == 0
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../../../x", "/x", "a/b", "x" * 101])
+def test_a_name_that_is_no_part_of_a_path_needs_a_run_dir(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refused("train", "fb", "--name", name, names=("--name must be at most 100 characters without a slash", "--run-dir"))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("path", ["/proc/noiseless-run", "/sys/noiseless-run"])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not Linux")
 def test_a_directory_without_write_permission_is_refused_with_the_remedy(train, path):

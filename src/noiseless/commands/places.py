@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from noiseless.errors import shown
 from noiseless.recipes.recipe import Recipe
+
+LONGEST_NAME = 100
+"""characters of a recipe's name as a part of a path"""
 
 
 def run_place(recipe: Recipe) -> Path:
-    """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist."""
+    """First of `runs/RECIPE-DATA-MODEL-seedSEED`, the same with `-2`, `-3`, ... that does not exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the name of the recipe cannot be a part of it.
+    """
+    if "/" in recipe.name or recipe.name.strip(". ") == "" or len(recipe.name) > LONGEST_NAME:
+        raise ValueError(
+            f"--name must be at most {LONGEST_NAME} characters without a slash, as it is a part of the run's path, not"
+            f" {shown(repr(recipe.name))}; or give --run-dir"
+        )
     model = recipe.model.name.replace("/", "-")
     name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{model}-seed{recipe.seed}"
     number = 1

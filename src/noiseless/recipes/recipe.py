@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from noiseless.errors import shown
 from noiseless.recipes import parts
 from noiseless.recipes.checks import at_least
-
-LONGEST_NAME = 100
-"""characters of a recipe's name, which is a part of paths"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,6 @@ class Recipe:
         at_least("seed", self.seed, 0, 2**64)
         if self.seed >= 2**64:
             raise ValueError(f"--seed must be below 2**64, not {self.seed}")
-        _check_name(self.name)
         for part in (self.data, self.objective, self.transforms, self.optimizer, self.schedule, self.evaluation):
             part.check()  # the model's values are checked when it is built
         self._check_parts_together()
@@ -65,12 +60,3 @@ class Recipe:
                 "--max-up compares random draws of an image; give it --augment crop-flip with --padding or --flip, or a"
                 " --policy"
             )
-
-
-def _check_name(name: str) -> None:
-    """Refuses a name that is no part of a path, so that a run would be outside the directory of runs."""
-    if "/" in name or name.strip(". ") == "" or len(name) > LONGEST_NAME:
-        raise ValueError(
-            f"--name must be at most {LONGEST_NAME} characters without a slash, as it is a part of the run's"
-            f" path, not {shown(repr(name))}"
-        )
