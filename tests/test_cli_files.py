@@ -117,7 +117,7 @@ def test_images_with_channels_may_be_used(tmp_path):
 def test_a_run_begins_with_the_initial_parameters(finished, tmp_path):
     data = finished.config().recipe.data.name
     flags = ("--data", data, *FLAGS, "--init", finished.model, "--run-dir", tmp_path / "run")
-    assert call("train", "fb", *flags, "--warmup", 5, "--seed", 9).code == 0
+    assert call("train", "fb", *flags, "--warmup", 1, "--seed", 9).code == 0
     state, initial = RunDirectory(tmp_path / "run").state(), finished.state()
     learned = [name for name in initial if re.search(r"(weight|bias)$", name)]
     assert all(torch.equal(state[name], initial[name]) for name in learned)  # the one step, at lr 0, moves nothing

@@ -62,7 +62,7 @@ class LandscapeFlags(StateFlags):
         self.counts()
         at_least("seed", self.seed, 0, MOST_SEED)
         if self.range is not None and not 0 < self.range < math.inf:
-            raise ValueError(f"--range must be a positive number, not {self.range}")
+            raise ValueError(f"--range must be a positive, finite number, not {self.range}")
 
     def counts(self) -> tuple[int, ...]:
         """Parses `--points`, the number of points along each axis.
