@@ -76,7 +76,7 @@ def test_axes_that_cannot_be_built_are_refused(run_copy, data, tmp_path):
     refused("landscape", path, "--points", "3x4", "--dimensions", 1, names=("--points has 2 numbers for 1 axes",))
     refused("landscape", path, "--range", 0, names=("--range must be a positive, finite number, not 0.0",))
     refused("landscape", path, "--range", "nan", names=("--range must be a positive, finite number, not nan",))
-    refused("landscape", path, "--seed", -1, names=("seed must lie in",))
+    refused("landscape", path, "--seed", -1, names=("--seed must be a finite number of at least 0, not -1",))
     refused("landscape", tmp_path / "none", names=("does not exist", "noiseless train"))
     for target in (bare.checkpoints, bare.model):
         for file in target.glob("*") if target.is_dir() else [target]:

@@ -50,7 +50,7 @@ def train(arguments: list[str]) -> int:
     short = schedule.warmup > schedule.steps
     if short and any(flag.partition("=")[0] == "--warmup" for flag in parsed.flags):
         raise ValueError(
-            f"--warmup {schedule.warmup} is longer than the run of --steps {schedule.steps}: give a shorter"
+            f"--warmup {schedule.warmup} is longer than the run of --steps {schedule.steps}: give a shorter one"
         )
     several = job.needed(workers)
     from noiseless.run import session, tracking
