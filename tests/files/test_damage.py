@@ -205,12 +205,13 @@ def test_temporary_files_of_killed_writes_are_cleared_by_the_next_holder_of_the_
     old = [
         unfinished.checkpoints / ".step-00000002.safetensors.99999999.tmp",
         unfinished.path / ".metrics.jsonl.1.tmp",  # of a process that lives, but does not hold the lock
+        unfinished.path / ".predictions.npz.99999999.tmp",
         unfinished.path / ".report.html.99999999.tmp",
     ]
     young, strange = unfinished.path / ".report.html.99999998.tmp", unfinished.path / ".notes.tmp"
     for path in (*old, young, strange):
         path.write_text("x")
-    os.utime(old[2], (0, young.stat().st_mtime - 2 * OLD))
+    os.utime(old[-1], (0, young.stat().st_mtime - 2 * OLD))
     with unfinished.locked():
         assert not any(path.exists() for path in old)
         assert young.exists()
