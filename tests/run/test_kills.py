@@ -93,6 +93,18 @@ def test_workers_killed_at_random_moments_change_no_bit(undisturbed, tmp_path):
     assert _result(path) == undisturbed
 
 
+@pytest.mark.soak
+def test_twenty_five_kills_of_workers_change_no_bit(undisturbed, tmp_path):
+    rng, kills_done, number = random.Random(7), 0, 0
+    while kills_done < 25:
+        path = tmp_path / f"run{number}"
+        kills_done += _kill_often(path, 3, rng)
+        _finish(path, rng.randint(1, 3))
+        assert _result(path) == undisturbed
+        number += 1
+    print(f"{kills_done} kills in {number} runs")
+
+
 def _campaign(size):
     ended = subprocess.run([sys.executable, kills.__file__, str(size), "27"], capture_output=True, text=True)
     passed, failed = re.fullmatch(r"(\d+) passed, (\d+) failed", ended.stdout.splitlines()[-1]).groups()
