@@ -37,6 +37,8 @@ class Task:
     """whether the command is refused where it has ended"""
     processes: bool = False
     """whether it has several processes"""
+    many: bool = False
+    """whether it has many runs"""
 
 
 def run_result(path: Path) -> Any:
@@ -51,13 +53,14 @@ def run_result(path: Path) -> Any:
 def ladder_result(path: Path) -> Any:
     """The results of all runs below a directory, and the tables without their seconds."""
     runs = {str(file.parent.relative_to(path)): run_result(file.parent) for file in path.rglob("config.json")}
-    tables = {file.name: list(csv.DictReader(file.read_text().splitlines())) for file in path.glob("*.csv")}
+    files = [file for file in path.glob("*.csv") if "seconds" not in file.name]
+    tables = {file.name: list(csv.DictReader(file.read_text().splitlines())) for file in files}
     for rows in tables.values():
         for row in rows:
             for name in [name for name in row if "seconds" in name]:
                 del row[name]
     chosen = path / "choices.json"
-    return runs, tables, json.loads(chosen.read_text()) if chosen.exists() else None, (path / "figures").exists()
+    return runs, tables, json.loads(chosen.read_text()) if chosen.exists() else None
 
 
 def landscape_result(path: Path) -> Any:
@@ -98,8 +101,8 @@ TASKS = {
         train("stochastic", "sgd --steps 1 --block 16 --checkpoint-seconds 1e-4"),
         train("rows", "fb --steps 6 --block 24 --checkpoint-seconds 100"),
         train("workers", f"fb --steps 2 --block 8 {SNAPSHOTS} --workers 2", processes=True),
-        Task("ladder", TABLE, ladder_result, processes=True),
-        Task("race", RACE, ladder_result, processes=True),
+        Task("ladder", TABLE, ladder_result, processes=True, many=True),
+        Task("race", RACE, ladder_result, processes=True, many=True),
         Task("landscape", "landscape PLACE --points 5", landscape_result, copied="RUN"),
         Task("import", IMPORT, imported_result, once=True),
         Task("export", "export RUN PLACE", exported_result, once=True),

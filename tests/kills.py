@@ -39,6 +39,9 @@ MODULES = (
 )  # fmt: skip
 
 
+NOWHERE = killing.Plan("/nowhere")
+
+
 @dataclass
 class Campaign:
     """Kills of commands in one folder."""
@@ -51,6 +54,8 @@ class Campaign:
         self.paths["FILE"] = str(self.folder / "published.pth")
         self.undisturbed: dict[str, tuple[Any, int, float]] = {}
         self.log: Path | None = None
+        self.read = 0  # bytes of the log
+        self.counted = 0  # changes of the last command
         os.environ[killing.FOLDER] = str(self.folder / "killing")
         (self.folder / "killing").mkdir()
         killing.install()
@@ -77,12 +82,11 @@ class Campaign:
         return [paths.get(word, word) for word in line.split()]
 
     def execute(
-        self, words: list[str], place: Path, chosen: killing.Plan, after: float | None = None, worker: bool = False
+        self, words: list[str], chosen: killing.Plan, after: float | None = None, worker: bool = False
     ) -> copies.Ended:
         """Executes a command, with a kill; the output of its processes is added to its own."""
-
         killing.plan(chosen)
-        start, before = time.monotonic(), self.log.stat().st_size if self.log else 0
+        start = time.monotonic()
         victims: list[int] = []
 
         def kill_worker() -> None:
@@ -93,11 +97,15 @@ class Campaign:
         ended = copies.execute(
             partial(cli.main, words), self.folder, None if worker else after, kill_worker if worker else nothing
         )
+        self.counted = len(killing.changes())
+        killing.plan(NOWHERE)  # this process is not to be killed
         if self.log is None:
             return ended
         with self.log.open(errors="replace") as file:
-            file.seek(before)
-            return replace(ended, err=ended.err + file.read())
+            file.seek(self.read)
+            ended = replace(ended, err=ended.err + file.read())
+            self.read = file.tell()
+        return ended
 
     def prepare(self, name: str) -> None:
         """Executes a task undisturbed, and keeps its result, its number of changes and its time."""
@@ -114,13 +122,15 @@ class Campaign:
         place = self.place(task, f"undisturbed-{name}")
         start = time.monotonic()
         if task.processes:
-            ended = self.execute(self.words(task.line, place), place, killing.Plan(str(place)))
+            ended = self.execute(self.words(task.line, place), killing.Plan(str(place)))
         else:  # in this process, so that its copies have imported and kept all that the command needs
             killing.plan(killing.Plan(str(place)))
             answer = small_runs.call(*self.words(task.line, place))
             ended = copies.Ended(answer.code, answer.out, answer.err)
+            self.counted = len(killing.changes())
+            killing.plan(NOWHERE)
         assert ended.code == 0, ended
-        self.undisturbed[name] = task.result(place), len(killing.changes()), time.monotonic() - start
+        self.undisturbed[name] = task.result(place), self.counted, time.monotonic() - start
         if os.environ.get("KILLS_SHOWN"):
             print(name, self.undisturbed[name][1:], flush=True)
         shutil.rmtree(place)
@@ -148,9 +158,9 @@ class Campaign:
         place = self.place(task, f"place{number}")
         words = self.words(task.line, place)
         plan = killing.Plan(str(place), kill.at, kill.torn)
-        ended = self.execute(words, place, plan, kill.after * seconds if kill.after else None, kill.worker)
+        ended = self.execute(words, plan, kill.after * seconds if kill.after else None, kill.worker)
         ends = [ended]
-        killed = ended.code < 0 or kill.worker or 0 < kill.at <= len(killing.changes())
+        killed = ended.code < 0 or kill.worker or 0 < kill.at <= self.counted
         leaves = self.wait(kill.all)
         for at in (kill.again, 0):
             if ended.code == 0:
@@ -164,11 +174,11 @@ class Campaign:
         """Continues a task that was killed, as a user would."""
         if task.resumes:
             workers = ["--workers", "2"] if task.processes else []
-            ended = self.execute(["resume", str(place), *workers], place, plan)
+            ended = self.execute(["resume", str(place), *workers], plan)
             if ended.code != 2 or (place / "config.json").exists():
                 return ended
             words = [*words, "--again"]
-        return self.execute(words, place, plan)
+        return self.execute(words, plan)
 
     def wait(self, kills: bool) -> str | None:
         """Waits until the processes that a command has left have ended; returns what went wrong."""
@@ -197,12 +207,13 @@ class Campaign:
         if last.code != 0 and not (task.once and last.code == 2):
             return f"it is not continued, exit code {last.code}: {last.err[-500:]}"
         try:
-            if task.result(place) != result:
-                return "another result"
+            if (ends_in := task.result(place)) != result:
+                return f"another result: {str(ends_in)[:2000]} instead of {str(result)[:2000]}"
         except Exception as error:
             return f"no result: {error!r} (last message: {last.err[-300:]})"
         # of files that others may write without the lock, temporary ones are kept for an hour
-        left = sorted(p.name for p in place.rglob(".*.tmp") if p.parent.name != "analysis" and "report" not in p.name)
+        temporary = [path for path in place.rglob(".*.tmp") if not path.name.startswith(".report.html")]
+        left = [path.name for path in temporary if path.parent not in (place / "analysis", place if task.many else "")]
         return f"files are left: {left}" if left else None
 
 
