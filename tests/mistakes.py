@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import os
 import random
 import re
-import signal
 import sys
 import tempfile
-import time
-import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import copies
 
 from noiseless import cli, exits
 from noiseless.run import prepared
 
-SECONDS = 60
 CODES = {0, exits.USER_ERROR, exits.DIVERGED, exits.WORKER_LOST, exits.DIFFERENT}
 VALUES = (
     "0", "-1", "1", "2", "2.5", "1e400", "-1e400", "nan", "inf", "1e12", "1000000000000",
@@ -101,6 +99,8 @@ def problem(code: int, out: str, err: str) -> str | None:
     """What is wrong with how a mistaken command ended; None: nothing."""
     if "Traceback (most recent call last)" in out + err:
         return "traceback"
+    if code == copies.UNENDED:
+        return f"no end within {copies.SECONDS:g} s"
     if code not in CODES:
         return f"exit code {code}"
     lines = err.strip("\n").split("\n")
@@ -111,56 +111,6 @@ def problem(code: int, out: str, err: str) -> str | None:
     return None
 
 
-def execute(words: list[str], place: Path) -> tuple[int, str, str]:
-    """Executes a command in a copy of this process, in a directory; a copy that does not end in time is killed.
-
-    Returns:
-        The exit code (negative: a signal; 124: it did not end), and what it wrote to standard output and error.
-    """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        code = _in_copy(words, place, (out.fileno(), err.fileno()))
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return code, *texts
-
-
-def _in_copy(words: list[str], place: Path, outputs: tuple[int, int]) -> int:
-    """The exit code of a command in a copy of this process; see `execute`."""
-    sys.stdout.flush()
-    if not (copy := os.fork()):
-        os.setsid()
-        os.chdir(place)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, file in enumerate(outputs, 1):
-            os.dup2(file, number)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        code = 1
-        try:
-            cli.main(words)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    end, code = time.monotonic() + SECONDS, 124
-    while time.monotonic() < end:
-        ended, status = os.waitpid(copy, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            break
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(copy, signal.SIGKILL)  # workers and the prepared process with it
-    if code == 124:
-        os.waitpid(copy, 0)
-    return code
-
-
 def campaign(count: int, seed: int) -> list[str]:
     """Executes mistaken commands; returns those that failed, with what happened."""
     for module in (*prepared.MODULES, "noiseless.ask.landscape", "noiseless.cost.plan", "noiseless.cost.bench"):
@@ -169,13 +119,13 @@ def campaign(count: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train = ["train", "fb", "--steps", "2", "--threads", "1", "--images", "64", "--block", "32"]
-        code, out, err = execute([*train, "--run-dir", str(run)], Path(folder))
-        assert code == 0, err
+        words = [*train, "--run-dir", str(run)]
+        assert copies.execute(lambda: cli.main(words), Path(folder)).code == 0
         for number in range(count):
             words = command(rng, known, run, Path(folder) / f"place{number}")
-            code, out, err = execute(words, Path(folder))
-            if wrong := f"no end within {SECONDS} s" if code == 124 else problem(code, out, err):
-                failed.append(f"{wrong}: {[word[:60] for word in words]}: {err[-300:]!r}")
+            ended = copies.execute(partial(cli.main, words), Path(folder))
+            if wrong := problem(ended.code, ended.out, ended.err):
+                failed.append(f"{wrong}: {[word[:60] for word in words]}: {ended.err[-300:]!r}")
                 print(failed[-1].encode("ascii", "backslashreplace").decode(), flush=True)
             if number % 50 == 49:
                 print(f"{number + 1} of {count}, {len(failed)} failed", flush=True)

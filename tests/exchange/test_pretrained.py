@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import signal
 
+import copies
+import killing
 import pytest
+import small_runs
 import torch
 import yaml
 from hypothesis import given, settings
@@ -78,6 +82,26 @@ def test_images_are_normalised_as_the_description_says():
             described().normalise(wrong)
     with pytest.raises(ValueError, match="not known"):
         described(mean=None).normalise(images)
+
+
+def test_a_call_that_was_killed_is_repeated(saved, tmp_path, monkeypatch):
+    place, control = tmp_path / "killed", tmp_path / "control"
+    control.mkdir()
+    monkeypatch.setenv(killing.FOLDER, str(control))
+
+    def killed():
+        killing.install()
+        save_pretrained(moved(described(), 4), place, described())
+
+    for at in (3, 5, 9, 12):  # each is killed in another file, and begins where the one before was killed
+        killing.plan(killing.Plan(str(place), at))
+        assert copies.execute(killed, tmp_path).code == -signal.SIGKILL
+    (place / "notes").write_text("mine")
+    with pytest.raises(ValueError, match="not an empty directory"):
+        save_pretrained(moved(described()), place, described())
+    (place / "notes").unlink()
+    save_pretrained(moved(described()), place, described())
+    assert small_runs.files(place) == small_runs.files(saved)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_runs import call, copy, files, record, refused, resume, run, small_recipe
 
+from noiseless.commands.execution import refuse_place
 from noiseless.files import answers, checkpoint
 from noiseless.files.answers import Answer
 from noiseless.files.atomic import OLD, write_json
@@ -205,16 +206,30 @@ def test_temporary_files_of_killed_writes_are_cleared_by_the_next_holder_of_the_
     old = [
         unfinished.checkpoints / ".step-00000002.safetensors.99999999.tmp",
         unfinished.path / ".metrics.jsonl.1.tmp",  # of a process that lives, but does not hold the lock
+        unfinished.path / ".predictions.npz.99999999.tmp",
         unfinished.path / ".report.html.99999999.tmp",
     ]
     young, strange = unfinished.path / ".report.html.99999998.tmp", unfinished.path / ".notes.tmp"
     for path in (*old, young, strange):
         path.write_text("x")
-    os.utime(old[2], (0, young.stat().st_mtime - 2 * OLD))
+    os.utime(old[-1], (0, young.stat().st_mtime - 2 * OLD))
     with unfinished.locked():
         assert not any(path.exists() for path in old)
         assert young.exists()
         assert strange.exists()
+
+
+@pytest.mark.parametrize(
+    "try_place", [lambda run: answers.try_place(run), lambda run: refuse_place(run.path / "analysis")]
+)
+def test_old_temporary_files_of_answers_and_tables_are_cleared_before_new_ones(try_place, run_copy):
+    place = answers.folder(run_copy)
+    old, young = (place / f".table.csv.9999999{digit}.tmp" for digit in (8, 9))
+    for path in (old, young):
+        path.write_text("x")
+    os.utime(old, (0, young.stat().st_mtime - 2 * OLD))
+    try_place(run_copy)
+    assert list(place.iterdir()) == [young]
 
 
 def test_answers_are_tried_before_the_work_and_a_damaged_one_costs_itself(run_copy):

@@ -1,14 +1,17 @@
-"""A run that is killed, or stopped and resumed with other workers, ends in the digest of an undisturbed run."""
+"""What is killed, or stopped and resumed with other workers, ends in the result of what was never disturbed."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import signal
+import subprocess
 import sys
 import time
 
 import jobs
+import kills
 import pytest
 from small_runs import call
 
@@ -88,6 +91,36 @@ def test_workers_killed_at_random_moments_change_no_bit(undisturbed, tmp_path):
     assert _kill_often(path, 1, rng) == 1
     _finish(path, 2)
     assert _result(path) == undisturbed
+
+
+@pytest.mark.soak
+def test_twenty_five_kills_of_workers_change_no_bit(undisturbed, tmp_path):
+    rng, kills_done, number = random.Random(7), 0, 0
+    while kills_done < 25:
+        path = tmp_path / f"run{number}"
+        kills_done += _kill_often(path, 3, rng)
+        _finish(path, rng.randint(1, 3))
+        assert _result(path) == undisturbed
+        number += 1
+    print(f"{kills_done} kills in {number} runs")
+
+
+def _campaign(size):
+    ended = subprocess.run([sys.executable, kills.__file__, str(size), "27"], capture_output=True, text=True)
+    passed, failed = re.fullmatch(r"(\d+) passed, (\d+) failed", ended.stdout.splitlines()[-1]).groups()
+    assert (int(failed), ended.returncode) == (0, 0), ended.stdout
+    return int(passed)
+
+
+def test_a_few_kills_at_exact_places_change_nothing():
+    assert _campaign(4) == 4
+
+
+@pytest.mark.soak
+def test_two_hundred_kills_change_nothing():
+    passed = _campaign("all")
+    print(f"{passed} passed, 0 failed")
+    assert passed >= 200
 
 
 @pytest.mark.soak

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from noiseless.commands.console import console
 from noiseless.commands.interrupt import stop_signals
+from noiseless.files.atomic import clear, try_place
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row
@@ -25,8 +25,9 @@ def refuse_place(path: Path) -> None:
     if not existing.is_dir():
         raise ValueError(f"{existing} is not a directory: choose another --run-dir than {path}")
     try:
-        with TemporaryDirectory(dir=existing):  # permissions do not tell: /proc has them, for instance
-            pass
+        try_place(existing)
+        if existing == path.absolute():
+            clear(existing, own=lambda name: False)  # of tables and figures, by commands that were killed
     except OSError:
         raise ValueError(f"{existing} is not writable: choose another --run-dir than {path}") from None
 

@@ -18,7 +18,7 @@ from noiseless import models
 from noiseless.exchange.card import plain_card
 from noiseless.exchange.description import Description, description_of
 from noiseless.exchange.recognise import classes_of
-from noiseless.files.atomic import write_bytes, write_json
+from noiseless.files.atomic import TEMPORARY, write_bytes, write_json
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill, read_parameters, write_parameters
@@ -26,6 +26,9 @@ from noiseless.plain import parse, read_file
 from noiseless.trust import trusting
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FILES = (PARAMETERS, CONFIG, CARD)
+UNFINISHED = ".unfinished"
+"""empty file that is in a directory until all three are written"""
 VERSION = 1
 """version of the format of `config.json`"""
 
@@ -35,7 +38,7 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
 
     Args:
         model: of this library, in any mode and on any device.
-        directory: new or empty.
+        directory: new or empty, or one in which an earlier call was killed.
         description: of the model.
         card: text of the README.md; None: a card made from the description.
 
@@ -50,9 +53,7 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
     kinds = {t.dtype for t in model.state_dict().values() if t.is_floating_point()}
     if len(kinds) > 1:
         raise ValueError(f"the model has parameters of several dtypes, {', '.join(sorted(map(str, kinds)))}")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"{directory} is not an empty directory: choose another")
-    directory.mkdir(parents=True, exist_ok=True)
+    _begin(directory)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     sha256 = digest(state)
     described = asdict(description) | {"dtype": str(kinds.pop()).removeprefix("torch.")}
@@ -60,7 +61,21 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
     write_bytes(directory / CARD, (card or plain_card(description, sha256)).encode())
     # written last, because a directory without it is not loaded
     write_json(directory / CONFIG, {"library": "noiseless", "version": VERSION, "sha256": sha256, **described})
+    (directory / UNFINISHED).unlink()
     return sha256
+
+
+def _begin(directory: Path) -> None:
+    """Makes a directory for a model, or clears what a killed call has left in it; raises if it holds other files."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    temporary = {name for name in names if (parts := TEMPORARY.fullmatch(name)) and parts["name"] in FILES}
+    unfinished = UNFINISHED in names and names <= {UNFINISHED, *FILES, *temporary}
+    if (names and not unfinished) or (directory.exists() and not directory.is_dir()):
+        raise ValueError(f"{directory} is not an empty directory: choose another")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / UNFINISHED).touch()
+    for name in names - {UNFINISHED}:
+        (directory / name).unlink(missing_ok=True)
 
 
 def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = None) -> nn.Module:

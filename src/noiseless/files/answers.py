@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noiseless.files.atomic import write_bytes, write_json
+from noiseless.files import atomic
+from noiseless.files.atomic import write_json
 from noiseless.files.directory import RunDirectory
 from noiseless.plain import parse, read_file, sealed, typed, unsealed
 from noiseless.screen import print_note
@@ -54,6 +55,8 @@ def write(directory: RunDirectory, answer: Answer) -> Path:
 def try_place(directory: RunDirectory) -> None:
     """Writes and removes a file in the folder of a run's answers, so that no answer is computed and then lost.
 
+    Old temporary files of writes that were killed are removed.
+
     Args:
         directory: of the run.
 
@@ -61,14 +64,14 @@ def try_place(directory: RunDirectory) -> None:
         ValueError: if no file can be written there.
     """
     existed = (directory.path / FOLDER).is_dir()
-    probe = folder(directory) / ".probe"
+    place = folder(directory)
     try:
-        write_bytes(probe, b" ")
-        probe.unlink()
+        atomic.try_place(place)
+        atomic.clear(place, own=lambda name: False)
         if not existed:
-            probe.parent.rmdir()
+            place.rmdir()
     except OSError as error:
-        raise ValueError(f"cannot write in {probe.parent}: {error.strerror}; analyse a copy of the run") from None
+        raise ValueError(f"cannot write in {place}: {error.strerror}; analyse a copy of the run") from None
 
 
 def read(directory: RunDirectory, kind: str | None = None) -> list[Answer]:

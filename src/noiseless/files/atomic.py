@@ -58,6 +58,17 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def try_place(directory: Path) -> None:
+    """Writes and removes a file in a directory: permissions do not tell whether that is possible, as in /proc.
+
+    Raises:
+        OSError: if it is not.
+    """
+    probe = directory / ".probe"
+    write_bytes(probe, b" ")
+    probe.unlink(missing_ok=True)  # another process may try the directory at the same time
+
+
 def clear(directory: Path, own: Callable[[str], bool]) -> None:
     """Removes the temporary files of writes that were killed.
 

@@ -9,7 +9,9 @@ from noiseless.files import checkpoint, reading
 from noiseless.files.atomic import TEMPORARY
 from noiseless.recipes.config import Config
 
-FILES = ("config.json", "environment.json", "metrics.jsonl", "model.safetensors", "average.safetensors")
+FILES = (
+    "config.json", "environment.json", "metrics.jsonl", "model.safetensors", "average.safetensors", "predictions.npz",
+)  # fmt: skip
 """files of a run that only the process with its lock writes"""
 
 

@@ -76,8 +76,8 @@ def execute(
     with ProcessPoolExecutor(min(at_once, len(waiting)), context, _start, (rows, stop, trust.permitted())) as pool:
         # so that no long run starts when the others have ended
         longest_first = sorted(waiting, key=_cost, reverse=True)
-        started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
         try:
+            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
             while started:
                 if stopped():
                     raise KeyboardInterrupt
