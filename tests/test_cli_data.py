@@ -109,7 +109,7 @@ def test_fetch_without_a_network_prints_what_to_do(tmp_path, monkeypatch):
         (("data", "fetch", "npz:x.npz"), ("your own data set: there is nothing to download",)),
         (("data", "pack", "digits"), ("there is nothing to pack",)),
         (("data", "pack", "folder:/not/there"), ("there is no folder /not/there",)),
-        (("data", "info", "cifar10", "--pixels", "0"), ("--pixels", "at least 1", "0")),
+        (("data", "info", "cifar10", "--pixels", "0"), ("--pixels", "positive", "0")),
         (("data", "info", "digits", "--verify"), ("digits is not packed",)),
         ((*STEP, "--pixels", "0", "--run-dir", "r"), ("--pixels", "positive", "0")),
         ((*STEP, "--data", "imagenet", "--run-dir", "r"), ("without an account",)),

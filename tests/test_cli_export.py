@@ -75,7 +75,7 @@ def test_an_import_is_exported_with_its_origin(data, tmp_path):
     assert call("import", file, "fb", *flags, "--run-dir", tmp_path / "run").code == 0
     assert call("export", tmp_path / "run", tmp_path / "model").code == 0
     _, text = card(tmp_path / "model")
-    assert "| begun from | the checkpoint `theirs.pth`" in text
+    assert "| begun from | the checkpoint theirs.pth" in text
     assert "imported at step 3" in text
     assert "| steps | 3, 3 of them before the import |" in text
     assert str(tmp_path) not in text.partition("## To repeat it")[0]  # a card names no directories

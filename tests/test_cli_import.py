@@ -17,7 +17,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
 
-FLAGS = ("--block", "16", "--threads", "1", "--warmup", "2", "--horizon", "4", "--steps")
+FLAGS = ("--block", "16", "--threads", "1", "--warmup", "1", "--horizon", "4", "--steps")
 
 
 @pytest.fixture(scope="module")

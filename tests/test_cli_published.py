@@ -21,7 +21,7 @@ from noiseless.files.directory import RunDirectory
 CHECKOUT = Path(__file__).parents[1]
 NAMES = CHECKOUT / "tests" / "models" / "published"
 CLASSES, TRAINED, TESTED = 10, 11, 6
-FLAGS = ("--block", 5, "--threads", 1, "--warmup", 2, "--horizon", 4, "--compat", "published")
+FLAGS = ("--block", 5, "--threads", 1, "--warmup", 1, "--horizon", 4, "--compat", "published")
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def test_a_snapshot_that_cannot_be_read_is_set_aside(practice, unfinished, capfd
     folder = unfinished.path / "snapshots"
     folder.mkdir(exist_ok=True)
     for step in (1, 2):  # of a step that is done, and of the next one
-        path = folder / f"step-{step:08d}-sweep-000001-worker-0-abc-0.partial"
+        path = folder / f"step-{step:08d}-update-000000-sweep-000001-worker-0-abc-0.partial"
         if kind == "directory":
             path.mkdir()
         elif kind == "link":

@@ -292,4 +292,4 @@ def test_the_command_models_counts_parameters():
     assert answer.code == 0
     assert "11,173,962" in answer.out and "timm:test_resnet" in answer.out
     refused("models", "resnet", names=("unknown model 'resnet'", "resnet8"))
-    refused("models", "resnet18", "--pixels", 0, names=("--pixels must be at least 1, not 0",))
+    refused("models", "resnet18", "--pixels", 0, names=("--pixels must be a finite number of at least 1, not 0",))

@@ -27,7 +27,7 @@ def test_what_holds_a_module_or_examples_is_compared_by_identity():
         (Objective, {"wrapped", "over", "exact", "passes", "sweeps", "evaluate", "hvp", "hvp_passes", "accept"}),
         (Wrapper, {"wrapped", "over", "exact", "evaluate"}),
         (Blockwise, {"wrapped", "over", "exact", "passes", "sweeps", "hvp", "hvp_passes", "accept", "by_block"}),
-        (Workers, {"begin", "close", "share", "combine", "any", "exchange"}),
+        (Workers, {"begin", "close", "share", "combine", "any", "exchange", "fail"}),
     ],
 )
 def test_an_interface_asks_for_its_methods(interface, names):
