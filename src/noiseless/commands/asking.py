@@ -17,7 +17,7 @@ from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 from noiseless.commands.parsing import parse
 from noiseless.errors import command as command_of
-from noiseless.exits import INTERRUPTED, first_worker
+from noiseless.exits import INTERRUPTED
 from noiseless.recipes.checks import at_least
 from noiseless.trust import permit
 
@@ -121,12 +121,13 @@ def answer_question(
     from noiseless.files import answers
 
     address = StateAddress.read(args.run)
-    if first_worker():
-        answers.try_place(address.directory)
     if several:
+        answers.try_place(address.directory)
         return job.execute(args.workers, take(command_line, "--workers")[1])
 
     def work(workers: Workers) -> int:
+        if workers.rank == 0:
+            answers.try_place(address.directory)
         for answer in question(args, address, workers):
             if workers.rank == 0:
                 path, again = answers.write(address.directory, answer), command_of("report", address.directory.path)
