@@ -119,8 +119,8 @@ def make(place: Path) -> str:
     data = npz(place / "tiny.npz", **tiny)
     subjects.mkdir()
     flags = ("--data", data, "--block", 12, "--steps", 2, "--threads", 1, "--ema", 0.5, "--keep-every", 1)
-    for name, rate in (("ended", 0.1), ("other", 0.2)):
-        answer = call("train", "fb", *flags, "--model", "resnet8", "--lr", rate, "--run-dir", subjects / name)
+    for name, model in (("ended", "resnet8"), ("other", "linear")):
+        answer = call("train", "fb", *flags, "--model", model, "--run-dir", subjects / name)
         assert answer.code == 0, answer
     ended = subjects / "ended"
     for line in QUESTIONS:

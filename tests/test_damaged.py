@@ -42,8 +42,8 @@ def test_the_text_of_a_value_is_replaced_anywhere(tmp_path, text):
 
 
 def test_a_few_damaged_files_are_met_as_they_should_be():
-    lines, code, err = _campaign(30, 1)
-    assert lines[-1:] == ["30 passed, 0 failed"], (lines, err[-2000:])
+    lines, code, err = _campaign(25, 1)
+    assert lines[-1:] == ["25 passed, 0 failed"], (lines, err[-2000:])
     assert code == 0
 
 
