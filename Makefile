@@ -31,7 +31,8 @@ lint: $(VENV)/.installed
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak"
 
-# Long checks: kills, a worker and a node that vanish, parity on the paper's models, many modules. About twenty-five minutes.
+# Long checks: kills, a worker and a node that vanish, damaged files, mistaken commands, parity on the paper's models, many
+# modules. About twenty-five minutes.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
 

@@ -21,6 +21,7 @@ RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "own": {"errors", "trust"},
+    "trust": {"plain"},
     "screen": {"exits", "printable"},
     "data": set(),
     "models": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -166,6 +167,19 @@ def test_settings_are_searched_at_an_absolute_path_only(place, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", "settings")
     monkeypatch.setenv("HOME", str(place / "home"))
     assert trust.settings_file() == place / "home" / ".config" / "noiseless" / "trusted.toml"
+
+
+@pytest.mark.parametrize("content", [None, "trusted = " + "[" * 5000, "trusted = 1"])
+def test_settings_that_cannot_be_read_are_refused_at_once(place, monkeypatch, content):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place))
+    path = place / "noiseless" / "trusted.toml"
+    path.parent.mkdir()
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+    with pytest.raises(ValueError, match="which lists trusted code, cannot be read"):
+        trust.trusted()
 
 
 @pytest.mark.parametrize("function", ["net", "narrow"])

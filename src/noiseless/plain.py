@@ -74,6 +74,18 @@ def read_file(path: Path | str) -> bytes:
         return file.read()
 
 
+def real(path: Path) -> Path:
+    """A path without links, absolute. Where a link leads to itself the rest stays as it is: opening it says so.
+
+    Args:
+        path: need not exist.
+
+    Returns:
+        The path.
+    """
+    return Path(os.path.realpath(path))
+
+
 def parse(content: bytes | str, finite: bool = True) -> Any:
     """Parses JSON with limits: no key twice, no more than `DEEPEST` levels, no number beyond a float.
 
@@ -180,7 +192,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         if not isinstance(value, list):
             raise NotPlainError(f"{name} must be a list, not {what(value)}")
         return tuple(typed(arguments[0], part, f"{name}[{number}]") for number, part in enumerate(value))
-    fits, wanted = _SIMPLE[kind]
+    fits, wanted = _SIMPLE[origin or kind]
     if not fits(value):
         raise NotPlainError(f"{name} must be {wanted}, not {what(value)}")
     return value

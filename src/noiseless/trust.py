@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from noiseless.plain import open_file, real
+
 FILE = "trusted.toml"
 """the settings' file, which holds `trusted = ["package.module", "package.module:function", ...]`"""
 LIBRARIES = frozenset({
@@ -154,7 +156,7 @@ def refuse_data_directory(module: str, places: Iterable[str]) -> None:
 
 def data_directory(path: Path) -> Path | None:
     """The directory of a run or exported model in which a path lies, or that it is; None if there is none."""
-    path = path.resolve()
+    path = real(path)
     for directory in (path, *path.parents):
         if (directory / "config.json").exists() and any((directory / name).exists() for name in DATA_FILES):
             return directory
@@ -185,14 +187,14 @@ def trusted() -> list[str]:
     try:
         if path is None or not path.exists():
             return []
-        with path.open("rb") as file:
+        with open_file(path) as file:
             status = os.fstat(file.fileno())
             if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o002:
                 raise ValueError("others can write it: chmod 600 it, and see whether it is what you wrote")
             names = tomllib.load(file).get("trusted", [])
         if not isinstance(names, list) or not all(isinstance(name, str) and _is_code(name) for name in names):
             raise ValueError('it must have the form trusted = ["package.module", "package.module:function"]')
-    except (ValueError, OSError) as error:  # those of tomllib, too
+    except (ValueError, OSError, RecursionError) as error:  # those of tomllib, too
         raise ValueError(f"{path}, which lists trusted code, cannot be read: {error}") from None
     return sorted(names)
 

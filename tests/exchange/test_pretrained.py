@@ -214,3 +214,21 @@ def test_every_choice_of_a_recipes_form_is_described_and_read_back(name, value, 
     assert fields == defaults | {name: value}
     save_pretrained(moved(description), tmp_path / "model", description)
     assert describe(tmp_path / "model").form == description.form
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"channels": 10**30, "mean": None, "std": None},
+            f"a model of {10**30} channels and 4 classes, which",
+        ),
+        ({"classes": 65}, r"describes a model of 1 channels and 65 classes, which model\.safetensors beside it"),
+        ({"mean": [None]}, "mean must have a number for each channel"),
+    ],
+)
+def test_a_described_model_that_its_parameters_cannot_hold_is_not_built(changes, problem, saved):
+    path = saved / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=problem):
+        from_pretrained(saved)

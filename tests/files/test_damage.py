@@ -312,3 +312,56 @@ def test_an_ended_run_with_an_average_has_its_digest_too(data, tmp_path):
     write_parameters(directory.average, directory.state())
     with pytest.raises(ValueError, match=r"average.safetensors is not what this run wrote"):
         RunDirectory(directory.path).state(average=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda state: state.pop("passes"), "passes"),
+        (lambda state: state.update(transforms=[1]), "transforms"),
+        (lambda state: state.update(questions={"vectors": None}), "questions"),
+        (lambda state: state.update(perfect=-1, passes="x"), "passes, perfect"),
+    ],
+)
+def test_a_state_with_other_parts_counts_as_damaged_though_its_digests_fit(practice, unfinished, change, part):
+    step, state = checkpoint.read(unfinished.checkpoints / "step-00000002.json")
+    unfinished.checkpoints.joinpath("step-00000003.json").unlink()
+    change(state)
+    checkpoint.save(unfinished.checkpoints, step, state, keep=9)
+    assert f"its {part} is missing or of another type" in " ".join(resume(unfinished))
+    assert record(unfinished)[0] == record(practice)[0]
+
+
+def test_the_state_of_another_optimizer_is_refused_in_a_sentence(unfinished):
+    step, state = checkpoint.read(unfinished.checkpoints / "step-00000002.json")
+    for path in unfinished.checkpoints.glob("step-00000003.*"):
+        path.unlink()
+    for wrong in ({"state": {}}, state["optimizer"] | {"state": {0: {"momentum_buffer": torch.ones(7)}}}):
+        checkpoint.save(unfinished.checkpoints, step, state | {"optimizer": wrong}, keep=9)
+        refused("resume", unfinished.path, names=("does not hold a state of this run's model and optimizer",))
+
+
+def test_a_link_to_itself_is_no_traceback(practice, tmp_path):
+    directory = copy(practice, tmp_path / "run")
+    for name in ("predictions.npz", "environment.json", "checkpoints"):
+        path = directory.path / name
+        path.rename(tmp_path / name)
+        path.symlink_to(name)
+        for command in ("digest", "watch", "report", "evaluate"):
+            answer = call(command, directory.path, *(["--once"] if command == "watch" else []))
+            assert answer.code in (0, 2), answer
+        path.unlink()
+        (tmp_path / name).rename(path)
+
+
+def test_an_export_names_what_the_environment_lacks(practice, tmp_path):
+    directory = copy(practice, tmp_path / "run")
+    path = directory.path / "environment.json"
+    whole = json.loads(path.read_text())
+    for values, problem in (
+        ({name: part for name, part in whole.items() if name != "packages"}, "it lacks packages"),
+        (whole | {"command": ["x", 1]}, "command[1] must be text, not 1"),
+        (whole | {"imported": {"step": "3"}}, "imported lacks file, sha256"),
+    ):
+        path.write_text(json.dumps(values))
+        refused("export", directory.path, tmp_path / "exported", names=(path, problem))

@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from noiseless import keyed
 from noiseless.analysis import Moments, check_blocks, check_finite, gradient_noise, module_mode
 from noiseless.ask.options import NoiseOptions
-from noiseless.ask.state import RunState
+from noiseless.ask.state import RunState, load_optimizer
 from noiseless.examples.blocks import check_size
 from noiseless.files.answers import Answer
+from noiseless.files.state import restored_from
 from noiseless.objective import EmpiricalRisk
 from noiseless.optim import entry_of
 
@@ -144,12 +145,13 @@ def momentum_of(state: RunState) -> Tensor | None:
     experiment = state.experiment
     if state.optimizer_state is None:
         return None
-    experiment.optimizer.load_state_dict(state.optimizer_state)
+    load_optimizer(state)
     keys = entry_of(experiment.optimizer).mean_keys
     parts, has_buffer = [], False
-    for parameter in experiment.space.parameters:
-        buffers = experiment.optimizer.state.get(parameter, {})
-        buffer = next((buffers[name] for name in keys if buffers.get(name) is not None), None)
-        has_buffer = has_buffer or buffer is not None
-        parts.append((torch.zeros_like(parameter) if buffer is None else buffer).detach().flatten())
-    return torch.cat(parts) if has_buffer else None
+    with restored_from(state.address):
+        for parameter in experiment.space.parameters:
+            buffers = experiment.optimizer.state.get(parameter, {})
+            buffer = next((buffers[name] for name in keys if buffers.get(name) is not None), None)
+            has_buffer = has_buffer or buffer is not None
+            parts.append(torch.zeros_like(parameter) if buffer is None else buffer.detach().view_as(parameter))
+        return torch.cat([part.flatten() for part in parts]) if has_buffer else None

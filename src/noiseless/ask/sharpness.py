@@ -23,10 +23,11 @@ from noiseless.analysis import (
 )
 from noiseless.analysis.spectrum import room
 from noiseless.ask.options import SharpnessOptions
-from noiseless.ask.state import RunState, StateAddress, load_state
+from noiseless.ask.state import RunState, StateAddress, load_optimizer, load_state
 from noiseless.files import answers
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
+from noiseless.files.state import restored_from
 from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
 
 BIN_BYTES = 24
@@ -61,10 +62,9 @@ def operator(state: RunState, options: SharpnessOptions) -> Operator:
     hessian = _hessian(state, options)
     if not options.preconditioned:
         return hessian
-    optimizer = state.experiment.optimizer
-    if state.optimizer_state is not None:
-        optimizer.load_state_dict(state.optimizer_state)
-    return preconditioned(hessian, optimizer, state.experiment.space)
+    load_optimizer(state)
+    with restored_from(state.address):
+        return preconditioned(hessian, state.experiment.optimizer, state.experiment.space)
 
 
 def _hessian(state: RunState, options: SharpnessOptions) -> Hessian:

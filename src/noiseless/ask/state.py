@@ -13,6 +13,7 @@ from torch import Tensor
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill
+from noiseless.files.state import refuse_other_parts, restored_from
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
 from noiseless.objective.workers import Workers
 from noiseless.recipes.config import Config
@@ -136,6 +137,17 @@ def load_state(
     return state
 
 
+def load_optimizer(state: RunState) -> None:
+    """Loads the optimizer's state at a run's state into its optimizer, if a checkpoint holds it.
+
+    Raises:
+        ValueError: if it is not a state of this optimizer.
+    """
+    if state.optimizer_state is not None:
+        with restored_from(state.address):
+            state.experiment.optimizer.load_state_dict(state.optimizer_state)
+
+
 def _refuse_other_states(workers: Workers, state: RunState) -> None:
     """Raises if the workers have read different states, for instance from different copies of a run."""
     tensors = _tensors("model", state.experiment.model.state_dict()) | _tensors("optimizer", state.optimizer_state)
@@ -191,7 +203,7 @@ def read_state(address: StateAddress) -> StateFile:
         step = end if end is not None else _newest(directory)
     file = directory.checkpoints / f"step-{step:08d}.safetensors"
     try:
-        state = checkpoint.at(directory.checkpoints, step)
+        state = checkpoint.at(directory.checkpoints, step, refuse_other_parts)
     except ValueError:
         if step != end:
             raise

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from noiseless.analysis import Weights
 from noiseless.analysis import weights as measure_weights
-from noiseless.ask.state import RunState, StateAddress, load_state
+from noiseless.ask.state import RunState, StateAddress, load_optimizer, load_state
 from noiseless.files import checkpoint
 from noiseless.files.answers import Answer
+from noiseless.files.state import refuse_other_parts, restored_from
 from noiseless.optim import take_step
 
 
@@ -66,15 +67,15 @@ def _numbers(measured: Weights) -> dict[str, Any]:
 def _next_update(state: RunState, lr: float) -> tuple[Tensor | None, float]:
     """The change of the parameters in the optimizer's next step, float64 `[P]` (None: not finite), and its passes."""
     experiment, theta = state.experiment, state.experiment.space.theta
-    if state.optimizer_state is not None:
-        experiment.optimizer.load_state_dict(state.optimizer_state)
+    load_optimizer(state)
     for group in experiment.optimizer.param_groups:
         group["lr"] = lr
-    saved = checkpoint.at(state.address.directory.checkpoints, state.step)
+    saved = checkpoint.at(state.address.directory.checkpoints, state.step, refuse_other_parts)
     transform_state = saved["transforms"] if saved else None
     before = theta.detach().clone()
     objective = next(iter(experiment.regime.objectives(state.objective_step)))
-    step = take_step(experiment.optimizer, objective, experiment.transform, transform_state, state.objective_step)
+    with restored_from(state.address):
+        step = take_step(experiment.optimizer, objective, experiment.transform, transform_state, state.objective_step)
     if not step.finite:
         return None, step.passes
     update = theta.detach().double() - before.double()

@@ -74,7 +74,7 @@ def export(arguments: list[str]) -> int:
     """Writes the model of a run with its card."""
     args = parse(Export, arguments, "export")
     permit(*args.trust)
-    from noiseless.exchange.card import Facts, card
+    from noiseless.exchange.card import NEEDED, Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained
     from noiseless.exchange.recognise import classes_of
@@ -91,10 +91,10 @@ def export(arguments: list[str]) -> int:
     end, rows = directory.end(), directory.rows()
     newest = directory.newest() if end is None else None
     step = end.step if end else newest.step if newest else 0
-    passes = next((row["passes"] for row in reversed(rows) if row["step"] == step - 1), None)
+    passes = next((row.get("passes") for row in reversed(rows) if row["step"] == step - 1), None)
     tested = score(experiment.model, experiment.test)
     facts = Facts(
-        recipe, environment.read(directory.path), step, passes,
+        recipe, environment.read(directory.path, NEEDED), step, passes if type(passes) in (int, float) else None,
         len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
     )  # fmt: skip
     description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))

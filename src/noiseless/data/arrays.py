@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noiseless.data.images import ImageSet
 from noiseless.errors import reason
-from noiseless.plain import open_file
+from noiseless.plain import open_file, real
 from noiseless.screen import print_note
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -49,7 +49,7 @@ def npz(path: Path) -> ImageSet:
             f"{path} lacks {', '.join(missing)}; it holds {', '.join(names) or 'nothing'}."
             " Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
         )
-    return image_set(f"npz:{path.resolve()}", str(path), arrays)
+    return image_set(f"npz:{real(path)}", str(path), arrays)
 
 
 def image_set(name: str, path: str, arrays: Mapping[str, np.ndarray]) -> ImageSet:

@@ -19,6 +19,7 @@ from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
 from noiseless.data.progress import progress_bar, size
 from noiseless.errors import UnknownNameError
+from noiseless.plain import real
 from noiseless.screen import print_line, print_note
 from noiseless.trust import trusting
 
@@ -172,7 +173,7 @@ def full_name(name: str, pixels: int | None = None) -> str:
     if colon and kind in ("npz", "folder"):
         if not path:
             raise ValueError(f"{name} lacks a path: {kind}:PATH")
-        return f"{kind}:{Path(path).expanduser().resolve()}"
+        return f"{kind}:{real(Path(path).expanduser())}"
     if colon:
         return name
     if name not in ENTRIES:

@@ -39,6 +39,10 @@ class Facts:
     """0 ... 1, of the exported parameters, without augmentation"""
 
 
+NEEDED = ("noiseless", "packages", "device", "data_sha256", "command")
+"""values of a run's environment that its card names"""
+
+
 def plain_card(description: Description, sha256: str) -> str:
     """The card of a model of which only the description is known.
 

@@ -17,6 +17,7 @@ from noiseless.files.environment import environment
 from noiseless.files.parameters import fill
 from noiseless.files.published import Published
 from noiseless.files.untrusted import sha256_of
+from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, build
 from noiseless.run.train import begin_at
@@ -54,7 +55,7 @@ def import_run(published: Published, config: Config, path: Path, command: list[s
     """
     if config.recipe.model.init is not None:
         raise ValueError("--init cannot be used here: the parameters come from the checkpoint")
-    experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path.resolve()))))
+    experiment = build(replace(config, settings=replace(config.settings, run_dir=str(real(path)))))
     fill(experiment.model, published.model, published.path)
     _give_momentum(published, experiment.model, experiment.optimizer)
     directory, step = RunDirectory(path), published.step

@@ -101,6 +101,11 @@ def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = N
             f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
             " both from a copy"
         )
+    if max(description.channels, description.classes) > max((n for t in state.values() for n in t.shape), default=0):
+        raise ValueError(
+            f"{directory / CONFIG} describes a model of {description.channels} channels and {description.classes}"
+            f" classes, which {PARAMETERS} beside it cannot hold: restore both from a copy"
+        )
     with trusting(trust):
         model = description.build().to(getattr(torch, config["dtype"]))
     fill(model, state, directory / PARAMETERS)
@@ -177,7 +182,8 @@ def _description(config: dict[str, Any], directory: Path) -> Description:
             raise ValueError("channels and classes must be positive whole numbers")
         for name in ("mean", "std"):
             values = arguments[name]
-            if values is not None and (not isinstance(values, list) or len(values) != arguments["channels"]):
+            numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+            if values is not None and not (numbers and len(values) == arguments["channels"]):
                 raise ValueError(f"{name} must have a number for each channel")
         if not isinstance(arguments["model"], str) or not isinstance(arguments["options"], dict):
             raise ValueError("model must be a name and options must have names")

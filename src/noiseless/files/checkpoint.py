@@ -7,7 +7,7 @@ both, so a checkpoint that is incomplete or damaged is recognised, and the one b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,13 @@ def number(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def at(directory: Path, step: int) -> State | None:
+def at(directory: Path, step: int, check: Callable[[State], None] = lambda state: None) -> State | None:
     """The state in the checkpoint after that number of steps.
+
+    Args:
+        directory: of the checkpoints.
+        step: number of steps done.
+        check: see `newest`.
 
     Returns:
         The state; None if there is no such checkpoint.
@@ -104,11 +109,15 @@ def at(directory: Path, step: int) -> State | None:
         ValueError: if the checkpoint is damaged.
     """
     path = directory / f"step-{step:08d}.json"
-    return read(path)[1] if path.exists() else None
+    return read(path, check)[1] if path.exists() else None
 
 
-def newest(directory: Path) -> Newest | None:
+def newest(directory: Path, check: Callable[[State], None] = lambda state: None) -> Newest | None:
     """Reads the newest undamaged checkpoint of a directory.
+
+    Args:
+        directory: of the checkpoints.
+        check: raises `ValueError` for a state that is taken for damaged.
 
     Returns:
         The checkpoint; None if the directory has none, damaged or not.
@@ -119,7 +128,7 @@ def newest(directory: Path) -> Newest | None:
     damaged: list[str] = []
     for path in _newest_first(directory):
         try:
-            step, state = read(path)
+            step, state = read(path, check)
         except ValueError as error:
             damaged.append(str(error))
         else:
@@ -139,8 +148,12 @@ def newest_head(directory: Path) -> Head | None:
     return None
 
 
-def read(path: Path) -> tuple[int, State]:
-    """Reads one checkpoint, from the path of its JSON file.
+def read(path: Path, check: Callable[[State], None] = lambda state: None) -> tuple[int, State]:
+    """Reads one checkpoint.
+
+    Args:
+        path: of its JSON file.
+        check: see `newest`.
 
     Returns:
         Its step and state.
@@ -151,7 +164,9 @@ def read(path: Path) -> tuple[int, State]:
     described = head(path)
     try:
         tensors = safetensors.torch.load(_tensors(path, described))
-        return described.step, _restore(described.state, tensors)
+        state: State = _restore(described.state, tensors)
+        check(state)
+        return described.step, state
     except DAMAGED as error:
         raise ValueError(_damaged(path, error)) from None
 

@@ -17,6 +17,7 @@ from noiseless.files.atomic import clear, write_json
 from noiseless.files.outside import refuse_outside
 from noiseless.files.parameters import read_parameters, write_parameters
 from noiseless.files.predictions import Predictions
+from noiseless.files.state import refuse_other_parts
 from noiseless.lock import HeldError, locked
 from noiseless.plain import sealed
 from noiseless.recipes.config import Config
@@ -106,16 +107,16 @@ class RunDirectory:
 
     def began(self) -> int:
         """The first step of the record: 0, or the step of the checkpoint from which the run was imported."""
-        step = self._imported().get("step")
-        return step if type(step) is int else 0
+        step: int = self._imported().get("step", 0)
+        return step
 
     def _imported(self) -> Row:
         """Of which checkpoint the run was made; empty for a run that began with its first step."""
         try:
-            source = environment.read(self.path).get("imported")
+            source: Row = environment.read(self.path).get("imported", {})
         except ValueError:
             return {}
-        return source if isinstance(source, dict) else {}
+        return source
 
     def config(self) -> Config:
         """The run's config.
@@ -202,7 +203,7 @@ class RunDirectory:
         Raises:
             ValueError: if there are checkpoints, but all are damaged.
         """
-        return None if self.begins_anew() else checkpoint.newest(self.checkpoints)
+        return None if self.begins_anew() else checkpoint.newest(self.checkpoints, refuse_other_parts)
 
     def end(self) -> End | None:
         """The end of a run that has ended.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from noiseless.plain import parse, read_file, what
+from noiseless.plain import parse, read_file, typed, what
 from noiseless.recipes.config import Config
 
 FILE = "environment.json"
@@ -59,23 +60,47 @@ def git_revision() -> str | None:
         return None
 
 
-def read(run: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint from which a run was imported."""
+
+    file: str
+    """its name"""
+    sha256: str
+    """of the file"""
+    step: int
+    """number of steps done"""
+
+
+KINDS: dict[str, Any] = {
+    "noiseless": str, "python": str, "packages": dict, "platform": str, "processor": str, "device": str, "threads": int,
+    "data_sha256": str, "git_revision": str | None, "command": tuple[str, ...], "imported": Source,
+}  # fmt: skip
+"""name -> type of each value"""
+
+
+def read(run: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """The content of a run's `environment.json`.
 
     Args:
         run: directory of the run.
+        needed: values that it must have; others may be missing.
 
     Returns:
-        The values.
+        The values, of their types where they have one of the names in `KINDS`.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if it cannot be read, lacks a value, or holds one of another type.
     """
     file = run / FILE
     try:
         values = parse(read_file(file))
         if not isinstance(values, dict):
             raise ValueError(f"it holds {what(values)}, not values by name")
+        if missing := [name for name in needed if name not in values]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        for name in KINDS.keys() & values.keys():
+            typed(KINDS[name], values[name], name)
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{file} cannot be read: {cause}") from None
@@ -94,10 +119,7 @@ def data_sha256(run: Path) -> str:
     Raises:
         ValueError: if it cannot be read.
     """
-    value = read(run).get("data_sha256")
-    if not isinstance(value, str):
-        raise ValueError(f"{run / FILE} cannot be read: its data_sha256 is {what(value)}")
-    return value
+    return str(read(run, ("data_sha256",))["data_sha256"])
 
 
 def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -120,6 +142,4 @@ def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     """The values of a record that bits can depend on, by name."""
-    packages = record.get("packages")
-    versions = packages if isinstance(packages, dict) else {}
-    return {name: record[name] for name in DEPENDS if name in record} | versions
+    return {name: record[name] for name in DEPENDS if name in record} | record.get("packages", {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from noiseless.plain import real
+
 SPECIAL = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISCHR, "a device"),
@@ -34,7 +36,7 @@ def refuse_outside(run: Path) -> None:
     Raises:
         ValueError: naming the part.
     """
-    root = run.resolve()
+    root = real(run)
     for name in (*FILES, *FOLDERS):
         _refuse_part(run / name, root)
     for name in FOLDERS:
@@ -44,10 +46,10 @@ def refuse_outside(run: Path) -> None:
 
 
 def _refuse_part(part: Path, root: Path) -> None:
-    if part.is_symlink() and not part.resolve().is_relative_to(root):
+    if part.is_symlink() and not (target := real(part)).is_relative_to(root):
         raise ValueError(
-            f"{part} is a link that leads out of the run, to {part.resolve()}: put what it stands for in its place, or"
-            " remove it"
+            f"{part} is a link that leads out of the run, to {target}: put what it stands for in its place, or remove"
+            " it"
         )
     try:
         mode = part.stat().st_mode

@@ -51,13 +51,22 @@ class Family:
 
         Returns:
             The model.
+
+        Raises:
+            ValueError: if the family has no such form or option, or if a value is out of range.
         """
         refuse_form(name, form, self.choices, self.why)
         accepted = inspect.signature(self.make).parameters
         refuse_options(name, options, [key for key in accepted if key not in COMMON_ARGUMENTS])
         refuse_names(name, options)
         sized = {"size": size} if "size" in accepted else {}
-        module = self.make(channels=channels, classes=classes, form=form, **sized, **options)
+        try:
+            module = self.make(channels=channels, classes=classes, form=form, **sized, **options)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(
+                f"{name} cannot be built for {channels} channels and {classes} classes with the options"
+                f" {dict(options)}: {reason(error)}"
+            ) from error
         if size is not None and form.padding_mode != "zeros":
             check_forward(name, module, channels, classes, size)  # deep maps of small images may be too small to pad
         return module

@@ -23,6 +23,7 @@ from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Select
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
+from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import published
@@ -243,7 +244,7 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     return with_flags(
         recipe,
         data=dataset.name,
-        init=recipe.model.init and str(Path(recipe.model.init).resolve()),
+        init=recipe.model.init and str(real(Path(recipe.model.init))),
         mean=recipe.data.mean or tuple(mean),
         std=pixel_std,
         norm_block=objective.norm_block or objective.block,

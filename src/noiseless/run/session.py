@@ -11,6 +11,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.files.environment import differences, environment
 from noiseless.files.environment import read as read_environment
 from noiseless.objective.workers import Workers
+from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, build, rebuild
 from noiseless.run.speed import keep_memory
@@ -42,7 +43,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
         The session; the directory is locked until the block ends.
     """
     keep_memory()
-    path = Path(workers.exchange(str(path.resolve()))[0])
+    path = Path(workers.exchange(str(real(path)))[0])
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))), workers, path)
     refuse_disagreement(workers, experiment)
     directory = RunDirectory(path)

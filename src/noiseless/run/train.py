@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from noiseless.errors import command
 from noiseless.files import checkpoint
 from noiseless.files.directory import Row, RunDirectory
-from noiseless.files.parameters import fill
+from noiseless.files.parameters import fill, refuse_other_model
+from noiseless.files.state import restored_from
 from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import Step, take_step
@@ -62,6 +63,8 @@ class _LoopState:
     """number of latest steps in a row with all training examples correct"""
     done: list[DoneUpdate] = field(default_factory=list)
     """updates of the step under way that are done"""
+    first_update: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """context of the next update: the first one shows whether a restored state is of this optimizer"""
 
     @property
     def average_state(self) -> dict[str, Tensor] | None:
@@ -107,9 +110,11 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                     share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
                     rate = experiment.schedule(step + share)
                     _set_rate(experiment.optimizer, rate)
-                    update = take_step(
-                        experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
-                    )
+                    with loop.first_update:
+                        update = take_step(
+                            experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
+                        )
+                    loop.first_update = nullcontext()
                     if not update.finite:
                         raise Diverged(_diagnosis(update, step, number, rate, directory.path))
                     loop.transformed = update.transformed
@@ -261,7 +266,8 @@ def _restore(
         if lacking := directory.lacking(newest.step):
             on_message(f"{lacking}; what is lost cannot be written again")
         fill(experiment.model, newest.state["model"], directory.checkpoints)
-        experiment.optimizer.load_state_dict(newest.state["optimizer"])
+        with restored_from(directory.checkpoints):
+            experiment.optimizer.load_state_dict(newest.state["optimizer"])
     momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
     analyses = Analyses(experiment)
@@ -271,10 +277,14 @@ def _restore(
         loop = _LoopState(average, analyses)
         _save(experiment, directory, 0, loop)
         return 0, loop
-    if average and newest.state["average"]:  # an imported checkpoint has no average: it starts at the model
-        average.restore(newest.state["average"])
     state = newest.state
-    analyses.restore(state["questions"])
-    if done:
-        analyses.before = None if state["before"] is None else state["before"].to(experiment.space.theta)
-    return newest.step, _LoopState(average, analyses, state["passes"], state["transforms"], state["perfect"], done)
+    if average and state["average"]:  # an imported checkpoint has no average: it starts at the model
+        refuse_other_model(experiment.model, state["average"], directory.checkpoints)
+        average.restore(state["average"])
+    with restored_from(directory.checkpoints):
+        analyses.restore(state["questions"])
+        if done:
+            analyses.before = None if state["before"] is None else state["before"].to(experiment.space.theta)
+    first_update = restored_from(directory.checkpoints)
+    numbers = state["passes"], state["transforms"], state["perfect"]
+    return newest.step, _LoopState(average, analyses, *numbers, done, first_update)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from torch import Tensor
 
 from noiseless.files import checkpoint
 from noiseless.files.checkpoint import State
 from noiseless.files.directory import RunDirectory
+from noiseless.files.state import refuse_other_parts
+from noiseless.optim.searched import Outcome
+from noiseless.plain import typed
 from noiseless.run.record import DoneUpdate
 
 FOLDER = "within"
@@ -52,13 +56,27 @@ def read(directory: RunDirectory) -> Within | None:
         The state; None if there is none, or if it is damaged.
     """
     try:
-        newest = checkpoint.newest(directory.path / FOLDER)
-        if newest is None:
-            return None
-        rows: list[dict[str, Any]] = newest.state["done"]
-        return Within(newest.step, [DoneUpdate(**row) for row in rows], newest.state)
-    except (ValueError, KeyError, TypeError):
+        newest = checkpoint.newest(directory.path / FOLDER, _refuse_other_parts)
+    except ValueError:
         return None
+    return Within(newest.step, _done(newest.state), newest.state) if newest else None
+
+
+def _refuse_other_parts(state: State) -> None:
+    """Raises unless a state has the parts that `save` writes."""
+    refuse_other_parts(state)
+    before = state["before"]
+    if not (before is None or isinstance(before, Tensor)) or not _done(state):
+        raise ValueError("it does not hold updates that are done")
+
+
+def _done(state: State) -> list[DoneUpdate]:
+    """The updates that are done, in a state within a step."""
+    done = typed(tuple[DoneUpdate, ...], state["done"], "done")
+    for update in done:
+        if update.search is not None:
+            typed(Outcome, update.search, "search")
+    return list(done)
 
 
 def clear(directory: RunDirectory) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from noiseless.errors import command
 from noiseless.files import environment, predictions, reading
 from noiseless.files.predictions import Predictions
+from noiseless.plain import real
 from noiseless.recipes.recipe import Recipe
 from noiseless.study import comparison, grouping
 from noiseless.study.comparison import POINTS, Agreement, Comparison, Correct
@@ -167,13 +168,13 @@ def as_json(table: ComparisonTable) -> dict[str, Any]:
 
 def _refuse_repeated(runs: Sequence[Path], against: Sequence[Path]) -> None:
     """Raises if a directory is given twice."""
-    compared = {path.resolve() for path in runs}
+    compared = {real(path) for path in runs}
     for path in against:
-        if path.resolve() in compared:
+        if real(path) in compared:
             raise ValueError(f"{path} is in both groups, before and after --against: give it once")
     for group in (runs, against):
         for position, path in enumerate(group):
-            if path.resolve() in {other.resolve() for other in group[:position]}:
+            if real(path) in {real(other) for other in group[:position]}:
                 raise ValueError(f"{path} is given twice: give it once")
 
 
