@@ -29,21 +29,13 @@ class Ended:
     err: str
 
 
-def execute(
-    action: Callable[[], object],
-    place: Path,
-    kill_after: float | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
-    seconds: float = SECONDS,
-) -> Ended:
-    """Executes an action in a copy of this process, with its output in files.
+def execute(action: Callable[[], object], place: Path, meanwhile: Callable[[int], None] = lambda copy: None) -> Ended:
+    """Executes an action in a copy of this process; if it does not end in time, it is killed with what it has started.
 
     Args:
         action: its result or the code with which it exits is the exit code.
         place: working directory.
-        kill_after: seconds after which the copy is killed; None: it is not.
-        meanwhile: called while it works, some fifty times a second.
-        seconds: after which the copy, if it has not ended, is killed with all that it has started.
+        meanwhile: called with the copy's process id while it works, some fifty times a second.
 
     Returns:
         How it ended.
@@ -52,7 +44,7 @@ def execute(
         sys.stdout.flush()
         if not (copy := os.fork()):
             _act(action, place, (out.fileno(), err.fileno()))
-        code = _wait(copy, kill_after, meanwhile, seconds)
+        code = _wait(copy, meanwhile)
         texts = []
         for file in (out, err):
             file.seek(0)
@@ -81,18 +73,15 @@ def _act(action: Callable[[], object], place: Path, outputs: tuple[int, int]) ->
         os._exit(code)
 
 
-def _wait(copy: int, kill_after: float | None, meanwhile: Callable[[], None], seconds: float) -> int:
+def _wait(copy: int, meanwhile: Callable[[int], None]) -> int:
     """Waits for the end of a copy, or kills it; returns its exit code."""
-    start, code = time.monotonic(), UNENDED
-    seconds *= max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    while (lasted := time.monotonic() - start) < seconds:
+    code, end = UNENDED, time.monotonic() + SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    while time.monotonic() < end:
         ended, status = os.waitpid(copy, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
             break
-        meanwhile()
-        if kill_after is not None and lasted >= kill_after:
-            os.kill(copy, signal.SIGKILL)
+        meanwhile(copy)
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(copy, signal.SIGKILL)  # workers and the prepared process with it

@@ -120,7 +120,7 @@ class Kill:
     torn: int = 0
     """bytes that are written after that change; 0: none"""
     after: float = 0.0
-    """share of the time of an undisturbed command after which a process is killed; 0: none"""
+    """share of the changes of an undisturbed command after which a process is killed, at a random moment; 0: none"""
     worker: bool = False
     """whether that is one of the processes that the command has started"""
     again: int = 0

@@ -47,12 +47,12 @@ class Campaign:
     """Kills of commands in one folder."""
 
     folder: Path
-    seed: int
+    rng: random.Random
 
     def __post_init__(self) -> None:
         self.paths = {"DATA": small_runs.npz(self.folder / "tiny.npz"), "RUN": str(self.folder / "finished")}
         self.paths["FILE"] = str(self.folder / "published.pth")
-        self.undisturbed: dict[str, tuple[Any, int, float]] = {}
+        self.undisturbed: dict[str, tuple[Any, int]] = {}
         self.log: Path | None = None
         self.read = 0  # bytes of the log
         self.counted = 0  # changes of the last command
@@ -81,22 +81,30 @@ class Campaign:
         paths = self.paths | {"PLACE": str(place)}
         return [paths.get(word, word) for word in line.split()]
 
-    def execute(
-        self, words: list[str], chosen: killing.Plan, after: float | None = None, worker: bool = False
-    ) -> copies.Ended:
-        """Executes a command, with a kill; the output of its processes is added to its own."""
+    def execute(self, words: list[str], chosen: killing.Plan, after: int = 0, worker: bool = False) -> copies.Ended:
+        """Executes a command, with a kill; the output of its processes is added to its own.
+
+        Args:
+            words: the command line.
+            chosen: where a process is killed.
+            after: number of changes after which one is killed, at a random moment; 0: none is.
+            worker: whether that is one of the processes that the command has started.
+
+        Returns:
+            How it ended.
+        """
         killing.plan(chosen)
-        start = time.monotonic()
-        victims: list[int] = []
+        self.victim = 0
 
-        def kill_worker() -> None:
-            if not victims and after is not None and time.monotonic() - start >= after and (found := jobs.copies()):
-                victims.append(random.Random(self.seed).choice(found))
-                end_process(victims[0])
+        def meanwhile(copy: int) -> None:
+            if self.victim or not after or len(killing.changes()) < after:
+                return
+            time.sleep(self.rng.uniform(0, 0.2))
+            if running := jobs.copies() if worker else [copy]:
+                self.victim = self.rng.choice(running)
+                end_process(self.victim)
 
-        ended = copies.execute(
-            partial(cli.main, words), self.folder, None if worker else after, kill_worker if worker else nothing
-        )
+        ended = copies.execute(partial(cli.main, words), self.folder, meanwhile)
         self.counted = len(killing.changes())
         killing.plan(NOWHERE)  # this process is not to be killed
         if self.log is None:
@@ -108,7 +116,7 @@ class Campaign:
         return ended
 
     def prepare(self, name: str) -> None:
-        """Executes a task undisturbed, and keeps its result, its number of changes and its time."""
+        """Executes a task undisturbed, and keeps its result, its number of changes."""
         if name in self.undisturbed:
             return
         task = TASKS[name]
@@ -120,7 +128,6 @@ class Campaign:
             path = Path(self.paths["FILE"])
             copies.execute(lambda: published_files.write(path, published_files.parts()) and None, self.folder)
         place = self.place(task, f"undisturbed-{name}")
-        start = time.monotonic()
         if task.processes:
             ended = self.execute(self.words(task.line, place), killing.Plan(str(place)))
         else:  # in this process, so that its copies have imported and kept all that the command needs
@@ -130,9 +137,9 @@ class Campaign:
             self.counted = len(killing.changes())
             killing.plan(NOWHERE)
         assert ended.code == 0, ended
-        self.undisturbed[name] = task.result(place), self.counted, time.monotonic() - start
+        self.undisturbed[name] = task.result(place), self.counted
         if os.environ.get("KILLS_SHOWN"):
-            print(name, self.undisturbed[name][1:], flush=True)
+            print(name, self.undisturbed[name][1], flush=True)
         shutil.rmtree(place)
 
     def changes(self, name: str) -> int:
@@ -154,13 +161,13 @@ class Campaign:
             Whether a process was killed, and what went wrong.
         """
         self.prepare(kill.task)
-        task, (result, _, seconds) = TASKS[kill.task], self.undisturbed[kill.task]
+        task, (result, count) = TASKS[kill.task], self.undisturbed[kill.task]
         place = self.place(task, f"place{number}")
         words = self.words(task.line, place)
         plan = killing.Plan(str(place), kill.at, kill.torn)
-        ended = self.execute(words, plan, kill.after * seconds if kill.after else None, kill.worker)
+        ended = self.execute(words, plan, round(kill.after * count), kill.worker)
         ends = [ended]
-        killed = ended.code < 0 or kill.worker or 0 < kill.at <= self.counted
+        killed = ended.code < 0 or bool(self.victim) or (0 < kill.at <= self.counted and not kill.torn)
         leaves = self.wait(kill.all)
         for at in (kill.again, 0):
             if ended.code == 0:
@@ -217,10 +224,6 @@ class Campaign:
         return f"files are left: {left}" if left else None
 
 
-def nothing() -> None:
-    """Does nothing."""
-
-
 def end_process(number: int) -> None:
     """Kills a process that may have ended."""
     with contextlib.suppress(ProcessLookupError):
@@ -234,7 +237,7 @@ def run(size: str, seed: int) -> int:
     failed = done = 0
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder), seed)
+        campaign = Campaign(Path(folder), rng)
         kills = whole(campaign.changes, rng) if size == "all" else sample(campaign.changes, rng, int(size))
         if names := os.environ.get("KILLS_ONLY"):
             kills = [kill for kill in kills if kill.task in names.split(",")]
