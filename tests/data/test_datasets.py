@@ -141,8 +141,8 @@ BAD = {
         {"x_test": np.zeros((3, 4, 4), np.uint8)}, "training and test images differ in shape, [5, 4] and [4, 4]"
     ),
     "other channels": ({"x_test": np.zeros((3, 5, 4, 3), np.uint8)}, "training and test images differ in shape"),
-    "pickled objects": ({"x_train": np.array([{}, 1, "a"] * 2, dtype=object)}, "npz file (x_train): ValueError: Object arrays"),
-    "pickled labels": ({"y_test": np.array([0, 1, None], dtype=object)}, "npz file (y_test): ValueError: Object arrays"),
+    "pickled objects": ({"x_train": np.array([{}, 1, "a"] * 2, dtype=object)}, "(x_train): ValueError: Object"),
+    "pickled labels": ({"y_test": np.array([0, 1, None], dtype=object)}, "(y_test): ValueError: Object"),
 }  # fmt: skip
 
 
