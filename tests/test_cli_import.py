@@ -17,7 +17,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
 
-FLAGS = ("--block", "16", "--threads", "1", "--warmup", "1", "--horizon", "4", "--steps")
+FLAGS = ("--block", "16", "--threads", "1", "--warmup", "2", "--horizon", "4", "--steps")
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_help_needs_no_file():
 @pytest.mark.parametrize("from_list", [False, True])
 def test_a_run_begins_with_the_parameters_of_a_file(from_list, data, content, tmp_path):
     file = write(tmp_path / "a.dat", content if from_list else content[1])
-    flags = ("--data", data, "--model", "resnet8", *FLAGS, 1, "--init", file, "--run-dir", tmp_path / "run")
+    flags = ("--data", data, "--model", "resnet8", *FLAGS, 2, "--init", file, "--run-dir", tmp_path / "run")
     assert call("train", "fb", *flags).code == 0
     _, state = checkpoint.read(RunDirectory(tmp_path / "run").checkpoints / "step-00000000.json")
     assert checkpoint.digest(state["model"]) == checkpoint.digest(dict(content[1]))
@@ -200,7 +200,7 @@ def test_a_file_that_would_run_something_does_not_begin_a_run(data, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "a.pth", {"fc.bias": Runs()})
     flags = ("--data", data, "--run-dir", tmp_path / "run")
-    refused("train", "fb", "--model", "resnet8", *FLAGS, 1, "--init", file, *flags, names=(file, "posix.system"))
+    refused("train", "fb", "--model", "resnet8", *FLAGS, 2, "--init", file, *flags, names=(file, "posix.system"))
     refused("import", file, "fb", *flags, names=(file, "posix.system"))
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "run").exists()

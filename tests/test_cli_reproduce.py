@@ -203,7 +203,7 @@ def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
     file.write_text("mine")
     refused(*args, "--run-dir", file / "runs", names=(file, "is not a directory", "--run-dir"))
     refused(*args, "--seeds", 0, names=("--seeds must be a finite number of at least 1, not 0",))
-    refused(*args, "--jobs", -1, names=("--jobs must be at least 1, not -1",))
+    refused(*args, "--jobs", -1, names=("--jobs must be a finite number of at least 1, not -1",))
     assert {p.name for p in tmp_path.iterdir()} == {"file"}
     assert call(*args, "--pixels", 4, "--run-dir", tmp_path / "runs").code == 0
     refused(*args, "--run-dir", tmp_path / "runs", names=("another pixels",))

@@ -49,7 +49,7 @@ class Analyses:
         """Restores the state from a checkpoint; raises `ValueError` if it is of another number of parameters."""
         theta = self._experiment.space.theta
         kept = [*state["vectors"].values(), *([state["start"]] if state["start"] is not None else [])]
-        if any(tensor.shape[:1] != theta.shape or tensor.dtype != theta.dtype for tensor in kept):
+        if any(tensor.shape[-1:] != theta.shape or tensor.dtype != theta.dtype for tensor in kept):
             raise ValueError("the eigenvectors in its checkpoint are not of this model: restore it from a copy")
         self._vectors = {name: vectors.to(theta) for name, vectors in state["vectors"].items()}
         if self._start is not None and state["start"] is not None:
