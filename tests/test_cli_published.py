@@ -119,7 +119,7 @@ def test_a_published_file_of_each_family_initialises_a_run(name, data, tmp_path)
     state = state_of(name)
     safetensors.torch.save_file(state, tmp_path / "a.safetensors")
     flags = ("--model", name, "--init", tmp_path / "a.safetensors", "--run-dir", tmp_path / "run")
-    own = ("--block", 5, "--threads", 1, "--steps", 1, "--checkpoint-seconds", 0)
+    own = ("--block", 5, "--threads", 1, "--compat", "published", "--steps", 1, "--checkpoint-seconds", 0)
     answer = call("train", "fb", "--data", data, *own, *flags)
     assert answer.code == 0, answer.err
     _, first = checkpoint.read(RunDirectory(tmp_path / "run").checkpoints / "step-00000000.json")
