@@ -100,7 +100,7 @@ TASKS = {
         train("full batch", f"fb --steps 2 --block 16 --ema 0.9 --keep 1 {SNAPSHOTS}"),
         train("stochastic", "sgd --steps 1 --block 16 --checkpoint-seconds 1e-4"),
         train("rows", "fb --steps 6 --block 24 --checkpoint-seconds 100"),
-        train("workers", f"fb --steps 2 --block 8 {SNAPSHOTS} --workers 2", processes=True),
+        train("workers", f"fb --steps 2 --block 8 --chunk 1 {SNAPSHOTS} --workers 2", processes=True),
         Task("ladder", TABLE, ladder_result, processes=True, many=True),
         Task("race", RACE, ladder_result, processes=True, many=True),
         Task("landscape", "landscape PLACE --points 5", landscape_result, copied="RUN"),
