@@ -102,11 +102,13 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def _stopped(path: Path, recipe: Any, polls_before: int) -> None:
-    """A run that was stopped: it looks for a stop before each chunk and after each step."""
+def _stopped(path: Path, recipe: Any, steps: int) -> None:
+    """A run that was stopped after that many steps and one chunk; it looks for a stop after steps and before chunks."""
     polls = itertools.count()
-    settings = Settings(threads=1, chunk=1, snapshot_seconds=0, checkpoint_seconds=0, keep=9, run_dir=str(path))
-    experiment = build(Config(recipe, settings), Alone(lambda: next(polls) >= polls_before), path)
+    stop = Alone(lambda: len(RunDirectory(path).rows()) == steps and next(polls) >= 2)
+    often = {"snapshot_seconds": 0, "checkpoint_seconds": 0, "sharpness_every": 1, "layers_every": 2, "noise_every": 2}
+    settings = Settings(threads=1, chunk=1, keep=9, run_dir=str(path), **often)
+    experiment = build(Config(recipe, settings), stop, path)
     directory = RunDirectory(path)
     record = environment(experiment.config, experiment.data_sha256, ["test"])
     with directory.created(experiment.config, record), contextlib.suppress(Interrupted):
@@ -128,8 +130,8 @@ def make(place: Path) -> str:
     (ended / "wandb.json").write_text(json.dumps({"project": "project", "name": "abcd"}))
     assert call("export", ended, subjects / "exported").code == 0
     recipe = small_recipe(data, "fb", model="linear", steps=4, block=8, ema=0.5)
-    _stopped(subjects / "stopped", recipe, 2 * (3 + 1) + 2)
-    _stopped(subjects / "within", small_recipe(data, "sgd", model="linear", steps=2, block=8), 3 + 1 + 1)
+    _stopped(subjects / "stopped", recipe, 2)
+    _stopped(subjects / "within", small_recipe(data, "sgd", model="linear", steps=2, block=8), 1)
     assert list((subjects / "stopped" / "snapshots").iterdir())
     assert list((subjects / "within" / "within").iterdir())
     sets = subjects / "sets"
