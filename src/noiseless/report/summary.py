@@ -49,7 +49,8 @@ class Run:
     @property
     def seconds(self) -> float:
         """Total time of the steps, in seconds."""
-        return sum(row["seconds"] for row in self.rows)
+        numbers = (row.get("seconds") for row in self.rows)
+        return sum(number for number in numbers if isinstance(number, (int, float)))  # a row may have been changed
 
     @property
     def accuracy(self) -> float | None:
