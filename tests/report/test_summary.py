@@ -67,6 +67,22 @@ def test_a_row_without_its_numbers_is_refused(directories, tmp_path):
         summary.read([directory])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seconds", [1]), ("seconds", None), ("passes", {}), ("asked_seconds", []), ("eigenvalues", ["x"]),
+        ("eigenvalues", 1.0), ("layers", {"a": 1}), ("layers", {"a": {"norm": "x"}}), ("final", 3),
+    ],
+)  # fmt: skip
+def test_a_row_with_another_kind_of_value_is_left_out(directories, tmp_path, capsys, name, value):
+    directory = copy(directories[0], tmp_path / "run")
+    first, last = directory.rows()
+    directory.metrics.write_text(json.dumps(first) + "\n" + json.dumps(last | {name: value}) + "\n")
+    (read,) = summary.read([directory])
+    assert read.rows == [first]
+    assert f"has a row without {name}: it is damaged, and left out" in capsys.readouterr().err
+
+
 def test_an_unfinished_run_is_marked_and_its_last_evaluation_used(data, tmp_path):
     recipe = small_recipe(data, "fb", steps=20)  # evaluated every other step
     directory = run(tmp_path / "run", recipe, stop_after=4)

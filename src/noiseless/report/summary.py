@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -18,7 +19,11 @@ from noiseless.study import grouping
 HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}
 """columns that a report needs in every row of `metrics.jsonl`"""
+FINITE = {"passes", "lr", "seconds"}
+"""columns whose numbers are always finite"""
 
+LISTS = ("eigenvalues", "eigenvalue_residuals")
+"""columns with a list of numbers"""
 LARGE = 1e6
 """numbers from this size on are shown with an exponent"""
 
@@ -49,8 +54,7 @@ class Run:
     @property
     def seconds(self) -> float:
         """Total time of the steps, in seconds."""
-        numbers = (row.get("seconds") for row in self.rows)
-        return sum(number for number in numbers if isinstance(number, (int, float)))  # a row may have been changed
+        return sum(row["seconds"] for row in self.rows)
 
     @property
     def accuracy(self) -> float | None:
@@ -141,7 +145,7 @@ def _complete(directory: RunDirectory, rows: list[Row]) -> list[Row]:
     """The rows with numbers in all needed columns; a note names what the others lack. Raises if there are none."""
     # a column that is missing counts as one that holds text
     lacking = [
-        sorted(name for name in NEEDED | row.keys() if isinstance(row.get(name, ""), (str, bool))) for row in rows
+        sorted(name for name in NEEDED | row.keys() if not _fits(name, row.get(name, "missing"))) for row in rows
     ]
     lacks = next((names for names in lacking if names), None)
     if lacks is None:
@@ -152,6 +156,23 @@ def _complete(directory: RunDirectory, rows: list[Row]) -> list[Row]:
         raise ValueError(problem)
     print_note(f"{problem}, and left out")
     return complete
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value can be that column's: a number, None if it is not finite, or numbers in a list or by name."""
+    if name == "final":
+        return isinstance(value, dict)
+    if name in LISTS:
+        return isinstance(value, list) and all(map(_is_number, value))
+    if name == "layers":
+        parts = list(value.values()) if isinstance(value, dict) else [None]
+        return all(isinstance(part, dict) and all(map(_is_number, part.values())) for part in parts)
+    return _is_number(value) and not (value is None and name in FINITE)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number or None."""
+    return value is None or type(value) in (int, float)
 
 
 def by_recipe(runs: Iterable[Run]) -> list[Summary]:
