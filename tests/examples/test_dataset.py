@@ -119,10 +119,12 @@ class Bag(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "data", [(SEQUENCES, padded), (DataLoader(SEQUENCES, collate_fn=padded), None)], ids=["collate", "DataLoader"]
+    "data",
+    [DatasetExamples(SEQUENCES, padded), DataLoader(SEQUENCES, collate_fn=padded)],
+    ids=["collate", "DataLoader"],
 )
 def test_padded_sequences_agree_with_autograd(data):
-    risk = risk_of(data[0], module=Bag(), collate=data[1])
+    risk = risk_of(data, module=Bag())
     risk = replace(risk.at(replace(replace(risk, norm_block=2).selection, step=1)), norm_block=4)
     module = Bag()
     losses = [F.cross_entropy(module(words[None]), label[None]) for words, label in SEQUENCES]
@@ -161,7 +163,7 @@ def box_loss(outputs, targets):
 def test_a_target_may_be_a_list_with_an_item_for_each_example():
     images = problems.targets(6)
     items = [(x, {"boxes": problems.targets(k % 3, 2, seed=k)}) for k, x in enumerate(images)]
-    risk = EmpiricalRisk(Boxes(), box_loss, items, block=4, collate=lists)
+    risk = EmpiricalRisk(Boxes(), box_loss, DatasetExamples(items, lists), block=4)
     module = Boxes()
     loss = box_loss(module(images), [target for _, target in items]).mean()
     (expected,) = torch.autograd.grad(loss, module.weight)

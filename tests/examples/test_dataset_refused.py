@@ -9,8 +9,7 @@ import torch
 from items import SEQUENCES, Points, X, Y, padded, risk_of
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from noiseless import DatasetExamples, Selection
-from noiseless.objective import TensorExamples
+from noiseless import DatasetExamples
 
 
 class Stream(IterableDataset):
@@ -58,12 +57,6 @@ def test_data_that_are_no_fixed_examples_are_refused(data, message):
         risk_of(data)
 
 
-@pytest.mark.parametrize("data", [(X, Y), [X, Y], TensorExamples((X, Y)), Selection(TensorExamples((X, Y)))])
-def test_collate_needs_a_data_set(data):
-    with pytest.raises(ValueError, match=f"not for data of type {type(data).__name__}"):
-        risk_of(data, collate=padded)
-
-
 def test_random_augmentation_is_refused():
     message = (
         r"example \d of the data set is another one when it is taken again, .* draw it from a torch.Generator that"
@@ -80,7 +73,7 @@ def test_random_augmentation_is_refused():
             refused += 1
     assert refused >= 18
     with pytest.raises(ValueError, match=message):  # random masks
-        risk_of(list(zip(X, Y, strict=True)), collate=lambda items: (torch.rand(len(items)), torch.zeros(len(items))))
+        DatasetExamples(Points(), collate=lambda items: (torch.rand(len(items)), torch.zeros(len(items))))
     keyed = Points(lambda number, x: x + torch.rand(3, generator=torch.Generator().manual_seed(number)))
     assert torch.equal(risk_of(keyed).evaluate().gradient, risk_of(keyed).evaluate().gradient)
 
@@ -96,7 +89,9 @@ def test_data_that_are_not_finite_are_refused_with_the_example(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_examples_of_several_sizes_need_a_collate(workers):
     examples = DatasetExamples([(word.double(), label) for word, label in SEQUENCES], workers=workers)
-    with pytest.raises(ValueError, match=re.escape(DEFAULT) + r" \(stack expects .*\): give a function collate=\.\.\."):
+    with pytest.raises(
+        ValueError, match=re.escape(DEFAULT) + r" \(stack expects .*\): give DatasetExamples\(data, collate=\.\.\.\)"
+    ):
         risk_of(examples).evaluate()
 
 

@@ -174,7 +174,7 @@ class _Blocks(Dataset[Any]):
         except (RuntimeError, TypeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"torch's default_collate cannot put {_block(numbers)} of the data set together"
-                f" ({str(error).splitlines()[0]}): give a function collate=... that does, for example by padding"
+                f" ({str(error).splitlines()[0]}): give DatasetExamples(data, collate=...), for example to pad them"
             ) from error
 
 
@@ -182,13 +182,12 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def examples_of(data: Any, collate: Collate | None = None) -> Examples:
+def examples_of(data: Any) -> Examples:
     """Any data as examples.
 
     Args:
         data: an `Examples`; tensors, as `TensorExamples` takes them; or a data set, as `DatasetExamples` takes it. A
             tuple holds inputs and target of all examples; a list is a data set, unless it is a list of tensors.
-        collate: for a data set, see `DatasetExamples`.
 
     Returns:
         The examples.
@@ -197,14 +196,12 @@ def examples_of(data: Any, collate: Collate | None = None) -> Examples:
         ValueError: for data that are none of these, and what the two classes raise.
     """
     tensors = data
-    if isinstance(data, DataLoader) and collate is None and data.collate_fn is default_collate:
+    if isinstance(data, DataLoader) and data.collate_fn is default_collate:
         tensors = data.dataset
-    if type(tensors) is TensorDataset and collate is None:  # as fast as the tensors themselves
+    if type(tensors) is TensorDataset:  # as fast as the tensors themselves
         return TensorExamples(tensors.tensors)
     if _is_dataset(data):
-        return DatasetExamples(data, collate)
-    if collate is not None:
-        raise ValueError(f"collate is for a data set of single examples, not for data of type {type(data).__name__}")
+        return DatasetExamples(data)
     return data if _is_examples(data) else TensorExamples(data)
 
 
@@ -230,7 +227,7 @@ def _collate_of(loader: DataLoader[Any]) -> Collate | None:
     if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):
         if loader.collate_fn is not default_convert:
             raise ValueError(
-                "a DataLoader with batch_size=None collates single examples: give its data set, and collate=..."
+                "a DataLoader with batch_size=None collates single examples: give DatasetExamples(data, collate=...)"
             )
         return None
     return loader.collate_fn
@@ -255,7 +252,7 @@ def _refuse_lists(item: Any) -> None:
     if lists:
         raise ValueError(
             f"{', '.join(lists)} of the data set's examples are lists, not tensors: give tensors (for Hugging Face's"
-            ' data sets, dataset.with_format("torch")), or a function collate=... that makes tensors of them'
+            ' data sets, dataset.with_format("torch")), or DatasetExamples(data, collate=...) to make tensors of them'
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from noiseless.examples.blocks import Batch, Blocks, Chunk, Examples, check_size
-from noiseless.examples.dataset import Collate, DatasetExamples, examples_of
+from noiseless.examples.dataset import DatasetExamples, examples_of
 from noiseless.examples.trees import mapped, parted
 
 
@@ -45,12 +45,11 @@ class Selection:
             raise ValueError("the order is empty: a sweep needs at least one example")
 
     @staticmethod
-    def of(data: Any, collate: Collate | None = None) -> Selection:
+    def of(data: Any) -> Selection:
         """All examples of a data set, in its order.
 
         Args:
             data: tensors, an `Examples`, or a data set, see `examples_of`; or a selection, which is returned as it is.
-            collate: for a data set, see `DatasetExamples`.
 
         Returns:
             The selection.
@@ -58,7 +57,7 @@ class Selection:
         Raises:
             ValueError: for data that cannot be used, see `examples_of`.
         """
-        return data if isinstance(data, Selection) and collate is None else Selection(examples_of(data, collate))
+        return data if isinstance(data, Selection) else Selection(examples_of(data))
 
     def __len__(self) -> int:
         return len(self.examples) if self.order is None else len(self.order)

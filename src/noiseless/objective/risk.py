@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from noiseless.examples.blocks import Batch, Chunk, check_norm_block
-from noiseless.examples.dataset import Collate
 from noiseless.examples.selection import Selection
 from noiseless.losses.scoring import Scoring
 from noiseless.losses.terms import PerExample
@@ -80,15 +79,13 @@ class EmpiricalRisk(Blockwise):
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     metrics: Mapping[str, PerExample] = field(default_factory=dict)
     """further functions like the loss, by name, whose means an evaluation reports"""
-    collate: Collate | None = None
-    """puts examples of a data set together, see `DatasetExamples`; None: torch's `default_collate`"""
     execution: Execution = field(default_factory=Execution)
     """how sweeps are computed: workers, chunk, compiler"""
 
     def __post_init__(self) -> None:
         check_trainable(self.module, self.loss)
         self.space = parameter_space(self.module)
-        self.selection = Selection.of(self.data, self.collate)
+        self.selection = Selection.of(self.data)
         self.blocks = self.selection.blocks(self.block)
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
@@ -109,8 +106,7 @@ class EmpiricalRisk(Blockwise):
             ValueError: if the block is larger than the selection; for a part of a pass, than the data set.
         """
         risk = copy.copy(self)
-        risk.data, risk.collate = selection, None
-        risk.selection, risk.blocks = selection, selection.blocks(self.block)
+        risk.data, risk.selection, risk.blocks = selection, selection, selection.blocks(self.block)
         return risk
 
     def in_step(self, number: int, lr: float | None = None) -> EmpiricalRisk:
