@@ -30,6 +30,14 @@ class Matrix:
         return 1.0 + 2.0 * vectors
 
 
+class Diagonal(Matrix):
+    """A diagonal matrix, given by its diagonal."""
+
+    def product(self, V):
+        self.products += len(V)
+        return V * self.dense
+
+
 def matrix(eigenvalues, seed=0, dtype=torch.float64):
     """A symmetric matrix with these eigenvalues in a random basis."""
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)

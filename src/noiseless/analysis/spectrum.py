@@ -14,6 +14,8 @@ TOLERANCE = 1e-3
 """largest residual, relative to the largest magnitude of a Ritz value; eigenvalues have about its square as error"""
 MOST = 200
 """largest number of products"""
+PROBE = 8
+"""products with a random vector, outside the eigenvectors, that look for a larger eigenvalue than a start leads to"""
 NEW = 0.1
 """smallest share of a residual's length outside the others' span (all are collinear if the start is one vector)"""
 
@@ -43,7 +45,8 @@ class TopEigenvalues:
     passes: float
     """cost of these products, in passes"""
     converged: bool
-    """whether every residual is within the tolerance"""
+    """whether every residual is within the tolerance: an eigenvalue is near each value. That no larger one exists is
+    likely, not proven, see `top_eigenvalues`"""
 
 
 def top_eigenvalues(
@@ -62,13 +65,22 @@ def top_eigenvalues(
     not within the tolerance yet: by one vector per step if it began with one, by several if it began with several. From
     a single start vector, a multiple eigenvalue is returned once.
 
+    A small residual `r` proves that an eigenvalue lies within r of the value, not that it is the outermost one: a start
+    at the second eigenvector is an eigenvector, too. So a random vector u is added to a given start, and the Krylov
+    space of u, outside the vectors that are returned, is expanded by `PROBE` products; whatever is larger there takes
+    the place of what was returned. An eigenvalue is missed where u has nearly no component along its vector. After k
+    products, the largest Ritz value of a random start in P dimensions is below `l_1 - e (l_1 - l_P)`, with l_1 the
+    largest and l_P the smallest eigenvalue, with a probability of at most `1.648 sqrt(P) exp(-sqrt(e) (2 k - 1))`
+    (Kuczynski and Wozniakowski, SIAM J. Matrix Anal. Appl. 1992, doi 10.1137/0613066).
+
     Args:
         operator: A, `[P, P]`.
         largest: number of largest eigenvalues (by value, not magnitude).
         smallest: number of smallest eigenvalues.
         tolerance: of residuals, relative to the largest magnitude of a Ritz value.
         most: largest number of products.
-        start: vectors to begin with, `[k, P]`, such as the eigenvectors of a nearby state; None: one random vector.
+        start: vectors to begin with, `[k, P]`, such as the eigenvectors of a nearby state; a random vector is added.
+            None: the random vector alone.
         seed: keys the random vector.
 
     Returns:
@@ -90,8 +102,10 @@ def top_eigenvalues(
     if start is not None and (start.ndim != 2 or start.shape[1] != size):
         raise ValueError(f"the start must have shape [k, {size}], not {list(start.shape)}")
     space = Subspace(operator, room(count))
-    candidates = random_vectors(operator.space, seed, "lanczos", 0, 1) if start is None else start
-    drawn = 1
+    chain = random_vectors(operator.space, seed, "lanczos", 0, 1)
+    candidates, drawn, probes = chain, 1, 0
+    if start is not None:
+        candidates, probes = torch.cat([start.to(chain), chain]), PROBE
     while True:
         added = space.expand(candidates[: most - space.products], NEW)
         if not space.size:  # a start of zeros
@@ -105,11 +119,16 @@ def top_eigenvalues(
         bound = tolerance * float(values.abs().max())
         unconverged = norms > bound
         enough = len(chosen) == count
-        if (enough and not unconverged.any()) or space.products >= most:
+        if probes:
+            probes -= 1
+            chain = space.images[-1:].clone()  # of the random vector, or of its image before: the last that was added
+        if (enough and not unconverged.any() and not probes) or space.products >= most:
             break
         candidates = residuals[unconverged.to(residuals.device)]
+        if probes:
+            candidates = torch.cat([candidates, chain])
         if not added or not len(candidates):  # the residuals add no direction: an invariant subspace, or rounding
-            if enough and not added:
+            if enough and not added and (not probes or space.size == size):
                 break
             candidates = random_vectors(operator.space, seed, "lanczos", drawn, 1)
             drawn += 1
