@@ -144,8 +144,10 @@ def test_a_block_without_weight_adds_nothing(chunk):
     rest = torch.tensor([0, 1, 2, *range(6, problems.COUNT)])
     whole = EmpiricalRisk(module, loss, (X, target), block=3, execution=Execution(chunk=chunk)).evaluate()
     without = EmpiricalRisk(module, loss, (X[rest], target[rest]), block=3, execution=Execution(chunk=chunk)).evaluate()
-    assert whole.loss == without.loss
-    assert torch.equal(whole.gradient, without.gradient)
+    # which blocks are computed together may change last bits, on some processors
+    close = {"rtol": 0, "atol": 0} if chunk == 1 else oracles.ROUNDING
+    assert whole.loss == pytest.approx(without.loss, rel=close["rtol"], abs=0)
+    torch.testing.assert_close(whole.gradient, without.gradient, **close)
     assert whole.block_square_norms[1] == 0
 
 

@@ -15,11 +15,10 @@ from noiseless.analysis.directions import (
 from noiseless.analysis.flatness import Flatness, average_flatness
 from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
 from noiseless.analysis.modes import BatchNorm, module_mode
+from noiseless.analysis.moments import Moments
 from noiseless.analysis.noise import (
     GradientNoise,
-    Moments,
     check_blocks,
-    check_finite,
     gradient_noise,
     gradient_noise_scale,
     noise_passes,
@@ -50,7 +49,6 @@ __all__ = [
     "as_linear_operator",
     "average_flatness",
     "check_blocks",
-    "check_finite",
     "density",
     "difference",
     "gradient_noise",

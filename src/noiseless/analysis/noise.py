@@ -1,6 +1,6 @@
 """Gradient noise: the distance of block gradients from their mean, and the noise to expect from a block of any size.
 
-It is measured in one sweep over the blocks of an empirical risk. McCandlish et al., arXiv 1812.06162, appendix A.
+It is measured in two sweeps over the blocks of an empirical risk. McCandlish et al., arXiv 1812.06162, appendix A.
 """
 
 from __future__ import annotations
@@ -13,81 +13,12 @@ import torch
 from torch import Tensor
 
 from noiseless.analysis.modes import BatchNorm, module_mode
+from noiseless.analysis.moments import Moments, moments
 from noiseless.examples.blocks import Batch
 from noiseless.objective import EmpiricalRisk
 from noiseless.objective.base import square_norms
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.partial import Report
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and spread of the gradients of all parameters, or of one parameter tensor.
-
-    S = tr(Sigma) is the trace of the covariance of single examples' gradients. The gradient of a block of B examples
-    has the variance S / B, summed over its elements.
-    """
-
-    square: float
-    """`||g||^2`, squared L2 norm of the full gradient g"""
-    covariance_trace: float
-    """unbiased estimate of S"""
-    examples: int
-    """N, number of examples in the full gradient"""
-
-    @property
-    def gradient_norm(self) -> float:
-        """`||g||`."""
-        return math.sqrt(self.square)
-
-    @property
-    def signal(self) -> float:
-        """`||g||^2 - S / N`, an unbiased estimate of |G|^2, the squared norm of the expected gradient.
-
-        It may be negative.
-        """
-        return self.square - self.covariance_trace / self.examples
-
-    @property
-    def noise_scale(self) -> float | None:
-        """`S / |G|^2`, the simple noise scale, in examples; None where the estimate of |G|^2 is not positive."""
-        return self.covariance_trace / self.signal if self.signal > 0 else None
-
-    @property
-    def reason(self) -> str | None:
-        """Why there is no noise scale; None where there is one."""
-        if self.signal > 0:
-            return None
-        if self.square == 0:
-            return "the full gradient is zero"
-        return (
-            f"the squared norm {self.square:.3g} of the full gradient is not above its noise from {self.examples}"
-            f" examples, {self.covariance_trace / self.examples:.3g}: it cannot be distinguished from zero"
-        )
-
-    def signal_to_noise(self, block: int) -> float | None:
-        """`|G|^2 / (S / B)`: signal-to-noise ratio of the gradient of a block of B examples, drawn independently.
-
-        Args:
-            block: B.
-
-        Returns:
-            The ratio of squared norms; infinity if S is 0; None if the estimate of |G|^2 is not positive.
-        """
-        if not self.signal > 0:
-            return None
-        return self.signal / (self.covariance_trace / block) if self.covariance_trace else math.inf
-
-    def noise_norm(self, block: int) -> float:
-        """`sqrt((S / B) (1 - B / N))`: root mean square L2 distance of a mini-batch gradient from the full gradient.
-
-        Args:
-            block: B, examples drawn from the N without replacement.
-
-        Returns:
-            The distance; 0 for B >= N.
-        """
-        return math.sqrt(max(0.0, self.covariance_trace / block * (1 - block / self.examples)))
 
 
 @dataclass(frozen=True)
@@ -108,6 +39,8 @@ class GradientNoise:
     """`||g_b||`, float64 `[blocks]`"""
     alignment: float | None
     """mean cosine of the gradients of two different blocks, over all pairs of nonzero ones; None if there is no pair"""
+    gradient_cosines: Tensor
+    """cosine of each block's gradient with the full gradient, float64 `[blocks]`; NaN where either is zero"""
     cosines: Tensor
     """cosine of each block's gradient with each reference, float64 `[references, blocks]`; NaN where either is zero"""
     full_cosines: Tensor
@@ -119,7 +52,7 @@ class GradientNoise:
 def gradient_noise(
     risk: EmpiricalRisk, references: Sequence[Tensor] = (), *, batch_norm: BatchNorm | None = None
 ) -> GradientNoise:
-    """Measures norms, spread and alignment of a risk's block gradients in one sweep.
+    """Measures norms, spread and alignment of a risk's block gradients.
 
     With n blocks of n_b examples, N in all, g_b the gradient of block b's mean loss and `g = (1 / N) sum_b n_b g_b`:
 
@@ -132,10 +65,11 @@ def gradient_noise(
     between the classes. Where batch norm normalises norm blocks, the independent unit is the norm block rather than the
     example: S / B then holds for B that are multiples of it, and each size of norm block defines another function.
 
-    The sum of squares is computed from the shifted gradients `d_b = g_b - s`, s the gradient of the first block, as
-    `sum_b n_b ||d_b||^2 - N ||g - s||^2`. It equals the sum above, without the cancellation of
+    A first sweep computes g. In the second, `d_b = g_b - s` with s the gradient g rounded to the parameters' dtype, and
+    the sum of squares is `sum_b n_b ||d_b||^2 - N ||g - s||^2`. It equals the sum above, without the cancellation of
     `sum_b n_b ||g_b||^2 - N ||g||^2`, and, unlike in Welford's updates, no term depends on the order of the blocks. So
-    all numbers have the same bits for any number of workers and any order of the blocks.
+    all numbers have the same bits for any number of workers and any order of the blocks. The errors of S and |G|^2 come
+    from `||d_b||^2` and `d_b . s` (see `Moments`).
 
     The alignment is `(||sum_b u_b||^2 - n) / (n (n - 1))` with `u_b = g_b / ||g_b||`: a short block has the same weight
     as the others.
@@ -146,7 +80,7 @@ def gradient_noise(
         batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
 
     Returns:
-        The noise. Its cost is one pass and, for the shift, one more block.
+        The noise. Its cost is two passes.
 
     Raises:
         ValueError: if there is one block only, a reference has another length or is not finite, or a gradient is not
@@ -159,9 +93,11 @@ def gradient_noise(
             raise ValueError(f"reference {number} must have shape [{len(space)}], not {list(vector.shape)}")
         if not vector.isfinite().all():
             raise ValueError(f"reference {number} holds NaN or infinity: it has no direction")
-    directions = [vector.detach().to(space.device, torch.float64) for vector in references]
     with module_mode(space.module, batch_norm):
-        shift = risk.block_gradient(0).double()
+        evaluation = risk.evaluate()
+    _check_finite(evaluation.block_square_norms)
+    shift = evaluation.gradient.double()
+    directions = [shift, *(vector.detach().to(space.device, torch.float64) for vector in references)]
     theta = space.theta.detach()
 
     def report(batch: Batch) -> Report:
@@ -172,66 +108,73 @@ def gradient_noise(
                 "the loss gives its examples weights, but gradient noise is defined for a mean over examples of equal"
                 " weight: use a loss without class weights, ignored targets or a mask"
             )
-        squares, spreads, dots, units = [], [], [], []
+        squares, spreads, along, dots, units = [], [], [], [], []
         for gradient in gradients:
             g = gradient.double()
             squares.append(square_norms(g))
-            spreads.append(torch.stack([part.square().sum() for part in (g - shift).split(space.sizes)]))
-            dots.append(torch.stack([(vector * g).sum() for vector in directions]) if directions else g.new_zeros(0))
+            d = g - shift
+            spreads.append(torch.stack([part.square().sum() for part in d.split(space.sizes)]))
+            along.append(torch.stack([part.sum() for part in (d * shift).split(space.sizes)]))
+            dots.append(torch.stack([(vector * g).sum() for vector in directions]))
             units.append(g / squares[-1].sqrt() if squares[-1] > 0 else torch.zeros_like(g))
         return Report(
             {"gradient": (gradients, batch.counts), "units": (torch.stack(units), torch.ones(len(units)))},
-            {"square": torch.stack(squares), "spread": torch.stack(spreads, 1), "dot": torch.stack(dots, 1)},
+            {
+                "square": torch.stack(squares),
+                "spread": torch.stack(spreads, 1),
+                "along": torch.stack(along, 1),
+                "dot": torch.stack(dots, 1),
+            },
         )
 
-    rows = {"square": 1, "spread": len(space.sizes), "dot": len(directions)}
+    rows = {"square": 1, "spread": len(space.sizes), "along": len(space.sizes), "dot": len(directions)}
     with module_mode(space.module, batch_norm):
         summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
     gradient, units = summed.vectors["gradient"].div_(risk.blocks.count), summed.vectors["units"]
-    squares, spreads, dots = (summed.scalars[name] for name in rows)
-    check_finite(squares[0])
+    squares, spreads, along, dots = (summed.scalars[name] for name in rows)
     count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
     offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]
-    traces = [
-        max(0.0, exact_total(counts * spread) - count * offset) / (len(counts) - 1)
-        for spread, offset in zip(spreads, offsets, strict=True)
+    sums = [
+        max(0.0, exact_total(counts * spread) - count * offset) for spread, offset in zip(spreads, offsets, strict=True)
     ]
     layers = {
-        name: Moments(float(square_norms(part.flatten())), trace, count)
-        for (name, part), trace in zip(space.split(gradient).items(), traces, strict=True)
+        name: moments(float(square_norms(part.flatten())), *of_layer, counts)
+        for (name, part), *of_layer in zip(space.split(gradient).items(), sums, spreads, along, strict=True)
     }
     norms, full = squares[0].sqrt(), square_norms(gradient).sqrt()
     moving = int((norms > 0).sum())
     lengths = torch.tensor([float(square_norms(vector).sqrt()) for vector in directions], dtype=torch.float64)
-    along = torch.tensor([float((vector * gradient).sum()) for vector in directions], dtype=torch.float64)
+    products = torch.tensor([float((vector * gradient).sum()) for vector in directions], dtype=torch.float64)
+    cosines, full_cosines = dots / (lengths[:, None] * norms), products / (lengths * full.cpu())
     return GradientNoise(
-        total=Moments(float(full) ** 2, math.fsum(traces), count),
+        total=moments(float(full) ** 2, math.fsum(sums), spreads.sum(0), along.sum(0), counts),
         layers=layers,
         block=risk.blocks.size,
         counts=counts,
         gradient=gradient,
         block_norms=norms,
         alignment=(float(square_norms(units)) - moving) / (moving * (moving - 1)) if moving > 1 else None,
-        cosines=dots / (lengths[:, None] * norms),
-        full_cosines=along / (lengths * full.cpu()),
+        gradient_cosines=cosines[0],
+        cosines=cosines[1:],
+        full_cosines=full_cosines[1:],
         passes=noise_passes(risk),
     )
 
 
 def noise_passes(risk: EmpiricalRisk) -> float:
-    """Cost of `gradient_noise` in passes: one sweep, and the first block once more."""
-    return (risk.blocks.count + risk.blocks.sizes()[0]) / (risk.selection.examples_per_pass or risk.blocks.count)
+    """Cost of `gradient_noise` in passes: two sweeps."""
+    return 2 * risk.passes
 
 
 def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = None) -> float | None:
     """The simple noise scale `tr(Sigma) / |G|^2` of a risk, in examples (arXiv 1812.06162); see `gradient_noise`.
 
     Args:
-        risk: with two blocks or more.
+        risk: with three blocks or more.
         batch_norm: the module's mode, see `modes.BatchNorm`; None: its present mode.
 
     Returns:
-        The scale; None if the gradient cannot be distinguished from zero.
+        The scale; None if the gradient is not distinguished from zero, see `Moments.reason`.
     """
     return gradient_noise(risk, batch_norm=batch_norm).total.noise_scale
 
@@ -249,7 +192,7 @@ def check_blocks(risk: EmpiricalRisk) -> None:
         )
 
 
-def check_finite(squares: Tensor) -> None:
+def _check_finite(squares: Tensor) -> None:
     """Raises if a block gradient is not finite.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noiseless import keyed
-from noiseless.analysis import Moments, check_blocks, check_finite, gradient_noise, module_mode
+from noiseless.analysis import Moments, check_blocks, gradient_noise, module_mode
 from noiseless.ask.options import NoiseOptions
 from noiseless.ask.state import RunState, load_optimizer
 from noiseless.examples.blocks import check_size
@@ -61,9 +61,7 @@ def _uses_norm_blocks(model: nn.Module, options: NoiseOptions) -> bool:
 
 
 def noise(state: RunState, options: NoiseOptions) -> Answer:
-    """Measures the gradient noise at a state.
-
-    It costs two passes (one of them for the full gradient) and one more block.
+    """Measures the gradient noise at a state, in two passes.
 
     Args:
         state: of the run; every worker must call this.
@@ -76,11 +74,8 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
         ValueError: if the options' blocks do not fit the run (see `risk_in_blocks`), or a gradient is not finite.
     """
     risk, model = risk_in_blocks(state, options), state.experiment.model
-    with module_mode(model, options.batch_norm):
-        evaluation = risk.evaluate()
-    check_finite(evaluation.block_square_norms)
     momentum = momentum_of(state)
-    references = [evaluation.gradient, *([] if momentum is None else [momentum])]
+    references = [] if momentum is None else [momentum]
     measured = gradient_noise(risk, references, batch_norm=options.batch_norm)
     total, block, examples = measured.total, measured.block, risk.blocks.count
     usual = {8**k for k in range(20) if 8**k < examples} | {block, examples}
@@ -99,16 +94,18 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
             "block_norms": measured.block_norms.tolist(),
             "covariance_trace": total.covariance_trace,
             "signal": total.signal,
+            "signal_interval": total.signal_interval,
             "noise_scale": total.noise_scale,
+            "noise_scale_interval": total.noise_scale_interval,
             "reason": total.reason,
             "signal_to_noise": total.signal_to_noise(block),
             "alignment": measured.alignment,
-            "cosines": measured.cosines[0].tolist(),
-            "momentum_cosine": None if momentum is None else measured.full_cosines[1].item(),
-            "momentum_cosines": None if momentum is None else measured.cosines[1].tolist(),
+            "cosines": measured.gradient_cosines.tolist(),
+            "momentum_cosine": None if momentum is None else measured.full_cosines[0].item(),
+            "momentum_cosines": None if momentum is None else measured.cosines[0].tolist(),
             "by_block": [_predicted(total, size) for size in (options.sizes or sorted(usual))],
             "layers": {name: _layer(moments, block) for name, moments in measured.layers.items()},
-            "passes": evaluation.passes + measured.passes,
+            "passes": measured.passes,
         },
     )
 

@@ -88,19 +88,21 @@ def _print_noise(args: NoiseFlags, address: StateAddress, answer: Answer) -> Non
         f"{', shuffled' if values['shuffled'] else ''}, batch norm {'on ' + str(norm) if norm else 'fixed, or none'}",
         show_header=False,
     )
-    for key, name in (
+    for key, label in (
         ("gradient_norm", "norm of the full gradient"),
         ("block_norms", "norms of block gradients"),
         ("cosines", "their cosines with the full gradient"),
         ("alignment", "mean cosine of two blocks' gradients"),
         ("momentum_cosine", "cosine of momentum and full gradient"),
         ("covariance_trace", "tr(Sigma), variance of one example"),
-        ("signal", "|G|^2, squared norm without noise"),
+        ("signal", "|G|^2, without noise (95 % interval)"),
         ("noise_scale", "noise scale tr(Sigma) / |G|^2, examples"),
         ("signal_to_noise", f"signal to noise of a block of {values['block']}"),
     ):
         value = values[key]
-        table.add_row(name, _spread(value) if isinstance(value, list) else _number(value))
+        interval = values.get(f"{key}_interval")
+        text = _spread(value) if isinstance(value, list) else _number(value)
+        table.add_row(label, f"{text} ({_number(interval[0])} to {_number(interval[1])})" if interval else text)
     console.print(table)
     if values["reason"]:
         console.print(f"no noise scale: {values['reason']}", style="yellow")

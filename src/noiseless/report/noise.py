@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from noiseless.report.curvature import format_number
 from noiseless.report.curves import Quantity, panel
@@ -14,7 +14,8 @@ from noiseless.report.summary import Summary
 
 TEXT = (
     "The noise scale tr(S) / |g|^2, in examples, is the batch size at which the noise of a stochastic gradient would be"
-    " as large as the gradient (arXiv 1812.06162). Points are answers of noiseless noise at single states."
+    " as large as the gradient (arXiv 1812.06162). It is missing where the gradient is not distinguished from zero."
+    " Points are answers of noiseless noise at single states."
 )
 HEADINGS = (
     "state", "block", "blocks", "gradient norm", "noise scale", "signal to noise", "alignment", "momentum cosine",
@@ -109,6 +110,13 @@ def _table(answers: Sequence[RunAnswer]) -> Table | None:
     for answer in answers:
         keys = ("gradient_norm", "noise_scale", "signal_to_noise", "alignment", "momentum_cosine", "passes")
         with checked_values(answer) as content:
-            numbers = (format_number(content.get(key)) for key in keys)
+            numbers = (_with_interval(content, key) for key in keys)
             rows.append((answer.name, str(content["block"]), str(content["blocks"]), *numbers))
     return Table(HEADINGS, rows) if rows else None
+
+
+def _with_interval(content: Mapping[str, Any], key: str) -> str:
+    """A number of an answer, and its interval if it has one."""
+    interval = content.get(f"{key}_interval")
+    bounds = f" ({format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
+    return format_number(content.get(key)) + bounds
