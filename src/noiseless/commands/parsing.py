@@ -112,7 +112,8 @@ def _unknown(unknown: list[str], known: list[str]) -> str:
     flags = [word.partition("=")[0] for word in unknown if re.match("--?[a-zA-Z]", word)]
     if not flags:
         return f"unknown argument {shown(unknown[0])!r}; "
-    near = difflib.get_close_matches(flags[0].strip("-"), known, n=1)
+    name = flags[0].strip("-")
+    near = difflib.get_close_matches(name, [other for other in known if other != name], n=1)  # a help may name others'
     return f"unknown flag {shown(flags[0])}; " + (f"did you mean --{near[0]}? " if near else "")
 
 
