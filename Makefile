@@ -31,8 +31,8 @@ lint: $(VENV)/.installed
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak"
 
-# Long checks: kills, a worker and a node that vanish, damaged files, mistaken commands, parity on the paper's models, many
-# modules. About twenty-five minutes.
+# Long checks: 200 kills, a worker and a node that vanish, 2,000 damaged files, 500 mistaken commands, all hostile runs, parity
+# on the paper's models, many modules. Some half an hour. docs/security.md says what the campaigns draw, and how to repeat a seed.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
 

@@ -102,7 +102,7 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def _stopped(path: Path, recipe: Any, steps: int) -> None:
+def stopped(path: Path, recipe: Any, steps: int) -> None:
     """A run that was stopped after that many steps and one chunk; it looks for a stop after steps and before chunks."""
     polls = itertools.count()
     stop = Alone(lambda: len(RunDirectory(path).rows()) == steps and next(polls) >= 2)
@@ -130,8 +130,8 @@ def make(place: Path) -> str:
     (ended / "wandb.json").write_text(json.dumps({"project": "project", "name": "abcd"}))
     assert call("export", ended, subjects / "exported").code == 0
     recipe = small_recipe(data, "fb", model="linear", steps=4, block=8, ema=0.5)
-    _stopped(subjects / "stopped", recipe, 2)
-    _stopped(subjects / "within", small_recipe(data, "sgd", model="linear", steps=2, block=8), 1)
+    stopped(subjects / "stopped", recipe, 2)
+    stopped(subjects / "within", small_recipe(data, "sgd", model="linear", steps=2, block=8), 1)
     assert list((subjects / "stopped" / "snapshots").iterdir())
     assert list((subjects / "within" / "within").iterdir())
     sets = subjects / "sets"

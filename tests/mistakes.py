@@ -1,7 +1,7 @@
 """Mistaken commands: drawn by a seed from the parsers themselves, with values that nobody should give.
 
 As a program it runs as many as its first argument says, by the seed that is its second, each in a copy of itself (so
-that torch is imported once), and prints how many passed.
+that torch is imported once), and prints how many passed. A third argument is the number of the first command, from 0.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def problem(code: int, out: str, err: str) -> str | None:
     return None
 
 
-def campaign(count: int, seed: int) -> list[str]:
+def campaign(count: int, seed: int, first: int = 0) -> list[str]:
     """Executes mistaken commands; returns those that failed, with what happened."""
     for module in (*prepared.MODULES, "noiseless.ask.landscape", "noiseless.cost.plan", "noiseless.cost.bench"):
         importlib.import_module(module)
@@ -123,15 +123,17 @@ def campaign(count: int, seed: int) -> list[str]:
         assert copies.execute(lambda: cli.main(words), Path(folder)).code == 0
         for number in range(count):
             words = command(rng, known, run, Path(folder) / f"place{number}")
+            if number < first:
+                continue
             ended = copies.execute(partial(cli.main, words), Path(folder))
             if wrong := problem(ended.code, ended.out, ended.err):
-                failed.append(f"{wrong}: {[word[:60] for word in words]}: {ended.err[-300:]!r}")
+                failed.append(f"{number}: {wrong}: {[word[:60] for word in words]}: {ended.err[-300:]!r}")
                 print(failed[-1].encode("ascii", "backslashreplace").decode(), flush=True)
             if number % 50 == 49:
                 print(f"{number + 1} of {count}, {len(failed)} failed", flush=True)
-    print(f"{count - len(failed)} passed, {len(failed)} failed")
+    print(f"{count - first - len(failed)} passed, {len(failed)} failed")
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(bool(campaign(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(bool(campaign(*map(int, sys.argv[1:]))))

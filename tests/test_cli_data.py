@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from archives import Server, cifar10, class_folders, folder, image, published, tiny_cifar10
-from small_runs import call, prepare, refused, small_recipe, words
+from small_runs import call, prepare, read_config, refused, small_recipe, words, write_config
 
 from noiseless.data import cifar, home, load, packed
 from noiseless.files.directory import RunDirectory
@@ -204,6 +204,20 @@ def test_a_step_on_cifar10_from_the_archive_the_folder_and_the_packed_file(tmp_p
     assert len(digests) == 1
     assert RunDirectory(tmp_path / "archive").config().settings.data_dir == str(tmp_path / "other")
     assert RunDirectory(tmp_path / "packed").config().settings.data_dir == str(tmp_path / "home")
+
+
+def test_a_run_is_read_without_the_data_directory_of_its_maker(tmp_path):
+    run = tmp_path / "run"
+    assert call("train", "fb", "--steps", 1, "--images", 64, "--threads", 1, "--run-dir", run).code == 0
+    config = read_config(run)
+    (tmp_path / "closed").mkdir()
+    for place in ("closed/data", "n" * 300):  # the latter cannot be looked at by root either
+        config["settings"]["data_dir"] = str(tmp_path / place)
+        write_config(run, config)
+        (tmp_path / "closed").chmod(0)
+        answer = call("evaluate", run)
+        (tmp_path / "closed").chmod(0o700)
+        assert answer.code == 0, answer.err
 
 
 def test_with_the_published_arithmetic_cifar10_has_the_published_pixel_mean(tmp_path):

@@ -69,8 +69,13 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (("train", "fb", "--bogus", "1"), ("unknown --bogus",)),
-        (("train", "fb", "--lrr", "1"), ("unknown --lrr", "did you mean --lr?")),
+        (("train", "fb", "--bogus", "1"), ("error: unknown flag --bogus; noiseless train --help",)),
+        (("train", "fb", "--lrr=1"), ("error: unknown flag --lrr; did you mean --lr? noiseless train",)),
+        (("train", "--stepz", "3", "--lrr", "2"), ("error: unknown flag --stepz; did you mean --steps? noiseless",)),
+        (("train", "fb", "--worker", "2"), ("unknown flag --worker; did you mean --workers?",)),
+        (("train", "fb", "--steps", "3", "4"), ("error: unknown argument '4'; noiseless train --help",)),
+        (("trust", "--trust"), ("error: unknown flag --trust; noiseless trust --help",)),
+        (("evaluate",), ("error: RUN is missing; noiseless evaluate --help",)),
         (("train", "fb", "--lr", "fast"), ("--lr must be a number, not 'fast'",)),
         (("train", "fb", "--steps", "2.5"), ("--steps must be a whole number, not '2.5'",)),
         (("train", "fb", "--pixels", "9" * 5000), ("--pixels must be a whole number", "5,000 characters")),
@@ -93,8 +98,8 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
         (("race", "--budgets", "1" + "0" * 400), ("--budgets must be a whole number of at most 1,000,000",)),
         (("models", "--pixels", "1000000"), ("--pixels must be a whole number of at most 4,096",)),
         (("train", "--steps", "3", "fb"), ("fb",)),
-        (("resume",), ("directory of the run",)),
-        (("digest", "a", "b"), ("b",)),
+        (("resume",), ("RUN is missing",)),
+        (("digest", "a", "b"), ("unknown argument 'b'",)),
     ],
 )
 def test_wrong_flags_are_named(arguments, names, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from noiseless import __version__
 from noiseless.errors import UnknownNameError, out_of_memory
-from noiseless.exits import INTERRUPTED, USER_ERROR, first_worker
+from noiseless.exits import INTERRUPTED, UNEXPECTED, USER_ERROR
 from noiseless.screen import PLAINER, Screen
 
 
@@ -156,15 +156,20 @@ def run(arguments: list[str]) -> int:
     try:
         return contextvars.copy_context().run(_dispatch, arguments)  # what it permits ends with it, see trust.py
     except Exception as error:
-        if not (isinstance(error, (ValueError, OSError)) or out_of_memory(error)):
-            raise
-        from noiseless.commands.console import tell_exception
+        from noiseless.commands import console, job
 
-        if first_worker():  # before they join, all workers of a job fail together: print one message
-            tell_exception(error)
+        told = isinstance(error, (ValueError, OSError)) or out_of_memory(error)
+        first = job.fail_before_joining(USER_ERROR if told else UNEXPECTED)
+        if not told:
+            raise
+        if first:
+            console.tell_exception(error)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        from noiseless.commands import job
+
+        if job.fail_before_joining(INTERRUPTED):
+            print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
 
 

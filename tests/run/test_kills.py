@@ -124,18 +124,6 @@ def test_two_hundred_kills_change_nothing():
 
 
 @pytest.mark.soak
-def test_twenty_five_kills_change_no_bit(undisturbed, tmp_path):
-    rng, kills, number = random.Random(7), 0, 0
-    while kills < 25:
-        path = tmp_path / f"run{number}"
-        kills += _kill_often(path, 3, rng)
-        _finish(path, rng.randint(1, 3))
-        assert _result(path) == undisturbed
-        number += 1
-    print(f"{kills} kills in {number} runs")
-
-
-@pytest.mark.soak
 def test_a_worker_that_vanishes_ends_the_others_within_a_minute(tmp_path, monkeypatch):
     # without torchrun's agent, which would end them at once
     path, workers = tmp_path / "run", []

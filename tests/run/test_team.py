@@ -112,6 +112,65 @@ def test_an_error_of_one_worker_alone_ends_all_at_once(kind, rank, code, tmp_pat
         assert printed_text == "error: of one worker alone\n"
 
 
+MISTAKEN = "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n"
+APART = """
+import os
+import signal
+import sys
+from noiseless import cli
+
+rank, kind, *words = sys.argv[1:]
+if os.environ["RANK"] == rank:
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    cli.COMMANDS["train"] = cli.Command(lambda arguments: 1 / 0, "", "") if kind == "bug" else cli.COMMANDS["train"]
+    words = ["train", *({"flag": ["--stepz", "3"], "run": ["fb"]}.get(kind) or words[1:])]
+cli.main(words)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "code", "message"),
+    [
+        (
+            "flag",
+            1,
+            2,
+            "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n",
+        ),
+        (
+            "flag",
+            0,
+            2,
+            "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n",
+        ),
+        ("run", 1, 2, "error: --run-dir is required under torchrun"),
+        ("bug", 1, 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_before_a_worker_joins_ends_all_at_once(kind, rank, code, message, data, tmp_path, monkeypatch):
+    (tmp_path / "apart.py").write_text(APART)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    start = time.monotonic()
+    words = _train(data, tmp_path / "run", "--model", "linear")
+    answer, printed_text = printed.launch(2, tmp_path / "log", rank, kind, *words, module="apart")
+    assert time.monotonic() - start < 50  # below the time in which a group waits for its workers
+    assert answer == code
+    assert printed_text.count(message) == 1, printed_text
+    assert printed_text == message or kind != "flag"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_is_killed_before_it_joins_ends_the_others(data, tmp_path, monkeypatch):
+    (tmp_path / "apart.py").write_text(APART)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    start = time.monotonic()
+    words = _train(data, tmp_path / "run", "--model", "linear")
+    with pytest.raises(WorkerLostError):
+        printed.launch(2, tmp_path / "log", 1, "killed", *words, module="apart", restarts=0)
+    assert time.monotonic() - start < 30  # the agent would kill the others then
+
+
 def test_a_file_in_place_of_a_directory_is_one_sentence_of_all_workers(practice, tmp_path):
     path = copy(practice, tmp_path / "run").path
     (path / "analysis").write_text("no directory")

@@ -14,7 +14,7 @@ from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import command
 from noiseless.recipes.flags import with_flags
-from noiseless.trust import permit
+from noiseless.trust import flags, permit
 
 
 def import_checkpoint(arguments: list[str]) -> int:
@@ -55,7 +55,7 @@ def import_checkpoint(arguments: list[str]) -> int:
         f"imported {file}: {recipe.model.name} ({len(imported.experiment.space):,} parameters) at step {published.step}"
         f" of {recipe.schedule.steps}, as {recipe.name} in its {parsed.form} form, run: {path}"
     )
-    next_command = command("evaluate" if imported.ended else "resume", path)
+    next_command = command("evaluate" if imported.ended else "resume", path, *flags())
     console.print(f"{'the run has ended; its result' if imported.ended else 'continue with'}: {next_command}")
     return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from noiseless.commands.console import tell_error, tell_exception
 from noiseless.commands.interrupt import stop_signals
 from noiseless.errors import out_of_memory
-from noiseless.exits import UNEXPECTED, USER_ERROR, WORKER_LOST, in_job
+from noiseless.exits import UNEXPECTED, USER_ERROR, WORKER_LOST, first_worker, in_job
 from noiseless.run import prepared
 
 if TYPE_CHECKING:
@@ -65,6 +65,22 @@ def execute(workers: int, arguments: list[str]) -> int:
         return WORKER_LOST
 
 
+def fail_before_joining(code: int) -> bool:
+    """Ends the other workers if this process is a worker of a job that it has not joined, because it has failed.
+
+    Args:
+        code: exit code of all workers.
+
+    Returns:
+        Whether its message is to be printed: it is alone, or the first worker that has failed.
+    """
+    if not in_job() or os.environ.get("WORLD_SIZE", "1") == "1":
+        return first_worker()
+    from noiseless.objective import team
+
+    return team.fail_before_joining(code)
+
+
 @contextmanager
 def joined() -> Iterator[Workers]:
     """A context in which this process is one worker of its job, or the only process.
@@ -88,6 +104,8 @@ def joined() -> Iterator[Workers]:
         except WorkerLostError as error:
             tell_error(str(error))
             sys.exit(WORKER_LOST)
+        except JobFailedError as failed:
+            sys.exit(failed.code)
         with closing(workers):
             try:
                 yield workers

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import is_dataclass
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -20,17 +21,17 @@ WIDE = 100_000
 """columns of the terminal for which the parser writes its message, so that it breaks no line"""
 NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
 SENTENCES = (
+    (r"Missing value for argument '(?P<flag>[^'-][^']*)'.*", "{flag} is missing"),
     (r"Missing value for argument '(?P<flag>[^']+)'.*", "{flag} must be followed by a value, but none is given"),
     (r"Error parsing (?P<flag>\S+): .*?'(?P<value>[^']*)'.*? Argument helptext: \S+ (?P<kind>\S+)(?: .*)?",
      "{flag} must be {kind}, not {value!r}"),
     (r"invalid choice '(?P<value>.*?)' for argument '(?P<flag>[^']+)'\. Expected one of \((?P<known>.*?)\).*",
      "{flag} must be one of {known}, not {value!r}"),
-    (r"Unrecognized options: (?P<value>.*?) Perhaps you meant: (?P<near>--[\w-]+).*",
-     "unknown {value}; did you mean {near}?"),
-    (r"Unrecognized options: (?P<value>.*)", "unknown {value}"),
-    (r"Missing from .*?: (?P<missing>.*)", "missing: {missing}"),
+    (r"Missing from .*?: (?P<flag>\S+) .*", "{flag} is missing"),
 )  # fmt: skip
 """what the parser says about a mistake, on one line, and the sentence for it"""
+UNKNOWN = re.compile(r"Unrecognized options: (.*?)(?: (?:Perhaps you meant|Arguments similar to) ?.*)?")
+"""what it says about words that it does not know"""
 
 
 def parse(
@@ -64,8 +65,15 @@ def parse(
     wide = patch.dict("os.environ", COLUMNS=str(WIDE))
     with redirect_stderr(io.StringIO()) as printed, wide, suppress(SystemExit):
         tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
+    text = _message(printed.getvalue())
+    if match := UNKNOWN.fullmatch(text):
+        with redirect_stdout(io.StringIO()) as shown_help, suppress(SystemExit):
+            tyro.cli(kind, args=["--help"], prog=prog, description=description, config=config)
+        sentence = _unknown(match[1].split(", "), re.findall(r"--([a-z][\w-]*)", _plain(shown_help.getvalue())))
+    else:
+        sentence = f"{_sentence(text)}; "
     help_command = f"noiseless {usage.partition('[')[0].strip()} --help"
-    raise ValueError(f"{_sentence(printed.getvalue())}; {help_command} explains each flag")
+    raise ValueError(f"{sentence}{help_command} explains each flag")
 
 
 def _refuse_empty(kind: type, arguments: Sequence[str]) -> None:
@@ -87,18 +95,38 @@ def _several(kind: type) -> Iterator[str]:
             yield name
 
 
-def _sentence(printed: str) -> str:
-    """The parser's message, a box of several lines, as one sentence."""
-    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()[1:]]  # without colours
+def _plain(printed: str) -> str:
+    """A text of the parser without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed)
+
+
+def _message(printed: str) -> str:
+    """The parser's message, a box of several lines, on one line."""
+    lines = [line.strip("│ ") for line in _plain(printed).splitlines()[1:]]
     end = next((number for number, line in enumerate(lines) if line.startswith("For full helptext")), len(lines))
-    text = " ".join(line for line in lines[:end] if line.strip("─-"))
-    text = text.replace(" (required)", "")
+    return " ".join(line for line in lines[:end] if line.strip("─-")).replace(" (required)", "")
+
+
+def _unknown(unknown: list[str], known: list[str]) -> str:
+    """The sentence for words that are no flag and no argument; flags come first, named without their values."""
+    flags = [word.partition("=")[0] for word in unknown if re.match("--?[a-zA-Z]", word)]
+    if not flags:
+        return f"unknown argument {shown(unknown[0])!r}; "
+    name = flags[0].strip("-")
+    near = difflib.get_close_matches(name, [other for other in known if other != name], n=1)  # a help may name others'
+    return f"unknown flag {shown(flags[0])}; " + (f"did you mean --{near[0]}? " if near else "")
+
+
+def _sentence(text: str) -> str:
+    """The parser's message, on one line, as a sentence."""
     for pattern, sentence in SENTENCES:
         if match := re.fullmatch(pattern, text):
             parts: dict[str, Any] = match.groupdict()
             kind = parts.get("kind") or ""
             parts["kind"] = next((words for name, words in NUMBERS.items() if name in kind), kind)
             parts["known"] = ", ".join(re.findall(r"'(.*?)'", parts.get("known") or ""))
+            if not parts.get("flag", "-").startswith("-"):
+                parts["flag"] = parts["flag"].upper()  # as the usage has it
             parts["value"] = shown(parts.get("value") or "")
             return sentence.format(**parts)
     return shown(text, 300)

@@ -17,7 +17,7 @@ from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import command, message
 from noiseless.exits import DIVERGED, INTERRUPTED, first_worker, in_job
-from noiseless.trust import permit
+from noiseless.trust import flags, permit
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
@@ -95,7 +95,9 @@ def resume(arguments: list[str]) -> int:
     directory = RunDirectory.open(Path(args.run))
     if directory.model.exists():
         directory.state()  # raises if the final parameters are not those that the run wrote
-        console.print(f"{directory.path} has ended; see its result with: {command('evaluate', directory.path)}")
+        console.print(
+            f"{directory.path} has ended; see its result with: {command('evaluate', directory.path, *flags())}"
+        )
         if not (directory.path / REPORT).exists():
             _report(directory)  # it was stopped before its report
         return 0
@@ -212,5 +214,6 @@ def _add_remedy(directory: RunDirectory) -> Iterator[None]:
         raise
     except OSError as error:
         error.filename = error.filename or str(directory.path)
-        again = command("report" if directory.model.exists() else "resume", directory.path)
+        name, needed = ("report", []) if directory.model.exists() else ("resume", flags())
+        again = command(name, directory.path, *needed)
         raise ValueError(f"{message(error)}. Then continue with: {again}") from error

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from noiseless.commands.console import console
+from noiseless.commands.parsing import parse
 from noiseless.trust import settings_file, trusted, write_trusted
 
 
@@ -27,7 +28,7 @@ class TrustFlags:
 
 def trust(arguments: list[str]) -> int:
     """Lists or changes what is trusted."""
-    args = tyro.cli(TrustFlags, args=arguments, prog="noiseless trust")
+    args = parse(TrustFlags, arguments, "trust")
     before = trusted()
     if not args.names:
         if args.remove:

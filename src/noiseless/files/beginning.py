@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from noiseless import trust
 from noiseless.errors import command
 from noiseless.files import checkpoint, reading
 from noiseless.files.atomic import TEMPORARY
@@ -27,7 +28,7 @@ def refuse_occupied(path: Path, config: Config) -> None:
     """
     if (path / reading.CONFIG).exists():
         same = reading.config(path).recipe == config.recipe
-        go_on = f"go on with {command('resume', path)}, or " if same else ""
+        go_on = f"go on with {command('resume', path, *trust.flags())}, or " if same else ""
         raise ValueError(
             f"{path} holds a run already, {'of the same' if same else 'made by another'} config: {go_on}choose another"
             " --run-dir"

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from noiseless import trust
 from noiseless.errors import command
 from noiseless.files import beginning, checkpoint, environment, predictions, reading, record
 from noiseless.files.atomic import clear, write_json
@@ -274,7 +275,7 @@ class RunDirectory:
             if checkpoint.digest(state) != end.digests.get(name):
                 raise ValueError(
                     f"{file} is not what this run wrote: its digest is not that of the record and the last checkpoint;"
-                    f" remove {self.model}, and {command('resume', self.path)} writes it again"
+                    f" remove {self.model}, and {command('resume', self.path, *trust.flags())} writes it again"
                 )
             return state
         newest = self.newest()

@@ -25,6 +25,7 @@ import torch.distributed.nn.functional  # noqa: F401
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from noiseless.exits import first_worker
 from noiseless.objective.exactsum import reduce
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import JobFailedError, SweepStoppedError, WorkerLostError, Workers
@@ -39,6 +40,28 @@ TIMEOUT_SECONDS = 60.0
 """timeout of a collective, which begins when all workers have reached it"""
 
 
+TELLING_SECONDS = 10.0
+"""time in which a worker that has failed before it joined reaches the job's store"""
+JOINING_SECONDS = 0.005
+"""time between two looks for the workers that have not joined"""
+
+
+def fail_before_joining(code: int) -> bool:
+    """Ends the other workers of this process's job, which it has not joined yet, because it has failed.
+
+    Args:
+        code: exit code of all workers.
+
+    Returns:
+        Whether this worker is the first that has failed, so that its message is to be printed.
+    """
+    try:
+        store, _, _ = _store_of_job(TELLING_SECONDS)
+        return _tell_failure(store, code)
+    except RuntimeError:  # without the store, there is no job any more
+        return first_worker()
+
+
 class Team(Workers):
     """The processes of a torchrun job (gloo on CPUs, nccl on GPUs); this is one of them.
 
@@ -48,15 +71,13 @@ class Team(Workers):
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
-        shared, self.rank, self.count = next(rendezvous("env://", timeout=_TIMEOUT))
-        # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
-        launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
-        self._store = dist.distributed_c10d.PrefixStore(launch, shared)
+        self._store, self.rank, self.count = _store_of_job()
+        self._await_all()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
             dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT)
         except RuntimeError as error:
-            raise WorkerLostError(f"worker {self.rank} of {self.count} cannot reach the others ({error})") from error
+            raise WorkerLostError(_UNREACHED.format(self.rank, self.count, error)) from error
         self._number = 0
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._closed = threading.Event()
@@ -127,11 +148,26 @@ class Team(Workers):
 
     def fail(self, code: int) -> bool:
         """Tells the other workers, who look for this while they compute and while they wait."""
-        with suppress(WorkerLostError):
-            if self._ask("add", "failures", 1) > 1:
-                return False
-            self._ask("set", FAILURE, str(code))
+        with suppress(RuntimeError):
+            return _tell_failure(self._store, code)
         return True
+
+    def _await_all(self) -> None:
+        """Waits until all workers are here. A group that lacked one would be waited for until its timeout.
+
+        Raises:
+            WorkerLostError: if one of them does not come.
+            JobFailedError: if one of them has failed before.
+        """
+        self._ask("add", "joining", 1)
+        begun, told = time.monotonic(), None
+        while self._ask("add", "joining", 0) < self.count:
+            self._look_for_a_failure()
+            now = time.monotonic()
+            told = now if told is None and self.stop() else told
+            if now - begun > TIMEOUT_SECONDS or (told is not None and now - told > LEAVING_SECONDS):
+                raise WorkerLostError(_UNREACHED.format(self.rank, self.count, "one of them has not begun"))
+            time.sleep(JOINING_SECONDS)
 
     def _gather(self) -> None:
         """Waits until all workers have called this, however long a chunk takes.
@@ -189,7 +225,24 @@ class Team(Workers):
 FAILURE = "failure"
 """key in the job's store of the exit code of the first worker that has failed"""
 _TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
+_UNREACHED = "worker {} of {} cannot reach the others ({}); start the same command again to continue"
 _STORE_GONE = "the job's store, on its first node, does not answer ({}); start the same command again to continue"
+
+
+def _store_of_job(seconds: float = TIMEOUT_SECONDS) -> tuple[dist.Store, int, int]:
+    """The store of the job to which this process belongs, its rank, and the number of workers."""
+    shared, rank, count = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
+    # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
+    launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}"
+    return dist.distributed_c10d.PrefixStore(launch, shared), rank, count
+
+
+def _tell_failure(store: dist.Store, code: int) -> bool:
+    """Writes an exit code for all workers into the store; returns whether it is the first one."""
+    if store.add("failures", 1) > 1:
+        return False
+    store.set(FAILURE, str(code))
+    return True
 
 
 def _total(tensors: list[Tensor]) -> None:

@@ -173,8 +173,8 @@ def rebuild(
 def _data_directory(config: Config) -> str:
     """The directory that a run's config names if the data are there, else the default one; both are only read."""
     recorded, data = config.settings.data_dir, config.recipe.data
-    # another user's directory may be unreadable
-    usable = recorded is not None and Path(recorded).is_dir() and os.access(recorded, os.R_OK | os.X_OK)
+    # another user's directory may be unreadable; `Path.is_dir` would raise for one within such a directory
+    usable = recorded is not None and os.path.isdir(recorded) and os.access(recorded, os.R_OK | os.X_OK)  # noqa: PTH112
     places = [home(recorded), home()] if usable else [home()]
     return str(next((place for place in places if is_local(data.name, place, data.pixels)), places[-1]))
 

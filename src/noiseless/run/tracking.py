@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 from typing import Self
 
+from noiseless import trust
 from noiseless.errors import command
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.recipes.config import Config, Settings
@@ -92,7 +93,7 @@ class Tracking:
                 self._lacking[tracker.name] = tracker.begin(self._config, self._directory)
             except Exception as error:
                 self._end()
-                again = command("resume", self._directory.path)
+                again = command("resume", self._directory.path, *trust.flags())
                 raise ValueError(
                     f"--{tracker.name} cannot begin ({_line(error)}): mend it and go on with {again}, or without"
                     f" trackers: {again} --untracked"

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noiseless import trust
 from noiseless.errors import command
 from noiseless.files import checkpoint
 from noiseless.files.directory import Row, RunDirectory
@@ -181,7 +182,7 @@ def _test(experiment: Experiment, average: Average | None) -> Score:
 
 def _go_on(what: str, directory: RunDirectory) -> str:
     """What has happened, and the command that goes on."""
-    return f"{what}; go on with: {command('resume', directory.path)}"
+    return f"{what}; go on with: {command('resume', directory.path, *trust.flags())}"
 
 
 def _compare(experiment: Experiment, step: int) -> None:
