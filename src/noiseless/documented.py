@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import itertools
+import sys
 import textwrap
 from typing import TypeVar
 
@@ -22,7 +25,7 @@ def documented(cls: C) -> C:
     for part in reversed(cls.__mro__[:-1]):
         if part.__module__.partition(".")[0] == __name__.partition(".")[0] and "__annotations__" in vars(part):
             texts |= field_texts(part)
-    fields = {name: text for name, text in texts.items() if not name.startswith("_")}
+    fields = {name: text for name, text in texts.items() if name in getattr(cls, "__dataclass_fields__", texts)}
     if fields:
         head, raises, tail = (inspect.cleandoc(cls.__doc__ or "")).partition("\nRaises:")
         lines = "\n".join(_line(name, text) for name, text in fields.items())
@@ -36,18 +39,25 @@ def field_texts(cls: type) -> dict[str, str]:
     Returns:
         The texts; empty if the source of the class cannot be read.
     """
-    try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return {}
-    assert isinstance(definition, ast.ClassDef)
+    definition = _classes(cls.__module__).get(cls.__name__)
     texts = {}
-    for field, after in zip(definition.body, definition.body[1:], strict=False):
+    body = definition.body if definition else []
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
             value = after.value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 texts[field.target.id] = " ".join(value.value.split())
     return texts
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The definitions of a module's classes, by name; empty without its source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _line(name: str, text: str) -> str:

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from noiseless.analysis import BatchNorm
 from noiseless.api.progress import Bar, Counted
 from noiseless.documented import field_texts
-from noiseless.examples.dataset import Collate
 from noiseless.examples.selection import Selection
 from noiseless.losses.terms import PerExample
 from noiseless.objective import EmpiricalRisk, Execution
@@ -39,8 +38,6 @@ class Options(TypedDict, total=False):
     """examples that batch norm in `train()` mode normalises together; None: the block"""
     autocast: torch.dtype | None
     """dtype of `torch.autocast`; None: no autocast"""
-    collate: Collate | None
-    """puts examples of a data set together; None: a `DataLoader`'s function, or torch's `default_collate`"""
     execution: Execution | None
     """workers, chunk and compiler; None: this process alone, without a compiler"""
     progress: bool | None
@@ -115,7 +112,7 @@ def prepared(
         The risk, with its bar.
     """
     execution = options.get("execution") or Execution()
-    selection = Selection.of(data, options.get("collate"))
+    selection = Selection.of(data)
     block = options.get("block")
     if block is None:
         size = data.batch_size if isinstance(data, DataLoader) and data.batch_size else BLOCK
