@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from noiseless.api import (
+        flatness,
+        gradient_noise_scale,
+        hessian_density,
+        hessian_trace,
+        loss_landscape,
+        sharpness,
+    )
     from noiseless.exchange.pretrained import from_pretrained, save_pretrained
     from noiseless.objective import (
         DatasetExamples,
@@ -30,6 +38,9 @@ if TYPE_CHECKING:
     from noiseless.optim import chain, clip_norm, take_step
 
 _MODULES = {
+    "noiseless.api": (
+        "flatness", "gradient_noise_scale", "hessian_density", "hessian_trace", "loss_landscape", "sharpness",
+    ),
     "noiseless.objective": (
         "DatasetExamples", "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection",
         "SharpnessAware", "classifying", "cross_entropy", "parameter_space", "squared_error",
@@ -51,9 +62,15 @@ __all__ = [
     "classifying",
     "clip_norm",
     "cross_entropy",
+    "flatness",
     "from_pretrained",
+    "gradient_noise_scale",
+    "hessian_density",
+    "hessian_trace",
+    "loss_landscape",
     "parameter_space",
     "save_pretrained",
+    "sharpness",
     "squared_error",
     "take_step",
 ]
@@ -65,3 +82,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'noiseless' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

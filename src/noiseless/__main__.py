@@ -1,6 +1,8 @@
 """`python -m noiseless` is the command `noiseless`."""
 
+import sys
+
 from noiseless.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,6 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from rich.table import Table
 
@@ -136,9 +135,19 @@ COMMANDS: dict[str, Command] = {
 """the commands by name"""
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0 done, 2 wrong input, 3 diverged, 130 interrupted; others are in `exits.py`."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line, also from Python: `main(["report", "runs/a"])`.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code: 0 done, 2 wrong input, 3 diverged, 130 interrupted; others are in `exits.py`.
+    """
+    try:
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:  # of the parser, after a help
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def run(arguments: list[str]) -> int:

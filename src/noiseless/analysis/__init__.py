@@ -11,6 +11,7 @@ from noiseless.analysis.directions import (
     normalise,
     principal_directions,
     random_direction,
+    scaling_text,
 )
 from noiseless.analysis.flatness import Flatness, average_flatness
 from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
@@ -22,6 +23,7 @@ from noiseless.analysis.noise import (
     gradient_noise,
     gradient_noise_scale,
     noise_passes,
+    usual_sizes,
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
 from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
@@ -61,8 +63,10 @@ __all__ = [
     "preconditioned",
     "principal_directions",
     "random_direction",
+    "scaling_text",
     "stability_threshold",
     "top_eigenvalues",
     "trace",
+    "usual_sizes",
     "weights",
 ]

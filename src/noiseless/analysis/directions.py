@@ -91,6 +91,11 @@ def normalise(direction: Tensor, space: ParameterSpace, normalised: Normalised) 
     return torch.cat(parts)
 
 
+def scaling_text(normalised: Normalised) -> str:
+    """A scaling in the label of a landscape's axis."""
+    return "of the parameters' norm" if normalised == "none" else f"{normalised}-normalised"
+
+
 def difference(start: Tensor, end: Tensor) -> Tensor:
     """The direction from one state to another: `end - start`, which is exact for float32 states of similar magnitude.
 

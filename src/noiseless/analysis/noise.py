@@ -179,6 +179,11 @@ def gradient_noise_scale(risk: EmpiricalRisk, *, batch_norm: BatchNorm | None = 
     return gradient_noise(risk, batch_norm=batch_norm).total.noise_scale
 
 
+def usual_sizes(block: int, examples: int) -> list[int]:
+    """Block sizes for which signal to noise is predicted: powers of 8, a block's size, and all examples."""
+    return sorted({8**k for k in range(20) if 8**k < examples} | {block, examples})
+
+
 def check_blocks(risk: EmpiricalRisk) -> None:
     """Raises if a risk has one block only, as noise is a variance between blocks.
 

@@ -10,7 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from noiseless.analysis import BatchNorm, Normalised, difference, normalise, principal_directions, random_direction
+from noiseless.analysis import (
+    BatchNorm,
+    Normalised,
+    difference,
+    normalise,
+    principal_directions,
+    random_direction,
+    scaling_text,
+)
 from noiseless.analysis.landscape import spread
 from noiseless.ask.sharpness import eigenvectors
 from noiseless.ask.state import RunState, StateAddress, checkpoint_steps, load_state, read_state
@@ -150,7 +158,7 @@ def _random(state: RunState, options: AxesOptions) -> _Builders:
     reach = options.reach or 1.0
     return [
         _builder(
-            f"random direction {number} ({_scaling(normalised)})", options, number, -reach, reach,
+            f"random direction {number} ({scaling_text(normalised)})", options, number, -reach, reach,
             random_direction(state.experiment.space, options.seed, number, normalised), normalised,
         )
         for number in range(options.dimensions)
@@ -163,7 +171,7 @@ def _eigen(state: RunState, options: AxesOptions, batch_norm: BatchNorm | None) 
     vectors = eigenvectors(state, options.dimensions, batch_norm)
     return [
         _builder(
-            f"Hessian eigenvector {number + 1} ({_scaling(normalised)})", options, number, -reach, reach,
+            f"Hessian eigenvector {number + 1} ({scaling_text(normalised)})", options, number, -reach, reach,
             normalise(vector, state.experiment.space, normalised), normalised,
         )
         for number, vector in enumerate(vectors)
@@ -229,7 +237,3 @@ def _tensors(address: StateAddress) -> tuple[dict[str, Tensor], int]:
         return load_state(address).experiment.model.state_dict(), stored.step
     finally:
         torch.set_num_threads(threads)
-
-
-def _scaling(normalised: Normalised) -> str:
-    return "of the parameters' norm" if normalised == "none" else f"{normalised}-normalised"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noiseless import keyed
-from noiseless.analysis import Moments, check_blocks, gradient_noise, module_mode
+from noiseless.analysis import Moments, check_blocks, gradient_noise, module_mode, usual_sizes
 from noiseless.ask.options import NoiseOptions
 from noiseless.ask.state import RunState, load_optimizer
 from noiseless.examples.blocks import check_size
@@ -78,7 +78,6 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
     references = [] if momentum is None else [momentum]
     measured = gradient_noise(risk, references, batch_norm=options.batch_norm)
     total, block, examples = measured.total, measured.block, risk.blocks.count
-    usual = {8**k for k in range(20) if 8**k < examples} | {block, examples}
     return Answer(
         "noise",
         _name(state.step, options),
@@ -103,7 +102,7 @@ def noise(state: RunState, options: NoiseOptions) -> Answer:
             "cosines": measured.gradient_cosines.tolist(),
             "momentum_cosine": None if momentum is None else measured.full_cosines[0].item(),
             "momentum_cosines": None if momentum is None else measured.cosines[0].tolist(),
-            "by_block": [_predicted(total, size) for size in (options.sizes or sorted(usual))],
+            "by_block": [_predicted(total, size) for size in (options.sizes or usual_sizes(block, examples))],
             "layers": {name: _layer(moments, block) for name, moments in measured.layers.items()},
             "passes": measured.passes,
         },

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseless.documented import documented
 from noiseless.examples.blocks import Batch, Blocks, Chunk, Examples, check_size
 from noiseless.examples.dataset import DatasetExamples, examples_of
 from noiseless.examples.trees import mapped, parted
 
 
-@dataclass(frozen=True, eq=False)
+@documented
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """The examples of a sweep, in the order in which they are cut into blocks.
 
@@ -43,6 +45,10 @@ class Selection:
     def __post_init__(self) -> None:
         if not len(self):
             raise ValueError("the order is empty: a sweep needs at least one example")
+
+    def __repr__(self) -> str:
+        examples = f"{len(self)} of {len(self.examples)} examples"
+        return f"{type(self).__name__}({examples}, seed={self.seed}, step={self.step})"
 
     @staticmethod
     def of(data: Any) -> Selection:

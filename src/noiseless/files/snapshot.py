@@ -20,14 +20,14 @@ from noiseless.errors import reason
 from noiseless.files.atomic import write_bytes
 from noiseless.files.checkpoint import DAMAGED
 from noiseless.objective.partial import Partial
-from noiseless.objective.workers import JobFailedError, SweepStoppedError, WorkerLostError, Workers
+from noiseless.objective.workers import Around, JobFailedError, SweepStoppedError, WorkerLostError, Workers
 from noiseless.plain import read_file
 from noiseless.screen import print_note
 
 HASH_BYTES = 32
 
 
-class Snapshots(Workers):
+class Snapshots(Around):
     """Workers that write snapshots of their sweeps.
 
     Args:
@@ -38,8 +38,7 @@ class Snapshots(Workers):
     """
 
     def __init__(self, workers: Workers, directory: Path, seconds: float, theta_digest: Callable[[], str]):
-        self._workers = workers
-        self.rank, self.count, self.stop = workers.rank, workers.count, workers.stop
+        super().__init__(workers)
         self._directory, self._seconds, self._theta_digest = directory, seconds, theta_digest
         self._launch = uuid.uuid4().hex[:12]
         self._step, self._update, self.sweep, self._writes = 0, 0, 0, 0
@@ -99,22 +98,6 @@ class Snapshots(Workers):
             raise
         if self._writes:
             self._write_total(partial, snapshots)
-
-    def close(self) -> None:
-        """Leaves the job."""
-        self._workers.close()
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set at any worker."""
-        return self._workers.any(flag)
-
-    def exchange(self, text: str) -> list[str]:
-        """Each worker's text, by rank."""
-        return self._workers.exchange(text)
-
-    def fail(self, code: int) -> bool:
-        """Ends the other workers."""
-        return self._workers.fail(code)
 
     def _update_name(self) -> str:
         return f"step-{self._step:08d}-update-{self._update:06d}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 from torch import Tensor
 
+from noiseless.documented import documented
 from noiseless.objective.space import ParameterSpace
 
 SLICE = 2**17
@@ -17,7 +18,8 @@ FORWARD = 1 / 3
 """cost of a sweep of forwards alone, in passes: a backward takes two products where its forward takes one"""
 
 
-@dataclass(frozen=True)
+@documented
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The result of one sweep over the blocks. All sums are computed in float64."""
 
@@ -59,7 +61,14 @@ class Evaluation:
         """Share of examples that are classified correctly; None where this is no classification."""
         return None if self.hits is None else self.hits / self.count
 
+    def __repr__(self) -> str:
+        numbers = {"loss": self.loss, "penalty": self.penalty or None, "accuracy": self.accuracy, **self.metrics}
+        shown = [f"{name}={value:.6g}" for name, value in numbers.items() if value is not None]
+        sizes = f"gradient=[{len(self.gradient)}], count={self.count}, passes={self.passes:.4g}"
+        return f"{type(self).__name__}({', '.join([*shown, sizes])})"
 
+
+@documented
 @dataclass(frozen=True)
 class Measurement:
     """The value of an objective without its gradient. All sums are computed in float64."""
@@ -180,6 +189,16 @@ class Objective(ABC):
     @abstractmethod
     def accept(self, evaluation: Evaluation) -> None:
         """Writes an evaluation's batch-norm statistics into the module's buffers."""
+
+    def __repr__(self) -> str:
+        inner = [] if self.wrapped is None else [repr(self.wrapped)]
+        return f"{type(self).__name__}({', '.join([*inner, *self._settings()])})"
+
+    def _settings(self) -> list[str]:
+        """The numbers and names in the fields of this objective that are no defaults, for `repr`."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)} if is_dataclass(self) else {}
+        plain = {name: value for name, (value, default) in values.items() if value != default}
+        return [f"{name}={value!r}" for name, value in plain.items() if isinstance(value, (bool, int, float, str))]
 
     def closure(self) -> Callable[[], Tensor]:
         """A closure for `torch.optim.Optimizer.step`: it evaluates, sets the parameters' `.grad`, returns the value.

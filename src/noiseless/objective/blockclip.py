@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from noiseless.documented import documented
 from noiseless.examples.blocks import Batch
 from noiseless.objective.base import Objective, Wrapper, square_norms
 from noiseless.objective.contribution import ByBlock, Contribution
 from noiseless.objective.risk import Blockwise
 
 
-@dataclass(eq=False)
+@documented
+@dataclass(eq=False, repr=False)
 class BlockClip(Wrapper, Blockwise):
     """The direction `(1 / N) sum_b n_b g_b min(1, norm / ||g_b||)`, with the value of the wrapped objective.
 

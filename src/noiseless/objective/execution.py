@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from noiseless.documented import documented
 from noiseless.examples.blocks import check_size
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 
 
+@documented
 @dataclass(frozen=True, eq=False)
 class Execution:
     """Who computes the blocks of a sweep, how many at once, and with which code.

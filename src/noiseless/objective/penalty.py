@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from noiseless.documented import documented
 from noiseless.examples.blocks import Batch
 from noiseless.objective import usercode
 from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
@@ -32,7 +33,8 @@ PASSES: dict[Method, float] = {"forward": 2.0, "central": 3.0, "exact": 3.0}
 """cost in gradient evaluations; a Hessian product by double backward costs about two"""
 
 
-@dataclass(eq=False)
+@documented
+@dataclass(eq=False, repr=False)
 class GradientPenalty(Blockwise):
     """A risk plus a penalty on gradient norms.
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noiseless.documented import documented
 from noiseless.examples.blocks import Batch, Chunk, check_norm_block
 from noiseless.examples.selection import Selection
 from noiseless.losses.scoring import Scoring
@@ -45,7 +46,8 @@ class Blockwise(Objective):
         return risk_of(self).mean(self.by_block(), self.passes, self.visits)
 
 
-@dataclass(eq=False)
+@documented
+@dataclass(eq=False, repr=False)
 class EmpiricalRisk(Blockwise):
     """The mean loss of a module over a full data set.
 
@@ -92,6 +94,10 @@ class EmpiricalRisk(Blockwise):
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
         how = self.autocast, self.execution.compiler
         self.block_loss = BlockLoss(self.module, Scoring(self.loss, self.metrics), self.space, self.norm, *how)
+
+    def _settings(self) -> list[str]:
+        blocks = f"{self.blocks.count} examples in {len(self.blocks)} blocks of {self.blocks.size}"
+        return [type(self.module).__name__, blocks, f"{len(self.space):,} parameters"]
 
     def at(self, selection: Selection) -> EmpiricalRisk:
         """The mean loss over other examples, as a risk that shares parameter space and batch norm with this one.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from noiseless.documented import documented
 from noiseless.objective.base import Evaluation, Objective, Wrapper, square_norms
 
 
-@dataclass(eq=False)
+@documented
+@dataclass(eq=False, repr=False)
 class SharpnessAware(Wrapper):
     """The direction `grad F(theta + rho g / ||g||)` with `g = grad F(theta)` (Foret et al., arXiv 2010.01412).
 

@@ -36,6 +36,27 @@ def parameter_space(module: nn.Module) -> ParameterSpace:
     return space
 
 
+@contextmanager
+def borrowed(module: nn.Module) -> Iterator[None]:
+    """A context in which objectives may use a module; at its end each parameter has its memory of before again.
+
+    What objectives keep for the module is dropped, too, unless there were objectives of it before.
+
+    Yields:
+        Nothing.
+    """
+    lazy = UninitializedParameter
+    tensors = [(p, p.data) for p in module.parameters() if p.requires_grad and not isinstance(p, lazy)]
+    before = _spaces.get(module)
+    try:
+        yield
+    finally:
+        for p, data in tensors:
+            p.data = data
+        if before is None:
+            _spaces.pop(module, None)
+
+
 class ParameterSpace:
     """The trainable parameters of a module as one flat vector `theta [P]`.
 

@@ -150,3 +150,43 @@ class Alone(Workers):
     def fail(self, code: int) -> bool:
         """Does nothing: there are no others."""
         return True
+
+
+class Around(Workers):
+    """Workers that pass everything on to others; a subclass adds to it.
+
+    Args:
+        workers: that compute.
+    """
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+        self.rank, self.count, self.stop = workers.rank, workers.count, workers.stop
+
+    def begin(self, step: int, update: int = 0) -> None:
+        """Passes the numbers on."""
+        self._workers.begin(step, update)
+
+    def close(self) -> None:
+        """Leaves the job."""
+        self._workers.close()
+
+    def share(self, partial: Partial) -> Iterator[int]:
+        """The numbers of the chunks that this process is to compute, one at a time."""
+        return self._workers.share(partial)
+
+    def combine(self, partial: Partial) -> None:
+        """Adds the workers' sums."""
+        self._workers.combine(partial)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set at any worker."""
+        return self._workers.any(flag)
+
+    def exchange(self, text: str) -> list[str]:
+        """Each worker's text, by rank."""
+        return self._workers.exchange(text)
+
+    def fail(self, code: int) -> bool:
+        """Ends the other workers."""
+        return self._workers.fail(code)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseless.documented import documented
 from noiseless.objective import Evaluation, Objective
 from noiseless.objective.exactsum import largest_of
 from noiseless.objective.space import ParameterSpace
@@ -20,7 +21,8 @@ STEPS = "steps_taken"
 """key in an optimizer's first group under which `take_step` counts, so that the count is in its `state_dict`"""
 
 
-@dataclass(frozen=True)
+@documented
+@dataclass(frozen=True, repr=False)
 class Step:
     """The record of one optimizer step."""
 
@@ -34,6 +36,9 @@ class Step:
     """whether value and gradient were finite; if not, the step moved nothing"""
     search: Outcome | None = None
     """result of the line search of a `Searched` optimizer; None for others"""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.evaluation!r}, passes={self.passes:.4g}, finite={self.finite})"
 
     @property
     def clipped(self) -> bool:

@@ -139,12 +139,25 @@ def _density(answers: Sequence[RunAnswer]) -> list[Curves]:
             grid, density = numbers(content["density"]["grid"]), numbers(content["density"]["density"])
         pairs = [(x, y) for x, y in zip(grid, density, strict=True) if x is not None]
         series.append(Series(name, [x for x, _ in pairs], [y for _, y in pairs], look, "line"))
+    return density_figure(series, legend)
+
+
+def density_figure(series: Sequence[Series], legend: bool) -> list[Curves]:
+    """The figure of spectral densities.
+
+    Args:
+        series: the densities over the eigenvalue.
+        legend: whether the figure needs its own legend.
+
+    Returns:
+        A list with the figure; empty if there is no density above 0.
+    """
     largest = max((y for line in series for y in line.y if y is not None), default=0.0)
     if largest <= 0:
         return []
     axis = Axis("density", "log", largest * SHOWN)
     note = f"Values below {SHOWN:g} times the largest are not shown."
-    view = {"eigenvalue": View(Axis("eigenvalue"), series)}
+    view = {"eigenvalue": View(Axis("eigenvalue"), list(series))}
     return [Curves("spectral-density", "Spectral density of the Hessian", axis, view, legend=legend, note=note)]
 
 

@@ -81,9 +81,41 @@ def draw(figure: AnyFigure, over: str) -> Figure:
     return _landscape(figure) if figure.surface and not figure.empty else _map(figure)
 
 
+def draw_on(ax: Axes, figure: AnyFigure) -> None:
+    """Draws a figure in axes of the caller's, with a legend if it has several series.
+
+    Args:
+        ax: the axes; a landscape in axes of matplotlib's "3d" projection is a surface, in others it is contours.
+        figure: curves over a single horizontal axis, or a landscape.
+    """
+    if isinstance(figure, Curves):
+        _curves_on(ax, figure, figure.view(""))
+        handles, names = ax.get_legend_handles_labels()
+        if len(names) > 1:
+            ax.legend(handles, names, fontsize=8)
+    elif ax.name == "3d":
+        _surface_on(ax, figure)
+    else:
+        _contours_on(ax, figure)
+
+
 def _curves(figure: Curves, view: View) -> Figure:
     drawing = Figure(figsize=(11 if figure.wide else 7, 4.8), layout="constrained")
     ax = drawing.subplots()
+    _curves_on(ax, figure, view)
+    handles, names = ax.get_legend_handles_labels()
+    shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe share one name
+    columns = max(1, min(3, 90 // (max(map(len, shown), default=0) + 6)))
+    legend = drawing.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return drawing
+
+
+def _curves_on(ax: Axes, figure: Curves, view: View) -> None:
+    """Lines, levels, axes and title of curves, without a legend."""
     floor = figure.floor()
     for series in view.series:
         _draw(ax, series, figure.y.scale, floor)
@@ -101,15 +133,6 @@ def _curves(figure: Curves, view: View) -> Figure:
         ax.tick_params("x", rotation=90, labelsize=7)
     _label(ax, figure.title, view.x.label, figure.y.label)
     ax.grid(alpha=0.3)
-    handles, names = ax.get_legend_handles_labels()
-    shown = dict(zip(names, handles, strict=True))  # the seeds of a recipe share one name
-    columns = max(1, min(3, 90 // (max(map(len, shown), default=0) + 6)))
-    legend = drawing.legend(
-        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    return drawing
 
 
 def _name_places(ax: Axes, places: list[float]) -> None:
@@ -208,24 +231,38 @@ def _map(figure: Grid) -> Figure:
 def _landscape(figure: Grid) -> Figure:
     """Contours of a landscape, and its surface beside them."""
     drawing = Figure(figsize=(12, 5), layout="constrained")
-    left, right = drawing.add_subplot(1, 2, 1), drawing.add_subplot(1, 2, 2, projection="3d")
+    _contours_on(drawing.add_subplot(1, 2, 1), figure)
+    _surface_on(drawing.add_subplot(1, 2, 2, projection="3d"), figure)
+    return drawing
+
+
+def _contours_on(ax: Axes, figure: Grid) -> None:
+    """Contours with their colour bar, crosses at missing points, and a mark at the state."""
     z, norm = _values(figure)
-    xs, ys = np.array(figure.xs), np.array([float(y) for y in figure.ys])
+    xs, ys = _coordinates(figure)
     if z.min() < z.max():
         scaled = [norm.inverse(share) for share in np.linspace(0, 1, 16)] if norm.scaled() else None
         levels = scaled or np.linspace(z.min(), z.max(), 16)
         levels = [z.min(), *levels[1:-1], z.max()]  # the exact ends, without rounding
-        filled = left.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
-        drawing.colorbar(filled, ax=left, label=figure.value.label, format="%.3g")
+        filled = ax.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
+        ax.figure.colorbar(filled, ax=ax, label=figure.value.label, format="%.3g")
     gaps = figure.missing
-    left.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
+    ax.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
     if xs.min() <= 0 <= xs.max() and ys.min() <= 0 <= ys.max():
-        left.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
-    _label(left, figure.title, figure.x.label, figure.y.label)
+        ax.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
+    _label(ax, figure.title, figure.x.label, figure.y.label)
+
+
+def _surface_on(ax: Any, figure: Grid) -> None:
+    """The surface of a landscape, in axes of the 3d projection."""
+    z, norm = _values(figure)
     height = np.ma.log10(z) if isinstance(norm, LogNorm) else z
     # mplot3d ignores masks, and draws nothing for NaN
-    right.plot_surface(*np.meshgrid(xs, ys), height.filled(np.nan), cmap=COLOURS, rstride=1, cstride=1)
-    right.set_xlabel(figure.x.label)
-    right.set_ylabel(figure.y.label)
-    right.set_zlabel(f"{figure.value.label}{', log10' if isinstance(norm, LogNorm) else ''}")
-    return drawing
+    ax.plot_surface(*np.meshgrid(*_coordinates(figure)), height.filled(np.nan), cmap=COLOURS, rstride=1, cstride=1)
+    ax.set_xlabel(figure.x.label)
+    ax.set_ylabel(figure.y.label)
+    ax.set_zlabel(f"{figure.value.label}{', log10' if isinstance(norm, LogNorm) else ''}")
+
+
+def _coordinates(figure: Grid) -> tuple[Any, Any]:
+    return np.array(figure.xs), np.array([float(y) for y in figure.ys])

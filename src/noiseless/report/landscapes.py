@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from noiseless.report.curvature import format_number
-from noiseless.report.figures import AnyFigure, Axis, Curves, Grid, Section, Table, View, number, numbers, scale
+from noiseless.report.figures import (
+    AnyFigure,
+    Axis,
+    Curves,
+    Grid,
+    Section,
+    Series,
+    Table,
+    View,
+    number,
+    numbers,
+    scale,
+)
 from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, looks
 from noiseless.report.seeds import joined
 from noiseless.report.summary import Summary
@@ -66,12 +78,32 @@ def _line(name: str, title: str, value: str, key: str, label: str, answers: Sequ
                 pairs = zip(numbers(points), numbers(values), strict=True) if values is not None else ()
                 seeds.append(dict(sorted(_known(pairs), key=lambda pair: pair[0])))
         series += joined(series_name, chosen[k], seeds)
+    return line_figure(name, title, value, key, label, series, legend, _note_on(answers))
+
+
+def line_figure(
+    name: str, title: str, value: str, key: str, label: str, series: Sequence[Series], legend: bool, note: str = ""
+) -> list[Curves]:
+    """The figure of one quantity along a direction.
+
+    Args:
+        name: id of the figure.
+        title: of the figure.
+        value: label of the vertical axis.
+        key: `loss`, `penalised` or `accuracy`.
+        label: of the direction.
+        series: the quantity over the coordinate.
+        legend: whether the figure needs its own legend.
+        note: text below the figure.
+
+    Returns:
+        A list with the figure; empty if there is no value to draw.
+    """
     values = [y for line in series for y in line.y]
     if all(y is None for y in values):
         return []
     axis = Axis(value, _scale(key, values))
-    view = {"direction": View(Axis(label), series)}
-    return [Curves(name, title, axis, view, legend=legend, note=_note_on(answers))]
+    return [Curves(name, title, axis, {"direction": View(Axis(label), list(series))}, legend=legend, note=note)]
 
 
 def _scale(key: str, values: Sequence[float | None]) -> Literal["linear", "log"]:
@@ -95,18 +127,42 @@ def _grids(order: int, answer: RunAnswer) -> list[Grid]:
             if content.get(key) is None:
                 continue
             z = [[number(content[key][i][j]) for i in range(len(xs))] for j in range(len(ys))]
-            known = [v for row in z for v in row]
-            log = _scale(key, known)
-            missing = sum(v is None for v in known)
-            note = f"{missing} of {len(known)} points are missing or not finite. " if missing else ""
+            missing = sum(v is None for row in z for v in row)
+            note = f"{missing} of {len(xs) * len(ys)} points are missing or not finite. " if missing else ""
             if min(len(xs), len(ys)) < 2:
                 note += "There is no surface, because one of the directions has a single point. "
-            figures.append(Grid(
-                f"landscape-2d-{order + 1}-{key}", f"{title}: {answer.name}", Axis(str(first["label"])),
-                Axis(str(second["label"])), Axis(value, log), xs, ys, z, surface=min(len(xs), len(ys)) > 1, wide=True,
-                note=note + _note_on([answer]),
-            ))  # fmt: skip
+            labels = str(first["label"]), str(second["label"]), value
+            figures.append(
+                grid_figure(
+                    f"landscape-2d-{order + 1}-{key}", f"{title}: {answer.name}", key, labels, xs, ys, z,
+                    note + _note_on([answer]),
+                )
+            )  # fmt: skip
     return figures
+
+
+def grid_figure(
+    name: str, title: str, key: str, labels: tuple[str, str, str], xs: Sequence[float], ys: Sequence[float],
+    z: Sequence[Sequence[float | None]], note: str = "",
+) -> Grid:  # fmt: skip
+    """The figure of one quantity in a plane.
+
+    Args:
+        name: id of the figure.
+        title: of the figure.
+        key: `loss`, `penalised` or `accuracy`.
+        labels: of the first direction, the second direction and the quantity.
+        xs: coordinates along the first direction, `[n]`.
+        ys: coordinates along the second direction, `[m]`.
+        z: the quantity, `[m][n]`; None: a gap.
+        note: text below the figure.
+
+    Returns:
+        The figure.
+    """
+    x, y, value = labels
+    axis = Axis(value, _scale(key, [v for row in z for v in row]))
+    return Grid(name, title, Axis(x), Axis(y), axis, xs, ys, z, surface=min(len(xs), len(ys)) > 1, wide=True, note=note)
 
 
 def _note_on(answers: Sequence[RunAnswer]) -> str:

@@ -53,12 +53,25 @@ def _by_block(answers: Sequence[RunAnswer]) -> list[Curves]:
         return dict(sorted((size, ratio) for size, ratio in by_block.items() if size is not None))
 
     series, legend = _grouped_series([answer for answer in answers if answer.values.get("by_block")], points, "line")
+    return by_block_figure(series, legend)
+
+
+def by_block_figure(series: Sequence[Series], legend: bool) -> list[Curves]:
+    """The figure of signal to noise over the block size.
+
+    Args:
+        series: signal to noise over the number of examples in a block.
+        legend: whether the figure needs its own legend.
+
+    Returns:
+        A list with the figure; empty if there is no value to draw.
+    """
     values = [y for line in series for y in line.y]
     if all(value is None for value in values):
         return []
     x = Axis("examples per block", scale(float(x) for line in series for x in line.x))
     y = Axis("signal to noise", scale(values))
-    view = {"block": View(x, series)}
+    view = {"block": View(x, list(series))}
     return [Curves("signal-to-noise-by-block", "Signal to noise by block size", y, view, legend=legend)]
 
 
