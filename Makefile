@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint install soak bench mutants
+.PHONY: help demo test lint docs dist install soak bench mutants
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,19 @@ lint: $(VENV)/.installed
 # A process a core, but no more than four: each takes some 3 GB.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not soak"
+
+# The documentation site, in build/site. Every warning is an error.
+docs: $(VENV)/.installed
+	$(BIN)/zensical build --clean --strict
+
+# sdist and wheel, installed into fresh environments with the newest and the lowest versions of what the package needs.
+# LOWEST="--with torch==2.13 torchvision==0.28" replaces some of the lowest.
+dist: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) tests/installed.py dist/*.whl
+	$(PYTHON) tests/installed.py dist/*.whl --lowest $(LOWEST)
 
 # Long checks: 200 kills, a worker and a node that vanish, 2,000 damaged files, 500 mistaken commands, all hostile runs, parity
 # on the paper's models, many modules. Some half an hour. docs/security.md says what the campaigns draw, and how to repeat a seed.

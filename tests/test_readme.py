@@ -122,6 +122,11 @@ def test_every_link_leads_somewhere() -> None:
 def test_the_readme_names_every_page_has_a_picture_and_is_short() -> None:
     links = re.findall(r"\]\((docs/[a-z]+\.md)\)", README)
     assert {f"docs/{path.name}" for path in TEXTS if path.parent.name == "docs"} == set(links)
+    howto = TEXTS[ROOT / "docs/howto/index.md"]  # names the others of its directory
+    assert "](docs/howto/index.md)" in README
+    assert {path.name for path in TEXTS if path.parent.name == "howto"} - {"index.md"} == set(
+        re.findall(r"\]\(([a-z-]+\.md)\)", howto)
+    )
     assert re.search(r"!\[[^\]]+\]\(docs/\S+\.png\)", README)
     assert len(README.splitlines()) <= 150
 

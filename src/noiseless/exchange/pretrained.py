@@ -95,12 +95,7 @@ def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = N
     directory = Path(directory)
     config = _config(directory)
     description = _description(config, directory)
-    state = read_parameters(directory / PARAMETERS, sealed=True)
-    if digest(state) != config["sha256"]:
-        raise ValueError(
-            f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
-            " both from a copy"
-        )
+    state = _state(config, directory)
     if max(description.channels, description.classes) > max((n for t in state.values() for n in t.shape), default=0):
         raise ValueError(
             f"{directory / CONFIG} describes a model of {description.channels} channels and {description.classes}"
@@ -144,6 +139,26 @@ def describe(directory: Path | str) -> Description:
         The description.
     """
     return _description(_config(Path(directory)), Path(directory))
+
+
+def check_pretrained(directory: Path) -> None:
+    """Raises unless a directory has all files of a saved model, with the parameters that its config names."""
+    config = _config(directory)
+    _description(config, directory)
+    _state(config, directory)
+    if not (directory / CARD).is_file():
+        raise ValueError(f"{directory} has no {CARD}, the model card: write the model again with save_pretrained")
+
+
+def _state(config: dict[str, Any], directory: Path) -> dict[str, torch.Tensor]:
+    """The parameters beside a config, compared with their digest."""
+    state = read_parameters(directory / PARAMETERS, sealed=True)
+    if digest(state) != config["sha256"]:
+        raise ValueError(
+            f"{directory / PARAMETERS} does not belong to the {CONFIG} beside it, which names another digest: restore"
+            " both from a copy"
+        )
+    return state
 
 
 def _config(directory: Path) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""The blocks of code of each page run in order, as a reader copies them: Python of all pages, commands of the how-tos.
+
+A block after the line `<!-- not run: REASON -->` is not run. Commands of the other pages are parsed (test_readme.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from small_runs import arrays, call
+from torch import nn
+
+from noiseless import EmpiricalRisk, GradientPenalty, classifying, models
+from noiseless.optim import LINE_SEARCHES, OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NOT_RUN = {
+    "checkpoints.md": 1,
+    "index.md": 1,
+    "howto/machines.md": 3,
+    "howto/model.md": 1,
+    "howto/data.md": 1,
+    "howto/finetuning.md": 1,
+}
+ELSEWHERE = ("analyses.md", "data.md", "library.md", "losses.md")  # tests of these compare what the examples compute
+COMMANDS = ("index.md", "howto/")
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    code: str
+    run: bool
+
+
+def blocks(page: str) -> list[Block]:
+    """The blocks of a page, in order."""
+    fences = re.findall(r"^(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+    return [Block(language, code, not mark) for mark, language, code in fences]
+
+
+PAGES = {path.relative_to(DOCS).as_posix(): blocks(path.relative_to(DOCS).as_posix()) for path in DOCS.rglob("*.md")}
+
+
+def runnable(page: str) -> list[Block]:
+    languages = ("python", "sh") if page.startswith(COMMANDS) else ("python",)
+    return [block for block in PAGES[page] if block.run and block.language in languages]
+
+
+def test_the_blocks_that_are_not_run_are_counted() -> None:
+    assert Counter(page for page, all_ in PAGES.items() for block in all_ if not block.run) == NOT_RUN
+    for page, all_ in PAGES.items():
+        marks = (DOCS / page).read_text().count("<!-- not run")
+        assert marks == sum(not block.run for block in all_), f"{page}: a mark that no block follows"
+
+
+def linear() -> dict[str, Any]:
+    """What a page calls the reader's model and data."""
+    images, labels = torch.randn(130, 1, 4, 4), torch.arange(130) % 3
+    return {"torch": torch, "model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), "images": images, "labels": labels}
+
+
+def checkpoints() -> dict[str, Any]:
+    """Files as docs/checkpoints.md names them."""
+    np.savez("small.npz", **arrays())
+    settings = "--data npz:small.npz --model resnet8 --block 16 --steps 1 --run-dir digits-run"
+    for command in (f"train fb {settings}", "export digits-run model", "export digits-run exported"):
+        assert call(*command.split()).code == 0
+    torch.save(models.build("resnet18", 3, 10).state_dict(), "resnet18.pth")
+    return {"images": torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)}
+
+
+def modules() -> dict[str, Any]:
+    """What docs/modules.md calls the two sides of the comparison."""
+    module, data = nn.Linear(4, 3), (torch.randn(9, 4).double(), torch.arange(9) % 3)
+    shared = {"EmpiricalRisk": EmpiricalRisk, "GradientPenalty": GradientPenalty, "V": torch.randn(1, 15).double()}
+    return {**shared, "module": module, "data": data, "loss": classifying(nn.CrossEntropyLoss(reduction="none"))}
+
+
+READER = {"landscapes.md": linear, "sharpness.md": linear, "optimizers.md": linear, "modules.md": modules,
+          "checkpoints.md": checkpoints, "security.md": checkpoints}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PAGES if page not in ELSEWHERE and runnable(page)))
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    for registry in (OPTIMIZERS, LINE_SEARCHES):  # a page may add to them
+        for name in ("SignDescent", "parabola"):
+            monkeypatch.setitem(registry, name, None)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {"__name__": __name__, **READER.get(page, dict)()}
+    for number, (language, code, _) in enumerate(runnable(page), 1):
+        where = f"{page}, block {number}"
+        if language == "sh":
+            for line in re.sub(r"\\\n", " ", code).splitlines():
+                program, *words = shlex.split(line, comments=True) or ("noiseless",)
+                assert program == "noiseless", f"{where}: {line}"
+                if words:
+                    answer = call(*words)
+                    assert answer.code == 0, f"{where}: {line}\n{answer.out}{answer.err}"
+        else:
+            with contextlib.redirect_stdout(None):
+                exec(compile(code.replace("path/of/the/checkout", str(ROOT)), where, "exec"), names)
+    from matplotlib import pyplot
+
+    pyplot.close("all")
