@@ -57,7 +57,7 @@ def train(arguments: list[str]) -> int:
 
     trackers = tracking.chosen(config.settings) if first_worker() else []
     if in_job() and not config.settings.run_dir:
-        raise ValueError("--run-dir is required under torchrun, so that restarted workers find the run")
+        raise ValueError("--run-dir is required in a job, so that all workers find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
     if several:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
