@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from noiseless.exits import first_worker
+from noiseless.exits import first_worker, in_job
 
 STOPPING = b"\nstopping at the next block; repeat to stop immediately, which loses what is not yet written\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -29,7 +30,7 @@ def stop_signals() -> Iterator[list[int]]:
 
     def record(number: int, frame: object) -> None:
         received.append(number)
-        if "RANK" not in os.environ:  # torchrun sends its workers each signal again that the terminal has sent them
+        if not in_job():  # torchrun sends its workers each signal again that the terminal has sent them
             for stop_signal in SIGNALS:
                 signal.signal(stop_signal, signal.default_int_handler)
         if first_worker():
@@ -48,13 +49,13 @@ def interruptible() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    with signal_handler(signal.default_int_handler, *(SIGNALS if "RANK" not in os.environ else ())):
+    with signal_handler(signal.default_int_handler, *(() if in_job() else SIGNALS)):
         yield
 
 
 @contextmanager
 def signal_handler(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
-    """A context in which signals have another handler.
+    """A context in which signals have another handler. Outside the main thread nothing changes: Python forbids it.
 
     Args:
         handler: argument of `signal.signal`.
@@ -63,6 +64,8 @@ def signal_handler(handler: Callable[[int, Any], Any], *numbers: signal.Signals)
     Yields:
         Nothing.
     """
+    if threading.current_thread() is not threading.main_thread():  # of Ray Train, which trains in a thread of its own
+        numbers = ()
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

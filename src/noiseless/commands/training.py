@@ -34,15 +34,17 @@ def train(arguments: list[str]) -> int:
     """Trains one model."""
     command_line = ["train", *arguments]
     workers, arguments = take_count(arguments, "--workers")
+    copy_to, arguments = take(arguments, "--copy-to")
     again = "--again" in arguments
     arguments = [argument for argument in arguments if argument != "--again"]
     parsed = parse_config(
         arguments,
-        "train [RECIPE] [--form {small,paper}] [--workers W] [--again]",
+        "train [RECIPE] [--form {small,paper}] [--workers W] [--again] [--copy-to DIR]",
         "Train a model, and write a directory with its record, checkpoints and report.\n\n"
         "The default form is small for digits and mnist-5k, and paper for other data. --workers W shares the work among"
         " W processes, with the same bits; torchrun may start this command as well. With --again, the command continues"
-        " a run that --run-dir holds already.",
+        " a run that --run-dir holds already. With --copy-to, finished checkpoints, the record and the final parameters"
+        " are also copied to DIR, which may be a mount of an object store.",
         data="digits",
     )
     config, name, form = parsed.config, parsed.name, parsed.form
@@ -57,8 +59,9 @@ def train(arguments: list[str]) -> int:
 
     trackers = tracking.chosen(config.settings) if first_worker() else []
     if in_job() and not config.settings.run_dir:
-        raise ValueError("--run-dir is required under torchrun, so that restarted workers find the run")
+        raise ValueError("--run-dir is required in a job, so that all workers find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
+    copy = _target(copy_to, path)
     if several:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
@@ -66,7 +69,7 @@ def train(arguments: list[str]) -> int:
     intro = f"recipe {name} in its {form} form, with the given flags"
     if short:
         intro += f"; its warm-up of {schedule.warmup} steps is longer than the run: the learning rate stays below --lr"
-    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, intro)
+    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, copy, intro)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class Resume(TrustingRun):
     """log to this project of Weights & Biases; needed again for a run that was started with it, or --untracked"""
     untracked: bool = False
     """do not log to the trackers with which the run was started"""
+    copy_to: str | None = None
+    """also copy finished checkpoints, record and final parameters to this directory; needed again for a run that was
+    started with it"""
 
 
 def resume(arguments: list[str]) -> int:
@@ -91,8 +97,10 @@ def resume(arguments: list[str]) -> int:
     args = parse(Resume, arguments, "resume [--workers W]")
     permit(*args.trust)
     from noiseless.files.directory import RunDirectory
+    from noiseless.files.runcopy import RunCopy
 
     directory = RunDirectory.open(Path(args.run))
+    copy = _target(args.copy_to, directory.path)
     if directory.model.exists():
         directory.state()  # raises if the final parameters are not those that the run wrote
         console.print(
@@ -100,6 +108,8 @@ def resume(arguments: list[str]) -> int:
         )
         if not (directory.path / REPORT).exists():
             _report(directory)  # it was stopped before its report
+        if copy:
+            RunCopy(directory, copy, _warn).update()
         return 0
     several = job.needed(workers)
     from noiseless.run import session, tracking
@@ -107,7 +117,17 @@ def resume(arguments: list[str]) -> int:
     trackers = tracking.chosen(_trackers(directory.config().settings, args)) if first_worker() else []
     if several:
         return job.execute(workers, take(command_line, "--workers")[1])
-    return _as_worker(lambda joined: session.existing(directory.path, joined), trackers)
+    return _as_worker(lambda joined: session.existing(directory.path, joined), trackers, copy)
+
+
+def _target(copy_to: str | None, run: Path) -> Path | None:
+    """The directory of the run's copy, which can take it; None if there is to be none."""
+    if copy_to is None:
+        return None
+    from noiseless.files.runcopy import refuse_target
+
+    refuse_target(Path(copy_to), run)
+    return Path(copy_to)
 
 
 def _trackers(settings: Settings, args: Resume) -> Settings:
@@ -127,7 +147,10 @@ def _trackers(settings: Settings, args: Resume) -> Settings:
 
 
 def _as_worker(
-    enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], intro: str | None = None
+    enter: Callable[[Workers], AbstractContextManager[Session]],
+    trackers: Sequence[Tracker],
+    copy: Path | None,
+    intro: str | None = None,
 ) -> int:
     """Runs a session in one process or as one worker of a job; returns the exit code."""
     with job.joined() as workers, ExitStack() as stack:
@@ -136,11 +159,12 @@ def _as_worker(
         stack.enter_context(_add_remedy(session.directory))
         if intro:
             console.print(intro)
-        return _run(session, trackers)
+        return _run(session, trackers, copy)
 
 
-def _run(session: Session, trackers: Sequence[Tracker]) -> int:
-    """Trains from the state in the directory to the end, with progress, and writes the report."""
+def _run(session: Session, trackers: Sequence[Tracker], copy: Path | None) -> int:
+    """Trains from the state in the directory to the end, with progress, and writes the report and the copy."""
+    from noiseless.files.runcopy import RunCopy
     from noiseless.report import live
     from noiseless.run.session import in_first
     from noiseless.run.tracking import Tracking
@@ -165,10 +189,8 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
     if experiment.note:
         console.print(experiment.note)
 
-    def warn(text: str) -> None:
-        console.print(text, style="yellow")
-
-    tracked = Tracking(trackers, experiment.config, directory, warn)
+    tracked = Tracking(trackers, experiment.config, directory, _warn)
+    copied = RunCopy(directory, copy, _warn).update if copy else lambda: None
     try:
         with ExitStack() as stack:
             with interruptible():  # a tracker may wait for the network
@@ -181,18 +203,24 @@ def _run(session: Session, trackers: Sequence[Tracker]) -> int:
                 shown.advance(recipe.name, recipe.schedule.steps, row)
                 tracked.log(row)
 
-            train_to_end(experiment, directory, Progress(on_row=on_row, on_message=warn))
+            train_to_end(experiment, directory, Progress(on_row, _warn, copied))
             shown.finish(recipe.name)
     except Diverged as error:
         if first_worker():
             tell_error(str(error))
         return DIVERGED
     except Interrupted as interruption:
-        console.print(str(interruption))
+        console.print(f"{interruption} --copy-to {shlex.quote(str(copy))}" if copy else str(interruption))
         return INTERRUPTED
     if workers.rank == 0:
         _report(directory)
+        copied()
     return 0
+
+
+def _warn(text: str) -> None:
+    """Prints a message that something is not as it was meant to be."""
+    console.print(text, style="yellow")
 
 
 def _report(directory: RunDirectory) -> None:

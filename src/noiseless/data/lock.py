@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from noiseless.data.home import NOWHERE, VARIABLE
+from noiseless.exits import in_job
 from noiseless.lock import locked
 from noiseless.screen import print_line
 
@@ -27,7 +27,7 @@ def file_lock(path: Path) -> Iterator[None]:
     """
 
     def on_wait() -> None:
-        if "RANK" not in os.environ:  # in a job, the other process is usually another worker: no message is needed
+        if not in_job():  # in a job, the other process is usually another worker: no message is needed
             print_line(f"waiting for another process, which is writing {path}")
 
     if path.is_relative_to(NOWHERE):

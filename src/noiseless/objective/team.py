@@ -1,4 +1,4 @@
-"""The workers of a torchrun job: chunks are claimed in the job's store, sums are added up by torch.distributed.
+"""The workers of a job: chunks are claimed in the job's store, sums are added up by torch.distributed.
 
 Steps 2 and 5 of a step. A worker that fails says so in the store, and the others end with it; one that vanishes is
 missed by its heartbeats.
@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -63,7 +64,11 @@ def fail_before_joining(code: int) -> bool:
 
 
 class Team(Workers):
-    """The processes of a torchrun job (gloo on CPUs, nccl on GPUs); this is one of them.
+    """The processes of a job (gloo on CPUs, nccl on GPUs); this is one of them.
+
+    A process group that exists already, of Ray Train for instance, gives the processes and their store. The sums have a
+    group of their own beside it, which `close` ends; the existing one is left as it is, whatever its backend and
+    timeout. Without one, a group is made by the variables that torchrun sets.
 
     Args:
         stop: see `Workers`.
@@ -71,11 +76,23 @@ class Team(Workers):
 
     def __init__(self, stop: Callable[[], bool] = lambda: False):
         self.stop = stop
-        self._store, self.rank, self.count = _store_of_job()
-        self._await_all()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        self._group: dist.ProcessGroup | None = None
+        """of the sums; None: the default group, which this object has made"""
+        self.rank, self.count = 0, 0
         try:
-            dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT)
+            if dist.is_initialized():
+                self.rank, self.count = dist.get_rank(), dist.get_world_size()
+                self._group = dist.new_group(timeout=_TIMEOUT, backend=backend)
+                self._store = dist.PrefixStore(self._common_name(), dist.distributed_c10d._get_default_store())
+            else:
+                self._store, self.rank, self.count = _store_of_job()
+                self._await_all()
+                dist.init_process_group(
+                    backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT
+                )
+        except WorkerLostError:
+            raise
         except RuntimeError as error:
             raise WorkerLostError(_UNREACHED.format(self.rank, self.count, error)) from error
         self._number = 0
@@ -86,6 +103,12 @@ class Team(Workers):
         self._beat.start()
         atexit.register(self.close)
 
+    def _common_name(self) -> str:
+        """A name that no earlier team of this store has had, the same in all workers."""
+        name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8)
+        dist.broadcast(name, 0, self._group)
+        return f"noiseless-{bytes(name.tolist()).hex()}"
+
     def begin(self, step: int, update: int = 0) -> None:
         """Does nothing."""
 
@@ -94,8 +117,9 @@ class Team(Workers):
         if not self._closed.is_set():
             self._closed.set()
             self._beat.join()
-            with suppress(RuntimeError):  # the other workers may have left
-                dist.destroy_process_group()
+            atexit.unregister(self.close)
+            with suppress(RuntimeError, ValueError):  # the other workers may have left, or the user ended all groups
+                dist.destroy_process_group(self._group)
 
     def share(self, partial: Partial) -> Iterator[int]:
         """The numbers of chunks that no worker has done; an atomic counter in the job's store hands them out.
@@ -105,7 +129,7 @@ class Team(Workers):
         """
         self._gather()
         done = partial.done.clone()
-        _maximum([done])
+        self._maximum([done])
         waiting = torch.nonzero(done == 0).flatten().tolist()
         counter = f"claimed/{self._number}"
         looked = time.monotonic()
@@ -128,7 +152,7 @@ class Team(Workers):
             SweepStoppedError: if a worker was told to stop and chunks are missing; all workers raise it.
         """
         self._gather()
-        reduce(tuple(partial.vectors.values()), _maximum, _total, (partial.scalars, partial.done))
+        reduce(tuple(partial.vectors.values()), self._maximum, self._total, (partial.scalars, partial.done))
         if not partial.complete:
             raise SweepStoppedError(partial)
 
@@ -136,7 +160,7 @@ class Team(Workers):
         """Whether the flag is set at any worker."""
         self._gather()
         known = torch.tensor([flag], dtype=torch.uint8)
-        _maximum([known])
+        self._maximum([known])
         return bool(known)
 
     def exchange(self, text: str) -> list[str]:
@@ -213,6 +237,23 @@ class Team(Workers):
         except RuntimeError as error:
             raise WorkerLostError(_STORE_GONE.format(error)) from error
 
+    def _total(self, tensors: list[Tensor]) -> None:
+        self._reduce(tensors, dist.ReduceOp.SUM)
+
+    def _maximum(self, tensors: list[Tensor]) -> None:
+        self._reduce(tensors, dist.ReduceOp.MAX)
+
+    def _reduce(self, tensors: list[Tensor], operation: dist.ReduceOp.RedOpType) -> None:
+        try:
+            for under_way in [dist.all_reduce(tensor, operation, self._group, async_op=True) for tensor in tensors]:
+                under_way.wait()
+        except RuntimeError as error:
+            lost = WorkerLostError(
+                f"a worker has vanished while sums were added up ({error}); start the same command again to continue"
+            )
+            lost.intact = False
+            raise lost from error
+
     def _keep_beating(self) -> None:
         with suppress(RuntimeError):  # without the store, `_ask` raises an error
             store = self._store.clone()
@@ -243,23 +284,3 @@ def _tell_failure(store: dist.Store, code: int) -> bool:
         return False
     store.set(FAILURE, str(code))
     return True
-
-
-def _total(tensors: list[Tensor]) -> None:
-    _reduce(tensors, dist.ReduceOp.SUM)
-
-
-def _maximum(tensors: list[Tensor]) -> None:
-    _reduce(tensors, dist.ReduceOp.MAX)
-
-
-def _reduce(tensors: list[Tensor], operation: dist.ReduceOp.RedOpType) -> None:
-    try:
-        for under_way in [dist.all_reduce(tensor, operation, async_op=True) for tensor in tensors]:
-            under_way.wait()
-    except RuntimeError as error:
-        lost = WorkerLostError(
-            f"a worker has vanished while sums were added up ({error}); start the same command again to continue"
-        )
-        lost.intact = False
-        raise lost from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from noiseless.files.directory import RunDirectory
 from noiseless.files.environment import differences, environment
 from noiseless.files.environment import read as read_environment
+from noiseless.files.storage import refuse_unfit
 from noiseless.objective.workers import Workers
 from noiseless.plain import real
 from noiseless.recipes.config import Config
@@ -44,6 +45,8 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
     """
     keep_memory()
     path = Path(workers.exchange(str(real(path)))[0])
+    with in_first(workers, lambda: _fit(path)):
+        pass
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))), workers, path)
     refuse_disagreement(workers, experiment)
     directory = RunDirectory(path)
@@ -75,11 +78,20 @@ def existing(path: Path, workers: Workers, config: Config | None = None) -> Iter
     directory = RunDirectory.open(path)
     if config is not None and directory.config().recipe != config.recipe:
         raise ValueError(f"{path} holds a run made by another config: choose another --run-dir")
+    with in_first(workers, lambda: _fit(path)):
+        pass
     keep_memory()
     experiment = rebuild(directory, workers)
     refuse_disagreement(workers, experiment)
     with in_first(workers, directory.locked):
         yield Session(experiment, directory, _changed(experiment, directory))
+
+
+@contextmanager
+def _fit(path: Path) -> Iterator[None]:
+    """A context that is refused if the storage of a run's directory lacks what a run needs."""
+    refuse_unfit(path)
+    yield
 
 
 def _changed(experiment: Experiment, directory: RunDirectory) -> str | None:

@@ -1,4 +1,4 @@
-"""Runs with several workers: the processes of a torchrun job, which `launch` starts for `--workers`."""
+"""Runs with several workers: the processes of a job of torchrun or another launcher, or of `launch` for `--workers`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from torch import distributed
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from noiseless.exits import INTERRUPTED, UNEXPECTED, WORKER_LOST, first_worker
+from noiseless.exits import INTERRUPTED, UNEXPECTED, WORKER_LOST, first_worker, group_exists
 from noiseless.files.environment import environment
 from noiseless.objective.team import Team
 from noiseless.objective.workers import Alone, WorkerLostError, Workers
@@ -32,8 +33,18 @@ SEPARATE = ("run_dir", "device")
 
 
 def join(stop: Callable[[], bool]) -> Workers:
-    """The workers of the torchrun job to which this process belongs, or this process alone."""
-    return Team(stop) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(stop)
+    """The workers of the job to which this process belongs, or this process alone.
+
+    The job is the process group that exists already, or else the one that torchrun's variables describe.
+
+    Args:
+        stop: see `Workers`.
+
+    Returns:
+        The workers.
+    """
+    count = distributed.get_world_size() if group_exists() else int(os.environ.get("WORLD_SIZE", "1"))
+    return Team(stop) if count > 1 else Alone(stop)
 
 
 def restarted() -> bool:

@@ -46,6 +46,8 @@ class Progress:
     """gets each row after it is recorded"""
     on_message: Callable[[str], None] = lambda text: None
     """gets messages for the user"""
+    on_saved: Callable[[], None] = lambda: None
+    """called in the first worker after a checkpoint or the final files are written"""
 
 
 @dataclass
@@ -93,6 +95,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     if experiment.compiler is not None:
         experiment.compiler.on_message = progress.on_message
     step, loop = _restore(experiment, directory, progress.on_message)
+    if workers.rank == 0:
+        progress.on_saved()
     test_score: Score | None = None
     saved = time.monotonic()
     with Record(directory, workers.rank == 0, step, progress.on_message) as record:
@@ -151,6 +155,8 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             if last or stop or permanent or time.monotonic() - saved >= settings.checkpoint_seconds:
                 record.flush()  # first: rows before a checkpoint are never computed again
                 _save(experiment, directory, step + 1, loop)
+                if workers.rank == 0 and not last:  # the final files follow
+                    progress.on_saved()
                 saved = time.monotonic()
             if stop:
                 raise Interrupted(_go_on(f"stopped after step {step}", directory))
@@ -159,6 +165,7 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
         # there is no score yet if the run was killed after its last row and resumed
         test_score = test_score or _test(experiment, loop.average)
         directory.finish(experiment.model.state_dict(), loop.average_state, test_score.predictions)
+        progress.on_saved()
     workers.begin(step)
 
 
