@@ -22,7 +22,8 @@ from noiseless.recipes.checks import at_least
 from noiseless.trust import permit
 
 if TYPE_CHECKING:
-    from noiseless.ask.state import RunState, StateAddress
+    from noiseless.ask.state import RunState
+    from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 
@@ -117,8 +118,8 @@ def answer_question(
     args.check()
     permit(*args.trust)
     several = job.needed(args.workers)
-    from noiseless.ask.state import StateAddress
     from noiseless.files import answers
+    from noiseless.files.address import StateAddress
 
     address = StateAddress.read(args.run)
     if several:

@@ -128,7 +128,7 @@ def reproduce(arguments: list[str]) -> int:
 
 def _recipes(args: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     """The recipes of the table, with the fields that the flags replace in all of them."""
-    from noiseless.data.datasets import full_name
+    from noiseless.data.catalogue import full_name
 
     data = full_name(args.data, args.pixels)
     form = args.form or default_form(args.data)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import is_dataclass
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
-from unittest.mock import patch
 
 import tyro
 
@@ -61,11 +61,22 @@ def parse(
         except SystemExit as end:
             if not end.code:
                 raise
-    wide = patch.dict("os.environ", COLUMNS=str(WIDE))
-    with redirect_stderr(io.StringIO()) as printed, wide, suppress(SystemExit):
+    with redirect_stderr(io.StringIO()) as printed, _columns(WIDE), suppress(SystemExit):
         tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
     help_command = f"noiseless {usage.partition('[')[0].strip()} --help"
     raise ValueError(f"{_sentence(printed.getvalue())}; {help_command} explains each flag")
+
+
+@contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """A context in which the terminal has a number of columns for what reads the environment variable COLUMNS."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        os.environ |= {} if before is None else {"COLUMNS": before}
 
 
 def _refuse_empty(kind: type, arguments: Sequence[str]) -> None:

@@ -153,7 +153,7 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
 def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     """Builds the race that the flags describe."""
     from noiseless.data import extent, home
-    from noiseless.data.datasets import full_name
+    from noiseless.data.catalogue import full_name
     from noiseless.study import contenders, earlier
     from noiseless.study.race import Protocol
     from noiseless.study.race import Race as Running

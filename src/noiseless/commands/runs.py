@@ -120,7 +120,7 @@ def report(arguments: list[str]) -> int:
 
 def digest(arguments: list[str]) -> int:
     """Prints the SHA-256 of a run's final parameters and buffers."""
-    from noiseless.files import checkpoint
+    from noiseless.files.plaindigest import final_digest
 
     directory = one_run(
         arguments,
@@ -128,10 +128,14 @@ def digest(arguments: list[str]) -> int:
         "Print the SHA-256 of the final parameters and buffers: equal digests mean equal bits.",
         OneRun,
     )
-    state = directory.state()
-    if not directory.model.exists():
-        tell_aside("the run has not ended: this is the digest of its newest checkpoint")
-    console.print(checkpoint.digest(state))
+    digest = final_digest(directory)
+    if digest is None:
+        from noiseless.files import checkpoint
+
+        digest = checkpoint.digest(directory.state())
+        if not directory.model.exists():
+            tell_aside("the run has not ended: this is the digest of its newest checkpoint")
+    console.print(digest)
     return 0
 
 
