@@ -86,6 +86,7 @@ def reproduce(arguments: list[str]) -> int:
     recipes = _recipes(args, names)
     settings = Settings(data_dir=args.data_dir, threads=1, tensorboard=args.tensorboard, wandb=args.wandb)
     path = Path(args.run_dir or ladder_place(args.data, args.table))
+    console.print(f"planning {len(recipes)} recipes on {args.data}")
     if not args.plan_only:
         prepared.start()
 

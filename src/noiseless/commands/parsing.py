@@ -34,7 +34,12 @@ SENTENCES = (
 
 
 def parse(
-    kind: type[Flags], arguments: Sequence[str], usage: str, description: str | None = None, flat: bool = False
+    kind: type[Flags],
+    arguments: Sequence[str],
+    usage: str,
+    description: str | None = None,
+    flat: bool = False,
+    all_flags: str = "--help",
 ) -> Flags:
     """Parses the arguments of a command. With `--help`, prints the flags and exits.
 
@@ -44,6 +49,7 @@ def parse(
         usage: the command with its other arguments, for help.
         description: text of the help; None: the docstring of `kind`.
         flat: whether the flags of a nested dataclass have no prefix.
+        all_flags: flag whose help has all flags, for messages.
 
     Returns:
         The flags.
@@ -63,8 +69,18 @@ def parse(
                 raise
     with redirect_stderr(io.StringIO()) as printed, _columns(WIDE), suppress(SystemExit):
         tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
-    help_command = f"noiseless {usage.partition('[')[0].strip()} --help"
+    help_command = f"noiseless {usage.partition('[')[0].strip()} {all_flags}"
     raise ValueError(f"{_sentence(printed.getvalue())}; {help_command} explains each flag")
+
+
+def given_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """The flags in the arguments of a command: name, with underscores -> the text of its value; empty without one."""
+    given: dict[str, str] = {}
+    for argument, after in zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if argument.startswith("--"):
+            flag, equals, value = argument.removeprefix("--").partition("=")
+            given[flag.replace("-", "_")] = value if equals else "" if after.startswith("--") else after
+    return given
 
 
 @contextmanager

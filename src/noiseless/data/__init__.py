@@ -1,7 +1,7 @@
 """Data sets, and augmentation as pure functions of (seed, epoch, example number).
 
-The names are imported at first use, so that `noiseless data list` does not wait for torch. No name but `home` is that of a
-module, which would hide it.
+The names are imported at first use, so that `noiseless data list` does not wait for torch. No name but `home` is that
+of a module, which would hide it.
 """
 
 from __future__ import annotations

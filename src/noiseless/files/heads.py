@@ -104,6 +104,11 @@ def tensors_of(path: Path, described: Head) -> bytes:
     return content
 
 
+def raw_tensors(content: bytes) -> dict[str, dict[str, Any]]:
+    """The tensors in a safetensors file: name -> `dtype`, `shape` and `data`, as bytes. Raises one of `DAMAGED`."""
+    return dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
+
+
 def newest_first(directory: Path) -> list[Path]:
     """The JSON files of checkpoints, the newest first. One of both files counts: a checkpoint alone is damaged."""
     stems = {path.with_suffix("") for path in _files(directory)}

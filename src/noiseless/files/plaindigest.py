@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
-
 from noiseless.files.atomic import sha256
 from noiseless.files.directory import RunDirectory
-from noiseless.files.heads import DAMAGED
+from noiseless.files.heads import DAMAGED, raw_tensors
 from noiseless.plain import read_file
 
 DTYPES = {
@@ -28,7 +26,7 @@ def plain_digest(path: Path) -> str | None:
         The digest; None if the file cannot be read, or has a tensor of another dtype than those of `DTYPES`.
     """
     try:
-        tensors = dict(safetensors.deserialize(read_file(path)))
+        tensors = raw_tensors(read_file(path))
     except DAMAGED:
         return None
     if any(tensor["dtype"] not in DTYPES for tensor in tensors.values()):
