@@ -70,12 +70,17 @@ def _note(event, what):
 def words(usage, run, exported):
     """Arguments for a command, from its usage; None for a command that names no run, file or directory."""
     given, named = [], False
-    for word in re.sub(r"\[(?!@STEP)[^]]*\]", "", usage).split()[1:]:
+    if usage.startswith("predict"):  # also with an image that is none
+        return [[str(run), str(run / name)] for name in ("model.pt", "config.json")]
+    for word in re.sub(r"\[(?!@STEP|DIR)[^]]*\]", "", usage).split()[1:]:
         if word.startswith("RUN"):
             given.append(str(run))
             named = True
         elif word == "DIRECTORY":
             given.append(str(PLACE / "work" / "exported"))
+        elif word == "[DIR]":
+            given.append(str(run.parent))
+            named = True
         elif word == "FILE":
             given.append(str(run / "model.pt"))
             named = True

@@ -49,13 +49,15 @@ def flags() -> dict[str, list[Flag]]:
         words = ["data", "info"] if name == "data" else [name]
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            cli.run([*words, "--help"])
+            cli.run([*words, "--help-all" if name in ("train", "plan", "bench", "import") else "--help"])
         text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
         shown = re.findall(r"(--[a-z][\w-]*)(?:,[^\n]*?--no-[\w-]+)?( [A-Z{\[])?", text)
         by_name: dict[str, bool] = {}
         for flag, value in shown:
             by_name[flag] = by_name.get(flag, False) or bool(value)
-        found[name] = [Flag(flag, takes) for flag, takes in by_name.items() if flag not in ("--help", "--no")]
+        found[name] = [
+            Flag(flag, takes) for flag, takes in by_name.items() if flag not in ("--help", "--help-all", "--no")
+        ]
     return found
 
 

@@ -88,7 +88,7 @@ def test_the_help_does_not_break_commands_in_a_narrow_terminal(monkeypatch):
 
 
 def test_train_help_lists_every_field_with_type_default_and_its_line():
-    answer = call("train", "--help")
+    answer = call("train", "--help-all")
     assert answer.code == 0
     text = words(re.sub(r"[│─╭╮╰╯]", " ", answer.out))
     lines = help_texts()
@@ -105,7 +105,7 @@ def test_train_help_lists_every_field_with_type_default_and_its_line():
 
 def test_train_help_begins_with_the_flags_that_matter_most_and_has_the_others_by_part(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")  # in one column
-    pieces = re.split(r"^ ([a-z ]*)options +$", call("train", "--help").out, flags=re.MULTILINE)
+    pieces = re.split(r"^ ([a-z ]*)options +$", call("train", "--help-all").out, flags=re.MULTILINE)
     groups = dict(zip(map(str.strip, pieces[1::2]), pieces[2::2], strict=True))
     shown = {name: re.findall(r"^  --([a-z-]+)", text, re.MULTILINE) for name, text in groups.items()}
     parts = [f.name for f in fields(Recipe) if is_dataclass(getattr(Recipe(), f.name))]
@@ -117,8 +117,18 @@ def test_train_help_begins_with_the_flags_that_matter_most_and_has_the_others_by
         assert [g for g, flags in shown.items() if name.replace("_", "-") in flags] == [group]
 
 
+def test_train_help_has_the_twelve_flags_that_matter_most_with_the_recipes_values(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = call("train", "fb-clipped", "--help").out
+    assert re.findall(r"^  --([a-z-]+)", out, re.MULTILINE) == [name.replace("_", "-") for name in FIRST]
+    text = words(out.replace("│", " "))
+    assert "peak learning rate (default: 0.4)" in text
+    assert "None: no clipping (default: 0.25)" in text
+    assert "--help-all" in text
+
+
 def test_the_promised_flags_exist():
-    listed = set(re.findall(r"--[a-z][a-z-]*", call("train", "--help").out))
+    listed = set(re.findall(r"--[a-z][a-z-]*", call("train", "--help-all").out))
     assert listed >= FLAGS
 
 
@@ -136,7 +146,7 @@ def test_defaults_are_fb_regularized_on_digits_in_the_small_form(tmp_path, monke
     path = Path("runs/fb-regularized-digits-resnet8-seed5")  # config.py: runs/NAME-DATA-MODEL-seedSEED
     recipe = RunDirectory(path).config().recipe
     assert (recipe.name, recipe.data.name, recipe.objective.block, recipe.seed) == ("fb-regularized", "digits", 32, 5)
-    assert (recipe.schedule.warmup, recipe.schedule.horizon) == (13, 133)
+    assert (recipe.schedule.warmup, recipe.schedule.horizon) == (0, 1)  # 13 and 133 of 100 steps, scaled with --steps
     assert (recipe.objective.penalty, recipe.optimizer.lr) == (0.5, 0.8)
     assert str(path) in answer.out
     # a second run takes a free name, and the first is not changed

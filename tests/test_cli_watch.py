@@ -167,7 +167,8 @@ def test_a_run_without_rows_is_shown(stopped):
 def test_wrong_input_is_refused(tmp_path, stopped):
     refused("watch", names=("at least one run", "noiseless watch RUN"))
     refused("watch", tmp_path / "none", names=("none", "does not exist"))
-    refused("watch", tmp_path, names=(tmp_path, "no config.json"))
+    (tmp_path / "empty").mkdir()
+    refused("watch", tmp_path / "empty", names=(tmp_path, "no config.json"))
     for every in ("0", "-1", "nan", "inf"):
         refused("watch", stopped.path, "--every", every, names=("--every", "positive", every))
     (stopped.path / "config.json").write_text("{}")
@@ -183,3 +184,11 @@ def test_a_run_that_is_removed_meanwhile_ends_the_watch(stopped, tmp_path):
     assert terminal.end() == 2
     assert "Traceback" not in terminal.text
     assert RunDirectory.open(tmp_path / "elsewhere")
+
+
+def test_it_waits_for_a_run_that_is_not_there_yet(finished, tmp_path):
+    terminal = Terminal(tmp_path / "later", "--every", 0.1)
+    terminal.until("waiting for")
+    copy(finished, tmp_path / "copied").path.rename(tmp_path / "later")
+    terminal.until("ended")
+    assert terminal.process.wait(30) == 0

@@ -154,3 +154,21 @@ def test_the_package_has_the_names_that_it_lists():
 def test_torch_is_not_imported_before_it_is_needed(module):
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",), ("data", "list"), ("train", "--lr", "0"), ("train", "--lr", "x"), ("train", "--model", "resnet"),
+        ("train", "--data", "digit"), ("train", "fb", "--steps", "0"), ("evaluate", "no-run"), ("digest", "no-run"),
+        ("sharpness", "no-run@3"), ("report", "no-run"), ("train", "--help"), ("recipes",),
+    ],
+)  # fmt: skip
+def test_lists_and_mistakes_do_not_wait_for_torch(arguments):
+    program = (
+        "import sys; from noiseless import cli\n"
+        "try: cli.run(sys.argv[1:])\n"
+        "finally: sys.exit(7 * ('torch' in sys.modules) or 5)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], check=False, capture_output=True)
+    assert ended.returncode == 5

@@ -64,13 +64,22 @@ COMMANDS: dict[str, Command] = {
         _from("training", "resume"), "resume RUN", "continue a run from its newest checkpoint, bit for bit"
     ),
     "evaluate": Command(
-        _from("runs", "evaluate"), "evaluate RUN", "loss and accuracy of a run on training and test images"
+        _from("evaluating", "evaluate"),
+        "evaluate RUN[@STEP] [--data D]",
+        "loss and accuracy of a run on its images, or on others",
+    ),
+    "predict": Command(
+        _from("predicting", "predict"), "predict RUN[@STEP] IMAGE...", "class of each image file, and its probability"
+    ),
+    "runs": Command(_from("listing", "runs"), "runs [DIR]", "list runs: settings, progress, accuracy"),
+    "diff": Command(
+        _from("diff", "diff"), "diff RUN RUN", "where two runs part: settings, record, parameters; exit code 5 if so"
     ),
     "watch": Command(
         _from("watch", "watch"), "watch RUN [RUN ...]", "show the progress of runs in the terminal: curves, last rows"
     ),
     "report": Command(
-        _from("runs", "report"), "report RUN [RUN ...]", "write an HTML page with a table and all figures of runs"
+        _from("reporting", "report"), "report RUN [RUN ...]", "write an HTML page with a table and all figures of runs"
     ),
     "compare": Command(
         _from("compare", "compare"),
@@ -92,7 +101,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "models": Command(_from("models", "models"), "models [NAME ...]", "list models and their numbers of parameters"),
     "verify": Command(
-        _from("runs", "verify"),
+        _from("checking", "verify"),
         "verify RUN [--no-precision]",
         "check that a gradient has the same bits for any workers",
     ),
@@ -121,7 +130,9 @@ COMMANDS: dict[str, Command] = {
         "trust [CODE ...] [--remove]",
         "allow models and data sets of your own by package.module",
     ),
-    "digest": Command(_from("runs", "digest"), "digest RUN", "SHA-256 of the final parameters and buffers of a run"),
+    "digest": Command(
+        _from("checking", "digest"), "digest RUN[@STEP]", "SHA-256 of the final parameters and buffers of a run"
+    ),
     "bench": Command(_from("bench", "bench"), "bench [RECIPE]", "speed on this machine, beside a plain PyTorch loop"),
     "import": Command(
         _from("interop", "import_checkpoint"),
@@ -129,7 +140,9 @@ COMMANDS: dict[str, Command] = {
         "convert a checkpoint of the paper's code to a run",
     ),
     "export": Command(
-        _from("interop", "export"), "export RUN DIRECTORY", "write a model and its card, for from_pretrained and hubs"
+        _from("interop", "export"),
+        "export RUN[@STEP] DIRECTORY",
+        "write a model and its card, for from_pretrained and hubs",
     ),
 }
 """the commands by name"""

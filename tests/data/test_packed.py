@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import wait_until
 
-from noiseless.data import Images, ImageSet, datasets, load, pack, packed
+from noiseless.data import Images, ImageSet, datasets, load, pack, packed, packedheader
 
 
 def _cifar(path, count=6) -> CifarFiles:
@@ -209,7 +209,7 @@ def test_a_file_of_another_format_is_refused(written):
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"]["format"] = "noiseless image set 2"
     header["__metadata__"].pop("seal")
-    header["__metadata__"]["seal"] = packed._seal(header)
+    header["__metadata__"]["seal"] = packedheader.seal_of(header)
     path.write_bytes(content[:8] + json.dumps(header).encode().ljust(length) + content[8 + length :])
     with pytest.raises(ValueError, match="it is of another format"):
         load("cifar10", directory)

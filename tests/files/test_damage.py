@@ -11,7 +11,7 @@ import torch
 from small_runs import call, copy, files, record, refused, resume, run, small_recipe
 
 from noiseless.commands.execution import refuse_place
-from noiseless.files import answers, checkpoint
+from noiseless.files import answers, checkpoint, heads
 from noiseless.files.answers import Answer
 from noiseless.files.atomic import OLD, write_json
 from noiseless.files.directory import RunDirectory
@@ -171,14 +171,14 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path):
         save(step, 9)
     damage(tmp_path / "step-00000009.safetensors")
     save(4, 1)  # the run goes on from step 3
-    assert checkpoint.steps(tmp_path) == [4, 9]
+    assert heads.steps(tmp_path) == [4, 9]
     save(5, 2)
     damage(tmp_path / "step-00000005.safetensors")
     save(6, 2)
-    assert checkpoint.steps(tmp_path) == [4, 6, 9]
+    assert heads.steps(tmp_path) == [4, 6, 9]
     assert checkpoint.newest(tmp_path).step == 6
     save(9, 1)
-    assert checkpoint.steps(tmp_path) == [9]
+    assert heads.steps(tmp_path) == [9]
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])

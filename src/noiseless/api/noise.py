@@ -27,7 +27,7 @@ class GradientNoiseScale(Result):
     """The noise of mini-batch gradients around the gradient of a module's mean loss."""
 
     value: float | None
-    """`tr(Sigma) / |G|^2`, the simple noise scale, in examples; None where the gradient is not distinguished from zero"""
+    """`tr(Sigma) / |G|^2`, the simple noise scale, in examples; None where there is a `reason`"""
     interval: tuple[float, float] | None
     """of the noise scale, at the level 95 %; None where there is no noise scale"""
     reason: str | None

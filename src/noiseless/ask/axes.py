@@ -21,8 +21,9 @@ from noiseless.analysis import (
 )
 from noiseless.analysis.landscape import spread
 from noiseless.ask.sharpness import eigenvectors
-from noiseless.ask.state import RunState, StateAddress, checkpoint_steps, load_state, read_state
+from noiseless.ask.state import RunState, checkpoint_steps, load_state, read_state
 from noiseless.files import checkpoint
+from noiseless.files.address import StateAddress
 from noiseless.files.checkpoint import digest
 from noiseless.files.parameters import refuse_other_model
 

@@ -23,8 +23,9 @@ from noiseless.analysis import (
 )
 from noiseless.analysis.spectrum import room
 from noiseless.ask.options import SharpnessOptions
-from noiseless.ask.state import RunState, StateAddress, load_optimizer, load_state
+from noiseless.ask.state import RunState, load_optimizer, load_state
 from noiseless.files import answers
+from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.files import checkpoint
+from noiseless.files import checkpoint, heads
+from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import fill
 from noiseless.files.state import refuse_other_parts, restored_from
@@ -20,40 +21,6 @@ from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, rebuild
 from noiseless.run.regimes import FullBatch
 from noiseless.run.team import refuse_disagreement
-
-
-@dataclass(frozen=True)
-class StateAddress:
-    """A run, and one of its states by the number of steps done."""
-
-    directory: RunDirectory
-    step: int | None
-    """steps done; None: the end of the run, or its newest checkpoint if it has not ended"""
-
-    @staticmethod
-    def read(text: str) -> StateAddress:
-        """Parses `RUN`, `RUN@STEP`, or the path of a checkpoint file.
-
-        Returns:
-            The address.
-
-        Raises:
-            ValueError: if there is no such run, or the step is not a whole number.
-        """
-        path = Path(text)
-        if path.parent.name == "checkpoints" and path.name.startswith("step-"):
-            digits = path.name.removeprefix("step-").partition(".")[0]
-            if digits.isdecimal():
-                return StateAddress(RunDirectory.open(path.parent.parent), int(digits))
-        run, at, step = text.rpartition("@")
-        if not at or path.exists():
-            return StateAddress(RunDirectory.open(path), None)
-        if not step.isdecimal():
-            raise ValueError(f"{text}: the step must be a whole number of steps done, as in {run}@100, not {step!r}")
-        return StateAddress(RunDirectory.open(Path(run)), int(step))
-
-    def __str__(self) -> str:
-        return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")
 
 
 @dataclass(frozen=True)
@@ -219,7 +186,7 @@ def read_state(address: StateAddress) -> StateFile:
 
 def checkpoint_steps(directory: RunDirectory) -> list[int]:
     """The steps of a run's checkpoints, in ascending order."""
-    return checkpoint.steps(directory.checkpoints)
+    return heads.steps(directory.checkpoints)
 
 
 def _newest(directory: RunDirectory) -> int:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from noiseless import keyed, trust
-from noiseless.ask.state import StateAddress, load_state
+from noiseless.ask.state import load_state
 from noiseless.exits import INTERRUPTED
 from noiseless.files import checkpoint
+from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.objective import Evaluation, risk_of
 from noiseless.objective.exactsum import ExactSum

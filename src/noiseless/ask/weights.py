@@ -9,8 +9,9 @@ from torch import Tensor
 
 from noiseless.analysis import Weights
 from noiseless.analysis import weights as measure_weights
-from noiseless.ask.state import RunState, StateAddress, load_optimizer, load_state
+from noiseless.ask.state import RunState, load_optimizer, load_state
 from noiseless.files import checkpoint
+from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.state import refuse_other_parts, restored_from
 from noiseless.optim import take_step

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from noiseless.commands.durations import without_shares
 from noiseless.commands.flags import read_flags
-from noiseless.commands.parsing import parse
-from noiseless.errors import shown
+from noiseless.commands.models import parameters
+from noiseless.commands.parsing import given_flags, parse
+from noiseless.data.catalogue import ENTRIES, full_name
+from noiseless.errors import UnknownNameError, shown
+from noiseless.own import PATTERN
 from noiseless.recipes.checks import MOST
 from noiseless.recipes.config import Config
+from noiseless.recipes.flags import with_flags
+from noiseless.recipes.implied import USUAL_RATES, implied
 from noiseless.recipes.ladder import RECIPES, default_form, row
+from noiseless.recipes.recipe import Recipe
 from noiseless.trust import permit, permit_functions
 
 if TYPE_CHECKING:
+    from noiseless.files.address import StateAddress
     from noiseless.files.directory import RunDirectory
 
 MOST_WORKERS = 1_000_000
@@ -45,6 +54,16 @@ class TrustingRun(OneRun):
     """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
 
 
+@dataclass(frozen=True)
+class TrustingState:
+    """The arguments of commands that build the model of a run at one of its states."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
+    """directory of the run; @STEP is the state after that many steps, without it the final state"""
+    trust: Trust = ()
+    """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
+
+
 def one_run(arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun) -> RunDirectory:
     """Opens the run that a command names, and permits what its `--trust` names.
 
@@ -62,6 +81,17 @@ def one_run(arguments: list[str], usage: str, description: str, flags_type: type
     from noiseless.files.directory import RunDirectory
 
     return RunDirectory.open(Path(args.run))
+
+
+def one_state(
+    arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun
+) -> StateAddress:
+    """The run, and the state of it, that a command names as `RUN` or `RUN@STEP`; see `one_run`."""
+    args = parse(flags_type, arguments, usage, description)
+    permit(*getattr(args, "trust", ()))
+    from noiseless.files.address import StateAddress
+
+    return StateAddress.read(args.run)
 
 
 def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list[str]]:
@@ -86,6 +116,8 @@ class Parsed:
     """form of the recipe: `small` or `paper`"""
     flags: list[str]
     """the remaining arguments, without the recipe's name and `--form`"""
+    implied: dict[str, Any]
+    """flags that follow from the given ones, and their values"""
 
 
 def parse_config(arguments: list[str], usage: str, description: str, data: str) -> Parsed:
@@ -105,15 +137,42 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     name, arguments = take_recipe(arguments, usage.split()[0])
     form, arguments = take(arguments, "--form")
     data_set, _ = take(list(arguments), "--data")
+    data_set = data_set and spelled(data_set, ENTRIES)
     form = form or default_form(data_set or data)
+    base = row(name, form, data_set)
+    arguments = without_shares(arguments, base.schedule.steps)
     config = read_flags(
         arguments,
-        Config(row(name, form, data_set)),
+        Config(base),
         usage,
         f"{description}\n\nRECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}.",
     )
-    permit_functions(config.recipe.model.name, config.recipe.data.name)
-    return Parsed(config, name, form, arguments)
+    recipe = _named(config.recipe)
+    changes = implied(base, recipe, given_flags(arguments).keys())
+    permit_functions(recipe.model.name, recipe.data.name)
+    return Parsed(replace(config, recipe=with_flags(recipe, **changes)), name, form, arguments, changes)
+
+
+def _named(recipe: Recipe) -> Recipe:
+    """A copy with the names of data set, model and optimizer in their spelling; raises for unknown ones."""
+    data, model, optimizer = recipe.data.name, recipe.model.name, recipe.optimizer.name
+    data, model = spelled(data, ENTRIES), spelled(model, models := parameters())
+    optimizer = spelled(optimizer, USUAL_RATES)
+    full_name(data)
+    if ":" not in model and model not in models:
+        raise UnknownNameError("model", model, (*models, "torchvision:NAME", "timm:NAME", PATTERN))
+    if optimizer not in USUAL_RATES:
+        from noiseless.optim.registry import optimizer_entry  # a newer torch may have more
+
+        optimizer = optimizer_entry(optimizer).kind.__name__
+    return with_flags(recipe, data=data, model=model, optimizer=optimizer)
+
+
+def spelled(name: str, known: Iterable[str]) -> str:
+    """The known name that differs from a name in upper and lower case only; the name itself if there is none."""
+    known = tuple(known)
+    same = [other for other in known if other.lower() == name.lower()]
+    return same[0] if len(same) == 1 and name not in known else name
 
 
 def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:

@@ -17,12 +17,13 @@ from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 from noiseless.commands.parsing import parse
 from noiseless.errors import command as command_of
-from noiseless.exits import INTERRUPTED
+from noiseless.exits import INTERRUPTED, in_job
 from noiseless.recipes.checks import at_least
 from noiseless.trust import permit
 
 if TYPE_CHECKING:
-    from noiseless.ask.state import RunState, StateAddress
+    from noiseless.ask.state import RunState
+    from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 
@@ -116,11 +117,13 @@ def answer_question(
     args = parse(flags_type, arguments, command, flat=True)
     args.check()
     permit(*args.trust)
-    several = job.needed(args.workers)
-    from noiseless.ask.state import StateAddress
     from noiseless.files import answers
+    from noiseless.files.address import StateAddress
 
     address = StateAddress.read(args.run)
+    several = job.needed(args.workers)
+    if not in_job():  # the command that started the job has said so
+        console.print(f"{command} of {address}")
     if several:
         answers.try_place(address.directory)
         return job.execute(args.workers, take(command_line, "--workers")[1])

@@ -24,6 +24,8 @@ def bench(arguments: list[str]) -> int:
         " of a plain PyTorch loop. This takes about a minute; --rounds N is the number of timed sweeps of each kind.",
         data="digits",
     )
+    parsed.config.check()
+    console.print(f"timing {parsed.name}: {parsed.config.recipe.model.name} on {parsed.config.recipe.data.name}")
     import torch
 
     from noiseless.cost.bench import STRENGTH, compare

@@ -53,7 +53,7 @@ def list_sets(arguments: list[str]) -> int:
 
     from noiseless.data import home
     from noiseless.data.catalogue import ENTRIES
-    from noiseless.data.packed import sets
+    from noiseless.data.packedheader import sets
 
     directory = home(args.data_dir)
     table = Table(title=f"data sets, in {directory}")
@@ -89,8 +89,7 @@ def fetch(arguments: list[str]) -> int:
     args = parse(Fetch, arguments, "data fetch")
 
     from noiseless.data import home
-    from noiseless.data.catalogue import ENTRIES
-    from noiseless.data.datasets import full_name
+    from noiseless.data.catalogue import ENTRIES, full_name
 
     directory, name = home(args.data_dir), full_name(args.name)
     if name not in ENTRIES:
@@ -120,13 +119,15 @@ def info(arguments: list[str]) -> int:
     permit_functions(args.name)
     positive("pixels", args.pixels, MOST_PIXELS)
 
-    from noiseless.data import home, packed
-    from noiseless.data.catalogue import ENTRIES
-    from noiseless.data.datasets import full_name, opened, stale
+    from noiseless.data import home
+    from noiseless.data.catalogue import ENTRIES, full_name
+
+    directory, name = home(args.data_dir), full_name(args.name, args.pixels)
+    from noiseless.data import packed
+    from noiseless.data.datasets import opened, stale
     from noiseless.data.images import ImageSet
     from noiseless.data.pictures import resized
 
-    directory, name = home(args.data_dir), full_name(args.name, args.pixels)
     path = packed.place(directory, name, args.pixels)
     if args.verify and not path.exists():
         raise ValueError(f"{name} is not packed, so there is no digest to verify: leave out --verify, or pack it first")
@@ -194,6 +195,9 @@ def pack(arguments: list[str]) -> int:
     permit_functions(args.name)
     positive("pixels", args.pixels, MOST_PIXELS)
 
+    from noiseless.data.catalogue import full_name
+
+    full_name(args.name, args.pixels)  # before torch is imported
     from noiseless.data.datasets import pack as write
 
     path = write(args.name, Path(args.data_dir) if args.data_dir else None, args.pixels)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
-from collections.abc import Iterable
-from dataclasses import asdict, field, make_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field, make_dataclass, replace
+from functools import cache
 from textwrap import dedent
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from noiseless.commands.parsing import parse
+from noiseless.commands.parsing import given_flags, parse
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import FLAGS, flag_values, with_flags
 
@@ -29,11 +31,13 @@ FIRST = (
     "seed",
     "run_dir",
 )
-"""the most important flags, which help lists first"""
+"""the twelve most important flags: those of `--help`, and the first of `--help-all`"""
+HELP = frozenset({"-h", "--help"})
+ALL = "--help-all"
 
 
 def read_flags(arguments: list[str], default: Config, usage: str, description: str) -> Config:
-    """Parses the flags of a config. With `--help`, prints them and exits.
+    """Parses the flags of a config. With `--help` or `--help-all`, prints them and exits.
 
     Args:
         arguments: of the command, without those that are not flags of the config.
@@ -43,42 +47,71 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
 
     Returns:
         The default with the given flags replaced.
+
+    Raises:
+        ValueError: for a mistake, in one sentence.
     """
     values = flag_values(default.recipe) | asdict(default.settings)
+    args: Any
+    if ALL in arguments:
+        args = parse(_groups(values), ["--help"], usage, description, flat=True)
+    elif HELP.intersection(arguments):
+        description += f"\n\nThese are the flags that matter most; {ALL} has all of them, by part."
+        args = parse(make_dataclass("Flags", _members(FIRST, values)), ["--help"], usage, description)
+    else:
+        given = [name if name in values else name.removeprefix("no_") for name in given_flags(arguments)]
+        for name in given:
+            if name not in values:
+                raise ValueError(f"{_unknown(name, values)}; noiseless {usage.split()[0]} {ALL} explains each flag")
+        kind = make_dataclass("Flags", _members(dict.fromkeys(given), values))  # alone, as the parser is slow
+        args = parse(kind, arguments, usage, "", all_flags=ALL)
+    flags = dict(vars(args))
+    settings = {name: flags.pop(name) for name in get_type_hints(Settings) if name in flags}
+    return Config(with_flags(default.recipe, **flags), replace(default.settings, **settings))
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """A sentence about an unknown flag, with the one that is most like it."""
+    near = difflib.get_close_matches(name, [*known, "help", "help_all"], n=1)
+    hint = f"; did you mean --{near[0].replace('_', '-')}?" if near else ""
+    return f"unknown --{name.replace('_', '-')}{hint}"
+
+
+def _members(names: Iterable[str], values: Mapping[str, Any]) -> list[Any]:
+    """The fields of a dataclass for the parser: flags with their types, help texts and defaults."""
     hints = {name: flag.type for name, flag in FLAGS.items()} | get_type_hints(Settings)
-    texts = help_texts()
+    return [
+        (name, Annotated[hints[name], tyro.conf.arg(help=_texts(name))], field(default=values[name])) for name in names
+    ]
 
-    def members(names: Iterable[str]) -> list[Any]:
-        return [
-            (name, Annotated[hints[name], tyro.conf.arg(help=texts[name])], field(default=values[name]))
-            for name in names
-        ]
 
+def _groups(values: Mapping[str, Any]) -> type:
+    """The dataclass of all flags: the most important ones, then a group for each part of a config."""
     groups: dict[str, tuple[type, list[str]]] = {}
     for name, flag in FLAGS.items():
         groups.setdefault(flag.part or "recipe", (flag.owner, []))[1].append(name)
     groups["recipe"] = groups.pop("recipe")  # listed after its parts
     groups["settings"] = (Settings, list(get_type_hints(Settings)))
-    shown = members(FIRST)
+    shown = _members(FIRST, values)
     for title, (owner, names) in groups.items():
-        group: Any = make_dataclass(
-            "Group", members(n for n in names if n not in FIRST), namespace={"__doc__": inspect.getdoc(owner)}
-        )
+        rest = _members((name for name in names if name not in FIRST), values)
+        group: Any = make_dataclass("Group", rest, namespace={"__doc__": inspect.getdoc(owner)})
         shown.append((f"{title}_group", Annotated[group, tyro.conf.arg(name=title)], field(default_factory=group)))
-    args: Any = parse(make_dataclass("Flags", shown), arguments, usage, description, flat=True)
-    flags = {name: getattr(args, name) for name in FIRST}
-    for title in groups:
-        flags |= vars(getattr(args, f"{title}_group"))
-    settings = Settings(**{name: flags.pop(name) for name in get_type_hints(Settings)})
-    return Config(with_flags(default.recipe, **flags), settings)
+    return make_dataclass("Flags", shown)
+
+
+def _texts(name: str) -> str:
+    """Help text of a flag."""
+    flag = FLAGS.get(name)
+    return _strings(flag.owner)[flag.field] if flag else _strings(Settings)[name]
 
 
 def help_texts() -> dict[str, str]:
     """Help text of each flag: the string under its field in the dataclass of a recipe's part or of the settings."""
-    texts = {kind: _strings(kind) for kind in dict.fromkeys([*(flag.owner for flag in FLAGS.values()), Settings])}
-    return {name: texts[flag.owner][flag.field] for name, flag in FLAGS.items()} | texts[Settings]
+    return {name: _texts(name) for name in (*FLAGS, *get_type_hints(Settings))}
 
 
+@cache
 def _strings(kind: type) -> dict[str, str]:
     """The string under each field of a dataclass, by the name of the field."""
     (tree,) = ast.parse(dedent(inspect.getsource(kind))).body

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from noiseless.commands.arguments import TrustingRun, parse_config, take
+from noiseless.commands.arguments import TrustingState, parse_config, take
 from noiseless.commands.console import console
 from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
@@ -20,8 +20,8 @@ from noiseless.trust import flags, permit
 def import_checkpoint(arguments: list[str]) -> int:
     """Converts a published checkpoint to a run."""
     first, rest = arguments[:1], arguments[1:]
-    if {"-h", "--help"} & set(arguments):
-        rest = ["--help"]
+    if helps := {"-h", "--help", "--help-all"} & set(arguments):
+        rest = [max(helps)]
     elif not first or first[0].startswith("-"):
         raise ValueError("the file must come first: noiseless import FILE [RECIPE] [--FLAG VALUE ...]")
     parsed = parse_config(
@@ -34,6 +34,7 @@ def import_checkpoint(arguments: list[str]) -> int:
         data="",
     )
     config, file = parsed.config, Path(first[0])
+    console.print(f"reading {file}")
     from noiseless.exchange.description import form_of
     from noiseless.exchange.imported import import_run
     from noiseless.exchange.recognise import recognise
@@ -61,7 +62,7 @@ def import_checkpoint(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Export(TrustingRun):
+class Export(TrustingState):
     """Write the model of a run with a model card into a directory, for from_pretrained, torch.hub and model hubs."""
 
     directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIRECTORY")] = field(kw_only=True)
@@ -74,23 +75,27 @@ def export(arguments: list[str]) -> int:
     """Writes the model of a run with its card."""
     args = parse(Export, arguments, "export")
     permit(*args.trust)
+    from noiseless.files.address import StateAddress
+
+    address = StateAddress.read(args.run)
+    console.print(f"exporting {address}")
+    from noiseless.ask.state import read_state
     from noiseless.exchange.card import NEEDED, Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained
     from noiseless.exchange.recognise import classes_of
     from noiseless.files import checkpoint, environment
-    from noiseless.files.directory import RunDirectory
     from noiseless.files.parameters import fill
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
 
-    directory = RunDirectory.open(Path(args.run))
+    directory = address.directory
     experiment = rebuild(directory, snapshots=False)
-    recipe, state = experiment.config.recipe, directory.state()
-    fill(experiment.model, state, directory.path)
-    end, rows = directory.end(), directory.rows()
-    newest = directory.newest() if end is None else None
-    step = end.step if end else newest.step if newest else 0
+    recipe, stored = experiment.config.recipe, read_state(address)
+    if stored.model is not None:
+        fill(experiment.model, stored.model, directory.path)
+    state = stored.model or experiment.model.state_dict()
+    end, rows, step = directory.end(), directory.rows(), stored.step
     passes = next((row.get("passes") for row in reversed(rows) if row["step"] == step - 1), None)
     tested = score(experiment.model, experiment.test)
     facts = Facts(
@@ -100,7 +105,7 @@ def export(arguments: list[str]) -> int:
     description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
     text = card(description, checkpoint.digest(state), facts, args.license)
     sha256 = save_pretrained(experiment.model, args.directory, description, text)
-    if end is None:
+    if end is None and address.step is None:
         console.print("the run has not ended: its newest checkpoint is exported", style="yellow")
     console.print(
         f"{args.directory}: {recipe.model.name} of {recipe.name} after {step} steps, test accuracy"

@@ -86,6 +86,7 @@ def reproduce(arguments: list[str]) -> int:
     recipes = _recipes(args, names)
     settings = Settings(data_dir=args.data_dir, threads=1, tensorboard=args.tensorboard, wandb=args.wandb)
     path = Path(args.run_dir or ladder_place(args.data, args.table))
+    console.print(f"planning {len(recipes)} recipes on {args.data}")
     if not args.plan_only:
         prepared.start()
 
@@ -128,7 +129,7 @@ def reproduce(arguments: list[str]) -> int:
 
 def _recipes(args: Reproduce, names: tuple[str, ...]) -> list[Recipe]:
     """The recipes of the table, with the fields that the flags replace in all of them."""
-    from noiseless.data.datasets import full_name
+    from noiseless.data.catalogue import full_name
 
     data = full_name(args.data, args.pixels)
     form = args.form or default_form(args.data)

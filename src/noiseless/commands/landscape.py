@@ -20,7 +20,7 @@ from noiseless.recipes.checks import MOST_SEED, at_least
 
 if TYPE_CHECKING:
     from noiseless.ask.axes import AxesOptions
-    from noiseless.ask.state import StateAddress
+    from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 
@@ -111,7 +111,7 @@ def _landscape(args: LandscapeFlags, address: StateAddress, workers: Workers) ->
 
 def _axes(args: LandscapeFlags) -> AxesOptions:
     from noiseless.ask.axes import AxesOptions
-    from noiseless.ask.state import StateAddress
+    from noiseless.files.address import StateAddress
 
     others, counts = tuple(map(StateAddress.read, args.others)), args.counts()
     return AxesOptions(

@@ -1,8 +1,13 @@
-"""The command `models`, which lists models with their numbers of parameters."""
+"""The command `models`, which lists models with their numbers of parameters.
+
+Those of small colour images are in a table, `models/parameters.json`, so that the list does not wait for torch.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib import resources
 from typing import Annotated
 
 import tyro
@@ -34,14 +39,45 @@ def models(arguments: list[str]) -> int:
     for field, most in (("channels", 1024), ("classes", 1_000_000), ("pixels", 4096)):
         at_least(field, getattr(args, field), 1, most)
     permit_functions(*args.names)
-
-    from noiseless.models import names, outline
-
+    known = parameters()
+    names = args.names or tuple(known)
+    usual = (args.channels, args.classes, args.pixels) == (Models.channels, Models.classes, Models.pixels)
+    if not usual or not set(names) <= known.keys():
+        console.print(f"counting the parameters of {len(names)} models")
+        known = counted(names, args.channels, args.classes, args.pixels)
     table = Table(title=f"images of {args.channels} x {args.pixels} x {args.pixels}, {args.classes} classes")
     table.add_column("model")
     table.add_column("parameters", justify="right")
-    for name in args.names or names():
-        model = outline(name, args.channels, args.classes, size=(args.pixels, args.pixels))
-        table.add_row(name, f"{sum(p.numel() for p in model.parameters()):,}")
+    for name in names:
+        table.add_row(name, f"{known[name]:,}")
     console.print(table)
     return 0
+
+
+def parameters() -> dict[str, int]:
+    """The table: name of each model of noiseless -> number of parameters for the defaults of `Models`."""
+    table: dict[str, int] = json.loads(resources.files("noiseless").joinpath("models/parameters.json").read_text())
+    return table
+
+
+def counted(
+    names: tuple[str, ...] | None = None, channels: int = 3, classes: int = 10, pixels: int = 32
+) -> dict[str, int]:
+    """Counts the parameters of models.
+
+    Args:
+        names: of the models; None: all of noiseless, as the table has them.
+        channels: of the images.
+        classes: outputs.
+        pixels: height and width of the images.
+
+    Returns:
+        Name -> number.
+    """
+    from noiseless.models import names as all_names
+    from noiseless.models import outline
+
+    return {
+        name: sum(p.numel() for p in outline(name, channels, classes, size=(pixels, pixels)).parameters())
+        for name in names or all_names()
+    }

@@ -14,7 +14,7 @@ from noiseless.commands.asking import StateFlags, answer_question, load
 from noiseless.commands.console import console
 
 if TYPE_CHECKING:
-    from noiseless.ask.state import StateAddress
+    from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import is_dataclass
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
-from unittest.mock import patch
 
 import tyro
 
@@ -35,7 +35,12 @@ UNKNOWN = re.compile(r"Unrecognized options: (.*?)(?: (?:Perhaps you meant|Argum
 
 
 def parse(
-    kind: type[Flags], arguments: Sequence[str], usage: str, description: str | None = None, flat: bool = False
+    kind: type[Flags],
+    arguments: Sequence[str],
+    usage: str,
+    description: str | None = None,
+    flat: bool = False,
+    all_flags: str = "--help",
 ) -> Flags:
     """Parses the arguments of a command. With `--help`, prints the flags and exits.
 
@@ -45,6 +50,7 @@ def parse(
         usage: the command with its other arguments, for help.
         description: text of the help; None: the docstring of `kind`.
         flat: whether the flags of a nested dataclass have no prefix.
+        all_flags: flag whose help has all flags, for messages.
 
     Returns:
         The flags.
@@ -62,8 +68,7 @@ def parse(
         except SystemExit as end:
             if not end.code:
                 raise
-    wide = patch.dict("os.environ", COLUMNS=str(WIDE))
-    with redirect_stderr(io.StringIO()) as printed, wide, suppress(SystemExit):
+    with redirect_stderr(io.StringIO()) as printed, _columns(WIDE), suppress(SystemExit):
         tyro.cli(kind, args=arguments, prog=prog, description=description, config=config)
     text = _message(printed.getvalue())
     if match := UNKNOWN.fullmatch(text):
@@ -72,8 +77,30 @@ def parse(
         sentence = _unknown(match[1].split(", "), re.findall(r"--([a-z][\w-]*)", _plain(shown_help.getvalue())))
     else:
         sentence = f"{_sentence(text)}; "
-    help_command = f"noiseless {usage.partition('[')[0].strip()} --help"
+    help_command = f"noiseless {usage.partition('[')[0].strip()} {all_flags}"
     raise ValueError(f"{sentence}{help_command} explains each flag")
+
+
+def given_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """The flags in the arguments of a command: name, with underscores -> the text of its value; empty without one."""
+    given: dict[str, str] = {}
+    for argument, after in zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if argument.startswith("--"):
+            flag, equals, value = argument.removeprefix("--").partition("=")
+            given[flag.replace("-", "_")] = value if equals else "" if after.startswith("--") else after
+    return given
+
+
+@contextmanager
+def _columns(number: int) -> Iterator[None]:
+    """A context in which the terminal has a number of columns for what reads the environment variable COLUMNS."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(number)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        os.environ |= {} if before is None else {"COLUMNS": before}
 
 
 def _refuse_empty(kind: type, arguments: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ def run_place(recipe: Recipe) -> Path:
             f" {shown(repr(recipe.name))}; or give --run-dir"
         )
     model = recipe.model.name.replace("/", "-")
-    name = f"runs/{recipe.name}-{_slug(recipe.data.name)}-{model}-seed{recipe.seed}"
+    name = f"runs/{recipe.name}-{slug(recipe.data.name)}-{model}-seed{recipe.seed}"
     number = 1
     while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
         number += 1
@@ -35,15 +35,15 @@ def run_place(recipe: Recipe) -> Path:
 
 def ladder_place(data: str, table: str = "augmented") -> Path:
     """Directory of all runs of a table; a second command continues there."""
-    return Path(f"runs/reproduce-{_slug(data)}" + ("" if table == "augmented" else f"-{table}"))
+    return Path(f"runs/reproduce-{slug(data)}" + ("" if table == "augmented" else f"-{table}"))
 
 
 def race_place(data: str, pixels: int | None, augment: bool) -> Path:
     """Directory of a race; a second command continues there."""
     size = f"-{pixels}px" if pixels else ""
-    return Path(f"runs/race-{_slug(data)}{size}{'' if augment else '-noaug'}")
+    return Path(f"runs/race-{slug(data)}{size}{'' if augment else '-noaug'}")
 
 
-def _slug(data: str) -> str:
+def slug(data: str) -> str:
     """Name of a data set for a path: of `npz:FILE` and `folder:PATH`, the file name without its suffix."""
     return Path(data.partition(":")[2] or data).stem

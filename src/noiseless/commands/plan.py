@@ -73,6 +73,8 @@ def plan(arguments: list[str]) -> int:
         data="digits",
     ).config
     config.check()
+    if not as_json:
+        console.print(f"planning {config.recipe.name}: {config.recipe.model.name} on {config.recipe.data.name}")
     if config.recipe.compat == "published":
         config = replace(config, recipe=published(config.recipe))
     flops = figures["--flops"]

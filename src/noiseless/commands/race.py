@@ -152,8 +152,11 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
 
 def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     """Builds the race that the flags describe."""
+    from noiseless.data.catalogue import full_name
+
+    data = full_name(args.data, args.pixels)
+    console.print(f"planning a race on {_course(args)}")
     from noiseless.data import extent, home
-    from noiseless.data.datasets import full_name
     from noiseless.study import contenders, earlier
     from noiseless.study.race import Protocol
     from noiseless.study.race import Race as Running
@@ -161,7 +164,6 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     names = [name.strip() for name in args.contenders.split(",") if name.strip()]
     if args.contenders and not names:
         raise ValueError(f"--contenders {args.contenders!r} names none: give names separated by commas, as sgd,adamw")
-    data = full_name(args.data, args.pixels)
     course = contenders.Course(
         data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,
         args.augment == "fresh",

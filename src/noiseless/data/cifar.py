@@ -55,9 +55,7 @@ class Cifar:
 
     def find(self, directory: Path) -> Path | None:
         """The path of a version's folder in a directory, else that of an archive; None if there is neither."""
-        folders = (directory / version.source.unpacked for version in self.versions)
-        archives = (directory / version.source.file for version in self.versions)
-        return next((path for path in (*folders, *archives) if path.exists()), None)
+        return sources.present(directory, *(version.source for version in self.versions))
 
     def fetch(self, directory: Path) -> None:
         """Downloads the set if it is missing, or checks the archive that is there.

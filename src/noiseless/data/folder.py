@@ -38,7 +38,7 @@ def class_folders(name: str, path: Path, pixels: int | None, published: bool = F
     test = next((path / split for split in ("test", "val") if (path / split).is_dir()), path / "test")
     if not train.is_dir() or not test.is_dir():
         raise ValueError(f"{path} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val); it holds {_names(path)}")
-    classes = [_classes(split) for split in (train, test)]
+    classes = [classes_in(split) for split in (train, test)]
     if classes[0] != classes[1]:
         differing = sorted(set(classes[0]) ^ set(classes[1]))
         listed = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
@@ -56,7 +56,8 @@ def class_folders(name: str, path: Path, pixels: int | None, published: bool = F
     return ImageFiles(name, train_part, test_part, pixels, source, not published, _left_out(left_out), kinds)
 
 
-def _classes(path: Path) -> list[str]:
+def classes_in(path: Path) -> list[str]:
+    """The names of the class folders in the folder of one part, in their order."""
     return sorted(folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 

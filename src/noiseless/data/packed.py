@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from noiseless.data import statistics
 from noiseless.data.images import Facts, ImageSet
+from noiseless.data.packedheader import FORMAT, read_header, seal_of
 from noiseless.data.progress import Advance, size
-from noiseless.plain import open_file, parse
+from noiseless.plain import parse
 
-FORMAT = "noiseless image set 1"
 PAGE = 4096
 """bytes of a page; the header's length is a multiple of it"""
 RESIDENT = 2**32
@@ -98,7 +98,7 @@ def write(path: Path, contents: Contents, advance: Advance = lambda done: None) 
             }
             metadata |= {"sha256": facts.sha256, "labels": _digest(contents.y_train, contents.y_test)}
             header = {"__metadata__": metadata, **entries}
-            metadata["seal"] = _seal(header)
+            metadata["seal"] = seal_of(header)
             text = json.dumps(header, separators=(",", ":")).encode().ljust(header_bytes - 8)
             assert len(text) == header_bytes - 8
             file.seek(0)
@@ -170,7 +170,7 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
         ValueError: if the file is cut off, damaged, or holds another set.
     """
     try:
-        header, start = _header(path)
+        header, start = read_header(path)
         metadata = header["__metadata__"]
         if (metadata["name"], parse(metadata["pixels"])) != (name, pixels):
             raise ValueError(f"it holds {metadata['name']}")
@@ -189,36 +189,6 @@ def read(path: Path, name: str, pixels: int | None) -> ImageSet:
         name, x_train, torch.from_numpy(y_train), x_test, torch.from_numpy(y_test),
         resident=ends[-1] <= RESIDENT, facts=facts,
     )  # fmt: skip
-
-
-def sets(directory: Path) -> Iterator[tuple[Path, str, int | None]]:
-    """Lists the packed sets in the directory of data sets.
-
-    Args:
-        directory: of data sets.
-
-    Yields:
-        Path, name and pixels of each set; files that cannot be read are left out.
-    """
-    for path in sorted((directory / "packed").glob("*.safetensors")):
-        with suppress(KeyError, TypeError, ValueError, OSError):
-            metadata = _header(path)[0]["__metadata__"]
-            yield path, metadata["name"], parse(metadata["pixels"])
-
-
-def source(path: Path) -> str:
-    """The `ImageFiles.source` of a set at the time when it was packed.
-
-    Args:
-        path: of the packed file.
-
-    Returns:
-        The digest; empty if the file cannot be read.
-    """
-    try:
-        return str(_header(path)[0]["__metadata__"]["source"])
-    except (KeyError, TypeError, ValueError, OSError):
-        return ""
 
 
 def verify(path: Path, dataset: ImageSet, pixels: int | None) -> None:
@@ -242,23 +212,6 @@ def _remedy(name: str, pixels: int | None) -> str:
     return f"Remove it; noiseless data pack {name}{f' --pixels {pixels}' if pixels else ''} writes it again"
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Reads the header of a file and checks its seal; returns it with the position of the first tensor."""
-    with open_file(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length < 2**20:
-            raise ValueError("it has no header")
-        header = parse(file.read(length))
-    if not isinstance(header, dict):
-        raise TypeError("its header is no dictionary")
-    if header["__metadata__"]["format"] != FORMAT:
-        raise ValueError("it is of another format")
-    seal = header["__metadata__"].pop("seal")
-    if seal != _seal(header):
-        raise ValueError("its header has changed since it was written")
-    return header, 8 + length
-
-
 def _mapped(path: Path, start: int, entry: dict[str, Any]) -> np.ndarray:
     offset = start + entry["data_offsets"][0]
     return np.memmap(path, DTYPES[entry["dtype"]], "r", offset, tuple(entry["shape"]))
@@ -272,8 +225,3 @@ def _tensor(mapped: np.ndarray) -> Tensor:
 
 def _digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(array, "<i8").tobytes() for array in arrays)).hexdigest()
-
-
-def _seal(header: dict[str, Any]) -> str:
-    """Digest of a header without its seal."""
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from noiseless.plain import open_file
@@ -72,6 +73,20 @@ class Source:
                 f"{path} is not the published file ({difference}): it was cut off, damaged, or is another one."
                 f" Remove it, and it is downloaded again ({self.urls[0]})"
             )
+
+
+def present(directory: Path, *sources: Source) -> Path | None:
+    """The path of a source's unpacked folder in a directory, else that of an archive; None if there is neither."""
+    folders, archives = (directory / source.unpacked for source in sources), (directory / s.file for s in sources)
+    return next((path for path in (*folders, *archives) if path.exists()), None)
+
+
+def installed(package: str) -> bool:
+    """Whether a package that holds a data set is installed; it is not imported."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module without a spec stands in its place in `sys.modules`
+        return False
 
 
 TORONTO = "https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz", "https://dataset.bj.bcebos.com/cifar"

@@ -73,9 +73,7 @@ class _Zip:
 
 def find(directory: Path, source: Source | None = None) -> Path | None:
     """The path of the set's folder in a directory, else that of its archive; None if neither exists."""
-    source = source or sources.TINY_IMAGENET
-    paths = directory / source.unpacked, directory / source.file
-    return next((path for path in paths if path.exists()), None)
+    return sources.present(directory, source or sources.TINY_IMAGENET)
 
 
 def get(directory: Path) -> None:

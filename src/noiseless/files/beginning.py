@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noiseless import trust
 from noiseless.errors import command
-from noiseless.files import checkpoint, reading
+from noiseless.files import heads, reading
 from noiseless.files.atomic import TEMPORARY
 from noiseless.recipes.config import Config
 
@@ -56,5 +56,5 @@ def _hardly_begun(path: Path) -> bool:
         # an import writes its checkpoint, and the final parameters of a run without steps left, before the config
         leftovers |= {"model.safetensors"} if "environment.json" in names else set()
     checkpoints = [file.name for file in (path / "checkpoints").glob("*")]
-    ours = all(checkpoint.NAME.fullmatch(name) or TEMPORARY.fullmatch(name) for name in checkpoints)
+    ours = all(heads.NAME.fullmatch(name) or TEMPORARY.fullmatch(name) for name in checkpoints)
     return names <= leftovers and ours and (not checkpoints or "environment.json" in names)

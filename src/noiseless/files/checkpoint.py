@@ -6,8 +6,7 @@ both, so a checkpoint that is incomplete or damaged is recognised, and the one b
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ import torch
 from torch import Tensor
 
 from noiseless.files.atomic import sha256, write_bytes, write_json
-from noiseless.plain import parse, read_file, sealed, typed, unsealed
+from noiseless.files.heads import DAMAGED, damage, head, newest_first, number, tensors_of, whole
+from noiseless.plain import sealed
 
 State = dict[str, Any]
 """nested dicts, lists and tuples of tensors, numbers, strings and None"""
-NAME = re.compile(r"step-(\d{8,15})\.(json|safetensors)")
-"""names of the files of checkpoints"""
 
 
 @dataclass(frozen=True)
@@ -34,22 +32,6 @@ class Newest:
     state: State
     damaged: list[str]
     """what is wrong with each newer checkpoint"""
-
-
-@dataclass(frozen=True)
-class Head:
-    """What a checkpoint says of itself, without its tensors."""
-
-    step: int
-    """number of steps done"""
-    tensors_sha256: str
-    """of the file with the tensors"""
-    digests: dict[str, str]
-    """of the state, see `digests`"""
-    ended: bool
-    """whether the run ended with this state"""
-    state: Any
-    """the state, with names in place of tensors"""
 
 
 def save(directory: Path, step: int, state: State, keep: int, every: int | None = None, ended: bool = False) -> None:
@@ -74,7 +56,7 @@ def save(directory: Path, step: int, state: State, keep: int, every: int | None 
     record = {"step": step, "ended": ended, "tensors_sha256": sha256(content), "digests": digests(state)}
     record["state"] = described
     write_json(stem.with_suffix(".json"), sealed(record))
-    older = [path for path in _newest_first(directory) if number(path) < step]
+    older = [path for path in newest_first(directory) if number(path) < step]
     kept = 1
     for path in older if len(older) >= keep else ():
         if kept < keep and whole(path):
@@ -82,16 +64,6 @@ def save(directory: Path, step: int, state: State, keep: int, every: int | None 
         elif every is None or number(path) % every:
             path.unlink(missing_ok=True)
             path.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def steps(directory: Path) -> list[int]:
-    """The steps of a directory's checkpoints, damaged or not, in ascending order."""
-    return [number(path) for path in reversed(_newest_first(directory))]
-
-
-def number(path: Path) -> int:
-    """The number of steps done at a checkpoint, from the name of either of its files."""
-    return int(path.stem.removeprefix("step-"))
 
 
 def at(directory: Path, step: int, check: Callable[[State], None] = lambda state: None) -> State | None:
@@ -126,7 +98,7 @@ def newest(directory: Path, check: Callable[[State], None] = lambda state: None)
         ValueError: if there are checkpoints, but all are damaged.
     """
     damaged: list[str] = []
-    for path in _newest_first(directory):
+    for path in newest_first(directory):
         try:
             step, state = read(path, check)
         except ValueError as error:
@@ -135,16 +107,6 @@ def newest(directory: Path, check: Callable[[State], None] = lambda state: None)
             return Newest(step, state, damaged)
     if damaged:
         raise ValueError(f"all checkpoints in {directory} are damaged: {'; '.join(damaged)}")
-    return None
-
-
-def newest_head(directory: Path) -> Head | None:
-    """The head of the newest checkpoint whose JSON is whole; its tensors are not read. None if there is none."""
-    for path in _newest_first(directory):
-        try:
-            return head(path)
-        except ValueError:
-            continue
     return None
 
 
@@ -163,76 +125,12 @@ def read(path: Path, check: Callable[[State], None] = lambda state: None) -> tup
     """
     described = head(path)
     try:
-        tensors = safetensors.torch.load(_tensors(path, described))
+        tensors = safetensors.torch.load(tensors_of(path, described))
         state: State = _restore(described.state, tensors)
         check(state)
         return described.step, state
     except DAMAGED as error:
-        raise ValueError(_damaged(path, error)) from None
-
-
-def head(path: Path) -> Head:
-    """Reads what a checkpoint says of itself.
-
-    Args:
-        path: of its JSON file.
-
-    Returns:
-        Its head.
-
-    Raises:
-        ValueError: if the file is not that of a checkpoint, or is damaged.
-    """
-    try:
-        record = unsealed(parse(read_file(path), finite=False))
-        step = typed(int, record["step"], "step")
-        if step != number(path):
-            raise ValueError(f"it is of step {step}")
-        ended = typed(bool, record["ended"], "ended")
-        return Head(step, str(record["tensors_sha256"]), dict(record["digests"]), ended, record["state"])
-    except DAMAGED as error:
-        raise ValueError(_damaged(path, error)) from None
-
-
-def whole(path: Path) -> bool:
-    """Whether a checkpoint is whole, from the path of its JSON file: the hashes fit."""
-    try:
-        _tensors(path, head(path))
-    except (ValueError, OSError):
-        return False
-    return True
-
-
-DAMAGED = (
-    ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, RecursionError, MemoryError, OverflowError,
-    safetensors.SafetensorError,
-)  # fmt: skip
-"""what reading a damaged or foreign file can raise"""
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    """The message about a damaged checkpoint."""
-    cause = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{path} is damaged or not a checkpoint ({cause or type(error).__name__})"
-
-
-def _tensors(path: Path, described: Head) -> bytes:
-    """The content of the file with a checkpoint's tensors; raises if its hash is another one."""
-    content = read_file(path.with_suffix(".safetensors"))
-    if sha256(content) != described.tensors_sha256:
-        raise ValueError(f"the hash of {path.with_suffix('.safetensors').name} does not fit its content")
-    return content
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    """The JSON files of checkpoints, the newest first. One of both files counts: a checkpoint alone is damaged."""
-    stems = {path.with_suffix("") for path in _files(directory)}
-    return sorted((stem.with_suffix(".json") for stem in stems), key=number, reverse=True)
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    """The files of checkpoints in a directory."""
-    return (path for path in directory.glob("step-*") if NAME.fullmatch(path.name))
+        raise ValueError(damage(path, error)) from None
 
 
 def digests(state: State) -> dict[str, str]:

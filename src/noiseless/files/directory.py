@@ -1,40 +1,34 @@
-"""The directory of a run: config, environment, metrics, checkpoints and final parameters."""
+"""The directory of a run: config, environment, metrics, checkpoints and final parameters.
+
+Torch is imported by the methods that read or write tensors only, so that a run is found, or refused, in a moment.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from noiseless import trust
 from noiseless.errors import command
-from noiseless.files import beginning, checkpoint, environment, predictions, reading, record
+from noiseless.files import beginning, ending, environment, heads, reading, record
 from noiseless.files.atomic import clear, write_json
+from noiseless.files.ending import End
 from noiseless.files.outside import refuse_outside
-from noiseless.files.parameters import read_parameters, write_parameters
-from noiseless.files.predictions import Predictions
-from noiseless.files.state import refuse_other_parts
 from noiseless.lock import HeldError, locked
 from noiseless.plain import sealed
 from noiseless.recipes.config import Config
 from noiseless.screen import print_note
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from noiseless.files.checkpoint import Newest
+    from noiseless.files.predictions import Predictions
+
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class End:
-    """The end of a run, as its last checkpoint and its record have it."""
-
-    step: int
-    """number of steps done"""
-    digests: Row
-    """digest of the final parameters and buffers, `model`, and of their `average` if there is one"""
 
 
 class RunDirectory:
@@ -180,7 +174,7 @@ class RunDirectory:
         """
         read, begun = record.read(self.metrics), self.began()
         if until is None:
-            head = checkpoint.newest_head(self.checkpoints)
+            head = heads.newest_head(self.checkpoints)
             until = max(head.step if head else 0, read.rows[-1]["step"] + 1 if read.rows else 0)
         lost = len(set(range(begun, until)) - {row["step"] for row in read.rows})
         problems = [f"has {len(read.damaged)} damaged lines"] if read.damaged else []
@@ -189,13 +183,13 @@ class RunDirectory:
 
     def begins_anew(self) -> bool:
         """Whether the run has no state yet: it has no checkpoint, or was killed within its very first one."""
-        steps = checkpoint.steps(self.checkpoints)
+        steps = heads.steps(self.checkpoints)
         if steps != [0] or self._imported():
             return not steps
         recorded = self.metrics.exists() and self.metrics.stat().st_size > 0
-        return not recorded and not checkpoint.whole(self.checkpoints / "step-00000000.json")
+        return not recorded and not heads.whole(self.checkpoints / "step-00000000.json")
 
-    def newest(self) -> checkpoint.Newest | None:
+    def newest(self) -> Newest | None:
         """The newest undamaged checkpoint.
 
         Returns:
@@ -204,34 +198,14 @@ class RunDirectory:
         Raises:
             ValueError: if there are checkpoints, but all are damaged.
         """
+        from noiseless.files import checkpoint
+        from noiseless.files.state import refuse_other_parts
+
         return None if self.begins_anew() else checkpoint.newest(self.checkpoints, refuse_other_parts)
 
     def end(self) -> End | None:
-        """The end of a run that has ended.
-
-        Returns:
-            The end; None if the final parameters are not written yet.
-
-        Raises:
-            ValueError: if last checkpoint and record disagree, or both are gone.
-        """
-        if not self.model.exists():
-            return None
-        head, rows = checkpoint.newest_head(self.checkpoints), self.rows()
-        ends = [End(head.step, head.digests)] if head and head.ended else []
-        if rows and isinstance(final := rows[-1].get("final"), dict):
-            ends.append(End(rows[-1]["step"] + 1, final))
-        if not ends:
-            raise ValueError(
-                f"{self.model} cannot be checked: {self.metrics} has lost its last row, and {self.checkpoints} the last"
-                " checkpoint; restore one of them from a copy"
-            )
-        if ends[0] != ends[-1]:
-            raise ValueError(
-                f"{self.metrics} ends with other parameters than the last checkpoint in {self.checkpoints}: restore the"
-                " run from a copy"
-            )
-        return ends[0]
+        """The end of a run that has ended; None if the final parameters are not written yet. See `ending.read`."""
+        return ending.read(self.checkpoints, self.metrics) if self.model.exists() else None
 
     def cut_rows(self, step: int) -> str | None:
         """Removes the rows of a step and later ones, see `record.cut`; returns a message about damaged lines."""
@@ -250,6 +224,9 @@ class RunDirectory:
             average: their exponential average; None: the run has none.
             last_predictions: of the last evaluation; None: there was none.
         """
+        from noiseless.files import predictions
+        from noiseless.files.parameters import write_parameters
+
         if last_predictions is not None:
             predictions.write(self.path, last_predictions)
         if average is not None:
@@ -268,6 +245,9 @@ class RunDirectory:
         Raises:
             ValueError: if there are none, or they cannot be read.
         """
+        from noiseless.files import checkpoint
+        from noiseless.files.parameters import read_parameters
+
         end, name = self.end(), "average" if average else "model"
         if end is not None:
             file = self.average if average else self.model
@@ -287,7 +267,7 @@ class RunDirectory:
             raise ValueError(f"the newest checkpoint of {self.path} holds no average of the model's states")
         return state_then
 
-    def tell(self, newest: checkpoint.Newest) -> None:
+    def tell(self, newest: Newest) -> None:
         """Prints a note if a newer checkpoint than the one that is used is damaged."""
         for problem in newest.damaged:
             print_note(f"{problem}; the one of step {newest.step} is used")

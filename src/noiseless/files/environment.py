@@ -75,6 +75,7 @@ class Source:
 KINDS: dict[str, Any] = {
     "noiseless": str, "python": str, "packages": dict, "platform": str, "processor": str, "device": str, "threads": int,
     "data_sha256": str, "git_revision": str | None, "command": tuple[str, ...], "imported": Source,
+    "tags": tuple[str, ...],
 }  # fmt: skip
 """name -> type of each value"""
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from noiseless.files.atomic import write_bytes
-from noiseless.files.checkpoint import DAMAGED, digest
+from noiseless.files.checkpoint import digest
+from noiseless.files.heads import DAMAGED
 from noiseless.files.published import read_state
 from noiseless.files.untrusted import looks_pickled
 from noiseless.plain import open_file

@@ -18,7 +18,7 @@ import safetensors.torch
 
 from noiseless.errors import reason
 from noiseless.files.atomic import write_bytes
-from noiseless.files.checkpoint import DAMAGED
+from noiseless.files.heads import DAMAGED
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import Around, JobFailedError, SweepStoppedError, WorkerLostError, Workers
 from noiseless.plain import read_file

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from noiseless.recipes.config import Config
-from noiseless.recipes.flags import FLAGS
+from noiseless.recipes.flags import FLAGS, flag_value, with_flags
+from noiseless.recipes.implied import implied
 from noiseless.recipes.ladder import RECIPES, differences, row
 from noiseless.recipes.recipe import Recipe
 
@@ -37,7 +38,8 @@ def _flags(recipe: Recipe, name: str, form: str) -> dict[str, Any]:
     """The flags that turn a row of this name and form, for the recipe's data, into the recipe: flag -> value."""
     base = row(name, form, recipe.data.name)
     named = {"name": recipe.name} if recipe.name != base.name else {}
-    return named | {field: value for field, (_, value) in differences(recipe, base).items()}
+    flags = named | {field: value for field, (_, value) in differences(recipe, base).items()}
+    return flags | {field: flag_value(recipe, field) for field in implied(base, with_flags(base, **flags), flags)}
 
 
 def _flag(field: str, value: Any) -> list[str]:

@@ -14,7 +14,7 @@ from torch import nn
 from noiseless import models
 from noiseless.analysis import check_blocks
 from noiseless.data import Images, ImageSet, home, load
-from noiseless.data.extent import is_local
+from noiseless.data.extents import is_local
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.parameters import load_parameters

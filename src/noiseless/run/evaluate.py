@@ -60,7 +60,7 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     for index in torch.arange(len(images)).split(BATCH):
         x, y = (tensor.to(device) for tensor in images.take(index))
         with user_code(model):
-            output = _scores(model, x, flips)
+            output = class_scores(model, x, flips)
         loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
         predicted.append(output.argmax(1).cpu())
         target.append(y.cpu())
@@ -69,7 +69,7 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     return Score(loss.item() / len(images), int((classes == labels).sum()) / len(images), classes, labels)
 
 
-def _scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:
+def class_scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:
     """Class scores `[n, classes]` of images `[n, C, H, W]`, whose softmax is p: with `flips`, `log p + log 2`."""
     if not flips:
         return model(x)

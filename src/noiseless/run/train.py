@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noiseless import trust
 from noiseless.errors import command
-from noiseless.files import checkpoint
+from noiseless.files import checkpoint, heads
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.files.parameters import fill, refuse_other_model
 from noiseless.files.state import restored_from
@@ -280,7 +280,7 @@ def _restore(
     average = Average(experiment.model, momentum) if momentum else None
     analyses = Analyses(experiment)
     if newest is None:
-        if checkpoint.steps(directory.checkpoints):
+        if heads.steps(directory.checkpoints):
             on_message(f"{directory.path} was stopped within its first checkpoint: it begins anew, and nothing is lost")
         loop = _LoopState(average, analyses)
         _save(experiment, directory, 0, loop)

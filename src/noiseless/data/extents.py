@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noiseless.data import packed
-from noiseless.data.catalogue import ENTRIES
-from noiseless.data.datasets import full_name, load
+from noiseless.data.catalogue import ENTRIES, full_name
+from noiseless.data.datasets import load
 from noiseless.data.folder import class_folders
 from noiseless.data.home import home
 from noiseless.data.packed import RESIDENT

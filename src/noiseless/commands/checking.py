@@ -1,0 +1,114 @@
+"""The commands `digest` and `verify`, which check the bits of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from noiseless.commands.arguments import OneRun, one_run, one_state, take
+from noiseless.commands.asking import as_worker
+from noiseless.commands.console import console, tell_aside
+from noiseless.exits import DIFFERENT
+from noiseless.run import prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from noiseless.ask.verify import RoundingDifference
+    from noiseless.files.address import StateAddress
+    from noiseless.files.directory import RunDirectory
+    from noiseless.objective.workers import Workers
+
+
+def digest(arguments: list[str]) -> int:
+    """Prints the SHA-256 of a run's final parameters and buffers."""
+    address = one_state(
+        arguments,
+        "digest",
+        "Print the SHA-256 of the final parameters and buffers: equal digests mean equal bits.",
+        OneRun,
+    )
+    from noiseless.files.plaindigest import final_digest
+
+    digest = final_digest(address.directory) if address.step is None else None
+    if digest is None:
+        from noiseless.files import checkpoint
+
+        digest = checkpoint.digest(_state(address))
+        if address.step is None and not address.directory.model.exists():
+            tell_aside("the run has not ended: this is the digest of its newest checkpoint")
+    console.print(digest)
+    return 0
+
+
+def _state(address: StateAddress) -> dict[str, Tensor]:
+    """Parameters and buffers of a state."""
+    if address.step is None:
+        return address.directory.state()
+    from noiseless.ask.state import read_state
+
+    state = read_state(address).model
+    if state is None:
+        raise ValueError(f"{address} is the initial state, which no file holds: a checkpoint of step 0 would have it")
+    return state
+
+
+def verify(arguments: list[str]) -> int:
+    """Compares the bits of a run's gradient between orders of blocks and numbers of workers, and with other sums."""
+    part, arguments = take(arguments, "--part")  # given in the worker jobs that verify starts: file for the digest
+    precision = "--no-precision" not in arguments  # float64 may be many times slower
+    directory = one_run(
+        [argument for argument in arguments if argument != "--no-precision"],
+        "verify [--no-precision]",
+        "Check that the gradient at the newest state of a run has the same bits for other orders of blocks and other"
+        " numbers of workers. Then print how much it differs from plain float32 sums, and loss and gradient from those"
+        " in float64; --no-precision leaves out the latter, which may be slow.",
+    )
+    if part is None:
+        console.print(f"computing the gradient of {directory.path} in several ways")
+        prepared.start()  # for the jobs; it imports torch while this process does
+    from noiseless.ask import verify as verification
+
+    if part is not None:
+        return _verify_part(directory, Path(part))
+    digests, differences = verification.verify(directory)
+    equal = len({gradient.digest for gradient in digests}) == 1
+    table = Table(title="the gradient of the newest state, computed in several ways")
+    for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
+        table.add_column(heading)
+    for gradient in digests:
+        table.add_row(gradient.way, gradient.digest, "equal" if gradient.digest == digests[0].digest else "DIFFERENT")
+    console.print(table)
+    console.print(_differences("what plain float32 sums of the same block gradients differ by", "summed", differences))
+    if precision:
+        from noiseless.ask.precision import against_float64
+
+        title = "what gradient and loss differ by from those in float64 throughout"
+        console.print(_differences(title, "computed", against_float64(directory)))
+    console.print("all equal" if equal else "not equal")
+    return 0 if equal else DIFFERENT
+
+
+def _verify_part(directory: RunDirectory, path: Path) -> int:
+    """Computes the gradient as one worker of a job that `verify` has started, and writes its digest."""
+    from noiseless.ask.verify import write_digest
+
+    def work(workers: Workers) -> int:
+        write_digest(directory, path, workers)
+        return 0
+
+    return as_worker(work, ["verify", str(directory.path)], "start again with")
+
+
+def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:
+    """Table of the largest and the relative difference of each way of computing the gradient."""
+    table = Table(title=title)
+    losses = any(difference.loss is not None for difference in differences)
+    for name in (heading, "largest difference", "relative, in L2", *(["loss, relative"] if losses else [])):
+        table.add_column(name)
+    for difference in differences:
+        numbers = [difference.largest, difference.relative, difference.loss]
+        table.add_row(difference.way, *(f"{number:.2e}" for number in numbers if number is not None))
+    return table

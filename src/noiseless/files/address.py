@@ -1,0 +1,42 @@
+"""The address of a run's state, as commands take it: `RUN`, `RUN@STEP`, or the path of a checkpoint file. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from noiseless.files.directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class StateAddress:
+    """A run, and one of its states by the number of steps done."""
+
+    directory: RunDirectory
+    step: int | None
+    """steps done; None: the end of the run, or its newest checkpoint if it has not ended"""
+
+    @staticmethod
+    def read(text: str) -> StateAddress:
+        """Parses `RUN`, `RUN@STEP`, or the path of a checkpoint file.
+
+        Returns:
+            The address.
+
+        Raises:
+            ValueError: if there is no such run, or the step is not a whole number.
+        """
+        path = Path(text)
+        if path.parent.name == "checkpoints" and path.name.startswith("step-"):
+            digits = path.name.removeprefix("step-").partition(".")[0]
+            if digits.isdecimal():
+                return StateAddress(RunDirectory.open(path.parent.parent), int(digits))
+        run, at, step = text.rpartition("@")
+        if not at or path.exists():
+            return StateAddress(RunDirectory.open(path), None)
+        if not step.isdecimal():
+            raise ValueError(f"{text}: the step must be a whole number of steps done, as in {run}@100, not {step!r}")
+        return StateAddress(RunDirectory.open(Path(run)), int(step))
+
+    def __str__(self) -> str:
+        return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")
