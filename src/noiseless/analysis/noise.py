@@ -138,8 +138,10 @@ def gradient_noise(
         max(0.0, exact_total(counts * spread) - count * offset) for spread, offset in zip(spreads, offsets, strict=True)
     ]
     layers = {
-        name: moments(float(square_norms(part.flatten())), *of_layer, counts)
-        for (name, part), *of_layer in zip(space.split(gradient).items(), sums, spreads, along, strict=True)
+        name: moments(float(square_norms(part.flatten())), total, spread, product, counts)
+        for (name, part), total, spread, product in zip(
+            space.split(gradient).items(), sums, spreads, along, strict=True
+        )
     }
     norms, full = squares[0].sqrt(), square_norms(gradient).sqrt()
     moving = int((norms > 0).sum())

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from noiseless.errors import command
-from noiseless.files import checkpoint, reading
+from noiseless.files import heads, reading
 from noiseless.files.directory import RunDirectory
 from noiseless.files.outside import refuse_outside
 from noiseless.plain import real
@@ -90,7 +90,7 @@ class RunCopy:
             self._failed = False
 
     def _update(self) -> None:
-        steps = checkpoint.steps(self._run.checkpoints)
+        steps = heads.steps(self._run.checkpoints)
         (self._target / self._run.checkpoints.name).mkdir(parents=True, exist_ok=True)
         self._copy(reading.CONFIG)
         for step in steps:
@@ -102,7 +102,7 @@ class RunCopy:
             if (self._run.path / name).exists():
                 self._copy(name)
         for path in (self._target / self._run.checkpoints.name).glob("step-*"):
-            if checkpoint.NAME.fullmatch(path.name) and checkpoint.number(path) not in steps:
+            if heads.NAME.fullmatch(path.name) and heads.number(path) not in steps:
                 with suppress(OSError):  # a store may forbid removing; an old checkpoint more is no failure
                     path.unlink()
 

@@ -196,7 +196,9 @@ class Objective(ABC):
 
     def _settings(self) -> list[str]:
         """The numbers and names in the fields of this objective that are no defaults, for `repr`."""
-        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)} if is_dataclass(self) else {}
+        this: Any = self
+        every = fields(this) if is_dataclass(this) else ()
+        values = {f.name: (getattr(self, f.name), f.default) for f in every}
         plain = {name: value for name, (value, default) in values.items() if value != default}
         return [f"{name}={value!r}" for name, value in plain.items() if isinstance(value, (bool, int, float, str))]
 

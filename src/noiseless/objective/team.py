@@ -24,6 +24,7 @@ import torch.distributed as dist
 # while Python ends aborts the process.
 import torch.distributed.nn.functional  # noqa: F401
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from noiseless.exits import first_worker
@@ -79,12 +80,14 @@ class Team(Workers):
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         self._group: dist.ProcessGroup | None = None
         """of the sums; None: the default group, which this object has made"""
+        self._store: Store
         self.rank, self.count = 0, 0
         try:
             if dist.is_initialized():
                 self.rank, self.count = dist.get_rank(), dist.get_world_size()
-                self._group = dist.new_group(timeout=_TIMEOUT, backend=backend)
-                self._store = dist.PrefixStore(self._common_name(), dist.distributed_c10d._get_default_store())
+                group: Any = dist.new_group(timeout=_TIMEOUT, backend=backend)
+                self._group = group
+                self._store = PrefixStore(self._common_name(), dist.distributed_c10d._get_default_store())
             else:
                 self._store, self.rank, self.count = _store_of_job()
                 self._await_all()
@@ -270,15 +273,15 @@ _UNREACHED = "worker {} of {} cannot reach the others ({}); start the same comma
 _STORE_GONE = "the job's store, on its first node, does not answer ({}); start the same command again to continue"
 
 
-def _store_of_job(seconds: float = TIMEOUT_SECONDS) -> tuple[dist.Store, int, int]:
+def _store_of_job(seconds: float = TIMEOUT_SECONDS) -> tuple[Store, int, int]:
     """The store of the job to which this process belongs, its rank, and the number of workers."""
     shared, rank, count = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
     # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
     launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}"
-    return dist.distributed_c10d.PrefixStore(launch, shared), rank, count
+    return PrefixStore(launch, shared), rank, count
 
 
-def _tell_failure(store: dist.Store, code: int) -> bool:
+def _tell_failure(store: Store, code: int) -> bool:
     """Writes an exit code for all workers into the store; returns whether it is the first one."""
     if store.add("failures", 1) > 1:
         return False
