@@ -18,6 +18,7 @@ from noiseless.optim import (
     optimizer_entry,
     optimizer_names,
 )
+from noiseless.optim.recursion import Recursion
 
 DENSE = [name for name in optimizer_names() if not optimizer_entry(name).refusal]
 
@@ -113,13 +114,13 @@ class Signed(torch.optim.Optimizer):
 def test_an_entry_from_outside_is_all_that_an_optimizer_needs(monkeypatch):
     with pytest.raises(UnknownNameError, match="unknown optimizer 'signed'"):
         optimizer_entry("signed")
-    entry = OptimizerEntry(Signed, coupled_decay=True, threshold=lambda settings: 3 / settings["lr"])
+    entry = OptimizerEntry(Signed, coupled_decay=True, recursion=lambda settings: Recursion(settings["lr"], 0.5))
     monkeypatch.setitem(OPTIMIZERS, "Signed", entry)
     assert "Signed" in optimizer_names()
     x = nn.Parameter(torch.ones(2))
     optimizer = make_optimizer("signed", [x], lr=0.5, weight_decay=0.1)
     assert isinstance(optimizer, Signed)
-    assert stability_threshold(optimizer) == 6.0
+    assert stability_threshold(optimizer) == pytest.approx(6.0)
     assert entry_of(optimizer) is entry
     with pytest.raises(ValueError, match=r"test_registry\.Signed takes no momentum; it takes lr, weight_decay"):
         make_optimizer("Signed", [x], momentum=0.9)

@@ -1,5 +1,6 @@
 """The stability threshold of each optimizer, against runs on quadratics just below and just above it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,6 +49,8 @@ def test_sgd_grows_just_above_its_threshold_and_not_below(options, lr):
         (torch.optim.AdamW, {"weight_decay": 4.0, "betas": (0.5, 0.99), "amsgrad": True}),
         (torch.optim.Adam, {}),
         (torch.optim.Adam, {"weight_decay": 4.0, "decoupled_weight_decay": True}),
+        (torch.optim.RMSprop, {}),
+        (torch.optim.RMSprop, {"momentum": 0.5}),
     ],
 )
 @pytest.mark.parametrize("eps", [1.0, 30.0])
@@ -72,12 +75,42 @@ def test_adam_grows_just_above_its_threshold_and_not_below(kind, options, eps):
     assert growth(make, 1.01 * eps * limit, start=1e-20) > 1e3
 
 
+PARTED = [*SGD_OPTIONS, {"momentum": 0.6, "weight_decay": 1.0}, {"momentum": 0.3, "dampening": 0.3}]
+
+
+@pytest.mark.parametrize("options", PARTED)
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_with_parts_the_newest_gradients_of_all_grow_just_above_the_edge(options, parts):
+    """Each update renews the gradient of one part; the matrix of the recursion is that of torch's own steps."""
+    x = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = torch.optim.SGD([x], lr=0.1, **options)
+    edge = stability_threshold(optimizer, parts)
+
+    def radius(curvature):
+        columns = []
+        for column in np.eye(parts + 1):  # the last points, the newest first, and the momentum buffer
+            with torch.no_grad():
+                x.copy_(torch.tensor(column[:1]))
+            optimizer.state[x]["momentum_buffer"] = torch.tensor(column[parts:])
+            x.grad = torch.tensor([curvature * column[:parts].mean()])
+            optimizer.step()
+            buffer = optimizer.state[x]["momentum_buffer"] if options.get("momentum") else torch.zeros(1)
+            columns.append([x.item(), *column[: parts - 1], buffer.item()])
+        return abs(np.linalg.eigvals(np.array(columns).T)).max()
+
+    assert radius(0.99 * edge) < 1 < radius(1.01 * edge)
+    assert all(radius(share * edge) < 1 for share in np.linspace(0.05, 0.95, 19))
+
+
+def test_the_edge_of_eight_parts_at_a_rate_of_a_tenth():
+    sgd = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    assert (stability_threshold(sgd), stability_threshold(sgd, 8)) == pytest.approx((20, 6.09), abs=0.005)
+
+
 def test_an_unknown_threshold_is_none():
     x = nn.Parameter(torch.ones(1))
     assert stability_threshold(torch.optim.Adagrad([x], lr=0.1)) is None
-    assert (
-        stability_threshold(torch.optim.Adam([x], lr=0.1, weight_decay=0.1)) is None
-    )  # its decay is preconditioned, too
+    assert stability_threshold(torch.optim.Adagrad([x], lr=0.1)) is None
     assert stability_threshold(torch.optim.SGD([x], lr=0.0)) is None
     y = nn.Parameter(torch.ones(1))
     groups = [{"params": [x], "weight_decay": 0.0}, {"params": [y], "weight_decay": 0.1}]

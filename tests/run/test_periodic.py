@@ -1,11 +1,13 @@
 """Analyses during a run: their numbers are those of later analyses and of a resumed run, and they change no bit."""
 
 import pytest
-from small_runs import call, copy, record, refused, resume, run, small_recipe
+import torch
+from small_runs import call, copy, record, refused, resume, run, small_recipe, words
 
 from noiseless.analysis import Hessian, gradient_noise, layers_of, stability_threshold, top_eigenvalues
 from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers
+from noiseless.run.updates import edge_of_stability
 
 ANALYSES = {
     "sharpness_every": 2, "sharpness_count": 2, "noise_every": 3, "layers_every": 2, "checkpoint_seconds": 0,
@@ -34,9 +36,25 @@ def test_the_numbers_are_those_of_the_state_after_the_step(analysed):
     assert row["eigenvalues"] == pytest.approx(eigenvalues.largest.values.tolist(), rel=2e-3)
     assert row["sharpness"] == row["eigenvalues"][0]
     assert len(row["eigenvalue_residuals"]) == 2
-    for group in state.experiment.optimizer.param_groups:
-        group["lr"] = row["lr"]
-    assert row["stability"] == stability_threshold(state.experiment.optimizer)
+    assert row["stability"] is None  # the steps follow the Hessian of the penalised objective
+
+
+def test_an_edge_belongs_to_the_hessian_that_steps_follow(data):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    edges = [
+        [edge_of_stability(small_recipe(data, name, **changes), optimizer, of) for of in ("loss", "objective")]
+        for name, changes in (("fb", {}), ("fb-regularized", {}), ("fb", {"sam": 0.05}), ("fb", {"parts": 2}))
+    ]
+    delayed = stability_threshold(optimizer, 2)
+    assert edges == [[20, 20], [None, 20], [None, None], [delayed, delayed]]
+    assert delayed == pytest.approx(20)  # x_{t+1} = x_t - a (x_t + x_{t-1}) / 20 grows from there on
+
+
+def test_a_penalised_run_names_the_hessian_that_has_an_edge(analysed, tmp_path):
+    directory = copy(analysed, tmp_path / "run")
+    loss, objective = (call("sharpness", f"{directory.path}@4", "--of", of) for of in ("loss", "objective"))
+    assert "--of objective has its edge of stability" in words(loss.out)
+    assert "the edge of stability at lr" in words(objective.out)
 
 
 def test_noise_and_layers_are_those_of_the_state_after_the_step(analysed):

@@ -17,7 +17,6 @@ from noiseless.analysis import (
     Operator,
     density,
     preconditioned,
-    stability_threshold,
     top_eigenvalues,
     trace,
 )
@@ -30,6 +29,7 @@ from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
 from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
+from noiseless.run.updates import edge_of_stability
 
 BIN_BYTES = 24
 """bytes of an exact sum, per element"""
@@ -175,7 +175,9 @@ def sharpness(
     lr = state.experiment.schedule(state.objective_step)
     for group in state.experiment.optimizer.param_groups:
         group["lr"] = lr
-    values |= {"lr": lr, "stability": stability_threshold(state.experiment.optimizer)}
+    recipe = state.experiment.config.recipe
+    values |= {"lr": lr, "stability": edge_of_stability(recipe, state.experiment.optimizer, options.of)}
+    values["penalised"] = state.penalised is not None
     values["seconds"] = round(time.perf_counter() - start_time, 3)
     return Answer("sharpness", _name(state, options), values), vectors
 

@@ -92,6 +92,8 @@ def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
     threshold = values["stability"]
     if threshold is not None:
         console.print(f"the edge of stability at lr {values['lr']:g} is {threshold:.6g}")
+    elif values["of"] == "loss" and values.get("penalised"):
+        console.print("steps follow the Hessian of the penalised objective: --of objective has its edge of stability")
     trace = values["trace"]
     if trace is not None:
         console.print(f"trace {trace['value']:.6g} ± {trace['error']:.2g} (standard error)")

@@ -19,6 +19,7 @@ from noiseless.errors import UnknownNameError
 from noiseless.optim.fista import FISTA
 from noiseless.optim.lbfgs import DampedLBFGS
 from noiseless.optim.muon import Muon
+from noiseless.optim.recursion import Recursion
 
 Settings = Mapping[str, Any]
 """a group of an optimizer's `param_groups`"""
@@ -36,9 +37,9 @@ class OptimizerEntry:
     """keys under which its state may hold a parameter's running mean of gradients; the first that exists is used"""
     state_size: Callable[[Settings], float] | None = None
     """settings -> numbers stored for each parameter in the long run; None: as many as after the first step"""
-    threshold: Callable[[Settings], float | None] | None = None
-    """settings with lr above 0 -> largest eigenvalue of the Hessian (of the preconditioned Hessian if `diagonal` is
-    given) at which steps on a quadratic do not grow; None if not known for these settings. None: not known for any"""
+    recursion: Callable[[Settings], Recursion] | None = None
+    """settings with lr above 0 -> its steps on a quadratic, along an eigenvector of the Hessian (of the
+    preconditioned Hessian if `diagonal` is given). None: they are no such recursion, or it is not known"""
     diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
     """(settings, state of a parameter after a step) -> D, shaped like the parameter: the step goes along `D^-1` times a
     mean of gradients. None: there is no D, or it is not known"""
@@ -61,25 +62,24 @@ class OptimizerEntry:
 
     @property
     def preconditions(self) -> bool:
-        """Whether `threshold` is an eigenvalue of the preconditioned Hessian."""
-        return self.threshold is not None and self.diagonal is not None
+        """Whether the edge of stability is an eigenvalue of the preconditioned Hessian."""
+        return self.recursion is not None and self.diagonal is not None
 
 
-def _sgd_threshold(settings: Settings) -> float:
-    lr = float(settings["lr"])
+def _sgd_recursion(settings: Settings) -> Recursion:
     m, d = float(settings["momentum"]), float(settings["dampening"]) if settings["momentum"] else 0.0
-    largest = 2 * (1 + m) / ((1 + 2 * m) * lr) if settings["nesterov"] else 2 * (1 + m) / ((1 - d) * lr)
-    return largest - float(settings["weight_decay"])
+    return Recursion(float(settings["lr"]), m, 1 - d, settings["nesterov"], coupled=float(settings["weight_decay"]))
 
 
-def _adamw_threshold(settings: Settings) -> float:
+def _adam_recursion(settings: Settings) -> Recursion:
+    """A coupled decay is a part of the preconditioned Hessian."""
     lr, b1, w = float(settings["lr"]), float(settings["betas"][0]), float(settings["weight_decay"])
-    return (1 + b1) * (2 - w * lr) / ((1 - b1) * lr)
+    return Recursion(lr, b1, 1 - b1, decoupled=w if settings.get("decoupled_weight_decay", True) else 0.0)
 
 
-def _adam_threshold(settings: Settings) -> float | None:
-    preconditioned_decay = settings["weight_decay"] and not settings.get("decoupled_weight_decay")
-    return None if preconditioned_decay else _adamw_threshold(settings)
+def _rmsprop_recursion(settings: Settings) -> Recursion:
+    """A decay is a part of the preconditioned Hessian."""
+    return Recursion(float(settings["lr"]), float(settings["momentum"]))
 
 
 def _adam_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
@@ -108,14 +108,14 @@ _ENTRIES = (
     OptimizerEntry(torch.optim.ASGD, coupled_decay=True),
     OptimizerEntry(torch.optim.Adadelta, coupled_decay=True),
     OptimizerEntry(torch.optim.Adagrad, coupled_decay=True, diagonal=_adagrad_diagonal),
-    OptimizerEntry(torch.optim.Adam, coupled_decay=True, threshold=_adam_threshold, diagonal=_adam_diagonal),
-    OptimizerEntry(torch.optim.AdamW, threshold=_adamw_threshold, diagonal=_adam_diagonal),
+    OptimizerEntry(torch.optim.Adam, coupled_decay=True, recursion=_adam_recursion, diagonal=_adam_diagonal),
+    OptimizerEntry(torch.optim.AdamW, recursion=_adam_recursion, diagonal=_adam_diagonal),
     OptimizerEntry(torch.optim.Adamax, coupled_decay=True),
     OptimizerEntry(torch.optim.LBFGS, state_size=_lbfgs_size, evaluates_itself=True),
     OptimizerEntry(torch.optim.NAdam, coupled_decay=True),
     OptimizerEntry(torch.optim.RAdam, coupled_decay=True),
-    OptimizerEntry(torch.optim.RMSprop, coupled_decay=True, diagonal=_rmsprop_diagonal),
-    OptimizerEntry(torch.optim.SGD, coupled_decay=True, threshold=_sgd_threshold),
+    OptimizerEntry(torch.optim.RMSprop, coupled_decay=True, recursion=_rmsprop_recursion, diagonal=_rmsprop_diagonal),
+    OptimizerEntry(torch.optim.SGD, coupled_decay=True, recursion=_sgd_recursion),
     OptimizerEntry(torch.optim.SparseAdam, refusal="needs sparse gradients, and these are dense; use Adam"),
     # ours
     OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),

@@ -16,7 +16,6 @@ from noiseless.analysis import (
     layers_of,
     noise_passes,
     preconditioned,
-    stability_threshold,
     top_eigenvalues,
 )
 from noiseless.files.checkpoint import State
@@ -24,6 +23,7 @@ from noiseless.files.directory import Row
 from noiseless.objective import EmpiricalRisk
 from noiseless.optim import entry_of
 from noiseless.run.build import Experiment
+from noiseless.run.updates import edge_of_stability
 
 
 class Analyses:
@@ -110,7 +110,7 @@ class Analyses:
             "sharpness": float(top.largest.values[0]),
             "eigenvalues": top.largest.values.tolist(),
             "eigenvalue_residuals": top.largest.residuals.tolist(),
-            "stability": stability_threshold(experiment.optimizer),
+            "stability": edge_of_stability(experiment.config.recipe, experiment.optimizer),
         }
         if entry_of(experiment.optimizer).diagonal is None:
             return row, top.passes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from noiseless import optim
+from noiseless.analysis import stability_threshold
 from noiseless.objective import ParameterSpace
 from noiseless.optim import (
     Searched,
@@ -141,3 +142,23 @@ def _options(flag: str, text: str) -> dict[str, Any]:
         return parse_options(text)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from None
+
+
+def edge_of_stability(
+    recipe: Recipe, optimizer: torch.optim.Optimizer, of: Literal["loss", "objective"] = "loss"
+) -> float | None:
+    """The largest eigenvalue of a Hessian at which the steps of a run do not grow, as `stability_threshold` has it.
+
+    Args:
+        recipe: of the run.
+        optimizer: at the step's learning rate.
+        of: the function whose Hessian it is.
+
+    Returns:
+        The edge; None if it is not known, or if the run's steps do not follow that Hessian: the loss' with a penalty,
+        and either with sharpness-aware steps.
+    """
+    objective = recipe.objective
+    if objective.sam or (of == "loss" and (objective.penalty or objective.full_penalty)):
+        return None
+    return stability_threshold(optimizer, objective.parts)
