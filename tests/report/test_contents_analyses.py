@@ -47,6 +47,16 @@ def test_the_threshold_of_adam_is_drawn_with_the_preconditioned_sharpness(tmp_pa
     ]
 
 
+def test_sharpness_is_shown_at_the_loss_of_the_state_that_it_belongs_to(tmp_path):
+    """The loss of a row is that before its step; sharpness is that after it."""
+    rows = [row(0, train_loss=3.0, sharpness=5.0), row(1, train_loss=1.0), row(2, train_loss=0.01, sharpness=9.0)]
+    one = shown(tmp_path / "0", [*rows, row(3, train_loss=2.0)])
+    other = shown(tmp_path / "1", [row(0, sharpness=4.0), row(1, train_loss=0.5)], name="b")
+    figure = figures(one, other)["sharpness-at-equal-loss"]
+    assert [(s.x, s.y) for s in series(figure, "loss")] == [([1.0, 2.0], [5.0, 9.0]), ([0.5], [4.0])]
+    assert "sharpness-at-equal-loss" not in figures(shown(tmp_path / "2", [row(0, sharpness=4.0)]))
+
+
 def test_each_eigenvalue_has_its_line(tmp_path):
     run = shown(tmp_path / "0", [row(0, eigenvalues=[3.0, 1.0]), row(1, eigenvalues=[4.0, None])])
     figure = figures(run)["eigenvalues-1-fb-regularized"]

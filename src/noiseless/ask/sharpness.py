@@ -16,6 +16,7 @@ from noiseless.analysis import (
     Hessian,
     Operator,
     density,
+    module_mode,
     preconditioned,
     top_eigenvalues,
     trace,
@@ -137,7 +138,7 @@ def sharpness(
     start: Tensor | None = None,
     on_product: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[Answer, Tensor | None]:
-    """Computes eigenvalues, density and trace of the Hessian at a state.
+    """Computes eigenvalues, density and trace of the Hessian at a state, and the training loss without penalty there.
 
     Args:
         state: of the run; every worker must call this.
@@ -152,6 +153,9 @@ def sharpness(
     start_time, matrix = time.perf_counter(), _Timed(operator(state, options), on_product)
     values: dict[str, Any] = {"step": state.step, **asdict(options), "passes": 0.0, "converged": True}
     values |= {"density": None, "trace": None, "largest": [], "smallest": []}
+    with module_mode(state.experiment.model, options.batch_norm):
+        here = state.risk.measure()
+    values |= {"loss": here.loss, "passes": here.passes}
     vectors = None
     if options.largest + options.smallest:
         top = top_eigenvalues(
@@ -161,7 +165,8 @@ def sharpness(
         vectors = torch.cat((top.largest.vectors, top.smallest.vectors))
         for name, pairs in (("largest", top.largest), ("smallest", top.smallest)):
             values |= {name: pairs.values.tolist(), f"{name}_residuals": pairs.residuals.tolist()}
-        values |= {"converged": top.converged, "products": top.products, "passes": top.passes}
+        values |= {"converged": top.converged, "products": top.products}
+        values["passes"] += top.passes
     if options.density:
         spectrum = density(matrix, options.probes, options.steps, options.seed)
         grid, width = spectrum.grid()

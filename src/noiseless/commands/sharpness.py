@@ -86,7 +86,8 @@ def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
     console.print(_table(values, f"{address.directory.path}@{values['step']}"))
     products = f"{values['products']} products, " if "products" in values else ""
-    console.print(f"step {values['step']}: {products}{values['passes']:g} passes, {values['seconds']:g} s")
+    where = f"step {values['step']}, training loss {values['loss']:.4g}"
+    console.print(f"{where}: {products}{values['passes']:.3g} passes, {values['seconds']:g} s")
     if not values["converged"]:
         console.print("not converged: residuals are above --tolerance; allow more products with --most", style="yellow")
     threshold = values["stability"]

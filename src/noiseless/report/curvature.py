@@ -35,7 +35,7 @@ TEXT = (
     " decay. Above it, steps grow along that direction if nothing clips them. Points are answers of"
     " noiseless sharpness at single states."
 )
-HEADINGS = ("state", "of", "batch norm", "largest", "smallest", "edge", "trace", "passes", "seconds", "")
+HEADINGS = ("state", "of", "batch norm", "loss", "largest", "smallest", "edge", "trace", "passes", "seconds", "")
 
 
 def section(summaries: Sequence[Summary]) -> Section:
@@ -55,6 +55,7 @@ def section(summaries: Sequence[Summary]) -> Section:
             "preconditioned-sharpness", "Sharpness of the preconditioned Hessian", "preconditioned_sharpness",
             summaries, scaled, set(range(len(summaries))) - preconditioned,
         ),
+        *_at_equal_loss(summaries),
         *(figure for look, summary in enumerate(summaries) for figure in _eigenvalues(look, summary)),
         *_density([answer for answer in answers if answer.values.get("density")]),
     ]  # fmt: skip
@@ -103,6 +104,29 @@ def _threshold(summary: Summary, look: int, over: str, answers: Sequence[RunAnsw
         return []
     name = f"{summary.name}, edge of stability"
     return [Series(name, [a for a, _ in pairs], [b for _, b in pairs], look, "threshold")]
+
+
+def _at_equal_loss(summaries: Sequence[Summary]) -> list[Curves]:
+    """The sharpness of each row over the loss of the same function, the one that the next step is going to lower."""
+    series = []
+    for look, summary in enumerate(summaries):
+        pairs = []
+        for run in summary.runs:
+            losses = {row["step"]: number(row.get("train_loss")) for row in run.rows}
+            after = [(losses.get(row["step"] + 1), number(row.get("sharpness"))) for row in run.rows]
+            pairs += [(loss, value) for loss, value in after if loss is not None and value is not None]
+        if pairs:
+            pairs.sort()
+            series.append(Series(summary.name, [x for x, _ in pairs], [y for _, y in pairs], look, "points"))
+    if not series:
+        return []
+    x = Axis("training loss after the step", scale(value for line in series for value in line.x))
+    y = Axis("largest eigenvalue", scale(value for line in series for value in line.y))
+    note = (
+        "A run with a smaller loss is elsewhere on its path, and often sharper or flatter for that alone. Compare"
+        " recipes at the same loss."
+    )
+    return [Curves("sharpness-at-equal-loss", "Sharpness at equal loss", y, {"loss": View(x, series)}, note=note)]
 
 
 def _eigenvalues(look: int, summary: Summary) -> list[Curves]:
@@ -170,6 +194,7 @@ def _table(answers: Sequence[RunAnswer]) -> Table | None:
                 answer.name,
                 _hessian(answer),
                 str(content["batch_norm"]),
+                format_number(content.get("loss")),
                 format_number(_item(content["largest"], 0)),
                 format_number(_item(content["smallest"], 0)),
                 format_number(content["stability"]),
