@@ -169,7 +169,8 @@ class GradientPenalty(Blockwise):
         Returns:
             `[P]`; None where g_b is 0, or where the method is "exact".
         """
-        theta, g = self.space.theta.detach(), self.risk.block_gradient(number)
+        theta = self.space.theta.detach()
+        g = self.risk.block_gradient(number, theta)
         length = float(square_norms(g).sqrt())
         if self.method == "exact" or not length:
             return None
