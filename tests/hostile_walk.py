@@ -13,17 +13,11 @@ import json
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
+import audited
+
 PLACE = Path(sys.argv[1]).resolve()
-TEMPORARY = (f"{tempfile.gettempdir()}/{name}-" for name in ("noiseless", "pymp"))  # ours, multiprocessing's
-OURS = (*(str(PLACE / name) for name in ("runs", "exports", "home", "work")), *TEMPORARY)
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.symlink", "os.link", "shutil.rmtree")
-STARTING = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn", "ctypes.dlopen/run")
-CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "urllib.Request")
-HARMLESS = ("/dev/null", "/dev/tty", "/proc/")
 SHORT = {
     "reproduce": ["--rows", "fb", "--seeds", "1", "--plan-only"], "bench": ["--rounds", "1"], "plan": ["--steps", "2"],
     "race": ["--contenders", "sgd", "--budgets", "2", "--rates", "1", "--seeds", "1", "--plan-only"],
@@ -31,36 +25,6 @@ SHORT = {
 """flags with which a command is fast"""
 events: list[str] = []
 doing = "start"
-
-
-def _full(path):
-    return os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""  # noqa: PTH100  links stay
-
-
-def _hook(event, args):
-    if event == "import" and args[0].startswith("hostile"):
-        _note(event, args[0])
-    elif event == "exec" and str(PLACE) in getattr(args[0], "co_filename", ""):
-        _note(event, args[0].co_filename)
-    elif event == "open":
-        path = _full(args[0])
-        if path.startswith(str(PLACE / "outside")) or (path.endswith((".py", ".pyc")) and path.startswith(str(PLACE))):
-            _note(event, path)
-        elif isinstance(args[2], int) and args[2] & WRITING:
-            _written(event, path)
-    elif event in CHANGING:
-        _written(event, _full(args[0]))
-    elif event in STARTING and not (event == "subprocess.Popen" and args[1][0] in ("git", "uname")):
-        _note(event, args[:2])
-    elif event in CONNECTING:
-        _note(event, args)
-
-
-def _written(event, path):
-    # a run may hold links, which the path does not show
-    real = os.path.realpath(path) if path else ""
-    if real and not real.startswith((*OURS, *HARMLESS)):
-        _note(event, path)
 
 
 def _note(event, what):
@@ -114,6 +78,7 @@ def commands(run, exported):
             lines = [[*SHORT.get(name, []), flag, extra[flag]] for flag in flags]
             lines += [["--run-dir", str(run), "--again"]] if name == "train" else []
         yield from ([name, *line] for line in lines)
+    yield ["weights", str(run), "--workers", "2"]
 
 
 def entry_points(run, exported):
@@ -154,6 +119,7 @@ def main():
     import torch.distributed.elastic.multiprocessing  # noqa: F401  imported before anything counts
 
     from noiseless import cli
+    from noiseless.run import team
 
     (
         importlib.import_module("timm"),
@@ -161,7 +127,7 @@ def main():
         importlib.import_module("torch._dynamo"),
     )
     os.chdir(PLACE / "work")
-    sys.addaudithook(_hook)
+    audited.install(PLACE, _note)
     outcomes = {}
     for run in sorted((PLACE / "runs").iterdir()):
         exported = PLACE / "exports" / run.name
@@ -179,7 +145,12 @@ def main():
                 except ValueError as error:
                     outcome = str(error)
             outcomes[doing] = [outcome if isinstance(outcome, (int, str)) else "done", err.getvalue()]
-    found, outside, doing = list(events), sorted(path.name for path in (PLACE / "outside").iterdir()), "control"
+    os.chdir(PLACE / "work")
+    by_workers = (PLACE / audited.EVENTS).read_text().splitlines()
+    found, doing = [*events, *by_workers], "control"
+    outside = sorted(path.name for path in (PLACE / "outside").iterdir())  # before the controls write there
+    team.launch(2, [], program="audited_control")
+    workers_control = (PLACE / audited.EVENTS).read_text().splitlines()[len(by_workers) :]
     events.clear()
     os.chdir(PLACE / "runs" / "model-here")
     sys.path.insert(0, ".")
@@ -191,6 +162,7 @@ def main():
                 "events": found,
                 "outside": outside,
                 "control": events,
+                "workers_control": workers_control,
                 "outcomes": outcomes,
                 "commands": list(cli.COMMANDS),
             }
@@ -198,4 +170,5 @@ def main():
     )
 
 
-main()
+if __name__ == "__main__":  # not in workers, which import it under another name
+    main()

@@ -75,7 +75,7 @@ def test_values_that_a_check_refuses_end_the_command_before_it_writes(train, fla
         (("train", "fb", "--worker", "2"), ("unknown flag --worker; did you mean --workers?",)),
         (("train", "fb", "--steps", "3", "4"), ("error: unknown argument '4'; noiseless train --help",)),
         (("trust", "--trust"), ("error: unknown flag --trust; noiseless trust --help",)),
-        (("evaluate",), ("error: RUN is missing; noiseless evaluate --help",)),
+        (("evaluate",), ("error: RUN[@STEP] is missing; noiseless evaluate --help",)),
         (("train", "fb", "--lr", "fast"), ("--lr must be a number, not 'fast'",)),
         (("train", "fb", "--steps", "2.5"), ("--steps must be a whole number, not '2.5'",)),
         (("train", "fb", "--pixels", "9" * 5000), ("--pixels must be a whole number", "5,000 characters")),

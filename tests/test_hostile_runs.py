@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import audited
 import pytest
 import small_runs
 
@@ -22,6 +23,12 @@ def make(channels=1, classes=4, **options):
 def sets():
     return None
 """
+CONTROL = """
+import sys
+sys.path.insert(0, {run!r})
+import hostile_code
+"""
+"""a program of workers that does what no hostile run may bring about"""
 HUB = {"name": "torch.hub:load", "options": "repo_or_dir='{run}',model='make',source='local'"}
 
 
@@ -52,7 +59,7 @@ QUICK = ("model-here", "hub", "data-pipe", "link-lock")
 def walked(data, tmp_path_factory, request):
     """What a walk over the attacks has found."""
     place = tmp_path_factory.mktemp("hostile")
-    for name in ("runs", "exports", "outside", "elsewhere", "home", "work"):
+    for name in ("runs", "exports", "outside", "elsewhere", "home", "work", "site"):
         (place / name).mkdir()
     outside = place / "outside"
     (outside / "key").write_text("secret")
@@ -90,10 +97,14 @@ def walked(data, tmp_path_factory, request):
         "MPLCONFIGDIR": str(place / "home"),
         "WANDB_MODE": "online",
     }
-    source = str(Path(small_runs.cli.__file__).parents[1])
+    (place / "site" / "sitecustomize.py").write_text("import audited\naudited.install_in_prepared()\n")
+    (place / "site" / "audited_control.py").write_text(CONTROL.format(run=str(place / "runs" / "model-here")))
+    home[audited.VARIABLE] = str(place)
+    paths = (place / "site", Path(small_runs.cli.__file__).parents[1], Path(__file__).parent)
+    home["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     answer = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("hostile_walk.py")), str(place)],
-        env=os.environ | home | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=600, check=False,
+        env=os.environ | home, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(answer.stdout), place
@@ -111,6 +122,14 @@ def test_the_walk_would_have_seen_it(walked):
     found = " ".join(walked[0]["control"])
     for event in ("import hostile_code", "exec ", "os.system", "WRITTEN"):
         assert event in found
+
+
+def test_the_walk_would_have_seen_it_in_a_worker(walked):
+    found = walked[0]["workers_control"]
+    for rank in (0, 1):
+        mine = " ".join(line for line in found if line.startswith(f"worker {rank} "))
+        for event in ("import hostile_code", "exec ", "os.system", "WRITTEN"):
+            assert event in mine
 
 
 def test_every_command_was_tried_and_ended_in_a_sentence(walked):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import oracles
 import pytest
 import torch
-from small_runs import arrays, call, run, small_recipe
+from small_runs import arrays, call, examples_of_step, run, small_recipe, words
 
 from noiseless.ask import precision
+from noiseless.ask.state import load_state
+from noiseless.files.address import StateAddress
 from noiseless.objective import cross_entropy
 from noiseless.run.build import rebuild
 
@@ -63,6 +67,54 @@ def test_the_runs_own_arithmetic_comes_first(changes, ways, data, tmp_path):
 def test_a_penalty_is_compared_as_well(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb-regularized", steps=1, warmup=0))
     assert 0 < precision.against_float64(directory)[0].relative < 1e-3  # its finite differences amplify rounding
+
+
+@pytest.mark.parametrize("method", ["forward", "central"])
+def test_the_difference_of_a_penalty_in_float64_is_that_of_plain_autograd(method, data, tmp_path):
+    recipe = small_recipe(data, "fb-regularized", steps=1, warmup=0, penalty_method=method, augment="none")
+    directory = run(tmp_path / "run", recipe)
+    state = load_state(StateAddress(directory, None), None, precision.EXACT.change)
+    x, y = (column[:16] for column in examples_of_step(state.experiment, 0)[0])
+    model = copy.deepcopy(state.experiment.model)
+    parameters = list(model.parameters())
+
+    def gradient():
+        loss = cross_entropy(model(x.double()), y).mean()
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
+
+    def moved(h):
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(theta + h * g, parameters)
+        return gradient()
+
+    theta, g = torch.nn.utils.parameters_to_vector(parameters).detach(), gradient()
+    h = state.penalised.eps / g.norm()
+    expected = (moved(h) - g) / h if method == "forward" else (moved(h) - moved(-h)) / (2 * h)
+    computed = precision._difference(directory, precision.EXACT.change)
+    assert float((computed - expected).norm() / expected.norm()) < 1e-9  # 1e-16 / h of some thousand operations
+
+
+def test_the_noise_of_a_difference_falls_with_the_length_of_its_probe(data, tmp_path):
+    noise = []
+    for eps in (1e-2, 1e-4):
+        recipe = small_recipe(data, "fb-regularized", steps=1, warmup=0, penalty_eps=eps)
+        noise.append(precision.penalty_noise(run(tmp_path / f"{eps}", recipe)))
+    assert 1e-6 < noise[0] < 1e-2
+    assert 10 * noise[0] < noise[1]
+
+
+@pytest.mark.parametrize("changes", [{"penalty": 0.0}, {"dtype": "float64"}, {"penalty_method": "exact"}])
+def test_a_run_without_such_a_difference_has_no_noise(changes, data, tmp_path):
+    directory = run(tmp_path / "run", small_recipe(data, "fb-regularized", steps=1, warmup=0, **changes))
+    assert precision.penalty_noise(directory) is None
+
+
+def test_verify_says_it(finished, monkeypatch):
+    monkeypatch.setattr("noiseless.ask.verify.WORKERS", ())
+    answer = call("verify", finished.path)
+    assert answer.code == 0, answer.err
+    noise = f"{precision.penalty_noise(finished):.2e}"
+    assert f"the penalty's finite difference on the first block is {noise} of its length" in words(answer.out)
 
 
 def test_verify_without_precision_does_not_compute_float64(plain, monkeypatch):

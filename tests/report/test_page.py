@@ -12,10 +12,12 @@ from pathlib import Path
 
 import plotly.graph_objects
 import pytest
-from shown_runs import analysed, row, shown
+from plotly.offline import get_plotlyjs
+from shown_runs import analysed, answer, axis, row, shown
 from small_runs import call, npz, refused, run, small_recipe
 
 import noiseless.report
+from noiseless.printable import CONTROLS
 from noiseless.report import page, summary
 from noiseless.report.contents import sections
 from noiseless.report.plots import plots
@@ -123,6 +125,34 @@ def test_what_users_write_is_escaped(written, tmp_path):
     }
     assert not any("<" in name for name in names)  # plotly reads HTML in names
     assert any("&lt;b&gt;x&lt;/b&gt;" in name for name in names)
+
+
+def test_no_control_character_of_a_run_reaches_the_page(tmp_path):
+    evil = "a\x1b]0;x\x07\u202eb\x85<i>"
+    run_ = analysed(tmp_path / "r\x1bun\udcff")
+    for values in run_.rows:
+        values["layers"] = {evil + name: numbers for name, numbers in values["layers"].items()}
+    answer(
+        run_, "landscape", "other", step=8, axes=[axis(3, evil)], loss=[1.0, 0.5, 1.0], accuracy=[0.5] * 3,
+        penalised=None, batch_norm="block", passes=3.0, done=3, total=3,
+    )  # fmt: skip
+    environment = {"torch": evil, evil: evil, "command": ["noiseless", evil]}
+    (run_.directory.path / "environment.json").write_text(json.dumps(environment))
+    path = tmp_path / "page.html"
+    page.write(path, [run_], evil)
+    text = path.read_text()
+    assert CONTROLS.search(text.replace(get_plotlyjs(), "")) is None
+    drawn = list(_strings(data(read(path))))
+    assert [name for name in drawn if r"a\x1b]0;x" in name]  # the name of a layer, and the label of an axis
+    assert [name for name in drawn if CONTROLS.search(name)] == []
+
+
+def _strings(value):
+    """All texts within a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    for part in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from _strings(part)
 
 
 def test_each_run_is_there_with_its_command_settings_and_environment(written, tmp_path):

@@ -112,7 +112,7 @@ def test_an_error_of_one_worker_alone_ends_all_at_once(kind, rank, code, tmp_pat
         assert printed_text == "error: of one worker alone\n"
 
 
-MISTAKEN = "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n"
+MISTAKEN = "error: unknown flag --stepz; did you mean --steps? noiseless train --help-all explains each flag\n"
 APART = """
 import os
 import signal
@@ -125,7 +125,7 @@ if os.environ["RANK"] == rank:
         os.kill(os.getpid(), signal.SIGKILL)
     cli.COMMANDS["train"] = cli.Command(lambda arguments: 1 / 0, "", "") if kind == "bug" else cli.COMMANDS["train"]
     words = ["train", *({"flag": ["--stepz", "3"], "run": ["fb"]}.get(kind) or words[1:])]
-cli.main(words)
+sys.exit(cli.main(words))
 """
 
 
@@ -136,15 +136,15 @@ cli.main(words)
             "flag",
             1,
             2,
-            "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n",
+            "error: unknown flag --stepz; did you mean --steps? noiseless train --help-all explains each flag\n",
         ),
         (
             "flag",
             0,
             2,
-            "error: unknown flag --stepz; did you mean --steps? noiseless train --help explains each flag\n",
+            "error: unknown flag --stepz; did you mean --steps? noiseless train --help-all explains each flag\n",
         ),
-        ("run", 1, 2, "error: --run-dir is required under torchrun"),
+        ("run", 1, 2, "error: --run-dir is required in a job"),
         ("bug", 1, 1, "ZeroDivisionError: division by zero"),
     ],
 )
@@ -157,7 +157,7 @@ def test_an_error_before_a_worker_joins_ends_all_at_once(kind, rank, code, messa
     assert time.monotonic() - start < 50  # below the time in which a group waits for its workers
     assert answer == code
     assert printed_text.count(message) == 1, printed_text
-    assert printed_text == message or kind != "flag"
+    assert printed_text.count("error:") == (kind != "bug")
     assert not (tmp_path / "run").exists()
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from torch import Tensor
+
+from noiseless.ask.state import load_state
 from noiseless.ask.verify import RoundingDifference, gradient, rounding_difference
+from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.objective import Evaluation
 from noiseless.objective.workers import Alone
@@ -62,6 +67,34 @@ def against_float64(directory: RunDirectory) -> list[RoundingDifference]:
         row = rounding_difference(text, computed.gradient.cpu(), reference.gradient.cpu())
         rows.append(replace(row, loss=abs(computed.loss - reference.loss) / abs(reference.loss)))
     return rows
+
+
+def penalty_noise(directory: RunDirectory) -> float | None:
+    """The rounding noise of a penalty's finite difference, on the first block at a run's newest state.
+
+    With d the difference as the run computes it, which stands for `H g` of the block, and d64 that in float64, it is
+    `||d - d64|| / ||d64||`.
+
+    Args:
+        directory: of the run.
+
+    Returns:
+        The relative error; None for a run in float64, without a penalty, or whose penalty takes no differences.
+    """
+    if directory.config().recipe.model.dtype == "float64":
+        return None
+    computed = _difference(directory, lambda config: config)
+    if computed is None:
+        return None
+    exact = _difference(directory, EXACT.change)
+    return None if exact is None else rounding_difference("", computed, exact).relative
+
+
+def _difference(directory: RunDirectory, change: Callable[[Config], Config]) -> Tensor | None:
+    """The penalty's difference on the first block, float64 `[P]`."""
+    penalty = load_state(StateAddress(directory, None), Alone(), change).penalised
+    difference = penalty.block_difference(0) if penalty else None
+    return None if difference is None else difference.double().cpu()
 
 
 def _evaluation(directory: RunDirectory, way: _Arithmetic) -> Evaluation:

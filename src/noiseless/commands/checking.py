@@ -63,8 +63,8 @@ def verify(arguments: list[str]) -> int:
         [argument for argument in arguments if argument != "--no-precision"],
         "verify [--no-precision]",
         "Check that the gradient at the newest state of a run has the same bits for other orders of blocks and other"
-        " numbers of workers. Then print how much it differs from plain float32 sums, and loss and gradient from those"
-        " in float64; --no-precision leaves out the latter, which may be slow.",
+        " numbers of workers. Then print how much it differs from plain float32 sums, and loss, gradient and a"
+        " penalty's finite difference from those in float64; --no-precision leaves out the latter, which may be slow.",
     )
     if part is None:
         console.print(f"computing the gradient of {directory.path} in several ways")
@@ -83,10 +83,15 @@ def verify(arguments: list[str]) -> int:
     console.print(table)
     console.print(_differences("what plain float32 sums of the same block gradients differ by", "summed", differences))
     if precision:
-        from noiseless.ask.precision import against_float64
+        from noiseless.ask.precision import against_float64, penalty_noise
 
         title = "what gradient and loss differ by from those in float64 throughout"
         console.print(_differences(title, "computed", against_float64(directory)))
+        noise = penalty_noise(directory)
+        if noise is not None:
+            console.print(
+                f"the penalty's finite difference on the first block is {noise:.2e} of its length from that in float64"
+            )
     console.print("all equal" if equal else "not equal")
     return 0 if equal else DIFFERENT
 

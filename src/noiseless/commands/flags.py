@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, make_dataclass, replace
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from noiseless.commands.parsing import given_flags, parse
+from noiseless.commands.parsing import given_flags, parse, unknown_flag
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import FLAGS, flag_values, with_flags
 
@@ -62,19 +62,17 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
         given = [name if name in values else name.removeprefix("no_") for name in given_flags(arguments)]
         for name in given:
             if name not in values:
-                raise ValueError(f"{_unknown(name, values)}; noiseless {usage.split()[0]} {ALL} explains each flag")
+                known = [
+                    *(other.replace("_", "-") for other in values),
+                    *re.findall(r"--([a-z-]+)", f"{usage} --help {ALL}"),
+                ]
+                problem = unknown_flag(f"--{name.replace('_', '-')}", known)
+                raise ValueError(f"{problem}noiseless {usage.split()[0]} {ALL} explains each flag")
         kind = make_dataclass("Flags", _members(dict.fromkeys(given), values))  # alone, as the parser is slow
         args = parse(kind, arguments, usage, "", all_flags=ALL)
     flags = dict(vars(args))
     settings = {name: flags.pop(name) for name in get_type_hints(Settings) if name in flags}
     return Config(with_flags(default.recipe, **flags), replace(default.settings, **settings))
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    """A sentence about an unknown flag, with the one that is most like it."""
-    near = difflib.get_close_matches(name, [*known, "help", "help_all"], n=1)
-    hint = f"; did you mean --{near[0].replace('_', '-')}?" if near else ""
-    return f"unknown --{name.replace('_', '-')}{hint}"
 
 
 def _members(names: Iterable[str], values: Mapping[str, Any]) -> list[Any]:

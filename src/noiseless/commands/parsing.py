@@ -6,7 +6,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import is_dataclass
 from itertools import zip_longest
@@ -81,6 +81,21 @@ def parse(
     raise ValueError(f"{sentence}{help_command} explains each flag")
 
 
+def unknown_flag(flag: str, known: Iterable[str]) -> str:
+    """The beginning of a message about an unknown flag, with the one that is most like it.
+
+    Args:
+        flag: with its hyphens.
+        known: names of flags, without them.
+
+    Returns:
+        The beginning, to be followed by what explains the flags.
+    """
+    name = flag.strip("-")
+    near = difflib.get_close_matches(name, [other for other in known if other != name], n=1)  # a help may name others'
+    return f"unknown flag {shown(flag)}; " + (f"did you mean --{near[0]}? " if near else "")
+
+
 def given_flags(arguments: Sequence[str]) -> dict[str, str]:
     """The flags in the arguments of a command: name, with underscores -> the text of its value; empty without one."""
     given: dict[str, str] = {}
@@ -139,9 +154,7 @@ def _unknown(unknown: list[str], known: list[str]) -> str:
     flags = [word.partition("=")[0] for word in unknown if re.match("--?[a-zA-Z]", word)]
     if not flags:
         return f"unknown argument {shown(unknown[0])!r}; "
-    name = flags[0].strip("-")
-    near = difflib.get_close_matches(name, [other for other in known if other != name], n=1)  # a help may name others'
-    return f"unknown flag {shown(flags[0])}; " + (f"did you mean --{near[0]}? " if near else "")
+    return unknown_flag(flags[0], known)
 
 
 def _sentence(text: str) -> str:

@@ -160,6 +160,26 @@ class GradientPenalty(Blockwise):
         """A block's value, without a penalty on the full gradient: `L_b + (lr / 8) strength ||g_b||**2`."""
         return loss + VALUE_CONSTANT * self.rate * self.strength * gradient.square().sum()
 
+    def block_difference(self, number: int) -> Tensor | None:
+        """The finite difference that stands for `H_b g_b` of a block, with its rounding: `h = eps / ||g_b||`.
+
+        Args:
+            number: of the block.
+
+        Returns:
+            `[P]`; None where g_b is 0, or where the method is "exact".
+        """
+        theta = self.space.theta.detach()
+        g = self.risk.block_gradient(number, theta)
+        length = float(square_norms(g).sqrt())
+        if self.method == "exact" or not length:
+            return None
+        h = self.eps / length
+        ahead = self.risk.block_gradient(number, theta + h * g)
+        if self.method == "forward":
+            return (ahead - g) / h
+        return (ahead - self.risk.block_gradient(number, theta - h * g)) / (2 * h)
+
     def hvp(self, V: Tensor) -> Tensor:
         """Hessian products of the value, exact for every method, by differentiating the block losses three times.
 

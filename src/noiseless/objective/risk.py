@@ -246,11 +246,11 @@ class EmpiricalRisk(Blockwise):
         weight = total_weight(summed.scalars["weight"][0])
         return (summed.vectors["products"] / weight).to(theta.dtype).reshape(V.shape)
 
-    def block_gradient(self, number: int) -> Tensor:
-        """The gradient of block `number`'s mean loss, `[P]`; each worker computes it by itself."""
+    def block_gradient(self, number: int, theta: Tensor) -> Tensor:
+        """The gradient of block `number`'s mean loss at theta, `[P]`; each worker computes it by itself."""
         with self.block_loss.in_sweep():
             batch = self._batch(self.blocks.chunks(1)[number])
-            return self.block_loss.differentiate(self.space.theta.detach(), batch).gradient[0]
+            return self.block_loss.differentiate(theta, batch).gradient[0]
 
     def accept(self, evaluation: Evaluation) -> None:
         """Writes the sweep's batch-norm statistics into the module's buffers."""

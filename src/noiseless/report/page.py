@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import shlex
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from noiseless.report.figures import OVER, AnyFigure, Section, Table
 from noiseless.report.looks import COLOURS, DARK, MARKERS
 from noiseless.report.plots import has_surface, plots
 from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
-from noiseless.report.themes import PALETTE, Json, Pool, templates
+from noiseless.report.themes import PALETTE, Json, Pool, templates, text_of
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:;"
@@ -63,7 +62,7 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
     page_plots = [plot for section in page_sections for figure in section.figures for plot in plots(figure, pool)]
     data = {"over": OVER, "plots": page_plots, "lists": pool.lists, "palette": PALETTE, "templates": templates()}
     parts = [
-        f"<h1>{html.escape(title)}</h1><nav>{_links(links)}</nav>",
+        f"<h1>{text_of(title)}</h1><nav>{_links(links)}</nav>",
         f'<h2 id="table">Table</h2><p>{INTRO}</p>{_table(Table(HEADINGS, [s.cells() for s in summaries]))}',
         "<noscript><p>The figures of this page need JavaScript, which is off in this browser."
         " noiseless report RUN --figures DIR writes them as files.</p></noscript>",
@@ -76,7 +75,7 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_variables()}\n{_asset('page.css')}</style></head>"
+        f"<title>{text_of(title)}</title><style>{_variables()}\n{_asset('page.css')}</style></head>"
         f"<body>{''.join(parts)}"
         f'<script type="application/json" id="plots">{_quoted(data)}</script>'
         f"<script>{_plotly()}</script><script>{_asset('page.js')}</script></body></html>\n"
@@ -123,7 +122,7 @@ def _bar(summaries: Sequence[Summary]) -> str:
     recipes = "".join(
         f'<button data-look="{look}" aria-pressed="true" title="show or hide"><svg viewBox="-17 -7 34 14" fill="none"'
         f' style="color:var(--look{look % len(COLOURS)})"><path d="M-17 0h34" stroke="currentColor" stroke-width="2"/>'
-        f'<path d="{MARKERS[look % len(MARKERS)][2]}" fill="currentColor"/></svg> {html.escape(summary.name)}</button>'
+        f'<path d="{MARKERS[look % len(MARKERS)][2]}" fill="currentColor"/></svg> {text_of(summary.name)}</button>'
         for look, summary in enumerate(summaries)
     )
     overs = "".join(f'<button data-over="{over}" aria-pressed="false">{over}</button>' for over in OVER)
@@ -135,34 +134,34 @@ def _bar(summaries: Sequence[Summary]) -> str:
 
 
 def _links(links: Sequence[tuple[str, str]]) -> str:
-    return "".join(f'<a href="#{place}">{html.escape(name)}</a>' for place, name in links)
+    return "".join(f'<a href="#{place}">{text_of(name)}</a>' for place, name in links)
 
 
 def _section(section: Section) -> str:
     figures = "".join(_figure(figure) for figure in section.figures)
     table = _table(section.table) if section.table else ""
     return (
-        f'<section><h2 id="{section.id}">{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>'
+        f'<section><h2 id="{section.id}">{text_of(section.title)}</h2><p>{text_of(section.text)}</p>'
         f'<div class="figures">{figures}</div>{table}</section>'
     )
 
 
 def _figure(figure: AnyFigure) -> str:
-    title = html.escape(figure.title)
+    title = text_of(figure.title)
     plot = f'<div class="plot" id="plot-{figure.id}" role="img" aria-label="{title}"></div>'
     if has_surface(figure):
         surface = (
             f'<div class="plot surface" id="surface-{figure.id}" role="img" aria-label="{title}, as a surface"></div>'
         )
         plot = f'<div class="pair">{plot}{surface}</div>'
-    note = f"<figcaption>{html.escape(figure.note)}</figcaption>" if figure.note else ""
+    note = f"<figcaption>{text_of(figure.note)}</figcaption>" if figure.note else ""
     kind = "wide" if figure.wide else "narrow"
     return f'<figure class="{kind}" id="figure-{figure.id}">{plot}{note}</figure>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table.rows)
+    head = "".join(f"<th>{text_of(heading)}</th>" for heading in table.headings)
+    body = "".join("<tr>" + "".join(f"<td>{text_of(c)}</td>" for c in row) + "</tr>" for row in table.rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -171,9 +170,9 @@ def _run(run: Run) -> str:
     recipe = json.dumps(asdict(run.directory.config().recipe), indent=2)
     environment, command = _environment(run)
     return (
-        f"<h3>{html.escape(str(run.directory.path))}</h3><pre>{html.escape(command)}</pre>"
-        f"<details><summary>environment and recipe</summary><pre>{html.escape(environment)}</pre>"
-        f"<pre>{html.escape(recipe)}</pre></details>"
+        f"<h3>{text_of(str(run.directory.path))}</h3><pre>{text_of(command)}</pre>"
+        f"<details><summary>environment and recipe</summary><pre>{text_of(environment)}</pre>"
+        f"<pre>{text_of(recipe)}</pre></details>"
     )
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from noiseless.printable import printable
 from noiseless.report.looks import COLOURS, DARK, DARK_GREY, GREY, rgba
 
 Json = dict[str, Any]
@@ -51,9 +52,14 @@ class Pool:
         return {PLACE: self._places[short]}
 
 
+def text_of(text: str) -> str:
+    """A text in the page: markup is escaped, and so are control characters, which a run of others may hold."""
+    return html.escape(printable(text))
+
+
 def escaped(text: str) -> str:
-    """A text with HTML escaped, because plotly reads some HTML tags in texts."""
-    return html.escape(text, quote=False)
+    """A text of a plot, with the same escaped but quotes, because plotly reads some HTML tags in texts."""
+    return html.escape(printable(text), quote=False)
 
 
 def layout_of(title: str, letters: int = TITLE) -> Json:
