@@ -25,7 +25,7 @@ from noiseless.recipes.config import Config
 from noiseless.recipes.flags import differing
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Training
-from noiseless.run.session import changed, in_first
+from noiseless.run.session import changed, checked_storage, in_first
 from noiseless.run.team import refuse_disagreement
 from noiseless.run.train import Progress, train
 from noiseless.screen import print_note
@@ -61,8 +61,8 @@ def fit(
         model: any `torch.nn.Module`; its mode decides what batch norm and dropout do in training.
         loss: any loss of torch, or `(output, target)` -> one value for each example.
         data: tensors `(input, ..., target)`, a data set or a `DataLoader`, of which the data set is used.
-        optimizer: a name, with the defaults of its class; a class or function of the parameters; or an optimizer of
-            torch. None: the recipe's.
+        optimizer: a name, whose learning rate is the usual one unless `lr` is given; a class or function of the
+            parameters; or an optimizer of torch. None: the recipe's.
         scheduler: a function of the optimizer that returns a scheduler of torch, or a function of the step that returns
             the learning rate. None: the recipe's schedule, or without a recipe a constant rate.
         steps: number of steps. None: the recipe's. Other numbers scale the recipe's warm-up and horizon.
@@ -113,7 +113,8 @@ def _opened(training: Training, path: Path | None) -> Iterator[RunDirectory | No
         yield None
         return
     directory, workers = RunDirectory(path), training.workers
-    exists = (path / reading.CONFIG).exists()
+    with in_first(workers, lambda: checked_storage(path)):
+        exists = (path / reading.CONFIG).exists()
     if bool(int(workers.exchange(str(int(exists)))[0])):
         directory = RunDirectory.open(path)
         _refuse_other(directory.config(), training.config, path)

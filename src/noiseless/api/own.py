@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from noiseless.optim import optimizer_entry, refuse_line_search
 from noiseless.recipes import parts
 from noiseless.recipes.config import Config, FromPython, Settings
 from noiseless.recipes.flags import FLAGS, with_flags
+from noiseless.recipes.implied import implied
 from noiseless.recipes.ladder import row
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Training
@@ -152,24 +152,19 @@ def _recipe(own: Own, examples: int) -> Recipe:
     if base is None:
         if own.steps is None:
             raise ValueError("fit needs the number of steps, steps=..., or a recipe that has it")
-        base = Recipe(name="fit", schedule=parts.Schedule(name="constant"))
-    schedule, steps = base.schedule, own.steps or base.schedule.steps
-    scale = steps / schedule.steps if own.recipe is not None else 1.0
-    defaults: dict[str, Any] = {
-        "steps": steps,
-        "warmup": round(schedule.warmup * scale),
-        "horizon": round((schedule.horizon or schedule.steps) * scale) if own.recipe is not None else steps,
-        "block": min(base.objective.block, examples),
-    }
+        plain = parts.Optimizer(momentum=None, nesterov=None, weight_decay=None)
+        base = Recipe(name="fit", optimizer=plain, schedule=parts.Schedule(name="constant"))
+    values: dict[str, Any] = {"block": min(base.objective.block, examples)}
+    values |= {"steps": own.steps} if own.steps is not None else {}
     if own.scheduler is not None:
-        defaults |= {"schedule": "constant", "warmup": 0, "horizon": steps}
         if wrong := [name for name in ("schedule", "warmup", "horizon", "decay") if name in flags]:
             raise ValueError(f"{wrong[0]} is the scheduler's matter: leave out {wrong[0]}, or the scheduler")
+        values |= {"schedule": "constant", "warmup": 0, "horizon": None, "decay": parts.Schedule.decay}
     if isinstance(own.optimizer, str):
-        usual = inspect.signature(optimizer_entry(own.optimizer).kind).parameters["lr"].default
-        defaults |= {"optimizer": own.optimizer, "lr": float(usual), "optimizer_options": "", "line_search": "none"}
-        defaults |= {"momentum": None, "nesterov": None, "weight_decay": None, "decay_biases": True}
-    recipe = with_flags(base, **(defaults | flags))
+        values["optimizer"] = optimizer_entry(own.optimizer).kind.__name__
+    recipe = with_flags(base, **(values | flags))
+    recipe = with_flags(recipe, **implied(base, recipe, (values.keys() - {"steps", "optimizer"}) | flags.keys()))
+    recipe = with_flags(recipe, horizon=recipe.schedule.horizon or recipe.schedule.steps)
     objective = replace(recipe.objective, loss="cross-entropy", label_smoothing=0.0, max_up=1)
     stochastic = objective.regime == "stochastic"
     objective = replace(
