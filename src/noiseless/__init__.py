@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from noiseless.api import (
+        fit,
         flatness,
         gradient_noise_scale,
         hessian_density,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "noiseless.api": (
-        "flatness", "gradient_noise_scale", "hessian_density", "hessian_trace", "loss_landscape", "sharpness",
+        "fit", "flatness", "gradient_noise_scale", "hessian_density", "hessian_trace", "loss_landscape", "sharpness",
     ),
     "noiseless.objective": (
         "DatasetExamples", "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection",
@@ -62,6 +63,7 @@ __all__ = [
     "classifying",
     "clip_norm",
     "cross_entropy",
+    "fit",
     "flatness",
     "from_pretrained",
     "gradient_noise_scale",

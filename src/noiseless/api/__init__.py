@@ -1,8 +1,10 @@
-"""Analyses of any module in one call, with results that print, plot and go to JSON. The top floor for Python.
+"""Analyses and training of any module in one call, with results that print, plot and go to JSON. The top floor.
 
 They are thin: an `EmpiricalRisk`, a function of `analysis`, and the figures of `report`.
 """
 
+from noiseless.api.fitted import Fit
+from noiseless.api.fitting import fit
 from noiseless.api.hessian import (
     HessianDensity,
     HessianTrace,
@@ -15,12 +17,14 @@ from noiseless.api.landscape import Flatness, LossLandscape, flatness, loss_land
 from noiseless.api.noise import GradientNoiseScale, gradient_noise_scale
 
 __all__ = [
+    "Fit",
     "Flatness",
     "GradientNoiseScale",
     "HessianDensity",
     "HessianTrace",
     "LossLandscape",
     "Sharpness",
+    "fit",
     "flatness",
     "gradient_noise_scale",
     "hessian_density",

@@ -21,7 +21,7 @@ APART = 0.2
 
 
 class Bar:
-    """A bar that counts chunks of blocks; use it as a context, at whose end it disappears.
+    """A bar that counts chunks of blocks, or steps; use it as a context, at whose end it disappears.
 
     Attributes:
         total: number of chunks; None: it is not known before the end.
@@ -30,10 +30,11 @@ class Bar:
     Args:
         what: name of the analysis.
         show: True: at once; None: after `DELAY` seconds, in a terminal or a notebook; False: never.
+        unit: of what is counted.
     """
 
-    def __init__(self, what: str, show: bool | None):
-        self._what, self._show = what, show
+    def __init__(self, what: str, show: bool | None, unit: str = "chunks"):
+        self._what, self._show, self._unit = what, show, unit
         self._console = Screen(stderr=True)
         self.total: int | None = None
         self.done = 0
@@ -52,7 +53,7 @@ class Bar:
         self.done += 1
         if self._display is None and self._appears():
             notebook = self._console.is_jupyter
-            self._display = _Notebook(self._what) if notebook else _Terminal(self._what, self._console)
+            self._display = _Notebook(self._what, self._unit) if notebook else _Terminal(self._what, self._console)
         if self._display is not None:
             self._display.show(self.done, self.total, time.monotonic() - self._began)
 
@@ -82,17 +83,17 @@ class _Terminal:
 class _Notebook:
     """A line of text, as bars of rich need a package that notebooks may lack."""
 
-    def __init__(self, what: str):
+    def __init__(self, what: str, unit: str):
         from IPython.display import display  # a notebook has it
 
-        self._what, self._shown = what, -APART
+        self._what, self._unit, self._shown = what, unit, -APART
         self._handle: Any = cast("Any", display)(_text(what), raw=True, display_id=True)
 
     def show(self, done: int, total: int | None, seconds: float) -> None:
         if seconds - self._shown >= APART:
             self._shown = seconds
             count = f"{done}" if total is None else f"{done} of {total}"
-            self._handle.update(_text(f"{self._what}: {count} chunks, {duration(seconds)}"), raw=True)
+            self._handle.update(_text(f"{self._what}: {count} {self._unit}, {duration(seconds)}"), raw=True)
 
     def close(self) -> None:
         self._handle.update(_text(""), raw=True)

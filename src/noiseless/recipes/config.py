@@ -85,11 +85,24 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class FromPython:
+    """Objects from which `noiseless.fit` made a run. A file cannot name them, so these texts only describe them."""
+
+    model: str
+    loss: str
+    data: str
+    optimizer: str
+    schedule: str
+
+
+@dataclass(frozen=True)
 class Config:
     """The config of a run."""
 
     recipe: Recipe = field(default_factory=Recipe)
     settings: Settings = field(default_factory=Settings)
+    python: FromPython | None = None
+    """what came from Python, in place of what the recipe says of it; None: nothing, the recipe has it all"""
 
     def check(self) -> None:
         """Refuses values that no run can have; sizes that depend on the data are checked after the data are loaded.
@@ -107,12 +120,13 @@ class Config:
         Raises:
             ValueError: naming flag and value.
         """
-        for flag, value in (flag_values(self.recipe) | asdict(self.settings)).items():
+        texts = asdict(self.python) if self.python else {}
+        for flag, value in (flag_values(self.recipe) | asdict(self.settings) | texts).items():
             printable_text(flag.replace("_", "-"), value)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for `config.json`."""
-        return asdict(self)
+        """Plain values, for `config.json`; without `python` where nothing came from there."""
+        return {name: value for name, value in asdict(self).items() if name != "python" or value is not None}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Config:
@@ -125,7 +139,7 @@ class Config:
             ValueError: if a part or a field is missing or unknown, or has a value of another type.
         """
         try:
-            config: Config = typed(Config, dict(values), "")
+            config: Config = typed(Config, {"python": None, **values}, "")
         except OtherFieldsError as error:
             raise ValueError(f"it was written by another version of noiseless ({error})") from None
         config.check_texts()

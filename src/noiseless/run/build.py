@@ -29,6 +29,7 @@ from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import published
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
+from noiseless.run.evaluate import Tested, score
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
@@ -37,15 +38,13 @@ from noiseless.trust import trusting
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """The objects of a run."""
+class Training:
+    """The objects that the training loop moves and asks, of images or of other examples."""
 
     config: Config
     """resolved: no value in it is left to a default that depends on the data or the machine"""
     model: nn.Module
     space: ParameterSpace
-    train: Images
-    test: Images
     regime: Regime
     schedule: schedules.Schedule
     optimizer: torch.optim.Optimizer
@@ -56,6 +55,16 @@ class Experiment:
     workers: Workers
     compiler: Compiler | None
     """None: nothing is compiled"""
+    evaluate: Callable[[], Tested] | None
+    """evaluates the model on the test examples; None: there are none"""
+
+
+@dataclass(frozen=True)
+class Experiment(Training):
+    """The objects of a run on images."""
+
+    train: Images
+    test: Images
     note: str | None
     """message about the compiler, or None"""
 
@@ -131,8 +140,9 @@ def build(
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
-        Config(recipe, settings), model, risk.space, train, test, regime, schedule, optimizer, transform,
-        dataset.sha256(), workers, compiler, note,
+        Config(recipe, settings), model.train(), risk.space, regime, schedule, optimizer, transform,
+        dataset.sha256(), workers, compiler, lambda: score(model, test, recipe.evaluation.test_flips).tested,
+        train, test, note,
     )  # fmt: skip
 
 
@@ -160,6 +170,11 @@ def rebuild(
         ValueError: if the run's config cannot be read, names code that is not trusted, or its data have changed.
     """
     config = directory.config()
+    if config.python is not None:
+        raise ValueError(
+            f"{directory.path} was made by noiseless.fit, from a model, loss and data that only the program has that"
+            " called it: call fit again with the same arguments to go on with it, or to get its model"
+        )
     # a checkpoint holds the initial parameters; the file that they came from may be gone
     recipe = config.recipe if directory.begins_anew() else with_flags(config.recipe, init=None)
     settings = replace(config.settings, data_dir=_data_directory(config))

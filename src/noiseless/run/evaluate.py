@@ -18,6 +18,16 @@ BATCH = 512
 
 
 @dataclass(frozen=True, eq=False)
+class Tested:
+    """What a run records of an evaluation on the test examples."""
+
+    columns: dict[str, float]
+    """columns of its row"""
+    predictions: Predictions | None
+    """None where this is no classification"""
+
+
+@dataclass(frozen=True, eq=False)
 class Score:
     """Loss, accuracy and predictions on M images."""
 
@@ -34,6 +44,11 @@ class Score:
     def predictions(self) -> Predictions:
         """The predictions as a run writes them to its directory."""
         return Predictions(self.predicted.numpy(), self.target.numpy())
+
+    @property
+    def tested(self) -> Tested:
+        """What a run records."""
+        return Tested({"test_loss": self.loss, "test_accuracy": self.accuracy}, self.predictions)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from noiseless.files.checkpoint import State
 from noiseless.files.directory import Row
 from noiseless.objective import EmpiricalRisk
 from noiseless.optim import entry_of
-from noiseless.run.build import Experiment
+from noiseless.run.build import Training
 from noiseless.run.updates import edge_of_stability
 
 
@@ -33,7 +33,7 @@ class Analyses:
         experiment: of the run; its parameters are never moved.
     """
 
-    def __init__(self, experiment: Experiment):
+    def __init__(self, experiment: Training):
         self._experiment = experiment
         self._vectors: dict[str, Tensor] = {}
         layers = experiment.config.settings.layers_every is not None

@@ -15,24 +15,25 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.exactsum import exact_total
 from noiseless.optim import Step
 from noiseless.optim.searched import Outcome
-from noiseless.run.build import Experiment
+from noiseless.run.build import Training
 
 
 class Record:
     """The writer of `metrics.jsonl`; use it as a context. Every worker has one, and one of them writes.
 
     Args:
-        directory: of the run.
+        directory: of the run; None: nothing is written.
         writes: whether this worker writes the file.
         start: first step to be written; rows of this step and later ones are removed from the file.
         on_message: gets messages about damaged lines.
     """
 
-    def __init__(self, directory: RunDirectory, writes: bool, start: int, on_message: Callable[[str], None]):
-        self._directory, self._writes, self._start, self._on_message = directory, writes, start, on_message
+    def __init__(self, directory: RunDirectory | None, writes: bool, start: int, on_message: Callable[[str], None]):
+        self._directory, self._start, self._on_message = directory, start, on_message
+        self._writes = writes and directory is not None
 
     def __enter__(self) -> Self:
-        if self._writes:
+        if self._writes and self._directory is not None:
             if problem := self._directory.cut_rows(self._start):
                 self._on_message(problem)
             self._file = self._directory.metrics.open("a")
@@ -95,7 +96,7 @@ class DoneUpdate:
 class DoneStep:
     """A step that has been done: what the columns of its row are computed from."""
 
-    experiment: Experiment
+    experiment: Training
     """after the step"""
     step: int
     """number of the step, from 0"""

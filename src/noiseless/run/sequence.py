@@ -15,7 +15,7 @@ from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objec
 from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
 from noiseless.recipes.recipe import Recipe
-from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch
+from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch, View
 
 MOST_EXAMPLES = 2**27
 """largest number of examples in a fixed set of copies: an order of them takes 1 GiB"""
@@ -86,7 +86,7 @@ def make_loss(recipe: Recipe) -> PerExample:
 
 
 def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
-    """The sequence of objectives of a recipe.
+    """The sequence of objectives of a recipe on images.
 
     Args:
         recipe: resolved.
@@ -97,10 +97,7 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     Returns:
         The regime.
     """
-    objective, copies, by_update = recipe.objective, recipe.data.copies, recipe.schedule.rate_by == "update"
-
-    def wrap(risk: EmpiricalRisk, time: float) -> Objective:
-        return wrapped(recipe, risk, schedule(time))
+    objective, copies = recipe.objective, recipe.data.copies
 
     # Views of the data set at a step. A draw's key is epoch + copy: with fresh draws no two steps may share one.
     def fresh(step: int) -> Images:
@@ -112,14 +109,37 @@ def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: sc
     def one_copy(step: int) -> Images:
         return replace(train, epoch=step % copies)
 
+    return regime_of(recipe, risk, schedule, every_copy if copies else fresh, one_copy if copies else fresh)
+
+
+def regime_of(
+    recipe: Recipe, risk: EmpiricalRisk, schedule: schedules.Schedule, full_view: View, stochastic_view: View
+) -> Regime:
+    """The sequence of objectives of a recipe on any examples.
+
+    Args:
+        recipe: resolved.
+        risk: over the training examples.
+        schedule: learning rate by time, which scales the penalty.
+        full_view: the examples as a full-batch step sees them.
+        stochastic_view: the examples as a stochastic step sees them.
+
+    Returns:
+        The regime.
+    """
+    objective, by_update = recipe.objective, recipe.schedule.rate_by == "update"
+
+    def wrap(risk: EmpiricalRisk, time: float) -> Objective:
+        return wrapped(recipe, risk, schedule(time))
+
     full = FullBatch(
-        risk, every_copy if copies else fresh, wrap, recipe.seed, bool(objective.shuffle),
+        risk, full_view, wrap, recipe.seed, bool(objective.shuffle),
         objective.drop_last, objective.max_up, objective.parts, by_update,
     )  # fmt: skip
     if objective.regime == "full-batch":
         return full
     stochastic = Stochastic(
-        replace(risk, statistics="ema"), one_copy if copies else fresh, wrap, recipe.seed,
+        replace(risk, statistics="ema"), stochastic_view, wrap, recipe.seed,
         objective.shuffle is not False, objective.replacement, objective.drop_last, objective.max_up, by_update,
     )  # fmt: skip
     return Switch(stochastic, full, objective.switch) if objective.regime == "switch" else stochastic

@@ -14,7 +14,7 @@ from noiseless.files.storage import refuse_unfit
 from noiseless.objective.workers import Workers
 from noiseless.plain import real
 from noiseless.recipes.config import Config
-from noiseless.run.build import Experiment, build, rebuild
+from noiseless.run.build import Experiment, Training, build, rebuild
 from noiseless.run.speed import keep_memory
 from noiseless.run.team import refuse_disagreement, restarted
 
@@ -45,7 +45,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
     """
     keep_memory()
     path = Path(workers.exchange(str(real(path)))[0])
-    with in_first(workers, lambda: _fit(path)):
+    with in_first(workers, lambda: checked_storage(path)):
         pass
     experiment = build(replace(config, settings=replace(config.settings, run_dir=str(path))), workers, path)
     refuse_disagreement(workers, experiment)
@@ -78,23 +78,23 @@ def existing(path: Path, workers: Workers, config: Config | None = None) -> Iter
     directory = RunDirectory.open(path)
     if config is not None and directory.config().recipe != config.recipe:
         raise ValueError(f"{path} holds a run made by another config: choose another --run-dir")
-    with in_first(workers, lambda: _fit(path)):
+    with in_first(workers, lambda: checked_storage(path)):
         pass
     keep_memory()
     experiment = rebuild(directory, workers)
     refuse_disagreement(workers, experiment)
     with in_first(workers, directory.locked):
-        yield Session(experiment, directory, _changed(experiment, directory))
+        yield Session(experiment, directory, changed(experiment, directory))
 
 
 @contextmanager
-def _fit(path: Path) -> Iterator[None]:
+def checked_storage(path: Path) -> Iterator[None]:
     """A context that is refused if the storage of a run's directory lacks what a run needs."""
     refuse_unfit(path)
     yield
 
 
-def _changed(experiment: Experiment, directory: RunDirectory) -> str | None:
+def changed(experiment: Training, directory: RunDirectory) -> str | None:
     """A message about what has changed since a run was made of the things that its bits can depend on."""
     recorded = read_environment(directory.path)
     listed = differences(recorded, environment(experiment.config, experiment.data_sha256, []))

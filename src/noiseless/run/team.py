@@ -26,7 +26,7 @@ from noiseless.objective.team import Team
 from noiseless.objective.workers import Alone, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
 from noiseless.run import prepared
-from noiseless.run.build import Experiment
+from noiseless.run.build import Training
 
 SEPARATE = ("run_dir", "device")
 """settings in which workers may differ"""
@@ -52,7 +52,7 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def refuse_disagreement(workers: Workers, experiment: Experiment) -> None:
+def refuse_disagreement(workers: Workers, experiment: Training) -> None:
     """Compares everything that the bits of a worker depend on: versions, data, device, threads and flags.
 
     Raises:

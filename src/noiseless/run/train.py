@@ -7,25 +7,22 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from noiseless import trust
-from noiseless.errors import command
 from noiseless.files import checkpoint, heads
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.files.parameters import fill, refuse_other_model
 from noiseless.files.state import restored_from
-from noiseless.objective.base import square_norms
 from noiseless.objective.workers import SweepStoppedError
-from noiseless.optim import Step, take_step
+from noiseless.optim import take_step
 from noiseless.optim.transforms import State
 from noiseless.run import within
 from noiseless.run.average import Average
-from noiseless.run.build import Experiment
-from noiseless.run.evaluate import Score, score
+from noiseless.run.build import Training
+from noiseless.run.evaluate import Tested
+from noiseless.run.messages import diagnosis, go_on
 from noiseless.run.periodic import Analyses
 from noiseless.run.record import DoneStep, DoneUpdate, Record, make_row
 
@@ -75,14 +72,14 @@ class _LoopState:
         return self.average.state if self.average else None
 
 
-def train(experiment: Experiment, directory: RunDirectory, progress: Progress | None = None) -> None:
+def train(experiment: Training, directory: RunDirectory | None, progress: Progress | None = None) -> None:
     """Trains to the end of the run, from the newest undamaged checkpoint of its directory or from the first step.
 
     Every worker of the experiment calls it; the first one writes the record.
 
     Args:
         experiment: its model and optimizer are changed in place.
-        directory: of the run.
+        directory: of the run; None: nothing is written.
         progress: callbacks; None: none.
 
     Raises:
@@ -91,13 +88,12 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
     """
     progress = progress or Progress()
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
-    experiment.model.train()
     if experiment.compiler is not None:
         experiment.compiler.on_message = progress.on_message
     step, loop = _restore(experiment, directory, progress.on_message)
     if workers.rank == 0:
         progress.on_saved()
-    test_score: Score | None = None
+    tested: Tested | None = None
     saved = time.monotonic()
     with Record(directory, workers.rank == 0, step, progress.on_message) as record:
         while not _ended(experiment, step, loop):
@@ -121,18 +117,18 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                         )
                     loop.first_update = nullcontext()
                     if not update.finite:
-                        raise Diverged(_diagnosis(update, step, number, rate, directory.path))
+                        raise Diverged(diagnosis(update, step, number, rate, directory))
                     loop.transformed = update.transformed
                     loop.done.append(DoneUpdate.of(update))
             except SweepStoppedError as stopped:
                 if not stopped.moved:  # else a resume repeats the update
                     (_save_within if loop.done else _save)(experiment, directory, step, loop)
-                raise Interrupted(_go_on(f"stopped in step {step} ({stopped})", directory)) from None
+                raise Interrupted(go_on(f"stopped in step {step} ({stopped})", experiment, directory)) from None
             loop.passes += sum(done.passes for done in loop.done)
             row = make_row(DoneStep(experiment, step, loop.passes, lr, loop.done, time.perf_counter() - began))
             loop.done = []
             if not math.isfinite(row["parameter_norm"]):
-                raise Diverged(_diagnosis(update, step, len(objectives) - 1, rate, directory.path))
+                raise Diverged(diagnosis(update, step, len(objectives) - 1, rate, directory))
             if loop.average:
                 loop.average.update()
             loop.perfect = loop.perfect + 1 if row["train_accuracy"] == 1 else 0
@@ -140,12 +136,14 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
             if last:
                 row["final"] = checkpoint.digests(_final(experiment, loop))
             if workers.rank == 0 and (last or (step + 1) % (settings.evaluate_every or recipe.schedule.steps) == 0):
-                test_score = _test(experiment, loop.average)
-                row |= {"test_loss": test_score.loss, "test_accuracy": test_score.accuracy}
+                tested = _test(experiment, loop.average)
+                row |= tested.columns if tested else {}
             try:
                 row |= loop.analyses.run(step, update.evaluation.gradient, last)
             except SweepStoppedError as stopped:  # the row would lack columns, so a resume repeats the step
-                raise Interrupted(_go_on(f"stopped in the analysis after step {step} ({stopped})", directory)) from None
+                raise Interrupted(
+                    go_on(f"stopped in the analysis after step {step} ({stopped})", experiment, directory)
+                ) from None
             record.write(row)
             progress.on_row(row)
             if last or (step + 1) % settings.check_every == 0:
@@ -159,12 +157,13 @@ def train(experiment: Experiment, directory: RunDirectory, progress: Progress | 
                     progress.on_saved()
                 saved = time.monotonic()
             if stop:
-                raise Interrupted(_go_on(f"stopped after step {step}", directory))
+                raise Interrupted(go_on(f"stopped after step {step}", experiment, directory))
             step += 1
-    if workers.rank == 0:
+    if workers.rank == 0 and directory is not None:
         # there is no score yet if the run was killed after its last row and resumed
-        test_score = test_score or _test(experiment, loop.average)
-        directory.finish(experiment.model.state_dict(), loop.average_state, test_score.predictions)
+        tested = tested or _test(experiment, loop.average)
+        predictions = tested.predictions if tested else None
+        directory.finish(experiment.model.state_dict(), loop.average_state, predictions)
         progress.on_saved()
     workers.begin(step)
 
@@ -175,24 +174,19 @@ def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _ended(experiment: Experiment, step: int, loop: _LoopState) -> bool:
+def _ended(experiment: Training, step: int, loop: _LoopState) -> bool:
     """Whether the run ends before that step."""
     recipe = experiment.config.recipe
     return step >= recipe.schedule.steps or 0 < recipe.schedule.stop_perfect <= loop.perfect
 
 
-def _test(experiment: Experiment, average: Average | None) -> Score:
-    """Evaluates the average on the test images, or the model where there is no average."""
+def _test(experiment: Training, average: Average | None) -> Tested | None:
+    """Evaluates the average on the test examples, or the model where there is no average."""
     with average.installed() if average else nullcontext():
-        return score(experiment.model, experiment.test, experiment.config.recipe.evaluation.test_flips)
+        return experiment.evaluate() if experiment.evaluate else None
 
 
-def _go_on(what: str, directory: RunDirectory) -> str:
-    """What has happened, and the command that goes on."""
-    return f"{what}; go on with: {command('resume', directory.path, *trust.flags())}"
-
-
-def _compare(experiment: Experiment, step: int) -> None:
+def _compare(experiment: Training, step: int) -> None:
     """Raises if the bits of the workers' parameters differ."""
     digests = experiment.workers.exchange(checkpoint.digest({"theta": experiment.space.theta}))
     if len(set(digests)) > 1:
@@ -203,20 +197,9 @@ def _compare(experiment: Experiment, step: int) -> None:
         )
 
 
-def _diagnosis(update: Step, step: int, number: int, lr: float, run: Path) -> str:
-    """The message of a run that diverged in an update of a step."""
-    evaluation = update.evaluation
-    norm = square_norms(evaluation.gradient).sqrt().item()
-    return (
-        f"the objective is not finite at step {step}, update {number}: loss {evaluation.loss:g}, penalty"
-        f" {evaluation.penalty:g}, lr {lr:g}, gradient norm {norm:g}. The checkpoints before it are kept in"
-        f" {run / 'checkpoints'}. Try a smaller --lr, a longer --warmup or --clip"
-    )
-
-
-def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _LoopState) -> None:
+def _save(experiment: Training, directory: RunDirectory | None, step: int, loop: _LoopState) -> None:
     """Writes a checkpoint after that number of steps, in the first worker."""
-    if experiment.workers.rank == 0:
+    if experiment.workers.rank == 0 and directory is not None:
         settings, ended = experiment.config.settings, _ended(experiment, step, loop)
         checkpoint.save(
             directory.checkpoints, step, _state(experiment, loop), settings.keep, settings.keep_every, ended
@@ -224,13 +207,13 @@ def _save(experiment: Experiment, directory: RunDirectory, step: int, loop: _Loo
         within.clear(directory)
 
 
-def _save_within(experiment: Experiment, directory: RunDirectory, step: int, loop: _LoopState) -> None:
+def _save_within(experiment: Training, directory: RunDirectory | None, step: int, loop: _LoopState) -> None:
     """Writes the state after the updates of a step that are done, in the first worker."""
-    if experiment.workers.rank == 0:
+    if experiment.workers.rank == 0 and directory is not None:
         within.save(directory, step, loop.done, _state(experiment, loop) | {"before": loop.analyses.before})
 
 
-def _state(experiment: Experiment, loop: _LoopState) -> checkpoint.State:
+def _state(experiment: Training, loop: _LoopState) -> checkpoint.State:
     """What a checkpoint holds."""
     return _final(experiment, loop) | {
         "optimizer": experiment.optimizer.state_dict(),
@@ -241,12 +224,12 @@ def _state(experiment: Experiment, loop: _LoopState) -> checkpoint.State:
     }
 
 
-def _final(experiment: Experiment, loop: _LoopState) -> dict[str, dict[str, Tensor] | None]:
+def _final(experiment: Training, loop: _LoopState) -> dict[str, dict[str, Tensor] | None]:
     """Parameters and buffers, and their average."""
     return {"model": dict(experiment.model.state_dict()), "average": loop.average_state}
 
 
-def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None:
+def begin_at(experiment: Training, directory: RunDirectory, step: int) -> None:
     """Writes a checkpoint with the present model and optimizer, from which `train` goes on at a step.
 
     Args:
@@ -258,17 +241,17 @@ def begin_at(experiment: Experiment, directory: RunDirectory, step: int) -> None
 
 
 def _restore(
-    experiment: Experiment, directory: RunDirectory, on_message: Callable[[str], None]
+    experiment: Training, directory: RunDirectory | None, on_message: Callable[[str], None]
 ) -> tuple[int, _LoopState]:
     """The next step and the loop's state before it; restores model and optimizer from the newest checkpoint."""
-    newest, part = directory.newest(), within.read(directory)
+    newest, part = (directory.newest(), within.read(directory)) if directory else (None, None)
     done: list[DoneUpdate] = []
     if newest is not None and part is not None and part.step >= newest.step:
         newest, done = replace(newest, step=part.step, state=part.state), part.done
     steps = experiment.workers.exchange(f"{newest.step} and {len(done)} updates" if newest else "none")
     if len(set(steps)) > 1:
-        raise ValueError(f"the workers see different checkpoints in {directory.path}, of steps {', '.join(steps)}")
-    if newest is not None:
+        raise ValueError(f"the workers see different checkpoints of steps {', '.join(steps)}")
+    if newest is not None and directory is not None:
         for problem in newest.damaged:
             on_message(f"{problem}; going on from step {newest.step}")
         if lacking := directory.lacking(newest.step):
@@ -279,8 +262,8 @@ def _restore(
     momentum = experiment.config.recipe.evaluation.ema
     average = Average(experiment.model, momentum) if momentum else None
     analyses = Analyses(experiment)
-    if newest is None:
-        if heads.steps(directory.checkpoints):
+    if newest is None or directory is None:
+        if directory and heads.steps(directory.checkpoints):
             on_message(f"{directory.path} was stopped within its first checkpoint: it begins anew, and nothing is lost")
         loop = _LoopState(average, analyses)
         _save(experiment, directory, 0, loop)

@@ -1,0 +1,164 @@
+"""Trains a user's own model by the loop of the command `train`: with its record, checkpoints, resume and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from noiseless.api.fitted import Fit
+from noiseless.api.own import Built, OptimizerLike, Own, built
+from noiseless.api.progress import Bar
+from noiseless.api.rates import Scheduler
+from noiseless.files import reading
+from noiseless.files.checkpoint import digest
+from noiseless.files.directory import Row, RunDirectory
+from noiseless.files.environment import environment
+from noiseless.files.parameters import fill
+from noiseless.losses.terms import PerExample
+from noiseless.objective import Execution
+from noiseless.plain import real
+from noiseless.recipes.config import Config
+from noiseless.recipes.flags import differing
+from noiseless.recipes.recipe import Recipe
+from noiseless.run.build import Training
+from noiseless.run.session import changed, checked_storage, in_first
+from noiseless.run.team import refuse_disagreement
+from noiseless.run.train import Progress, train
+from noiseless.screen import print_note
+
+REPORT = "report.html"
+"""file of a run's report, in its directory"""
+
+
+def fit(
+    model: nn.Module,
+    loss: PerExample,
+    data: Any,
+    *,
+    optimizer: OptimizerLike | None = None,
+    scheduler: Scheduler | None = None,
+    steps: int | None = None,
+    validation: Any = None,
+    metrics: Mapping[str, PerExample] | None = None,
+    callbacks: Sequence[Callable[[Row], object]] = (),
+    run_dir: str | Path | None = None,
+    recipe: str | Recipe | None = None,
+    execution: Execution | None = None,
+    progress: bool | None = None,
+    **flags: Any,
+) -> Fit:
+    """Trains a model in place, by full-batch steps unless the recipe says otherwise.
+
+    It is the loop of the command `noiseless train`. With `run_dir` it writes what the command writes. If it is
+    interrupted, call it again with the same arguments: it goes on from the newest checkpoint, with the same bits as
+    without the interruption. After the end, the same call returns the result, and restores the parameters.
+
+    Args:
+        model: any `torch.nn.Module`; its mode decides what batch norm and dropout do in training.
+        loss: any loss of torch, or `(output, target)` -> one value for each example.
+        data: tensors `(input, ..., target)`, a data set or a `DataLoader`, of which the data set is used.
+        optimizer: a name, whose learning rate is the usual one unless `lr` is given; a class or function of the
+            parameters; or an optimizer of torch. None: the recipe's.
+        scheduler: a function of the optimizer that returns a scheduler of torch, or a function of the step that returns
+            the learning rate. None: the recipe's schedule, or without a recipe a constant rate.
+        steps: number of steps. None: the recipe's. Other numbers scale the recipe's warm-up and horizon.
+        validation: data that are evaluated every tenth of the steps and at the end, in `eval()` mode.
+        metrics: functions like the loss, by name, whose means over the validation data are recorded.
+        callbacks: functions that are called after each step with its row of numbers.
+        run_dir: directory of the run, new or with the same run; None: nothing is written.
+        recipe: name of a recipe (`noiseless recipes`), or a `Recipe`: transforms, penalty, schedule, block, optimizer.
+            What it says of images and models is left out.
+        execution: workers, chunk and compiler; None: this process alone.
+        progress: True: a progress bar; False: none; None: one for long work in a terminal or a notebook.
+        **flags: flags of `noiseless train` about objective, transforms, optimizer, schedule and record, with
+            underscores: `block=100, clip=0.25, penalty=0.5, seed=1, sharpness_every=10, checkpoint_seconds=0`.
+
+    Returns:
+        Losses at the end, and the history.
+    """
+    path = None if run_dir is None else real(Path(run_dir))
+    own = Own(
+        model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path,
+        execution or Execution(), flags,
+    )  # fmt: skip
+    objects = built(own)
+    training = objects.training
+    refuse_disagreement(training.workers, training)
+    history: list[Row] = []
+    show = progress if training.workers.rank == 0 else False
+    with _opened(training, path) as directory, Bar("fit", show, "steps") as bar:
+        bar.total = training.config.recipe.schedule.steps
+        if directory is not None and directory.model.exists():
+            fill(model, directory.state(), directory.model)
+        else:
+
+            def on_row(row: Row) -> None:
+                history.append(row)
+                for callback in callbacks:
+                    callback(row)
+                bar.advance()
+
+            train(training, directory, Progress(on_row=on_row, on_message=print_note))
+        return _result(objects, directory, history)
+
+
+@contextmanager
+def _opened(training: Training, path: Path | None) -> Iterator[RunDirectory | None]:
+    """A context in which the directory of a new run, or of the same run as before, is locked; None without a path."""
+    if path is None:
+        yield None
+        return
+    directory, workers = RunDirectory(path), training.workers
+    with in_first(workers, lambda: checked_storage(path)):
+        exists = (path / reading.CONFIG).exists()
+    if bool(int(workers.exchange(str(int(exists)))[0])):
+        directory = RunDirectory.open(path)
+        _refuse_other(directory.config(), training.config, path)
+        directory.refuse_other_data(training.data_sha256)
+        with in_first(workers, directory.locked):
+            if (message := changed(training, directory)) and workers.rank == 0:
+                print_note(message)
+            yield directory
+    else:
+        record = environment(training.config, training.data_sha256, ["noiseless.fit"])
+        with in_first(workers, lambda: directory.created(training.config, record)):
+            yield directory
+
+
+def _refuse_other(stored: Config, config: Config, path: Path) -> None:
+    """Raises unless the run at a path is of this call's arguments."""
+    pairs: dict[str, tuple[Any, Any]] = differing(stored.recipe, config.recipe)
+    there, here = ({} if part.python is None else vars(part.python) for part in (stored, config))
+    pairs |= {name: (there.get(name), here.get(name)) for name in here if there.get(name) != here.get(name)}
+    if pairs:
+        listed = ", ".join(f"{name} {old!r} there and {new!r} here" for name, (old, new) in pairs.items())
+        raise ValueError(f"{path} holds a run of other arguments ({listed}): give those, or choose another run_dir")
+
+
+def _result(objects: Built, directory: RunDirectory | None, history: list[Row]) -> Fit:
+    """The result at the end of a run, whose report is written."""
+    training = objects.training
+    if directory is not None:
+        if training.workers.rank == 0:
+            _report(directory, training.config.recipe)
+        history = directory.rows()
+    return Fit(
+        train=objects.train(),
+        validation=objects.validation() if objects.validation else None,
+        history=history,
+        digest=digest(dict(training.model.state_dict())),
+        run_dir=None if directory is None else directory.path,
+    )
+
+
+def _report(directory: RunDirectory, recipe: Recipe) -> None:
+    """Writes the report of a run that has ended, if there is none yet."""
+    from noiseless.report import page, summary  # they take long to import
+
+    if not (directory.path / REPORT).exists():
+        title = f"Noiseless: {recipe.name} on {recipe.data.name}"
+        page.write(directory.path / REPORT, summary.read([directory]), title)
