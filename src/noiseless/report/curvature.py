@@ -120,7 +120,7 @@ def _at_equal_loss(summaries: Sequence[Summary]) -> list[Curves]:
             series.append(Series(summary.name, [x for x, _ in pairs], [y for _, y in pairs], look, "points"))
     if not series:
         return []
-    x = Axis("training loss after the step", scale(value for line in series for value in line.x))
+    x = Axis("training loss after the step", scale(float(value) for line in series for value in line.x))
     y = Axis("largest eigenvalue", scale(value for line in series for value in line.y))
     note = (
         "A run with a smaller loss is elsewhere on its path, and often sharper or flatter for that alone. Compare"
