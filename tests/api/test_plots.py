@@ -73,6 +73,15 @@ def test_a_plane_is_contours_or_a_surface():
     assert list(surface.zz_dataLim.intervalx) == pytest.approx([plane.loss.min(), plane.loss.max()])
 
 
+def test_a_landscape_leaves_room_for_its_neighbour():
+    drawing, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    noiseless.loss_landscape(perceptron(), LOSS, points(), points=(3, 3)).plot(right)
+    drawing.canvas.draw()
+    assert left.get_position().width > 0.35  # of the figure's width, as its neighbour has with its colour bar
+    assert right.get_position().width > 0.35
+    pyplot.close(drawing)
+
+
 def test_without_a_value_nothing_is_drawn():
     line = noiseless.loss_landscape(perceptron(), lambda output, _: output.exp().sum(1), points(), points=2, reach=1e4)
     assert np.isnan(line.loss).all()

@@ -247,7 +247,8 @@ def _contours_on(ax: Axes, figure: Grid) -> None:
         filled = ax.contourf(xs, ys, z, levels=levels, cmap=COLOURS, norm=norm)
         ax.figure.colorbar(filled, ax=ax, label=figure.value.label, format="%.3g")
     gaps = figure.missing
-    ax.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
+    if gaps:  # an empty line that is not clipped takes all of a constrained layout
+        ax.plot([x for x, _ in gaps], [y for _, y in gaps], "x", color="black", clip_on=False, zorder=5)
     if xs.min() <= 0 <= xs.max() and ys.min() <= 0 <= ys.max():
         ax.plot([0], [0], "+", color="#D55E00", markersize=12, clip_on=False, zorder=5)  # the state
     _label(ax, figure.title, figure.x.label, figure.y.label)
