@@ -15,13 +15,13 @@ import noiseless
 
 SOURCE = Path(noiseless.__file__).parent
 # room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
-GROUND = {"keyed", "documented", "errors", "exits", "lock", "own", "trust", "plain", "printable", "screen"}
+GROUND = {"keyed", "documented", "errors", "exits", "lock", "own", "trust", "plain", "printable", "screen", "system"}
 SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "own": {"errors", "trust"},
-    "trust": {"plain"},
+    "trust": {"plain", "system"},
     "screen": {"exits", "printable"},
     "data": set(),
     "models": set(),

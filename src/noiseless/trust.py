@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseless.plain import open_file, real
+from noiseless.system import others_can_write
 
 FILE = "trusted.toml"
 """the settings' file, which holds `trusted = ["package.module", "package.module:function", ...]`"""
@@ -189,7 +190,7 @@ def trusted() -> list[str]:
             return []
         with open_file(path) as file:
             status = os.fstat(file.fileno())
-            if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o002:
+            if others_can_write(status):
                 raise ValueError("others can write it: chmod 600 it, and see whether it is what you wrote")
             names = tomllib.load(file).get("trusted", [])
         if not isinstance(names, list) or not all(isinstance(name, str) and _is_code(name) for name in names):

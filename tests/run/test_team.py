@@ -14,6 +14,7 @@ import printed
 import pytest
 from small_runs import call, copy
 
+from noiseless import system
 from noiseless.objective.workers import WorkerLostError
 from noiseless.run import prepared, team
 
@@ -52,10 +53,10 @@ def test_a_signal_before_the_workers_begin_ends_the_job(data, tmp_path, monkeypa
         return launch(config, function)
 
     monkeypatch.setattr(team, "elastic_launch", told_before)
-    handlers = [signal.getsignal(number) for number in prepared.SIGNALS]
+    handlers = [signal.getsignal(number) for number in system.STOPS]
     assert call(*_train(data, tmp_path / "run", "--model", "resnet8"), "--workers", 2).code == 130
     assert not (tmp_path / "run").exists()
-    assert [signal.getsignal(number) for number in prepared.SIGNALS] == handlers
+    assert [signal.getsignal(number) for number in system.STOPS] == handlers
 
 
 def test_workers_that_are_lost_too_often_are_one_sentence(data, tmp_path, monkeypatch):
@@ -191,7 +192,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("number", prepared.SIGNALS)
+@pytest.mark.parametrize("number", system.STOPS)
 def test_a_copy_of_the_prepared_process_ends_by_a_signal(tmp_path, number):
     begun = tmp_path / "begun"
     (tmp_path / "waiting.py").write_text(WAITING.format(begun=str(begun)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
 from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
 from noiseless.run.updates import edge_of_stability
+from noiseless.system import peak_memory
 
 BIN_BYTES = 24
 """bytes of an exact sum, per element"""
@@ -97,7 +97,7 @@ def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
     objective, risk = hessian.objective, risk_of(hessian.objective)
     first = replace(risk.selection.head(risk.blocks.size), examples_per_pass=risk.blocks.count)
     part = Hessian(objective.over(replace(risk, data=first, block=len(first))), hessian.batch_norm)
-    space, before = risk.space, _peak_memory()
+    space, before = risk.space, peak_memory() or 0.0
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
     part.product(vector)
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
     eigenvalues = options.largest + options.smallest
     stored = max(2 * room(eigenvalues) if eigenvalues else 0, 2 * options.steps if options.density else 0)
     vectors = len(space) * (stored * space.theta.element_size() + max(1, eigenvalues) * BIN_BYTES)
-    return ProductCost(objective.hvp_passes(1), seconds, vectors + _peak_memory() - before)
+    return ProductCost(objective.hvp_passes(1), seconds, vectors + (peak_memory() or 0.0) - before)
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,3 @@ def _name(state: RunState, options: SharpnessOptions) -> str:
     parts = [f"step-{state.step}", options.of if options.of != "loss" else ""]
     parts += ["preconditioned" if options.preconditioned else "", "running" * (options.batch_norm == "running")]
     return "-".join(part for part in parts if part)
-
-
-def _peak_memory() -> float:
-    """The peak resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from noiseless.exits import first_worker, in_job
+from noiseless.system import STOPS
 
 STOPPING = b"\nstopping at the next block; repeat to stop immediately, which loses what is not yet written\n"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
@@ -31,12 +31,12 @@ def stop_signals() -> Iterator[list[int]]:
     def record(number: int, frame: object) -> None:
         received.append(number)
         if not in_job():  # torchrun sends its workers each signal again that the terminal has sent them
-            for stop_signal in SIGNALS:
+            for stop_signal in STOPS:
                 signal.signal(stop_signal, signal.default_int_handler)
         if first_worker():
             os.write(2, STOPPING)  # not by the console, which may be in the middle of a line
 
-    with signal_handler(record, *SIGNALS):
+    with signal_handler(record, *STOPS):
         yield received
 
 
@@ -49,7 +49,7 @@ def interruptible() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    with signal_handler(signal.default_int_handler, *(() if in_job() else SIGNALS)):
+    with signal_handler(signal.default_int_handler, *(() if in_job() else STOPS)):
         yield
 
 

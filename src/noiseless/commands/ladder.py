@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import LADDER, PREDECESSORS, RECIPES, default_form, differences, published, row
 from noiseless.recipes.parts.data import MOST_PIXELS
 from noiseless.run import prepared
+from noiseless.system import cores
 from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def reproduce(arguments: list[str]) -> int:
     tracking.chosen(settings)  # raises now, not in each run, if a tracker is missing
     jobs = reproduce.plan(recipes, seeds, path)
     execution.refuse_place(path)
-    at_once = args.jobs or len(os.sched_getaffinity(0))
+    at_once = args.jobs or cores()
     costs = reproduce.check(jobs, args.data_dir)
     _print_plan(jobs, costs, seeds, at_once, path)
     if args.plan_only:

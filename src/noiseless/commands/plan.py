@@ -14,6 +14,7 @@ from noiseless.commands.arguments import parse_config, take_count, take_positive
 from noiseless.commands.console import console, duration, tell_aside
 from noiseless.recipes.config import Config
 from noiseless.recipes.ladder import published
+from noiseless.system import cores
 
 if TYPE_CHECKING:
     from noiseless.cost.plan import Figures, Plan
@@ -146,7 +147,7 @@ def _by_measurement(config: Config, workers: int) -> Result:
     if experiment.space.device.type == "cuda":
         room = float(torch.cuda.device_count())
     else:
-        room = len(os.sched_getaffinity(0)) / (settings.threads or 1)
+        room = cores() / (settings.threads or 1)
     processes = int(min(workers, max(room, 1)))
     measured = measure_beside(experiment.config, processes, LEAST) if processes > 1 else measure(experiment, LEAST)
     plan = by_measurement(recipe, settings, sizes(recipe, data), workers, measured, room)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from noiseless.recipes.checks import MOST_BUDGET, at_least, positive
 from noiseless.recipes.config import Settings
 from noiseless.recipes.parts.data import MOST_PIXELS
 from noiseless.run import prepared
+from noiseless.system import cores
 from noiseless.trust import permit_functions
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def race(arguments: list[str]) -> int:
     path = running.directory
     execution.refuse_place(path)
     tuning = [job for entry in running.entries() for job in _jobs(entry)]
-    at_once = args.jobs or len(os.sched_getaffinity(0))
+    at_once = args.jobs or cores()
     _print_plan(running, tuning, at_once, args.data_dir)
     if args.plan_only:
         return 0

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
-
 from noiseless.data.progress import size
+from noiseless.system import free_memory
 
 
 def refuse_beyond_memory(what: str, count: int, remedy: str) -> None:
@@ -20,13 +17,6 @@ def refuse_beyond_memory(what: str, count: int, remedy: str) -> None:
     Raises:
         ValueError: with both sizes.
     """
-    free = _free()
-    if count > free:
+    free = free_memory()
+    if free is not None and count > free:
         raise ValueError(f"{what} would take {size(count)} of memory, and {size(free)} are free: {remedy}")
-
-
-def _free() -> int:
-    """Bytes that a process can get without swapping; where the system does not tell, all of the machine's memory."""
-    file = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable: *(\d+) kB", file.read_text()) if file.exists() else None
-    return int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from noiseless.data.images import ImageSet
 from noiseless.data.memory import refuse_beyond_memory
+from noiseless.system import cores
 
 KINDS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"), **dict.fromkeys((".png", ".apng"), "PNG"),
@@ -102,7 +103,7 @@ class ImageFiles:
             return image
 
         batch = max(1, BATCH // int(np.prod(shape)))
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow releases the GIL while it decodes
+        with ThreadPoolExecutor(cores()) as pool:  # Pillow releases the GIL while it decodes
             for start in range(0, len(part), batch):
                 yield np.stack(list(pool.map(decode_one, range(start, min(start + batch, len(part))))))
 

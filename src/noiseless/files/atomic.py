@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from noiseless.system import alive
+
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 """names of temporary files: of the file, and of the process that writes it"""
 OLD = 3600.0
@@ -50,12 +52,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def flush_directory(path: Path) -> None:
     """Flushes the names in a directory to the disk, so that a power cut does not undo a rename."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some file systems cannot, or need not
+    with contextlib.suppress(OSError):  # some file systems cannot, or need not; Windows does not open directories
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def try_place(directory: Path) -> None:
@@ -85,17 +87,6 @@ def clear(directory: Path, own: Callable[[str], bool]) -> None:
                 continue  # this process will write it again
             if own(parts["name"]) or (not alive(int(parts["process"])) and time.time() - path.stat().st_mtime > OLD):
                 path.unlink()
-
-
-def alive(process: int) -> bool:
-    """Whether a process of that number exists on this machine."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # the process of another user
-        return True
-    return True
 
 
 def write_json(path: Path, value: Any) -> None:

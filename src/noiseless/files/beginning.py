@@ -9,6 +9,7 @@ from noiseless.errors import command
 from noiseless.files import heads, reading
 from noiseless.files.atomic import TEMPORARY
 from noiseless.recipes.config import Config
+from noiseless.system import is_device_name
 
 FILES = (
     "config.json", "environment.json", "metrics.jsonl", "model.safetensors", "average.safetensors", "predictions.npz",
@@ -26,6 +27,8 @@ def refuse_occupied(path: Path, config: Config) -> None:
     Raises:
         ValueError: saying what is there.
     """
+    if is_device_name(path.name):
+        raise ValueError(f"{path.name} is the name of a device on Windows: choose another --run-dir")
     if (path / reading.CONFIG).exists():
         same = reading.config(path).recipe == config.recipe
         go_on = f"go on with {command('resume', path, *trust.flags())}, or " if same else ""

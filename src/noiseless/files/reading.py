@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from noiseless.files.atomic import alive
 from noiseless.files.outside import refuse_outside
 from noiseless.plain import NotPlainError, open_file, parse, read_file, unsealed
 from noiseless.recipes.config import Config
+from noiseless.system import alive
 
 Row = dict[str, Any]
 CONFIG = "config.json"

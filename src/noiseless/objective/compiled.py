@@ -12,7 +12,6 @@ import atexit
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -24,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from noiseless.system import blocked
 
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _LARGEST_EXACT = 40
@@ -178,11 +179,10 @@ def _shielded() -> Iterator[None]:
     """
     done = threading.Event()
     threading.Thread(target=done.wait, daemon=True).start()  # started first, so it does not block the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
     try:
-        yield
+        with blocked():
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         done.set()
 
 

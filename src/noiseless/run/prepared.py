@@ -15,12 +15,12 @@ from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
+from noiseless.system import STOPS, blocked, unblock
+
 MODULES = (
     "noiseless.study.processes", "noiseless.run.session", "noiseless.run.train", "noiseless.report.page",
     "torch._dynamo",  # imported when an optimizer is constructed
 )  # fmt: skip
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""blocked in the prepared process: it has to outlive its copies, which may be sent them together with it"""
 
 
 def start() -> None:
@@ -28,11 +28,8 @@ def start() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     multiprocessing.set_forkserver_preload(list(MODULES))
     resource_tracker.ensure_running()  # its start would unblock signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
+    with blocked():  # it has to outlive its copies, which may be sent these signals together with it
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def take_signals(interrupt: Callable[[int, Any], Any] | int = signal.default_int_handler) -> None:
@@ -41,9 +38,9 @@ def take_signals(interrupt: Callable[[int, Any], Any] | int = signal.default_int
     Args:
         interrupt: handler of Ctrl-C (SIGINT).
     """
-    for number in SIGNALS:
+    for number in STOPS:
         signal.signal(number, interrupt if number == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    unblock()
 
 
 def execute(program: str, arguments: list[str], environment: dict[str, str]) -> None:

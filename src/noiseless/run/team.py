@@ -27,6 +27,7 @@ from noiseless.objective.workers import Alone, WorkerLostError, Workers
 from noiseless.recipes.flags import flag_values
 from noiseless.run import prepared
 from noiseless.run.build import Training
+from noiseless.system import STOPS, end
 
 SEPARATE = ("run_dir", "device")
 """settings in which workers may differ"""
@@ -139,13 +140,13 @@ def _passed_on(folder: Path) -> Iterator[None]:
             logger.setLevel(logging.CRITICAL)  # that workers end is no news then
         for path in folder.glob("worker-*"):
             with suppress(OSError, ValueError):  # it ends or begins just now
-                os.kill(int(path.read_text()), signal.SIGKILL if again else signal.SIGTERM)
+                end(int(path.read_text()), at_once=again)
         if again:
             raise KeyboardInterrupt
 
     loggers = [logging.getLogger(name) for name in AGENT]
     levels = [logger.level for logger in loggers]
-    before = {number: signal.signal(number, pass_on) for number in prepared.SIGNALS}
+    before = {number: signal.signal(number, pass_on) for number in STOPS}
     try:
         yield
     finally:
