@@ -135,7 +135,7 @@ def test_recipes_of_one_name_are_shown_with_their_differences_and_fit(tiny, tmp_
     answer = call("compare", *run_paths[1:], "--against", run_paths[0])
     assert answer.code == 0, answer.err
     assert max(map(len, answer.out.splitlines())) <= 80
-    assert "lr 0.2" in words(answer.out)
+    assert "fb (lr 0.1)" in words(answer.out)  # the others have the rate 0.2
     assert "…" not in answer.out
 
 

@@ -52,7 +52,7 @@ def test_a_run_resumed_from_an_import_is_the_run_that_never_stopped(legacy, data
     assert answer.code == 0, answer.err
     assert "resnet8" in answer.out
     assert "at step 4 of 6" in answer.out
-    assert answer.out.count("\n") == 2  # no differences are printed
+    assert answer.out.count("\n") == 3  # no differences are printed
     answer = call("resume", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "lacks" not in answer.out  # rows before the import were never there

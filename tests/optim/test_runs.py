@@ -92,10 +92,10 @@ def test_a_stochastic_run_may_search_and_be_sharpness_aware(data, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--line-search", "armijo", "--penalty", 0.5), ("armijo", "exact penalty")),
-        (("--line-search", "wolfe", "--sam", 0.1), ("wolfe", "sam")),
-        (("--line-search", "restarting", "--agc", 0.1), ("restarting", "agc")),
-        (("--line-search", "wolfe", "--layer-rate", "lars"), ("wolfe", "layer rate")),
+        (("--line-search", "armijo", "--penalty", 0.5), ("armijo", "--penalty-method exact")),
+        (("--line-search", "wolfe", "--sam", 0.1), ("wolfe", "leave out --sam")),
+        (("--line-search", "restarting", "--agc", 0.1), ("restarting", "agc(0.1)", "leave out --agc")),
+        (("--line-search", "wolfe", "--layer-rate", "lars"), ("wolfe", "lars", "leave out --layer-rate")),
         (("--line-search", "armijo", "--optimizer", "AdamW"), ("AdamW's weight decay (0.0005)", "SGD")),
         (("--line-search", "armijo", "--optimizer", "LBFGS"), ("LBFGS", "DampedLBFGS")),
         (("--line-search", "armijo", "--line-search-options", "c2=0.5"), ("armijo 'c2'", "c1, shrink, trials")),

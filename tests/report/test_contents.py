@@ -21,6 +21,7 @@ def test_a_run_without_analyses_has_curves_and_nothing_else(tmp_path):
     by_id = figures(run)
     # the penalty is 0 throughout: there is none
     expected = ["test-accuracy", "test-error", "train-loss", "test-loss", "gradient-norm", "lr", "parameter-norm"]
+    expected.append("train-accuracy")
     assert list(by_id) == expected
     (accuracy,) = series(by_id["test-accuracy"])
     assert (accuracy.x, accuracy.y) == ([2.0], [75.0])  # where it was measured, in per cent

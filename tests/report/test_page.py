@@ -88,9 +88,9 @@ def test_a_page_has_a_table_and_an_element_for_each_plot(written):
     assert text.startswith("<!doctype html>")
     assert reader.tags.count("table") == 1
     content = data(reader)
-    assert len(content["plots"]) == 8
+    assert len(content["plots"]) == 9
     assert {plot["id"] for plot in content["plots"]} <= set(reader.ids)
-    assert all(set(plot["views"]) == {"passes", "steps"} for plot in content["plots"])
+    assert all(set(plot["views"]) == {"passes", "steps", "seconds"} for plot in content["plots"])
 
 
 def test_the_table_holds_the_cells_of_the_summaries(written):
@@ -182,7 +182,7 @@ def test_runs_that_were_never_evaluated_or_are_perfect_have_a_page(written, tmp_
     runs, _, _ = written
     bare = [{k: v for k, v in row.items() if not k.startswith("test_")} for row in runs[0].rows]
     perfect = [row | {"test_accuracy": 1.0} for row in runs[0].rows]
-    for rows, count in ((bare, 4), (perfect, 7)):
+    for rows, count in ((bare, 5), (perfect, 8)):
         page.write(tmp_path / "page.html", [replace(runs[0], rows=rows)], "a title")
         assert len(data(read(tmp_path / "page.html"))["plots"]) == count
 
@@ -236,9 +236,9 @@ def test_the_command_writes_page_and_figures(written, tmp_path):
     paths = [finished.directory.path for finished in runs]
     answer = call("report", *paths, "-o", tmp_path / "r.html", "--figures", tmp_path / "figures", "--over", "steps")
     assert answer.code == 0, answer.err
-    assert "figures: 8 in" in answer.out
+    assert "figures: 9 in" in answer.out
     assert (tmp_path / "r.html").exists()
-    assert len(list((tmp_path / "figures").iterdir())) == 24
+    assert len(list((tmp_path / "figures").iterdir())) == 27
     assert "over,x,series,value,lowest,highest" in (tmp_path / "figures" / "train-loss.csv").read_text()
     (tmp_path / "file").touch()
     refused("report", *paths, "-o", tmp_path / "r.html", "--figures", tmp_path / "file", names=(tmp_path / "file",))

@@ -1,15 +1,21 @@
 """The table of runs: one line a recipe, mean and spread over its seeds; runs that differ otherwise are not averaged."""
 
+import io
 import json
+import re
 import statistics
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from small_runs import copy, npz, run, small_recipe
+from small_runs import arrays, copy, npz, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
+from noiseless.recipes.flags import with_flags
 from noiseless.report import summary
+from noiseless.report.facts import facts_of
+from noiseless.report.seeds import column, place_of
+from noiseless.screen import Screen
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ def test_a_line_holds_mean_and_sample_standard_deviation_over_seeds(directories)
     losses = [row["train_loss"] for row in last]
     mean, spread = statistics.mean(accuracies), abs(accuracies[0] - accuracies[1]) / 2**0.5  # of two values
     assert cells["test accuracy %"] == f"{mean:.2f} ± {spread:.2f}"
-    assert cells["train loss"] == f"{sum(losses) / 2:.4f} ± {abs(losses[0] - losses[1]) / 2**0.5:.4f}"
+    assert cells["train loss, last step"] == f"{sum(losses) / 2:.4f} ± {abs(losses[0] - losses[1]) / 2**0.5:.4f}"
     assert (cells["row"], cells["steps"], cells["passes"], cells["seeds"]) == ("fb", "2", "2", "2")
     seconds = [sum(row["seconds"] for row in directory.rows()) for directory in (directories[0], directories[2])]
     assert cells["seconds"] == f"{sum(seconds) / 2:.1f}"
@@ -132,3 +138,57 @@ def test_the_table_and_the_line_for_the_terminal(directories):
     row = directories[1].rows()[-1]
     assert f"2 steps       2 passes  test accuracy {row['test_accuracy']:.2%}" in line
     assert json.dumps(row["train_loss"])[:5] in line
+
+
+def test_recipes_on_other_data_have_short_names(data, directories, tmp_path):
+    (tmp_path / "set").mkdir()
+    other = npz(tmp_path / "set" / "a-data-set-with-a-long-name.npz", x_test=arrays(1)["x_test"])
+    runs = summary.read([directories[0], run(tmp_path / "other", small_recipe(other, "fb", steps=2, seed=0))])
+    names = [line.name for line in summary.by_recipe(runs)]
+    assert names == [
+        "fb (data tiny)",
+        "fb (data a-data-set-with...g-name)",
+    ]  # no path, no mean
+    recipes = [replace(run_, recipe=with_flags(run_.recipe, lr=lr, seed=k)) for k, (run_, lr) in enumerate(
+        [(runs[0], 0.1), (runs[0], 0.1), (runs[0], 0.2), (runs[0], 0.3)])]  # fmt: skip
+    assert [line.name for line in summary.by_recipe(recipes)] == ["fb (lr 0.1)", "fb (lr 0.2)", "fb (lr 0.3)"]
+
+
+def test_labels_are_one_for_each_recipe(directories):
+    runs = summary.read(directories)
+    assert [line.name for line in summary.by_recipe(runs, ("noise-free", "usual"))] == ["noise-free", "usual"]
+    for labels in (("one",), ("same", "same"), ("a", "b", "c")):
+        with pytest.raises(ValueError, match=r"--label needs a label of its own for each of the 2 recipes \(fb; sgd\)"):
+            summary.by_recipe(runs, labels)
+
+
+def test_the_table_fits_into_80_columns(directories, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = summary.read(directories)
+    console = Screen(file=io.StringIO(), soft_wrap=False)
+    console.print(summary.table(summary.by_recipe(runs, ("a label that is longer than its column", "short")), "runs"))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("±" in line for line in lines) == 1  # no number is broken into lines
+
+
+def test_the_head_of_the_page_has_data_model_recipe_date_and_result(directories):
+    runs = summary.read(directories)
+    (fb, _) = lines = summary.by_recipe(runs)
+    text = facts_of([fb])
+    mean = 100 * statistics.mean(run_.accuracy for run_ in fb.runs)
+    trained = 100 * statistics.mean(run_.rows[-1]["train_accuracy"] for run_ in fb.runs)
+    for part in ("<dd>npz:tiny.npz</dd>", "<dd>resnet8</dd>", "<dd>fb</dd>", "<dd>2, seed 0, seed 1</dd>",
+                 f"<dd>{mean:.2f} ± ", f"<dd>{trained:.2f} %</dd>"):  # fmt: skip
+        assert part in text, part
+    assert re.search(r"<dt>date</dt><dd>\d{4}-\d\d-\d\d</dd>", text)
+    assert " % (fb)" in facts_of(lines)
+
+
+def test_curves_over_seconds_are_at_the_time_that_the_steps_took(directories):
+    (run_, *_) = summary.read(directories)
+    points = column(run_, "seconds", "train_loss")
+    times = [row["seconds"] for row in run_.rows]
+    assert list(points) == [times[0], times[0] + times[1]]
+    assert list(points.values()) == [row["train_loss"] for row in run_.rows]
+    assert place_of(run_, 2, "seconds") == times[0] + times[1]

@@ -1,4 +1,4 @@
-"""Parses arguments that several commands share, and those that decide the defaults of others."""
+"""Parses a recipe with its flags, and single flags that decide the defaults of others."""
 
 from __future__ import annotations
 
@@ -7,91 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import Any
 
 from noiseless.commands.durations import without_shares
 from noiseless.commands.flags import read_flags
 from noiseless.commands.models import parameters
-from noiseless.commands.parsing import given_flags, parse
+from noiseless.commands.parsing import given_flags
 from noiseless.data.catalogue import ENTRIES, full_name
 from noiseless.errors import UnknownNameError, shown
 from noiseless.own import PATTERN
 from noiseless.recipes.checks import MOST
-from noiseless.recipes.config import Config
-from noiseless.recipes.flags import with_flags
+from noiseless.recipes.config import Config, Settings
+from noiseless.recipes.flags import FLAGS, flag_value, with_flags
 from noiseless.recipes.implied import USUAL_RATES, implied
 from noiseless.recipes.ladder import RECIPES, default_form, row
 from noiseless.recipes.recipe import Recipe
 from noiseless.trust import permit, permit_functions
 
-if TYPE_CHECKING:
-    from noiseless.files.address import StateAddress
-    from noiseless.files.directory import RunDirectory
-
 MOST_WORKERS = 1_000_000
 """largest number of workers that can be planned, and of timed rounds"""
-
-
-@dataclass(frozen=True)
-class OneRun:
-    """The argument of commands that read one run."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """directory of the run, as printed by noiseless train"""
-
-
-Trust = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CODE")]
-"""type of the flag `--trust`, which may be given several times"""
-
-
-@dataclass(frozen=True)
-class TrustingRun(OneRun):
-    """The arguments of commands that build the model of one run."""
-
-    trust: Trust = ()
-    """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
-
-
-@dataclass(frozen=True)
-class TrustingState:
-    """The arguments of commands that build the model of a run at one of its states."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
-    """directory of the run; @STEP is the state after that many steps, without it the final state"""
-    trust: Trust = ()
-    """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
-
-
-def one_run(arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun) -> RunDirectory:
-    """Opens the run that a command names, and permits what its `--trust` names.
-
-    Args:
-        arguments: of the command.
-        usage: the command with its other flags, for help.
-        description: text of the help.
-        flags_type: dataclass of its flags.
-
-    Returns:
-        The directory of the run.
-    """
-    args = parse(flags_type, arguments, usage, description)
-    permit(*getattr(args, "trust", ()))
-    from noiseless.files.directory import RunDirectory
-
-    return RunDirectory.open(Path(args.run))
-
-
-def one_state(
-    arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun
-) -> StateAddress:
-    """The run, and the state of it, that a command names as `RUN` or `RUN@STEP`; see `one_run`."""
-    args = parse(flags_type, arguments, usage, description)
-    permit(*getattr(args, "trust", ()))
-    from noiseless.files.address import StateAddress
-
-    return StateAddress.read(args.run)
 
 
 def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list[str]]:
@@ -135,22 +69,47 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
         The config, not resolved.
     """
     name, arguments = take_recipe(arguments, usage.split()[0])
+    written = arguments
     form, arguments = take(arguments, "--form")
-    data_set, _ = take(list(arguments), "--data")
+    file, arguments = take(arguments, "--config")
+    trusted, arguments = take_all(arguments, "--trust")
+    permit(*trusted)
+    in_file = _in_file(file)
+    data_set = take(list(arguments), "--data")[0] or in_file.get("data")
     data_set = data_set and spelled(data_set, ENTRIES)
     form = form or default_form(data_set or data)
-    base = row(name, form, data_set)
+    default = _with_values(row(name, form, data_set), in_file)
+    base = default.recipe
     arguments = without_shares(arguments, base.schedule.steps)
     config = read_flags(
         arguments,
-        Config(base),
+        default,
         usage,
         f"{description}\n\nRECIPE is one of {', '.join(RECIPES)}. The defaults below are those of {name}.",
     )
-    recipe = _named(config.recipe)
-    changes = implied(base, recipe, given_flags(arguments).keys())
-    permit_functions(recipe.model.name, recipe.data.name)
-    return Parsed(replace(config, recipe=with_flags(recipe, **changes)), name, form, arguments, changes)
+    recipe, given = _named(config.recipe), given_flags(arguments)
+    changes = implied(base, recipe, given.keys())
+    # a name in the file permits nothing: the file may be somebody else's
+    permit_functions(*(flag_value(recipe, flag) for flag in ("model", "data") if flag in given))
+    flags = take(written, "--form")[1]
+    return Parsed(replace(config, recipe=with_flags(recipe, **changes)), name, form, flags, changes)
+
+
+def _in_file(file: str | None) -> dict[str, Any]:
+    """The flags that the file of `--config` sets."""
+    if file is None:
+        return {}
+    from noiseless.files import configfile  # imports a reader of YAML
+
+    return configfile.read(Path(file))
+
+
+def _with_values(recipe: Recipe, values: dict[str, Any]) -> Config:
+    """The config of a recipe with the values of a file, and with what follows from them."""
+    given = {flag: value for flag, value in values.items() if flag in FLAGS}
+    changed = _named(with_flags(recipe, **given)) if given else recipe
+    settings = {name: value for name, value in values.items() if name not in FLAGS}
+    return Config(with_flags(changed, **implied(recipe, changed, given)), Settings(**settings))
 
 
 def _named(recipe: Recipe) -> Recipe:
@@ -173,6 +132,23 @@ def spelled(name: str, known: Iterable[str]) -> str:
     known = tuple(known)
     same = [other for other in known if other.lower() == name.lower()]
     return same[0] if len(same) == 1 and name not in known else name
+
+
+def take_all(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
+    """Splits off a flag that may be given several times.
+
+    Args:
+        arguments: of the command.
+        flag: its name.
+
+    Returns:
+        Its values, and the arguments without it.
+    """
+    values: list[str] = []
+    while (taken := take(arguments, flag))[0] is not None:
+        values.append(taken[0])
+        arguments = taken[1]
+    return values, arguments
 
 
 def take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:

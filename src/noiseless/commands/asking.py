@@ -12,7 +12,8 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noiseless.commands import job
-from noiseless.commands.arguments import Trust, take
+from noiseless.commands.addresses import Trust
+from noiseless.commands.arguments import take
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 from noiseless.commands.parsing import parse

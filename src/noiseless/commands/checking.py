@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from noiseless.commands.arguments import OneRun, one_run, one_state, take
+from noiseless.commands.addresses import OneRun, one_run, one_state
+from noiseless.commands.arguments import take
 from noiseless.commands.asking import as_worker
 from noiseless.commands.console import console, tell_aside
 from noiseless.exits import DIFFERENT

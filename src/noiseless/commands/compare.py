@@ -27,6 +27,8 @@ class Compare:
     """difference in accuracy, in percentage points, within which two recipes count as equivalent"""
     confidence: float = 0.95
     """confidence of the intervals; differences are tested at the level 1 - confidence"""
+    label: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LABEL [LABEL ...]")] = ()
+    """names of the recipes, one for each in their order, that of --against last; none: what differs"""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON file for all numbers, unrounded; none: no file"""
 
@@ -39,7 +41,7 @@ def compare(arguments: list[str]) -> int:
     from noiseless.study.compared import as_json, compare_runs
 
     runs, against = ([Path(run) for run in group] for group in (args.runs, args.against))
-    table = compare_runs(runs, against, args.margin, args.confidence)
+    table = compare_runs(runs, against, args.margin, args.confidence, args.label)
     for part in (comparison.differences(table), "", comparison.rights(table), "", *comparison.legend(table)):
         console.print(part, soft_wrap=False)
     if args.json is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from noiseless.commands.arguments import TrustingState
+from noiseless.commands.addresses import TrustingState
 from noiseless.commands.console import console
 from noiseless.commands.parsing import parse
 from noiseless.errors import message

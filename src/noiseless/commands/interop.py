@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from noiseless.commands.arguments import TrustingState, parse_config, take
+from noiseless.commands.addresses import TrustingState
+from noiseless.commands.arguments import parse_config, take
 from noiseless.commands.console import console
 from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.table import Table
 
-from noiseless.commands.arguments import TrustingState
+from noiseless.commands.addresses import TrustingState
 from noiseless.commands.console import console
 from noiseless.commands.parsing import parse
 from noiseless.plain import read_file

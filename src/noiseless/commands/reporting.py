@@ -26,8 +26,10 @@ class Report:
     """path of the page; none: report.html in the directory of the first run, or of the race"""
     figures: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """directory for NAME.png, NAME.svg and NAME.csv of each figure; none: no such files"""
-    over: Literal["passes", "steps"] = "passes"
-    """horizontal axis of the curves in the files of --figures; the page has both"""
+    over: Literal["passes", "steps", "seconds"] = "passes"
+    """horizontal axis of the curves in the files of --figures; the page has all three"""
+    label: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LABEL [LABEL ...]")] = ()
+    """names of the recipes on the page, one for each in the order of first appearance; none: what differs"""
 
 
 def report(arguments: list[str]) -> int:
@@ -43,10 +45,10 @@ def report(arguments: list[str]) -> int:
     from noiseless.report import page, summary
 
     runs = summary.read(directories)
-    summaries = summary.by_recipe(runs)
+    summaries = summary.by_recipe(runs, args.label)
     console.print(summary.table(summaries, "runs"))
     path = Path(args.output) if args.output else Path(args.runs[0]) / "report.html"
-    page.write(path, runs, "Noiseless: report")
+    page.write(path, runs, "Noiseless: report", args.label)
     console.print(f"report: {path}")
     if args.figures is not None:
         from noiseless.report import contents, drawing  # import matplotlib, which the page does not need

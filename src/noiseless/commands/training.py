@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noiseless.commands import job
-from noiseless.commands.arguments import Parsed, TrustingRun, parse_config, take, take_count
+from noiseless.commands.addresses import TrustingRun
+from noiseless.commands.arguments import Parsed, parse_config, take, take_all, take_count
 from noiseless.commands.console import console, tell_error
 from noiseless.commands.interrupt import interruptible
 from noiseless.commands.parsing import parse
 from noiseless.commands.places import run_place
 from noiseless.errors import command, message
 from noiseless.exits import DIVERGED, INTERRUPTED, first_worker, in_job
+from noiseless.recipes.checks import printable_text
 from noiseless.trust import flags, permit
 
 if TYPE_CHECKING:
@@ -35,13 +37,20 @@ def train(arguments: list[str]) -> int:
     command_line = ["train", *arguments]
     workers, arguments = take_count(arguments, "--workers")
     copy_to, arguments = take(arguments, "--copy-to")
+    tags, arguments = take_all(arguments, "--tag")
+    for tag in tags:
+        printable_text("tag", tag)
     again = "--again" in arguments
     arguments = [argument for argument in arguments if argument != "--again"]
     parsed = parse_config(
         arguments,
-        "train [RECIPE] [--form {small,paper}] [--workers W] [--again] [--copy-to DIR]",
+        "train [RECIPE] [--form {small,paper}] [--config FILE] [--tag TAG] [--trust CODE] [--workers W] [--again]"
+        " [--copy-to DIR]",
         "Train a model, and write a directory with its record, checkpoints and report.\n\n"
-        "The default form is small for digits and mnist-5k, and paper for other data. --workers W shares the work among"
+        "The default form is small for digits and mnist-5k, and paper for other data. --config FILE is YAML or JSON"
+        " like a run's config.json, of which any part may be missing; flags go before it. --tag TAG, which"
+        " may be repeated, is listed by noiseless runs. --trust CODE allows a package.module:function that FILE names."
+        " --workers W shares the work among"
         " W processes, with the same bits; torchrun may start this command as well. With --again, the command continues"
         " a run that --run-dir holds already. With --copy-to, finished checkpoints, the record and the final parameters"
         " are also copied to DIR, which may be a mount of an object store.",
@@ -67,7 +76,7 @@ def train(arguments: list[str]) -> int:
         place = [] if config.settings.run_dir else ["--run-dir", str(path)]
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     written = ["noiseless", "train", name, "--form", form, *parsed.flags]
-    return _as_worker(lambda joined: session.new(config, path, written, joined, again), trackers, copy)
+    return _as_worker(lambda joined: session.new(config, path, written, joined, again, tags), trackers, copy)
 
 
 def _intro(parsed: Parsed) -> str:

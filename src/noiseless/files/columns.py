@@ -39,7 +39,7 @@ COLUMNS: dict[str, Column] = {
     ),
     "train_loss": Column(
         heading="loss", width=8, rank=1, label="training loss", label_rank=0,
-        title="Training loss, without penalty", axis="training loss", log=True,
+        title="Training loss, before each step", axis="training loss, without penalty", log=True,
     ),
     "train_accuracy": Column(heading="train %", width=7, rank=2),
     "gradient_norm": Column(

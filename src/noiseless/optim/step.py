@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from noiseless.documented import documented
-from noiseless.objective import Evaluation, Objective
+from noiseless.objective import Evaluation, GradientPenalty, Objective, SharpnessAware
+from noiseless.objective.blockclip import BlockClip
 from noiseless.objective.exactsum import largest_of
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.workers import SweepStoppedError
@@ -17,6 +19,12 @@ from noiseless.optim.optimizers import line_search
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.transforms import State, Transform
 
+TRANSFORM_FLAGS = {
+    "aggregate": "--parts", "norm_bias": "--norm-bias", "agc": "--agc", "clip_norm": "--clip",
+    "additive_noise": "--additive-noise", "multiplicative_noise": "--multiplicative-noise", "lars": "--layer-rate",
+    "larc": "--layer-rate",
+}  # fmt: skip
+"""name of a transform -> the flag with which a recipe has it"""
 STEPS = "steps_taken"
 """key in an optimizer's first group under which `take_step` counts, so that the count is in its `state_dict`"""
 
@@ -127,12 +135,33 @@ def refuse_line_search(optimizer: torch.optim.Optimizer, objective: Objective, t
     """
     search = line_search(optimizer)
     if search and not (objective.exact and transform is None):
-        reason = "transforms change the gradient" if objective.exact else "the objective's gradient is not exact"
+        cause, remedy = _inexact(objective) or _changed(transform)
         raise ValueError(
-            f"a line search ({search}) compares values along the gradient, but here {reason}: use the exact penalty"
-            " method (without the published constant), one part, no block clip, no sam, and no clip, agc,"
-            " noise, norm bias or layer rate; or use no line search"
+            f"a line search ({search}) compares values along the gradient, but {cause}: {remedy}, or use no line search"
         )
+
+
+def _inexact(objective: Objective) -> tuple[str, str] | None:
+    """Why the gradient of an objective is not exact, and the remedy; None where it is."""
+    inner: Objective | None = objective
+    while inner is not None and not inner.exact:
+        if isinstance(inner, SharpnessAware):
+            return "the gradient of sharpness-aware minimisation belongs to another point", "leave out --sam"
+        if isinstance(inner, BlockClip):
+            return "the gradient of each block is clipped", "leave out --block-clip"
+        if isinstance(inner, GradientPenalty) and inner.method != "exact":
+            return f"the penalty's gradient is that of {inner.method} differences", "use --penalty-method exact"
+        if isinstance(inner, GradientPenalty) and inner.published:
+            return "the penalty's value has the published code's constant", "leave out --compat published"
+        inner = inner.risk if isinstance(inner, GradientPenalty) else getattr(inner, "wrapped", None)
+    return None if objective.exact else ("the objective's gradient is not exact", "use one that is")
+
+
+def _changed(transform: Transform | None) -> tuple[str, str]:
+    """That a transform changes the gradient, and the flag without which it does not."""
+    name = transform.name if transform else ""
+    flags = [flag for kind, flag in TRANSFORM_FLAGS.items() if re.search(rf"\b{kind}\(", name)]
+    return f"{name} changes the gradient", f"leave out {' and '.join(flags) or 'this transform'}"
 
 
 def _groups_of(optimizer: torch.optim.Optimizer, space: ParameterSpace) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Curves of the columns of a run's record, over steps and over passes."""
+"""Curves of the columns of a run's record, over passes, steps and seconds."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Quantity:
 
 
 ACCURACY = {
+    "train-accuracy": Quantity(
+        "train_accuracy",
+        "Training accuracy, before each step",
+        "training accuracy, %",
+        of=lambda row: _percent(row["train_accuracy"], 0),
+    ),
     "test-accuracy": Quantity(
         "test_accuracy", "Test accuracy", "test accuracy, %", of=lambda row: _percent(row["test_accuracy"], 0)
     ),
@@ -51,7 +57,8 @@ def _panels() -> dict[str, Quantity]:
         for key, column in sorted(COLUMNS.items(), key=lambda item: item[1].label_rank)
         if column.title is not None
     }
-    return ACCURACY | figures
+    trained = {"train-accuracy": ACCURACY["train-accuracy"]}
+    return {name: q for name, q in ACCURACY.items() if name not in trained} | figures | trained
 
 
 def section(summaries: Sequence[Summary]) -> Section:
@@ -78,7 +85,7 @@ def panel(
         name: id of the figure.
         quantity: what the figure shows.
         summaries: the runs by recipe.
-        more: (summary, look, steps or passes) -> further series of a recipe, such as answers at single steps.
+        more: (summary, look, axis) -> further series of a recipe, such as answers at single steps.
         levels: horizontal lines.
         zeros: whether a recipe is drawn if all its values are 0.
         note: text below the figure.

@@ -40,7 +40,7 @@ def write(directory: Path, figures: Sequence[AnyFigure], over: str) -> list[Path
     Args:
         directory: created if it does not exist.
         figures: with different ids.
-        over: steps or passes, for figures that have both. The CSV file has both in any case.
+        over: steps, passes or seconds, for figures that have these. The CSV file has all in any case.
 
     Returns:
         Paths of the files.
@@ -71,7 +71,7 @@ def draw(figure: AnyFigure, over: str) -> Figure:
 
     Args:
         figure: the figure.
-        over: steps or passes, for a figure that has both.
+        over: steps, passes or seconds, for a figure that has these.
 
     Returns:
         The drawing, ready to be saved.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-STEPS, PASSES = "steps", "passes"
-OVER = (PASSES, STEPS)
+STEPS, PASSES, SECONDS = "steps", "passes", "seconds"
+OVER = (PASSES, STEPS, SECONDS)
 """horizontal axes of curves; the page opens with the first"""
 
 DECADE = 5.0

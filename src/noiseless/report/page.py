@@ -12,10 +12,11 @@ from noiseless.files import environment
 from noiseless.files.atomic import write_bytes
 from noiseless.recipes.command import command_of
 from noiseless.report.contents import sections
+from noiseless.report.facts import facts_of
 from noiseless.report.figures import OVER, AnyFigure, Section, Table
 from noiseless.report.looks import COLOURS, DARK, MARKERS
 from noiseless.report.plots import has_surface, plots
-from noiseless.report.summary import HEADINGS, Run, Summary, by_recipe
+from noiseless.report.summary import HEADINGS, LOSS, Run, Summary, by_recipe
 from noiseless.report.themes import PALETTE, Json, Pool, templates, text_of
 
 POLICY = (
@@ -46,7 +47,7 @@ INTRO = (
 )
 
 
-def write(path: Path, runs: Sequence[Run], title: str) -> None:
+def write(path: Path, runs: Sequence[Run], title: str, labels: Sequence[str] = ()) -> None:
     """Writes the report of runs; the same runs give the same bytes.
 
     Args:
@@ -54,16 +55,17 @@ def write(path: Path, runs: Sequence[Run], title: str) -> None:
         runs: at least one, each with at least one row. The runs of a recipe are drawn as their mean, with a band from
             the smallest to the largest.
         title: heading of the page.
+        labels: names of the recipes, in the order of first appearance; empty: their own.
     """
-    summaries = by_recipe(runs)
+    summaries = by_recipe(runs, labels)
     page_sections = sections(summaries)
     links = [("table", "Table"), *((section.id, section.title) for section in page_sections), ("runs", "Runs")]
     pool = Pool()
     page_plots = [plot for section in page_sections for figure in section.figures for plot in plots(figure, pool)]
     data = {"over": OVER, "plots": page_plots, "lists": pool.lists, "palette": PALETTE, "templates": templates()}
     parts = [
-        f"<h1>{text_of(title)}</h1><nav>{_links(links)}</nav>",
-        f'<h2 id="table">Table</h2><p>{INTRO}</p>{_table(Table(HEADINGS, [s.cells() for s in summaries]))}',
+        f"<h1>{text_of(title)}</h1>{facts_of(summaries)}<nav>{_links(links)}</nav>",
+        f'<h2 id="table">Table</h2><p>{INTRO} {LOSS}</p>{_table(Table(HEADINGS, [s.cells() for s in summaries]))}',
         "<noscript><p>The figures of this page need JavaScript, which is off in this browser."
         " noiseless report RUN --figures DIR writes them as files.</p></noscript>",
         _bar(summaries),

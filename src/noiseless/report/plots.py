@@ -21,6 +21,8 @@ POINTS = 12
 """largest number of markers on a line, about"""
 FEW, MANY = 5, 300
 """ratios of the largest to the smallest value between which plotly writes too many ticks on a logarithmic axis"""
+SAME, MARGIN = 1e-5, 0.1
+"""relative difference below which values count as one, and space around it on its axis, relative to the value"""
 LINES = {"line": ("solid", 2), "thin": ("solid", 1), "threshold": ("dash", 1.5)}
 """kind of a series -> plotly's dash and width of its line"""
 
@@ -75,6 +77,8 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
     positive = [v for v in shown if v is not None and v > 0]
     if scale == "log" and FEW < max(positive) / min(positive) < MANY:
         y["dtick"] = "D2"  # ticks at 1, 2 and 5 of each decade; all digits would overlap
+    elif scale == "linear" and (ends := _one_value(shown)):
+        y["range"] = ends
     if figure.y.floor is not None:
         largest = max((v for series in view.series for v in series.y if v is not None), default=1.0)
         y["range"] = [math.log10(figure.y.floor), math.log10(largest) + 0.3]
@@ -97,6 +101,15 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
         layout["height"] = layout.get("height", HEIGHT) + 5.5 * longest
         layout["margin"] |= {"b": layout["margin"]["b"] + 5.5 * longest - 20}
     return {"data": data, "layout": layout}
+
+
+def _one_value(values: Sequence[float | None]) -> list[float] | None:
+    """The ends of an axis around values that are one but for rounding, as of a single point; None for others."""
+    known = [value for value in values if value is not None]
+    if not known or max(known) - min(known) > SAME * max(map(abs, known)):
+        return None
+    margin = MARGIN * abs(known[0]) or 1.0
+    return [known[0] - margin, known[0] + margin]
 
 
 def _rows(names: Sequence[str]) -> int:

@@ -84,11 +84,11 @@ def checked_values(run_answer: RunAnswer) -> Iterator[dict[str, Any]]:
 def series_over(
     run_answers: Sequence[RunAnswer], over: str, value: Callable[[dict[str, Any]], Any]
 ) -> tuple[list[float], list[float | None]]:
-    """One value of several answers, over the steps or passes of their states.
+    """One value of several answers, over the steps, passes or seconds of their states.
 
     Args:
         run_answers: the answers.
-        over: steps or passes.
+        over: steps, passes or seconds.
         value: values of an answer -> the value.
 
     Returns:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from noiseless.files.directory import Row
-from noiseless.report.figures import PASSES, STEPS, Series, number
+from noiseless.report.figures import PASSES, SECONDS, STEPS, Series, number
 from noiseless.report.summary import Run, Summary
 
 Points = dict[Any, float | None]
@@ -15,11 +15,11 @@ Points = dict[Any, float | None]
 
 
 def column(run: Run, over: str, key: str, of: Callable[[Row], Any] | None = None) -> Points:
-    """The points of a quantity of a run, over steps done or passes spent.
+    """The points of a quantity of a run, over steps done, passes spent or the seconds that its steps took.
 
     Args:
         run: the run.
-        over: steps or passes.
+        over: steps, passes or seconds.
         key: column of the record. Rows without it give no point, and no gap.
         of: row -> value; None: the value of the column.
 
@@ -27,8 +27,10 @@ def column(run: Run, over: str, key: str, of: Callable[[Row], Any] | None = None
         The points.
     """
     points = {}
+    seconds = 0.0
     for row in run.rows:
-        x = number(place(row, over))
+        seconds += row[SECONDS]
+        x = seconds if over == SECONDS else number(place(row, over))
         if key in row and x is not None:
             points[x] = number(row[key] if of is None else of(row))
     return points
@@ -45,6 +47,9 @@ def place_of(run: Run, step: int, over: str) -> float | None:
         return float(step)
     if step == 0:
         return 0.0
+    if over == SECONDS:
+        until = [row[SECONDS] for row in run.rows if row["step"] < step]
+        return math.fsum(until) if any(row["step"] + 1 == step for row in run.rows) else None
     return next((number(row[PASSES]) for row in run.rows if row["step"] + 1 == step), None)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from noiseless.files.directory import Row, RunDirectory
@@ -16,7 +17,12 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.screen import print_note
 from noiseless.study import grouping
 
-HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss", "seconds", "seeds")
+HEADINGS = ("row", "steps", "passes", "test accuracy %", "train loss, last step", "seconds", "seeds")
+LOSS = (
+    "The train loss is that of the last step before its update, of images as the step saw them (augmented), without"
+    " penalty; noiseless evaluate gives the loss of the final parameters on unchanged images."
+)
+"""which loss a table shows"""
 NEEDED = {"step", "passes", "lr", "train_loss", "gradient_norm", "parameter_norm", "penalty", "seconds"}
 """columns that a report needs in every row of `metrics.jsonl`"""
 FINITE = {"passes", "lr", "seconds"}
@@ -24,6 +30,8 @@ FINITE = {"passes", "lr", "seconds"}
 
 LISTS = ("eigenvalues", "eigenvalue_residuals")
 """columns with a list of numbers"""
+LONGEST = 14
+"""columns of a recipe's name that are kept on one line of a terminal"""
 LARGE = 1e6
 """numbers from this size on are shown with an exponent"""
 
@@ -175,11 +183,12 @@ def _is_number(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
-def by_recipe(runs: Iterable[Run]) -> list[Summary]:
+def by_recipe(runs: Iterable[Run], labels: Sequence[str] = ()) -> list[Summary]:
     """Groups runs that differ only in their seed, in the order of first appearance.
 
     Args:
         runs: each recipe with each seed at most once.
+        labels: names of the recipes, in the order of first appearance; empty: their own.
 
     Returns:
         One summary for each recipe. If two recipes have the same name, the fields in which they differ follow the
@@ -189,17 +198,20 @@ def by_recipe(runs: Iterable[Run]) -> list[Summary]:
         ValueError: if a recipe occurs twice with the same seed, which would count as two seeds.
     """
     groups = grouping.by_recipe(runs)
-    named = zip(grouping.names(list(groups)), groups.values(), strict=True)
+    named = zip(grouping.labelled(labels, list(groups)), groups.values(), strict=True)
     return [Summary(name, group) for name, group in named]
 
 
 def table(summaries: Iterable[Summary], title: str) -> Table:
-    """The table of the summaries for the terminal."""
-    shown = Table(title=title)
+    """The table of the summaries for the terminal; it fits into 80 columns, where a long name is broken into lines."""
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     rows = [summary.cells() for summary in summaries]
     for position, heading in enumerate(HEADINGS):
         widest = max((len(row[position]) for row in rows), default=0)  # only headings may be broken into lines
-        shown.add_column(heading, justify="right" if position else "left", min_width=widest)
+        if position:
+            shown.add_column(heading, justify="right", min_width=widest)
+        else:
+            shown.add_column(heading, overflow="fold", min_width=min(widest, LONGEST))
     for row in rows:
         shown.add_row(*row)
     return shown
@@ -210,7 +222,7 @@ def line(run: Run) -> str:
     last = run.rows[-1]
     return (
         f"{last['step'] + 1:5d} steps  {last['passes']:6g} passes  test accuracy {last['test_accuracy']:.2%}"
-        f"  train loss {last['train_loss']:.4f}  {run.seconds:6.1f} s"
+        f"  train loss of the last step {last['train_loss']:.4f}  {run.seconds:6.1f} s"
     )
 
 

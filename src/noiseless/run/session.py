@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,9 @@ class Session:
 
 
 @contextmanager
-def new(config: Config, path: Path, command: list[str], workers: Workers, again: bool = False) -> Iterator[Session]:
+def new(
+    config: Config, path: Path, command: list[str], workers: Workers, again: bool = False, tags: Sequence[str] = ()
+) -> Iterator[Session]:
     """Opens a new run.
 
     Args:
@@ -39,6 +41,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
         command: command line, for the record.
         workers: that compute the run.
         again: whether to resume the run if the directory holds it already, for queues that restart jobs.
+        tags: words of the user about the run, for the record.
 
     Yields:
         The session; the directory is locked until the block ends.
@@ -55,7 +58,7 @@ def new(config: Config, path: Path, command: list[str], workers: Workers, again:
         with existing(path, workers, experiment.config) as session:
             yield session
         return
-    record = environment(experiment.config, experiment.data_sha256, command)
+    record = environment(experiment.config, experiment.data_sha256, command) | ({"tags": list(tags)} if tags else {})
     with in_first(workers, lambda: directory.created(experiment.config, record)):
         yield Session(experiment, directory)
 

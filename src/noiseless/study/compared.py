@@ -103,7 +103,11 @@ class ComparisonTable:
 
 
 def compare_runs(
-    runs: Sequence[Path], against: Sequence[Path], margin: float = 0.5, confidence: float = 0.95
+    runs: Sequence[Path],
+    against: Sequence[Path],
+    margin: float = 0.5,
+    confidence: float = 0.95,
+    labels: Sequence[str] = (),
 ) -> ComparisonTable:
     """Compares runs of one or more recipes with runs of a reference recipe.
 
@@ -112,6 +116,7 @@ def compare_runs(
         against: directories of the runs of the reference recipe.
         margin: margin of equivalence, in points of accuracy.
         confidence: confidence of the intervals.
+        labels: names of the recipes in the order of first appearance, the reference last; empty: their own.
 
     Returns:
         A row for each group, in the order of first appearance.
@@ -140,7 +145,7 @@ def compare_runs(
     all_runs = [*compared, *references]
     grouping.by_recipe(all_runs)  # refuses a recipe that has the same seed on both sides
     _refuse_other_images(all_runs)
-    names = dict(zip(by_recipe | by_reference, grouping.names(list(by_recipe | by_reference)), strict=True))
+    names = dict(zip(by_recipe | by_reference, grouping.labelled(labels, list(by_recipe | by_reference)), strict=True))
     (reference,) = (_group(names[recipe], seed_runs) for recipe, seed_runs in by_reference.items())
     groups = [_group(names[recipe], seed_runs) for recipe, seed_runs in by_recipe.items()]
     return ComparisonTable(reference, _rows(groups, reference, margin, confidence), margin, confidence)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from noiseless.recipes.checks import printable_text
 from noiseless.recipes.flags import FLAGS, flag_value
 from noiseless.recipes.recipe import Recipe
+
+DERIVED: Mapping[str, tuple[str, ...]] = {
+    "data": ("mean", "std"), "steps": ("warmup", "horizon"), "block": ("norm_block",), "regime": ("shuffle",),
+    "compat": ("mean", "std", "drop_last", "statistics"),
+}  # fmt: skip
+"""flag -> flags that often follow from it"""
+
+
+LONGEST = 24
+"""characters of a value in a short name"""
 
 
 class WithRecipe(Protocol):
@@ -54,18 +65,66 @@ def by_recipe(runs: Iterable[R]) -> dict[Recipe, list[R]]:
 def names(recipes: Sequence[Recipe]) -> list[str]:
     """Names recipes; where several have the same name, the flags in which they differ are added to it.
 
+    Paths are shortened to the name of their file. Flags that follow from others that differ, and values that most of
+    them have, are left out, as long as the names stay different.
+
     Args:
         recipes: with the seed 0.
 
     Returns:
         A name for each recipe.
     """
-    shown = []
-    for recipe in recipes:
-        namesakes = [other for other in recipes if other.name == recipe.name]
-        flags = ", ".join(f"{flag} {flag_value(recipe, flag)}" for flag in differing(namesakes))
-        shown.append(f"{recipe.name} ({flags})" if flags else recipe.name)
-    return shown
+    short = [_name(recipe, recipes, True) for recipe in recipes]
+    return short if len(set(short)) == len(short) else [_name(recipe, recipes, False) for recipe in recipes]
+
+
+def labelled(labels: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
+    """The labels that a user gives recipes, or their `names` if there are none.
+
+    Args:
+        labels: empty, or one for each recipe.
+        recipes: with the seed 0.
+
+    Returns:
+        A name for each recipe.
+
+    Raises:
+        ValueError: if there are more or fewer labels than recipes, or two are the same.
+    """
+    if not labels:
+        return names(recipes)
+    if len(labels) != len(recipes) or len(set(labels)) < len(labels):
+        named = "; ".join(names(recipes))
+        raise ValueError(
+            f"--label needs a label of its own for each of the {len(recipes)} recipes ({named}), not {len(labels)}:"
+            f" {', '.join(labels)}"
+        )
+    for label in labels:
+        printable_text("label", label)
+    return list(labels)
+
+
+def _name(recipe: Recipe, recipes: Sequence[Recipe], short: bool) -> str:
+    """The name of a recipe among others."""
+    namesakes = [other for other in recipes if other.name == recipe.name]
+    flags = differing(namesakes)
+    if short:
+        derived = {flag for source, follows in DERIVED.items() if source in flags for flag in follows}
+        usual = {
+            flag: sum(flag_value(other, flag) == flag_value(recipe, flag) for other in namesakes) for flag in flags
+        }
+        flags = [flag for flag in flags if flag not in derived and 2 * usual[flag] <= len(namesakes)]
+    values = ", ".join(f"{flag} {_value(flag_value(recipe, flag), short)}" for flag in flags)
+    return f"{recipe.name} ({values})" if values else recipe.name
+
+
+def _value(value: object, short: bool) -> str:
+    """A value in a name; the path of `npz:PATH` and the like is shortened to the name of its file."""
+    if isinstance(value, float) and short:
+        return f"{value:g}"
+    text = str(value)
+    text = Path(text.rpartition(":")[2] or text).stem if short and "/" in text else text
+    return f"{text[:15]}...{text[-6:]}" if short and len(text) > LONGEST else text
 
 
 def differing(recipes: Sequence[Recipe]) -> list[str]:
