@@ -74,7 +74,7 @@ def test_a_signal_during_a_download_ends_the_program_at_once(number, tmp_path):
         program.send_signal(number)
         out, err = program.communicate(timeout=20)  # the server is silent for 60 seconds
     assert program.returncode == 130, (out, err)
-    assert out == ""
+    assert out == "recipe fb in its paper form, with the given flags\n"
     assert err.endswith("interrupted\n")
     assert "Traceback" not in err
     assert part.stat().st_size == 5000

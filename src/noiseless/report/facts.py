@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from noiseless.report.summary import Run, Summary, mean_and_spread, spread
+from noiseless.report.themes import text_of
 
 MOST = 4
 """largest number of values of a fact"""
@@ -31,7 +31,7 @@ def facts_of(summaries: Sequence[Summary]) -> str:
         "test accuracy": _result(summaries),
         "train accuracy": _trained(summaries),
     }
-    rows = "".join(f"<div><dt>{name}</dt><dd>{html.escape(text)}</dd></div>" for name, text in facts.items() if text)
+    rows = "".join(f"<div><dt>{name}</dt><dd>{text_of(text)}</dd></div>" for name, text in facts.items() if text)
     return f'<dl class="facts">{rows}</dl>'
 
 
