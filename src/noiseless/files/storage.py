@@ -45,7 +45,7 @@ def refuse_unfit(path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     if lacking:
         raise ValueError(
-            f"the storage of {path} cannot {'; nor '.join(lacking)}, as mounts of object stores cannot, so a run there"
+            f"the storage of {path} cannot {' and '.join(lacking)}, as mounts of object stores cannot, so a run there"
             " could be damaged: choose a --run-dir on a local disk or a shared file system, and add --copy-to"
             f" {shlex.quote(str(path))} to have finished checkpoints copied there"
         )
