@@ -55,7 +55,8 @@ def main() -> int:
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
-        print(f"on_slurm: {', '.join(missing)} is missing: apt-get install slurmctld slurmd slurm-client munge")
+        lacking = ", ".join(missing)
+        print(f"on_slurm: Slurm is not installed (no {lacking}): apt-get install slurmctld slurmd slurm-client munge")
         return 2
     with TemporaryDirectory(prefix="on-slurm-") as name, ExitStack() as stack:
         folder, run = Path(name), Path(name) / "run"
