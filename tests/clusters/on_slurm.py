@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -62,7 +63,7 @@ def main() -> int:
         folder, run = Path(name), Path(name) / "run"
         folder.chmod(0o755)
         environment = os.environ | ENVIRONMENT | {"SLURM_CONF": str(folder / "slurm.conf")}
-        environment["PATH"] += os.pathsep + path
+        environment["PATH"] = os.pathsep.join([str(_command(folder)), environment["PATH"], path])
         try:
             _start(folder, environment, stack)
             return _check(folder, run, environment)
@@ -71,6 +72,15 @@ def main() -> int:
                 print(f"--- {log.name}\n{log.read_text()[-2000:]}")
             print(f"on_slurm: {error}")
             return 1
+
+
+def _command(folder: Path) -> Path:
+    """A directory with the command `noiseless`, of the Python that executes this script."""
+    place = folder / "bin"
+    place.mkdir()
+    (place / "noiseless").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m noiseless "$@"\n')
+    (place / "noiseless").chmod(0o755)
+    return place
 
 
 def _start(folder: Path, environment: dict[str, str], stack: ExitStack) -> None:
@@ -114,17 +124,18 @@ def _check(folder: Path, run: Path, environment: dict[str, str]) -> int:
     job = _output(environment, "sbatch", *options, script, *ARGUMENTS, "--run-dir", str(run)).strip()
     times, within = 0, False
     while not within and times < 5:
-        before = rows(run)
-        wait_for(
-            "a step is done, and the next one has begun", lambda before=before: rows(run) > before and _snapshots(run)
-        )
+        first = rows(run) + 1
+        wait_for("a step is done", lambda first=first: rows(run) >= first or _ended(environment, job))
+        wait_for("the next one has begun", lambda: _snapshots(run) or _ended(environment, job))
+        if _ended(environment, job):
+            break
         _output(environment, "scontrol", "requeue", job)
         times += 1
         wait_for("the job waits again", lambda: _state(environment, job) == "PENDING")
         within = _snapshots(run)  # of the step in which the tasks stopped
         stopped_at = rows(run)
         wait_for("the job runs again", lambda: _state(environment, job) != "PENDING")
-    wait_for("the job has ended", lambda: _state(environment, job) in ("COMPLETED", "FAILED", "CANCELLED"))
+    wait_for("the job has ended", lambda: _ended(environment, job))
     print((folder / "job.log").read_text())
     if not within:
         print("on_slurm: the job was never stopped in the middle of a step")
@@ -136,6 +147,11 @@ def _check(folder: Path, run: Path, environment: dict[str, str]) -> int:
 def _snapshots(run: Path) -> bool:
     """Whether the run has snapshots of a step that is not done."""
     return any((run / "snapshots").glob("*.partial"))
+
+
+def _ended(environment: dict[str, str], job: str) -> bool:
+    """Whether the job has ended."""
+    return _state(environment, job) in ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
 
 
 def _state(environment: dict[str, str], job: str) -> str:

@@ -90,7 +90,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 300.0) -
     while not condition():
         if time.monotonic() > limit:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def free_ports(count: int) -> list[int]:
