@@ -76,6 +76,4 @@ def test_an_error_of_one_process_alone_in_fit_ends_the_others(tmp_path):
     codes, outputs = _group(tmp_path, tmp_path / "group", "alone", program="grouped_fit")
     assert codes == [1, 1]
     assert "ValueError" in outputs[1][1]
-    assert (
-        "JobFailedError: another worker of this job has ended with exit code 1" in outputs[0][1]
-    )
+    assert "JobFailedError: another worker of this job has ended with exit code 1" in outputs[0][1]
