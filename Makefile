@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs dist install soak bench mutants
+.PHONY: help demo test lint docs dist install soak clusters bench mutants
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +48,13 @@ dist: $(VENV)/.installed
 # on the paper's models, many modules. Some half an hour. docs/security.md says what the campaigns draw, and how to repeat a seed.
 soak: $(VENV)/.installed
 	$(BIN)/pytest -m soak -s
+
+# Runs on a real Slurm, Ray cluster, Fabric and FUSE mount of this machine, as far as they are installed; docs/clusters.md says
+# what each needs. CLUSTER_PYTHON is a Python that has Ray, Fabric and mfusepy besides this package.
+CLUSTER_PYTHON ?= $(BIN)/python
+clusters: $(VENV)/.installed
+	@code=0; for check in slurm ray lightning object_store; do $(CLUSTER_PYTHON) tests/clusters/on_$$check.py || code=1; done; \
+		exit $$code
 
 # What is timed, against what, in one run. About twenty minutes, alone on the machine.
 bench: $(VENV)/.installed

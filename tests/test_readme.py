@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_runs import call
 
-from noiseless.commands.arguments import parse_config, take_count
+from noiseless.commands.arguments import parse_config, take, take_count
 from noiseless.recipes.ladder import LADDER
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +79,7 @@ def test_the_commands_that_train_are_parsed() -> None:
     for line in lines:
         arguments = [word for word in line if word not in ("--help", "--again")]
         _, arguments = take_count(arguments, "--workers")
+        _, arguments = take(arguments, "--copy-to")
         parsed = parse_config(arguments, "train", "", data="digits")
         parsed.config.check()
 

@@ -65,6 +65,13 @@ def test_a_run_is_refused_before_anything_is_made(data, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_ladder_is_refused_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", _failing(errno.ENOTSUP))
+    message = refused("reproduce", "--quick", "--run-dir", tmp_path / "runs", names=("a shared file system",))
+    assert "--copy-to" not in message
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def copied(data, tmp_path_factory):
     """A run with a copy, which was made while it ran."""

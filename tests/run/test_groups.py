@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+import grouped_fit
 import programs
 import pytest
 from small_runs import call
@@ -19,14 +20,14 @@ def _free_port():
         return server.getsockname()[1]
 
 
-def _group(tmp_path, method, *arguments, count=2):
+def _group(tmp_path, method, *arguments, count=2, program="grouped"):
     """Exit codes and outputs of processes with a group that exists before the program begins."""
     copies = []
     for rank in range(count):
         folder = tmp_path / f"output-{rank}"
         folder.mkdir()
         settings = {"GLOO_SOCKET_IFNAME": "lo"}
-        copies.append(programs.Copy(folder, method, rank, count, *arguments, program="grouped", **settings))
+        copies.append(programs.Copy(folder, method, rank, count, *arguments, program=program, **settings))
     outputs = [copy.communicate(120) for copy in copies]
     return [copy.returncode for copy in copies], outputs
 
@@ -61,3 +62,18 @@ def test_a_mistake_is_one_sentence_of_the_first_worker(data, tmp_path):
     assert codes == [2, 2]
     assert outputs[0][1] == "error: --run-dir is required in a job, so that all workers find the run\n"
     assert outputs[1] == ("", "")
+
+
+def test_fit_shares_its_blocks_in_a_group_that_exists(tmp_path):
+    codes, outputs = _group(tmp_path, tmp_path / "group", program="grouped_fit")
+    assert codes == [0, 0], outputs
+    alone = grouped_fit.train()
+    assert [out.split() for out, _ in outputs] == [[alone, alone]] * 2
+    assert (tmp_path / "group-run" / "model.safetensors").exists()
+
+
+def test_an_error_of_one_process_alone_in_fit_ends_the_others(tmp_path):
+    codes, outputs = _group(tmp_path, tmp_path / "group", "alone", program="grouped_fit")
+    assert codes == [1, 1]
+    assert "ValueError" in outputs[1][1]
+    assert "JobFailedError: another worker of this job has ended with exit code 1" in outputs[0][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from noiseless.api.fitted import Fit
 from noiseless.api.own import Built, OptimizerLike, Own, built
 from noiseless.api.progress import Bar
 from noiseless.api.rates import Scheduler
+from noiseless.exits import UNEXPECTED
 from noiseless.files import reading
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import Row, RunDirectory
@@ -20,13 +21,14 @@ from noiseless.files.environment import environment
 from noiseless.files.parameters import fill
 from noiseless.losses.terms import PerExample
 from noiseless.objective import Execution
+from noiseless.objective.workers import Workers
 from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import differing
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Training
 from noiseless.run.session import changed, checked_storage, in_first
-from noiseless.run.team import refuse_disagreement
+from noiseless.run.team import join, refuse_disagreement
 from noiseless.run.train import Progress, train
 from noiseless.screen import print_note
 
@@ -72,7 +74,8 @@ def fit(
         run_dir: directory of the run, new or with the same run; None: nothing is written.
         recipe: name of a recipe (`noiseless recipes`), or a `Recipe`: transforms, penalty, schedule, block, optimizer.
             What it says of images and models is left out.
-        execution: workers, chunk and compiler; None: this process alone.
+        execution: workers, chunk and compiler; None: the processes of the process group that exists or of the torchrun
+            job, or this process alone.
         progress: True: a progress bar; False: none; None: one for long work in a terminal or a notebook.
         **flags: flags of `noiseless train` about objective, transforms, optimizer, schedule and record, with
             underscores: `block=100, clip=0.25, penalty=0.5, seed=1, sharpness_every=10, checkpoint_seconds=0`.
@@ -80,11 +83,17 @@ def fit(
     Returns:
         Losses at the end, and the history.
     """
+    if execution is None:
+        with _joined() as workers:
+            return fit(
+                model, loss, data, optimizer=optimizer, scheduler=scheduler, steps=steps, validation=validation,
+                metrics=metrics, callbacks=callbacks, run_dir=run_dir, recipe=recipe,
+                execution=Execution(workers=workers), progress=progress, **flags,
+            )  # fmt: skip
     path = None if run_dir is None else real(Path(run_dir))
     own = Own(
-        model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path,
-        execution or Execution(), flags,
-    )  # fmt: skip
+        model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path, execution, flags
+    )
     objects = built(own)
     training = objects.training
     refuse_disagreement(training.workers, training)
@@ -104,6 +113,17 @@ def fit(
 
             train(training, directory, Progress(on_row=on_row, on_message=print_note))
         return _result(objects, directory, history)
+
+
+@contextmanager
+def _joined() -> Iterator[Workers]:
+    """The workers of the job to which this process belongs; an error of one of them ends all."""
+    with closing(join(lambda: False)) as workers:
+        try:
+            yield workers
+        except Exception:
+            workers.fail(UNEXPECTED)
+            raise
 
 
 @contextmanager

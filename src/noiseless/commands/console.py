@@ -14,7 +14,21 @@ from noiseless.screen import Screen
 
 __all__ = ["console", "duration", "tell_aside", "tell_error", "tell_exception"]
 
-console = Screen(quiet=not first_worker())
+
+class _JobScreen(Screen):
+    """A console on which the first worker of a job prints; the process group may be younger than the console."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is printed."""
+        return self._quiet or not first_worker()
+
+    @quiet.setter
+    def quiet(self, value: bool) -> None:
+        self._quiet = value
+
+
+console = _JobScreen()
 
 
 def tell_error(text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from noiseless.commands.console import console, tell_error, tell_exception
+from noiseless.commands.console import tell_error, tell_exception
 from noiseless.commands.interrupt import stop_signals
 from noiseless.errors import out_of_memory
 from noiseless.exits import UNEXPECTED, USER_ERROR, WORKER_LOST, first_worker, in_job
@@ -106,7 +106,7 @@ def joined() -> Iterator[Workers]:
             sys.exit(WORKER_LOST)
         except JobFailedError as failed:
             sys.exit(failed.code)
-        with closing(workers), _first_alone(workers):
+        with closing(workers):
             try:
                 yield workers
             except WorkerLostError as error:
@@ -125,13 +125,3 @@ def joined() -> Iterator[Workers]:
                 if first:
                     tell_exception(error)
                 sys.exit(USER_ERROR)
-
-
-@contextmanager
-def _first_alone(workers: Workers) -> Iterator[None]:
-    """A context in which the first worker alone prints: the console may be older than the process group."""
-    before, console.quiet = console.quiet, console.quiet or workers.rank > 0
-    try:
-        yield
-    finally:
-        console.quiet = before

@@ -22,13 +22,14 @@ OTHER_CAUSES = frozenset(
 """errors that are not about what the storage can do; the run itself reports them where they meet it"""
 
 
-def refuse_unfit(path: Path) -> None:
+def refuse_unfit(path: Path, copies: bool = True) -> None:
     """Raises if a run cannot be kept in a directory, because its storage lacks locks, flushing, appending or renaming.
 
     What several machines do at the same time is not tried: a lock may hold on one machine alone.
 
     Args:
         path: of the run; need not exist. Then its nearest parent that exists is tried.
+        copies: whether the command has `--copy-to`.
 
     Raises:
         ValueError: naming what the storage lacks, with the remedy.
@@ -44,10 +45,10 @@ def refuse_unfit(path: Path) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if lacking:
+        copy = f", and add --copy-to {shlex.quote(str(path))} to have finished checkpoints copied there"
         raise ValueError(
-            f"the storage of {path} cannot {'; nor '.join(lacking)}, as mounts of object stores cannot, so a run there"
-            " could be damaged: choose a --run-dir on a local disk or a shared file system, and add --copy-to"
-            f" {shlex.quote(str(path))} to have finished checkpoints copied there"
+            f"the storage of {path} cannot {' and '.join(lacking)}, as mounts of object stores cannot, so a run there"
+            f" could be damaged: choose a --run-dir on a local disk or a shared file system{copy if copies else ''}"
         )
 
 
