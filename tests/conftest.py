@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 os.environ.pop("COLUMNS", None)
 import noiseless.commands.console  # noqa: F401  imported while COLUMNS is not set, so that tests can set a width
+from noiseless import trust
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell ignores SIGINT in background jobs, and the programs that the tests interrupt would inherit that
@@ -31,6 +33,13 @@ def _compiled_code(tmp_path_factory) -> None:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-code"
     folder.mkdir(exist_ok=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _permits() -> Iterator[None]:
+    """Ends what a test permits with the test."""
+    with trust.trusting(None):
+        yield
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def test_a_loss_that_is_not_finite_has_code_3(data, tmp_path):
 
 
 def test_a_lost_worker_has_code_4(practice, tmp_path, monkeypatch):
-    def lost(session, trackers):
+    def lost(session, trackers, copied):
         raise WorkerLostError("worker 1 is gone")
 
     monkeypatch.setattr(training, "_run", lost)

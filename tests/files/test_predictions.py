@@ -179,7 +179,7 @@ def test_predictions_are_written_before_the_run_has_ended(data, tmp_path, monkey
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("noiseless.files.directory.write_parameters", stop)
+    monkeypatch.setattr("noiseless.files.parameters.write_parameters", stop)
     recipe = small_recipe(data, "fb", steps=1)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", recipe)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from noiseless.files.reading import CONFIG
 from noiseless.lock import HeldError, locked
 
 OTHER_CAUSES = frozenset(
@@ -34,6 +35,8 @@ def refuse_unfit(path: Path, copies: bool = True) -> None:
     Raises:
         ValueError: naming what the storage lacks, with the remedy.
     """
+    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).exists():
+        return  # a directory of something else, which is refused as it is
     place = next(parent for parent in (path, *path.parents) if parent.exists())
     folder = place / f".probe-{uuid.uuid4().hex}"
     try:
