@@ -256,8 +256,8 @@ def test_errors_are_those_of_leaving_out_a_block(sizes):
 
 @pytest.mark.parametrize(("square", "least", "most"), [(0.0, 0.0, 0.025), (6.0, 0.95, 1.0)])
 def test_a_gradient_of_zero_is_rarely_told_from_zero_and_intervals_cover(square, least, most):
-    """200 data sets of 16 blocks: with G = 0 nearly half of them have a positive estimate of |G|^2."""
-    length, sets = 40, 200
+    """120 data sets of 16 blocks: with G = 0 nearly half of them have a positive estimate of |G|^2."""
+    length, sets = 40, 120
     told = covered = positive = 0
     for seed in range(sets):
         rows = np.random.default_rng(seed).standard_normal((16, length)) / np.arange(1, length + 1) ** 0.5
