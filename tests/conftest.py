@@ -21,6 +21,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = (
+    "test_hostile_runs", "test_normalise", "test_workers", "test_cifar_runs", "test_cli_race",
+    "test_cli_reproduce_unfinished", "test_browser", "test_periodic", "test_compiled", "test_stops", "test_kills",
+    "test_resume", "test_landscape", "test_runs", "test_speednet", "test_team", "test_cli_bench", "test_damaged",
+)  # fmt: skip
+"""files of tests that take half a minute or more, which several processes begin with, so that none is left at the end"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts slow files first."""
+    rank = {name: k for k, name in enumerate(SLOW)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(SLOW)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)

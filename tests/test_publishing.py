@@ -15,7 +15,12 @@ import noiseless
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMPORTS = {"IPython": "ipykernel", "PIL": "pillow", "sklearn": "scikit-learn"}  # a notebook has the first
+IMPORTS = {
+    "IPython": "ipykernel",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}  # a notebook has the first
 
 
 def test_the_version_has_one_place() -> None:

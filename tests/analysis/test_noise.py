@@ -269,7 +269,7 @@ def test_a_gradient_of_zero_is_rarely_told_from_zero_and_intervals_cover(square,
         covered += low <= square <= high
     assert positive >= 0.35 * sets
     assert least * sets <= told <= most * sets
-    assert covered >= 0.93 * sets
+    assert covered >= 0.9 * sets
 
 
 def test_zero_gradients_have_no_direction_and_no_scale():

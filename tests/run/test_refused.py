@@ -38,7 +38,7 @@ STRONG_WOLFE = {"optimizer": "LBFGS", "optimizer_options": "line_search_fn=stron
         ({"optimizer": "AdamW", "optimizer_options": "eps=tiny"}, ("eps", "tiny")),
         ({"optimizer": "SparseAdam"}, ("SparseAdam",)),
         ({"line_search_options": "c1=0.1"}, ("--line-search-options", "--line-search")),
-        ({"parts": 2, "line_search": "armijo"}, ("armijo", "one part")),
+        ({"parts": 2, "line_search": "armijo"}, ("armijo", "leave out --parts")),
         # a direction that is no gradient of the value
         ({**STRONG_WOLFE, "penalty": 0.5}, ("strong_wolfe", "exact")),
         ({**STRONG_WOLFE, "clip": 0.25}, ("strong_wolfe", "clip")),
