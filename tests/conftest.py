@@ -26,7 +26,7 @@ SLOW = (
     "test_cli_reproduce_unfinished", "test_browser", "test_periodic", "test_compiled", "test_stops", "test_kills",
     "test_resume", "test_landscape", "test_runs", "test_speednet", "test_team", "test_cli_bench", "test_damaged",
 )  # fmt: skip
-"""files of tests that take half a minute or more, which several processes begin with, so that none is left at the end"""
+"""files of tests that take half a minute or more; they come first, so that no process is left with one at the end"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
