@@ -96,18 +96,18 @@ def gradient_noise(
     with module_mode(space.module, batch_norm):
         evaluation = risk.evaluate()
     _check_finite(evaluation.block_square_norms)
+    count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
+    if not torch.equal(evaluation.block_weights, counts):
+        raise ValueError(
+            "the loss gives its examples weights, but gradient noise is defined for a mean over examples of equal"
+            " weight: use a loss without class weights, ignored targets or a mask"
+        )
     shift = evaluation.gradient.double()
     directions = [shift, *(vector.detach().to(space.device, torch.float64) for vector in references)]
     theta = space.theta.detach()
 
     def report(batch: Batch) -> Report:
-        blocks = risk.block_loss.differentiate(theta, batch)
-        gradients = blocks.gradient
-        if not torch.equal(blocks.weight, batch.counts):
-            raise ValueError(
-                "the loss gives its examples weights, but gradient noise is defined for a mean over examples of equal"
-                " weight: use a loss without class weights, ignored targets or a mask"
-            )
+        gradients = risk.block_loss.differentiate(theta, batch).gradient
         squares, spreads, along, dots, units = [], [], [], [], []
         for gradient in gradients:
             g = gradient.double()
@@ -132,7 +132,6 @@ def gradient_noise(
         summed = risk.sweep(report, {"gradient": len(space), "units": len(space)}, rows)
     gradient, units = summed.vectors["gradient"].div_(risk.blocks.count), summed.vectors["units"]
     squares, spreads, along, dots = (summed.scalars[name] for name in rows)
-    count, counts = risk.blocks.count, torch.tensor(risk.blocks.sizes(), dtype=torch.float64)
     offsets = [float(square_norms(part)) for part in (gradient - shift).split(space.sizes)]
     sums = [
         max(0.0, exact_total(counts * spread) - count * offset) for spread, offset in zip(spreads, offsets, strict=True)
