@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 GRID = 64
 """points on the unit circle for each part, between which a crossing is looked for"""
@@ -43,24 +44,23 @@ class Recursion:
         Returns:
             The edge; None if there is none, as for a decay that lets steps grow at any eigenvalue.
         """
-        edges = [self._eigenvalue(np.pi, parts).real]
+        edges = [float(self._eigenvalues(np.pi, parts).real)]
         if parts > 1:
             from scipy.optimize import brentq
 
-            def imaginary(angle: float) -> float:
-                return self._eigenvalue(angle, parts).imag
-
             angles = np.linspace(0, np.pi, GRID * parts + 2)[1:-1]
-            signs = np.sign([imaginary(angle) for angle in angles])
+            signs = np.sign(self._eigenvalues(angles, parts).imag)
             for k in np.flatnonzero(signs[:-1] != signs[1:]):
-                at = self._eigenvalue(brentq(imaginary, angles[k], angles[k + 1]), parts)
+                angle = brentq(lambda angle: float(self._eigenvalues(angle, parts).imag), angles[k], angles[k + 1])
+                at = complex(self._eigenvalues(angle, parts))
                 if abs(at.imag) <= 1e-6 * abs(at.real):  # else the mean over the parts is zero there, and a infinite
                     edges.append(at.real)
         return min((edge for edge in edges if edge > 0), default=None)
 
-    def _eigenvalue(self, angle: float, parts: int) -> complex:
-        z = np.exp(1j * angle)
+    def _eigenvalues(self, angles: ArrayLike, parts: int) -> NDArray[np.complex128]:
+        """The eigenvalue a at which `exp(i angle)` is a root, for each angle."""
+        z = np.exp(1j * np.asarray(angles))
         step = 1 / (1 - self.momentum / z)
         step = self.lr * (1 + self.momentum * step if self.nesterov else self.gain * step)
-        mean = np.mean(z ** -np.arange(parts))
-        return complex(-((z - 1 + self.lr * self.decoupled) / step + self.coupled) / mean)
+        mean = np.mean(z[..., None] ** -np.arange(parts), axis=-1)
+        return np.asarray(-((z - 1 + self.lr * self.decoupled) / step + self.coupled) / mean)
