@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, make_dataclass, replace
-from functools import cache
-from textwrap import dedent
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from noiseless.commands.parsing import given_flags, parse, unknown_flag
+from noiseless.documented import field_texts
 from noiseless.recipes.config import Config, Settings
 from noiseless.recipes.flags import FLAGS, flag_values, with_flags
 
@@ -101,21 +99,9 @@ def _groups(values: Mapping[str, Any]) -> type:
 def _texts(name: str) -> str:
     """Help text of a flag."""
     flag = FLAGS.get(name)
-    return _strings(flag.owner)[flag.field] if flag else _strings(Settings)[name]
+    return field_texts(flag.owner)[flag.field] if flag else field_texts(Settings)[name]
 
 
 def help_texts() -> dict[str, str]:
     """Help text of each flag: the string under its field in the dataclass of a recipe's part or of the settings."""
     return {name: _texts(name) for name in (*FLAGS, *get_type_hints(Settings))}
-
-
-@cache
-def _strings(kind: type) -> dict[str, str]:
-    """The string under each field of a dataclass, by the name of the field."""
-    (tree,) = ast.parse(dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)
-    return {
-        above.target.id: " ".join(ast.literal_eval(below.value).split())
-        for above, below in zip(tree.body, tree.body[1:], strict=False)
-        if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name) and isinstance(below, ast.Expr)
-    }
