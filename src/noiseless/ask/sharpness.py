@@ -182,7 +182,7 @@ def sharpness(
         group["lr"] = lr
     recipe = state.experiment.config.recipe
     values |= {"lr": lr, "stability": edge_of_stability(recipe, state.experiment.optimizer, options.of)}
-    values["penalised"] = state.penalised is not None
+    values["penalised"] = recipe.objective.penalised
     values["seconds"] = round(time.perf_counter() - start_time, 3)
     return Answer("sharpness", _name(state, options), values), vectors
 

@@ -134,7 +134,7 @@ def memory(recipe: Recipe, sizes: Sizes, share: Share, chunk: int) -> Memory:
     theta = sizes.work.parameters * sizes.element
     blocks, update_examples = min(chunk, share.own // share.updates), -(-share.whole // share.updates)
     vectors = 1
-    if recipe.objective.penalty or recipe.objective.full_penalty:
+    if recipe.objective.penalised:
         # exact: gradient and product, 2; forward differences: gradient, probed point and gradient there, 3; central: 4
         vectors = 2 + PROBES[recipe.objective.penalty_method] + (recipe.objective.full_penalty > 0)
     return Memory(

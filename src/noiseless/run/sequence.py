@@ -147,7 +147,7 @@ def regime_of(
 
 def _penalised(recipe: Recipe, objective: Objective, lr: float) -> Objective:
     part = recipe.objective
-    if not (part.penalty or part.full_penalty):
+    if not part.penalised:
         return objective
     published = recipe.compat == "published"
     halved = published and part.penalty_method == "central"  # there eps is the distance between the two probes

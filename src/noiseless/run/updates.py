@@ -159,6 +159,6 @@ def edge_of_stability(
         and either with sharpness-aware steps.
     """
     objective = recipe.objective
-    if objective.sam or (of == "loss" and (objective.penalty or objective.full_penalty)):
+    if objective.sam or (of == "loss" and objective.penalised):
         return None
     return stability_threshold(optimizer, objective.parts)

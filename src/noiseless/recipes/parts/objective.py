@@ -50,6 +50,11 @@ class Objective:
     penalty_eps: float = 1e-2
     """length of the finite-difference step"""
 
+    @property
+    def penalised(self) -> bool:
+        """Whether there is a penalty, on the block gradients or on the full one."""
+        return self.penalty > 0 or self.full_penalty > 0
+
     def check(self) -> None:
         """Refuses values that no run can have.
 
