@@ -68,7 +68,7 @@ def arms(
     Raises:
         ValueError: if the recipe has parts whose effect depends on the block, or no mini-batch fits.
     """
-    _refuse_blockwise(recipe)
+    _refuse(recipe)
     norm_block = min(recipe.objective.norm_block or recipe.objective.block, images)
     quiet = _with(
         recipe, "full", regime="full-batch", switch=0, parts=1, shuffle=False, replacement=False, draw="examples",
@@ -120,7 +120,8 @@ def _stochastic(quiet: Recipe, name: str, size: int, updates: int, **flags: Any)
     schedule = quiet.schedule
     return _with(
         quiet, name, regime="stochastic", block=size, shuffle=True, steps=schedule.steps // updates,
-        warmup=schedule.warmup // updates, horizon=(schedule.horizon or schedule.steps) // updates, **flags,
+        warmup=schedule.warmup // updates, horizon=(schedule.horizon or schedule.steps) // updates,
+        decay=schedule.decay**updates if schedule.name == "exponential" else schedule.decay, **flags,
     )  # fmt: skip
 
 
@@ -165,8 +166,8 @@ def _misfit(quiet: Recipe, images: int, size: int) -> str | None:
     return None
 
 
-def _refuse_blockwise(recipe: Recipe) -> None:
-    """Raises if the recipe has a part whose effect depends on the block."""
+def _refuse(recipe: Recipe) -> None:
+    """Raises if the recipe has a part whose effect depends on the block, or rates that other arms cannot have."""
     values = {"penalty": recipe.objective.penalty, "full_penalty": recipe.objective.full_penalty,
               "block_clip": recipe.transforms.block_clip, "max_up": recipe.objective.max_up}  # fmt: skip
     for flag, value in values.items():
@@ -175,3 +176,11 @@ def _refuse_blockwise(recipe: Recipe) -> None:
                 f"--{flag.replace('_', '-')} {value:g} acts on blocks, which are the mini-batches in some arms of a"
                 f" dial, so the arms would differ in more than noise: give a recipe without it"
             )
+    schedule = recipe.schedule
+    if schedule.warmup and schedule.name.startswith("cosine"):
+        raise ValueError(
+            f"--warmup {schedule.warmup}: the cosine begins one step after a warm-up, and a step is a pass with several"
+            " updates in some arms of a dial, so their learning rates would differ: give --warmup 0"
+        )
+    if recipe.compat == "published":
+        raise ValueError("--compat published counts steps, which are passes in some arms of a dial: leave it out")

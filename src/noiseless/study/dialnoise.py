@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from noiseless.analysis import check_blocks, gradient_noise
-from noiseless.analysis.draws import gradient_draws
+from noiseless.analysis import check_blocks, gradient_draws, gradient_noise
 from noiseless.ask.precision import EXACT
 from noiseless.ask.state import RunState, checkpoint_steps, load_state
 from noiseless.files import answers
