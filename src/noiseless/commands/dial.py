@@ -140,18 +140,21 @@ def _has_batch_norm(recipe: Recipe, shape: Extent) -> bool:
 
 def _result(arm: Arm, jobs: list[Job], draws: int, measure: bool) -> Result:
     """An arm's finished runs, with the noise that is known or, if asked, measured now."""
+    from noiseless.ask.draws import measure as measure_noise
+    from noiseless.files.drawn import measured
     from noiseless.report import dial
-    from noiseless.study import dialnoise
+    from noiseless.study.dial import states
 
     runs = []
     for job in jobs:
         if not job.finished:
             continue
-        if measure and len(dialnoise.measured(arm, job)) < len(dialnoise.steps_of(job)):
+        known = measured(job.directory, states(job))
+        if measure and len(known) < len(states(job)):
             console.print(f"measuring the noise of {job.title}")
-        noise = list(dialnoise.measure(arm, job, draws)) if measure else dialnoise.measured(arm, job)
+            known = list(measure_noise(job.directory, states(job), draws))
         last = job.directory.rows()[-1]
-        runs.append(dial.Ended(job.recipe.seed, last["test_accuracy"], last["passes"], noise))
+        runs.append(dial.Ended(job.recipe.seed, last["test_accuracy"], last["passes"], known))
     return dial.Result(arm, runs)
 
 
@@ -182,7 +185,10 @@ def _show(parsed: Parsed, path: Path, results: list[Result], by_arm: dict[Arm, l
 
 def _print_plan(by_arm: dict[Arm, list[Job]], flags: _Flags, images: int, path: Path, data_dir: str | None) -> None:
     """Checks the planned runs, and prints them with their cost."""
-    from noiseless.study import dialnoise, reproduce
+    from noiseless.ask import draws
+    from noiseless.files.drawn import measured
+    from noiseless.study import reproduce
+    from noiseless.study.dial import states
 
     planned = [job for jobs in by_arm.values() for job in jobs]
     costs = reproduce.check(planned, data_dir)
@@ -194,8 +200,8 @@ def _print_plan(by_arm: dict[Arm, list[Job]], flags: _Flags, images: int, path: 
         steps = arm.recipe.schedule.steps
         left = sum(not job.finished for job in jobs)
         cost = costs.get(replace(arm.recipe, seed=0))
-        noise = dialnoise.passes(arm, jobs[0], flags.draws, images)
-        noise_passes += sum(noise for job in jobs if not job.finished or not dialnoise.measured(arm, job))
+        noise = len(states(jobs[0])) * draws.passes(arm.recipe, flags.draws, images)
+        noise_passes += sum(noise for job in jobs if not job.finished or not measured(job.directory, states(job)))
         table.add_row(
             arm.name, str(steps * arm.updates_a_step), f"{steps * jobs[0].passes:g}", f"{noise:.3g}",
             f"{left} of {flags.seeds}", "-" if cost is None else duration(cost),

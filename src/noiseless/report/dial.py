@@ -14,11 +14,11 @@ from rich import box
 from rich.table import Table
 
 from noiseless.files.atomic import write_bytes
+from noiseless.files.drawn import DrawnNoise
 from noiseless.report.figures import Axis, Curves, Level, Series, View, numbers, scale
 from noiseless.report.price import lines
 from noiseless.report.summary import spread
 from noiseless.study.dial import Arm
-from noiseless.study.dialnoise import Noise
 
 COLUMNS = (
     "arm", "seed", "updates", "passes", "test_accuracy", "step", "share", "variance", "signal", "noise_to_signal",
@@ -40,7 +40,7 @@ class Ended:
     accuracy: float
     """test accuracy, 0 ... 1"""
     passes: float
-    noise: list[Noise]
+    noise: list[DrawnNoise]
     """at 1/4, 1/2 and 3/4 of its updates"""
 
 

@@ -111,6 +111,12 @@ def jobs(arms: Sequence[Arm], seeds: int, directory: Path) -> dict[Arm, list[Job
     }
 
 
+def states(job: Job) -> list[int]:
+    """Steps after a quarter, half and three quarters of a run's updates, of which its checkpoints are kept."""
+    every = job.keep_every or 1
+    return [every, 2 * every, 3 * every]
+
+
 def _with(recipe: Recipe, name: str, **flags: Any) -> Recipe:
     return with_flags(recipe, name=f"dial-{name}", **flags)
 
