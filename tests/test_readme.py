@@ -89,7 +89,7 @@ def test_every_command_and_flag_is_one_of_the_program() -> None:
     for command, *words in commands():
         part = (command, words[0]) if command == "data" else (command,)  # its parts have flags of their own
         if part not in flags:
-            answer = call(*part, "--help-all" if command in ("train", "plan", "bench", "import") else "--help")
+            answer = call(*part, "--help-all" if command in ("train", "plan", "bench", "import", "dial") else "--help")
             assert answer.code == 0, part
             flags[part] = {*re.findall(r"--[a-z][a-z0-9-]*", answer.out), "--help", "--help-all"}
         for word in words:

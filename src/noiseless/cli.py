@@ -60,6 +60,11 @@ COMMANDS: dict[str, Command] = {
         "race [--FLAG VALUE ...]",
         "compare optimizers that have equal budgets of passes",
     ),
+    "dial": Command(
+        _from("dial", "dial"),
+        "dial [RECIPE] [--FLAG VALUE ...]",
+        "one recipe with each source of gradient noise switched on alone",
+    ),
     "resume": Command(
         _from("training", "resume"), "resume RUN", "continue a run from its newest checkpoint, bit for bit"
     ),

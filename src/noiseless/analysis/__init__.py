@@ -13,6 +13,7 @@ from noiseless.analysis.directions import (
     random_direction,
     scaling_text,
 )
+from noiseless.analysis.draws import gradient_draws
 from noiseless.analysis.flatness import Flatness, average_flatness
 from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
 from noiseless.analysis.modes import BatchNorm, module_mode
@@ -53,6 +54,7 @@ __all__ = [
     "check_blocks",
     "density",
     "difference",
+    "gradient_draws",
     "gradient_noise",
     "gradient_noise_scale",
     "layers_of",

@@ -136,8 +136,8 @@ def _curves_on(ax: Axes, figure: Curves, view: View) -> None:
 
 
 def _name_places(ax: Axes, places: list[float]) -> None:
-    """Labels the places of a logarithmic axis if they are few; of places too near each other, only the last."""
-    if 0 < len(places) <= FEW:
+    """Labels the places of a logarithmic axis if they are few whole numbers; of places too near, only the last."""
+    if 0 < len(places) <= FEW and all(x.is_integer() for x in places):
         apart = [x for x, after in zip(places, [*places[1:], math.inf], strict=True) if after > APART * x]
         ax.set_xticks(apart, [f"{x:g}" for x in apart])
         ax.minorticks_off()

@@ -121,6 +121,8 @@ class Stochastic:
     """copies of each image that stay together in a block, see `FullBatch`"""
     by_update: bool = False
     """change the learning rate at each update, see `FullBatch`"""
+    unit: int = 1
+    """number of successive images that are drawn together; a rest of fewer images comes last in each pass"""
 
     def objectives(self, step: int) -> Iterator[Objective]:
         """The objectives of a step, one for each block.
@@ -132,19 +134,25 @@ class Stochastic:
         images = len(data) // self.draws
         size = self.risk.blocks.size
         check_size("block", size, len(data))
-        if self.replacement:
-            numbers = keyed.integers(self.seed, "replacement", step, torch.arange(images), images)
-        elif self.shuffle:
-            numbers = keyed.permutation(self.seed, "shuffle", step, images)
-        else:
-            numbers = torch.arange(images)
-        order = _together(numbers, images, self.draws)
+        order = _together(self._drawn(step, images), images, self.draws)
         order = _whole_blocks(order, size) if self.drop_last else order
         updates = -(-len(order) // size)
         selection = replace(self.risk.selection, examples=data, examples_per_pass=images, step=step)
         for number, start in enumerate(range(0, len(order), size)):
             risk = self.risk.at(replace(selection, order=order[start : start + size], first=number))
             yield self.wrap(risk, step + number / updates if self.by_update else step)
+
+    def _drawn(self, step: int, images: int) -> Tensor:
+        """The numbers of a step's images, `[images]`, in units of `unit` successive ones."""
+        units = images // self.unit
+        if self.replacement:
+            numbers = keyed.integers(self.seed, "replacement", step, torch.arange(units), units)
+        elif self.shuffle:
+            numbers = keyed.permutation(self.seed, "shuffle", step, units)
+        else:
+            return torch.arange(images)
+        drawn = (numbers[:, None] * self.unit + torch.arange(self.unit)).flatten()
+        return torch.cat([drawn, torch.arange(units * self.unit, images)])
 
     def risk_at(self, step: int) -> EmpiricalRisk:
         """The risk over all examples, each once, in the order of the data set."""

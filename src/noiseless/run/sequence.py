@@ -141,6 +141,7 @@ def regime_of(
     stochastic = Stochastic(
         replace(risk, statistics="ema"), stochastic_view, wrap, recipe.seed,
         objective.shuffle is not False, objective.replacement, objective.drop_last, objective.max_up, by_update,
+        (objective.norm_block or objective.block) if objective.draw == "norm-blocks" else 1,
     )  # fmt: skip
     return Switch(stochastic, full, objective.switch) if objective.regime == "switch" else stochastic
 

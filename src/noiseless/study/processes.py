@@ -77,7 +77,9 @@ def execute(
         # so that no long run starts when the others have ended
         longest_first = sorted(waiting, key=_cost, reverse=True)
         try:
-            started = {pool.submit(_run, job.recipe, job.path, settings, command): job for job in longest_first}
+            started = {
+                pool.submit(_run, job.recipe, job.path, _settings(job, settings), command): job for job in longest_first
+            }
             while started:
                 if stopped():
                     raise KeyboardInterrupt
@@ -99,6 +101,10 @@ def execute(
                 for process in multiprocessing.active_children():
                     process.terminate()
             raise
+
+
+def _settings(job: Job, settings: Settings) -> Settings:
+    return settings if job.keep_every is None else replace(settings, keep_every=job.keep_every)
 
 
 def _cost(job: Job) -> float:

@@ -31,6 +31,8 @@ class Job:
 
     recipe: Recipe
     path: Path
+    keep_every: int | None = None
+    """steps between checkpoints that are kept, in place of the settings' number; None: as in the settings"""
 
     @property
     def title(self) -> str:

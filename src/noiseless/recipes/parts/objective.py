@@ -30,6 +30,9 @@ class Objective:
     """cut new blocks from a shuffled order at each step; None: only at stochastic steps"""
     replacement: bool = False
     """draw the examples of stochastic steps with replacement"""
+    draw: Literal["examples", "norm-blocks"] = "examples"
+    """what stochastic steps draw: examples; or norm-blocks, which are cut once, in the order of the data set, so that
+    batch norm normalises the same examples together in each pass"""
     statistics: Literal["average", "ema"] = "average"
     """batch norm's running statistics; average: exact average over the sweep; ema: exponential moving average, which
     stochastic updates always use"""
@@ -76,6 +79,11 @@ class Objective:
         if self.replacement and self.regime == "full-batch":
             raise ValueError(
                 "--replacement draws the examples of stochastic updates; the full batch holds each one once"
+            )
+        if self.draw == "norm-blocks" and (self.regime == "full-batch" or self.shuffle is False or self.max_up > 1):
+            raise ValueError(
+                "--draw norm-blocks draws fixed blocks for stochastic updates: give it --regime stochastic, without"
+                " --shuffle False and --max-up"
             )
         if self.parts > 1 and (self.regime != "full-batch" or self.drop_last):
             raise ValueError(
