@@ -14,18 +14,20 @@ from noiseless.objective.base import square_norms
 class ScalarRMSprop(torch.optim.Optimizer):
     """RMSProp with one running mean of the squared norm of the gradient (arXiv 2410.24206), not one for each element.
 
-         v_t = alpha v_{t-1} + (1 - alpha) ||g_t||**2,   theta_{t+1} = theta_t - lr g_t / (sqrt(v_t) + eps)
+        v_t = alpha v_{t-1} + (1 - alpha) ||g_t||**2,   theta_{t+1} = theta_t - lr g_t / (sqrt(v_t) + eps)
 
-    X
-     Args:
-         params: parameters to optimise.
-         lr: step size.
-         alpha: decay of the running mean.
-         eps: added to the root.
-         weight_decay: wd of the term `(wd / 2) ||theta||**2`, whose gradient is added to g (coupled decay).
+    with `v_{-1} = 0`. The norm is over all parameters that have a gradient. It is the simplest optimizer whose step size
+    adapts to the gradient.
+
+    Args:
+        params: parameters to optimise.
+        lr: step size.
+        alpha: decay of the running mean.
+        eps: added to the root.
+        weight_decay: wd of the term `(wd / 2) ||theta||**2`, whose gradient is added to g (coupled decay).
 
     Raises:
-         ValueError: for a number out of its range.
+        ValueError: for a number out of its range.
     """
 
     def __init__(
