@@ -51,17 +51,17 @@ class _Look:
 class CentralFlow:
     """The central flow of gradient descent, scalar RMSProp or RMSProp.
 
-    An optimizer at the edge of stability oscillates around a mean path. With Sigma the covariance of the oscillation and
-    H the Hessian of L, weight decay included, the mean of the gradient is, to second order, `g + (1/2) grad <Sigma, H>`,
-    and that of its square `g**2 + diag(H Sigma H)`. So
+    An optimizer at the edge of stability oscillates around a mean path. With Sigma the covariance of the oscillation
+    and H the Hessian of L, weight decay included, the mean of the gradient is to second order
+    `g + (1/2) grad <Sigma, H>`, and that of its square `g**2 + diag(H Sigma H)`. So
 
         d theta / dt = -P^-1 [g + (1/2) grad <Sigma, H>],   d nu / dt = c (g**2 + diag(H Sigma H) - nu).
 
-    Sigma keeps the curvature at the edge. With the generalised eigenvectors W of `H w = a P w`, `W^T P W = I`, whose a is
-    at 2, `Sigma = W X W^T` with X positive semidefinite, and X is where the growth of `W^T (H - 2 P) W` stops: no
-    eigenvalue exceeds 2, and X acts only along those that stay at 2. The growth is linear in X, by the third derivatives
-    `grad (w_i . H w_j)` and by `dP / dnu`, so this is a complementarity problem of semidefinite matrices (see
-    `complementarity.solve`). For gradient descent it is `2 / lr` that the eigenvalues of H do not exceed.
+    Sigma keeps the curvature at the edge. Let W hold the generalised eigenvectors, `H w = a P w` and `W^T P W = I`,
+    with a at 2. Then `Sigma = W X W^T` with X positive semidefinite, and X is where the growth of `W^T (H - 2 P) W`
+    stops: no eigenvalue exceeds 2, and X acts only along those that stay at 2. The growth is linear in X, by the third
+    derivatives `grad (w_i . H w_j)` and by `dP / dnu`, so this is a complementarity problem of semidefinite matrices
+    (`complementarity.solve`). For gradient descent, it is `2 / lr` that the eigenvalues of H do not exceed.
 
     A substep of size h solves it for the end of the substep, `a + h (growth) <= 2`, for all eigenvalues above `NEAR`
     times the edge. So eigenvalues do not drift from the edge; they are off by O(h**2). The move is Heun's, of order 2
@@ -158,6 +158,7 @@ class CentralFlow:
             nu=(state.nu + h / 2 * (first[1] + second[1])).clamp(min=0),
             time=state.time + h,
             vectors=look.vectors,
+            values=look.values,
         )
 
     def _look(self, state: FlowState, lr: float, end: float) -> _Look:
@@ -204,17 +205,44 @@ class CentralFlow:
         variance = x @ phi
         return _Look(evaluation, gradient, values, vectors, X, x @ T / 2, variance, EDGE**2 * P**2 * variance)
 
+    def searched(self, state: FlowState, lr: float) -> tuple[float, float]:
+        """The largest eigenvalue of `P^-1 H` at a state, by a search that knows nothing of the eigenvectors followed.
+
+        Args:
+            state: of the flow.
+            lr: learning rate.
+
+        Returns:
+            The eigenvalue, and the passes it took, which the ledger does not have.
+        """
+        space = self.objective.space
+        with space.at(state.theta.to(space.theta)):
+            operator = self._operator(self.rule.preconditioner(state.nu, lr).rsqrt().expand(len(space)))
+            top = top_eigenvalues(operator, 1, tolerance=self.tolerance, seed=self.seed + 1)
+        return float(top.largest.values[0]), top.passes
+
+    def _operator(self, root: Tensor) -> Preconditioned:
+        """`P^-1/2 (H + w) P^-1/2`, for root `P^-1/2` `[P]`."""
+        like = self.objective.space.theta
+        decay = 0.0 if self.rule.decay is None else self.rule.decay.to(like)
+        return Preconditioned(Hessian(self.objective), root.to(like), decay)
+
     def _followed(self, state: FlowState, root: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest eigenvalues of `P^-1 H` and the eigenvectors of `P^-1/2 H P^-1/2`, one below the edge if possible.
+        """The largest eigenvalues of `P^-1 H`, one of them below the edge if possible.
 
         A search with a random vector, which is dear, is done at the start, at every `SEARCH_EVERY`-th step, and when
         one more eigenvector is needed.
+
+        Returns:
+            The eigenvalues, and the eigenvectors of `P^-1/2 H P^-1/2`.
         """
-        decay = 0.0 if self.rule.decay is None else self.rule.decay.to(self.objective.space.theta)
-        operator = Preconditioned(Hessian(self.objective), root.to(self.objective.space.theta), decay)
-        start = state.vectors
+        operator, start = self._operator(root), state.vectors
+        if start is not None and state.values is not None:
+            calm = float(state.values[0]) < WATCHED * EDGE
+            if calm and state.time % 1:  # within a step, eigenvalues far below the edge do not get there
+                return state.values, start
         count = 2 if start is None else len(start)
-        search = start is None or (state.time % SEARCH_EVERY == 0)
+        search = start is None or state.time % SEARCH_EVERY == 0
         while True:
             count = min(count, self.directions)
             top = top_eigenvalues(

@@ -41,6 +41,8 @@ class FlowState:
     """size of the next substep, of a stable flow"""
     vectors: Tensor | None = None
     """eigenvectors that a central flow follows, `[m, P]`; None: they are not known yet"""
+    values: Tensor | None = None
+    """their eigenvalues, float64 `[m]`"""
 
     def tensors(self) -> dict[str, Tensor | float | None]:
         """The fields by name, for a checkpoint."""
@@ -119,8 +121,8 @@ class StableFlow:
     For gradient descent, `P = 1 / lr`, it is gradient flow. With `frozen`, nu stays at its value of the start: gradient
     flow in a fixed metric. The integrator is the explicit Runge-Kutta pair of order 3(2) of Bogacki and Shampine
     (scipy's `RK23`, which takes the solution of order 3), with substeps whose error estimate, in L2, is at most
-    `tolerance` times the length of an optimizer's step, and the same share of nu. A substep takes three gradients. Along
-    an eigenvalue a of `P^-1 H` the substeps must be below 2.5 / a, so a flow far beyond the edge gets dear.
+    `tolerance` times the length of an optimizer's step, and the same share of nu. A substep takes three gradients.
+    Along an eigenvalue a of `P^-1 H` the substeps must be below 2.5 / a, so a flow far beyond the edge gets dear.
 
     Args:
         objective: L, exact, the same function at all times.
