@@ -24,7 +24,7 @@ def objective(function, start) -> EmpiricalRisk:
 
 
 def ridge(drives):
-    """`L = sum_k y_k x_k**2 / 2 - a_k y_k`, z = (x, y): y_k is a curvature, and grows at the rate `lr a_k` where x_k = 0.
+    """`L = sum_k y_k x_k**2 / 2 - a_k y_k` of z = (x, y): y_k is a curvature that grows by `lr a_k` where x_k = 0.
 
     At x = 0 its Hessian is diag(y, 0), and the gradient of the eigenvalue y_k is the unit vector of y_k.
     """

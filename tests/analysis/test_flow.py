@@ -44,7 +44,7 @@ def test_gradient_flow_of_a_quadratic_is_the_matrix_exponential():
 
 
 def test_the_error_falls_with_the_tolerance():
-    """Order 3: the error estimate, that of order 2, is h**3, so the error of a flow is in proportion to the tolerance."""
+    """The estimated error of a substep, that of order 2, is of size h**3, as is the error of a flow of order 3."""
     A, risk = quadratic()
     start = state_of(risk)
     expected = torch.linalg.matrix_exp(-6 * 0.9 * A) @ start.theta
@@ -119,7 +119,7 @@ def test_a_flow_that_is_too_stiff_or_infinite_stops():
     with pytest.raises(FlowStoppedError, match="more than 300 gradients"):
         StableFlow(risk, DESCENT).advance(state_of(risk), 1.0)
     blows_up = flow_toys.objective(lambda z: -z.pow(4).sum(), [2.0])
-    with pytest.raises(FlowStoppedError, match="not finite|no finite|gradients"):
+    with pytest.raises(FlowStoppedError, match=r"not finite|no finite|gradients"):
         advanced(StableFlow(blows_up, DESCENT), state_of(blows_up), 5, 1.0)
 
 

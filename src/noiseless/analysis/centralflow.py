@@ -23,6 +23,8 @@ NEAR = 0.95
 """share of the edge above which an eigenvalue takes part in the complementarity problem"""
 WATCHED = 0.9
 """share of the edge above which the smallest eigenvalue that is followed gets a further one below it"""
+RETURN = 0.05
+"""largest share of the edge by which an eigenvalue beyond it is led back in a substep; a flow may start beyond it"""
 SEARCH_EVERY = 10
 """steps between searches for an eigenvector that is not followed and has a larger eigenvalue"""
 
@@ -66,7 +68,11 @@ class CentralFlow:
     A substep of size h solves it for the end of the substep, `a + h (growth) <= 2`, for all eigenvalues above `NEAR`
     times the edge. So eigenvalues do not drift from the edge; they are off by O(h**2). The move is Heun's, of order 2
     in g, with Sigma and its force constant within the substep, so the flow is of order 1 at the edge and 2 below it.
-    decay, and `||g||**2 + tr(H Sigma H)`.
+    Where a flow starts beyond the edge, which the equations do not describe, eigenvalues are led back by at most
+    `RETURN` times the edge in a substep.
+
+    The predicted means are `L + (1/2) <Sigma, H_L>`, with H_L the Hessian without the decay, and
+    `||g||**2 + tr(H Sigma H)`.
 
     Args:
         objective: L, exact, the same function at all times.
@@ -195,7 +201,7 @@ class CentralFlow:
             growth = growth - EDGE * dots(phi, change[None])[:, 0]
             effects = [(slope * rule.c * rule.reduced(EDGE**2 * P**2 * row)).expand(len(like)) for row in phi]
             B = B + EDGE * dots(phi, torch.stack(effects))
-        room = (EDGE * lr / end - values[near]) * self.substeps
+        room = (EDGE * lr / end - values[near]).clamp(min=-RETURN * EDGE) * self.substeps
         Q = np.diag(room.cpu().numpy()) - matrix(growth.cpu().numpy())
         try:
             X = solve(Q, B.cpu().numpy())

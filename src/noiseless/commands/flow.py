@@ -69,8 +69,8 @@ def _print_cost(job: FlowJob) -> None:
 
     estimate, experiment = cost(job), job.state.experiment
     console.print(
-        f"{len(experiment.space):,} parameters, {len(experiment.train):,} examples, {job.rule.kind}: {job.options.steps}"
-        f" steps with {', '.join(job.flows)} flow; a pass takes about {duration(estimate.seconds)}"
+        f"{len(experiment.space):,} parameters, {len(experiment.train):,} examples, {job.rule.kind}:"
+        f" {job.options.steps} steps with {', '.join(job.flows)} flow; a pass takes about {duration(estimate.seconds)}"
     )
     cases = (("far below the edge", estimate.calm), ("with one direction at the edge", estimate.edge),
              ("with two", estimate.two))  # fmt: skip
@@ -80,7 +80,7 @@ def _print_cost(job: FlowJob) -> None:
 
 def _print(args: FlowFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
-    console.print(_table(values, f"{address.directory.path}@{values['step']}, {values['steps']} steps"))
+    console.print(_table(values, f"{address.directory.path}@{values['step']}, after {values['steps']} more steps"))
     if values["same_flow"]:
         console.print("gradient flow and stable flow are one for gradient descent")
     for name, flow in values["by_flow"].items():
@@ -107,7 +107,7 @@ def _print(args: FlowFlags, address: StateAddress, answer: Answer) -> None:
 
 def _table(values: dict[str, Any], title: str) -> Table:
     table = Table(title=title)
-    for heading in ("", "loss at the end", "mean loss", "distance", "share", "parted at step", "passes"):
+    for heading in ("", "loss", "mean loss", "distance", "share", "parted", "passes"):
         table.add_column(heading, justify="right" if heading else "left")
     observed = values["observed"]
     table.add_row(
@@ -116,10 +116,10 @@ def _table(values: dict[str, Any], title: str) -> Table:
     )  # fmt: skip
     for name, flow in values["by_flow"].items():
         last = {key: flow[key][-1] if flow[key] else None for key in ("loss", "mean_loss", "distance", "share")}
-        parted = "not parted" if flow["parted"] is None else str(values["step"] + flow["parted"])
+        parted = "no" if flow["parted"] is None else f"at {values['step'] + flow['parted']}"
         share = "-" if last["share"] is None else f"{100 * last['share']:.3g} %"
         table.add_row(
-            f"{name} flow", _number(last["loss"]), _number(last["mean_loss"]), _number(last["distance"]), share, parted,
+            name, _number(last["loss"]), _number(last["mean_loss"]), _number(last["distance"]), share, parted,
             f"{flow['passes']:,.0f}",
         )  # fmt: skip
     return table

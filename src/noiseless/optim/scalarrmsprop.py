@@ -16,8 +16,8 @@ class ScalarRMSprop(torch.optim.Optimizer):
 
         v_t = alpha v_{t-1} + (1 - alpha) ||g_t||**2,   theta_{t+1} = theta_t - lr g_t / (sqrt(v_t) + eps)
 
-    with `v_{-1} = 0`. The norm is over all parameters that have a gradient. It is the simplest optimizer whose step size
-    adapts to the gradient.
+    with `v_{-1} = 0`. The norm is over all parameters that have a gradient. It is the simplest optimizer whose step
+    size adapts to the gradient.
 
     Args:
         params: parameters to optimise.
