@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from noiseless.analysis.centralflow import SEARCH_EVERY
+from noiseless.analysis.centralflow import EDGE, SEARCH_EVERY
 from noiseless.analysis.flow import FlowPoint, StableFlow
 from noiseless.ask.flowjob import KIND, FlowJob, follow
 from noiseless.ask.options import SharpnessOptions
@@ -72,12 +72,27 @@ def answer(job: FlowJob) -> Answer:
             "by_flow": flows,
             "same_flow": "gradient" in job.options.flows and "gradient" not in job.flows,
             "search": job.largest and job.largest[0],
+            "beyond": beyond([row["flows"]["central"]["eigenvalues"] for row in rows if "central" in row["flows"]]),
             "crowded": saved["crowded"],
             "repeated": {"rows": len(known), "equal": all(a == b for a, b in known)},
             "passes": sum(saved["passes"].values()) + saved["replayed"] + (job.largest[1] if job.largest else 0.0),
             "seconds": round(saved["seconds"], 3),
         },
     )
+
+
+def beyond(eigenvalues: list[list[float]]) -> float | None:
+    """The largest eigenvalue of a central flow after it has been at or below the edge for the first time.
+
+    Args:
+        eigenvalues: by time, in descending order.
+
+    Returns:
+        The eigenvalue; None if the flow was always beyond the edge, or there is no flow.
+    """
+    largest = [values[0] for values in eigenvalues]
+    inside = [k for k, value in enumerate(largest) if value <= EDGE]
+    return max(largest[inside[0] :]) if inside else None
 
 
 def averaged(values: list[float]) -> list[float]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from noiseless.objective.workers import Workers
 
 
+BEYOND = 2.1
+"""eigenvalue of a central flow, whose edge is at 2, above which a message says that it does not hold the edge"""
+
+
 @dataclass(frozen=True)
 class FlowFlags(StateFlags):
     """Follow a run from a state by its central flow, stable flow and gradient flow, and compare losses and weights.
@@ -92,6 +96,12 @@ def _print(args: FlowFlags, address: StateAddress, answer: Answer) -> None:
         console.print(
             f"central flow at the end: eigenvalues {', '.join(top)} of P^-1 H, edge at 2;"
             f" a new search gives {_number(values['search'])}"
+        )
+    if values["beyond"] is not None and values["beyond"] > BEYOND:
+        console.print(
+            f"the central flow was led beyond the edge, to an eigenvalue of {values['beyond']:.3g}: its third derivatives"
+            " do not describe how the curvature grows, as with ReLU, whose kinks they leave out",
+            style="yellow",
         )
     if values["crowded"]:
         console.print("all directions that are followed were at the edge: give more --directions", style="yellow")

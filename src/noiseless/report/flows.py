@@ -51,9 +51,10 @@ def _figures(order: int, answer: RunAnswer) -> list[Curves]:
         ]
         eigenvalues = flows.get("central", {}).get("eigenvalues", [])
         lines = max((len(values) for values in eigenvalues), default=0)
-        x = _steps(first, eigenvalues)
-        columns = [[values[k] if k < len(values) else None for values in eigenvalues] for k in range(lines)]
-        series = [Series(f"{k}", x, numbers(column), k) for k, column in enumerate(columns, 1)]
+        series = []
+        for k in range(lines):  # an eigenvalue is not followed from the start on
+            points = [(float(first + time), values[k]) for time, values in enumerate(eigenvalues) if k < len(values)]
+            series.append(Series(f"{k + 1}", [x for x, _ in points], numbers(y for _, y in points), k + 1))
     if series:
         title = f"Eigenvalues of P^-1 H along the central flow: {answer.name}"
         view = {"steps": View(Axis("steps"), series)}
