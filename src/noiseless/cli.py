@@ -130,6 +130,11 @@ COMMANDS: dict[str, Command] = {
         "flatness RUN[@STEP]",
         "mean increase of the loss along random directions",
     ),
+    "flow": Command(
+        _from("flow", "flow"),
+        "flow RUN[@STEP] [--steps N]",
+        "central, stable and gradient flow beside a run's steps",
+    ),
     "trust": Command(
         _from("trust", "trust"),
         "trust [CODE ...] [--remove]",

@@ -3,6 +3,7 @@
 Parameters and modes that a measurement changes are restored at its end.
 """
 
+from noiseless.analysis.centralflow import CentralFlow
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.directions import (
     Normalised,
@@ -15,6 +16,8 @@ from noiseless.analysis.directions import (
 )
 from noiseless.analysis.draws import gradient_draws
 from noiseless.analysis.flatness import Flatness, average_flatness
+from noiseless.analysis.flow import FlowPoint, FlowState, FlowStoppedError, StableFlow
+from noiseless.analysis.flowrule import FlowRule, flow_rule
 from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
 from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.analysis.moments import Moments
@@ -33,9 +36,14 @@ from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
     "BatchNorm",
+    "CentralFlow",
     "Density",
     "Eigenpairs",
     "Flatness",
+    "FlowPoint",
+    "FlowRule",
+    "FlowState",
+    "FlowStoppedError",
     "GradientNoise",
     "Hessian",
     "LandscapePoint",
@@ -46,6 +54,7 @@ __all__ = [
     "Operator",
     "Preconditioned",
     "PrincipalDirections",
+    "StableFlow",
     "TopEigenvalues",
     "Trace",
     "Weights",
@@ -55,6 +64,7 @@ __all__ = [
     "density",
     "difference",
     "gradient_draws",
+    "flow_rule",
     "gradient_noise",
     "gradient_noise_scale",
     "layers_of",

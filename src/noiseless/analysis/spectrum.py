@@ -58,6 +58,7 @@ def top_eigenvalues(
     most: int = MOST,
     start: Tensor | None = None,
     seed: int = 0,
+    probes: int = PROBE,
 ) -> TopEigenvalues:
     """The largest and smallest eigenvalues, by thick-restart Lanczos with full reorthogonalisation.
 
@@ -67,7 +68,7 @@ def top_eigenvalues(
 
     A small residual `r` proves that an eigenvalue lies within r of the value, not that it is the outermost one: a start
     at the second eigenvector is an eigenvector, too. So a random vector u is added to a given start, and the Krylov
-    space of u, outside the vectors that are returned, is expanded by `PROBE` products; whatever is larger there takes
+    space of u, outside the vectors that are returned, is expanded by `probes` products; whatever is larger there takes
     the place of what was returned. An eigenvalue is missed where u has nearly no component along its vector. After k
     products, the largest Ritz value of a random start in P dimensions is below `l_1 - e (l_1 - l_P)`, with l_1 the
     largest and l_P the smallest eigenvalue, with a probability of at most `1.648 sqrt(P) exp(-sqrt(e) (2 k - 1))`
@@ -82,6 +83,8 @@ def top_eigenvalues(
         start: vectors to begin with, `[k, P]`, such as the eigenvectors of a nearby state; a random vector is added.
             None: the random vector alone.
         seed: keys the random vector.
+        probes: products with the random vector that is added to a start; 0: none is added, and nothing looks for
+            eigenvalues that the start does not lead to.
 
     Returns:
         Values, vectors and residuals, also if they have not converged within `most` products.
@@ -103,9 +106,11 @@ def top_eigenvalues(
         raise ValueError(f"the start must have shape [k, {size}], not {list(start.shape)}")
     space = Subspace(operator, room(count))
     chain = random_vectors(operator.space, seed, "lanczos", 0, 1)
-    candidates, drawn, probes = chain, 1, 0
-    if start is not None:
-        candidates, probes = torch.cat([start.to(chain), chain]), PROBE
+    candidates, drawn = chain, 1
+    if start is None:
+        probes = 0
+    else:
+        candidates = torch.cat([start.to(chain), chain]) if probes else start.to(chain)
     while True:
         added = space.expand(candidates[: most - space.products], NEW)
         if not space.size:  # a start of zeros

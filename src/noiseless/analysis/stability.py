@@ -74,7 +74,7 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
     if len(decays) > 1:
         raise ValueError(f"the parameter groups differ in their weight decay ({decays}): give all of them the same one")
     roots = [
-        (entry.diagonal(groups[p], state[p]).rsqrt() if state.get(p) else torch.zeros_like(p)).reshape(-1)
+        (entry.diagonal(groups[p], state[p]).rsqrt().expand_as(p) if state.get(p) else torch.zeros_like(p)).reshape(-1)
         for p in space.parameters
     ]
     return Preconditioned(operator, torch.cat(roots).to(space.theta), decays.pop())

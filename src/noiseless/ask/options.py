@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,3 +109,42 @@ class FlatnessOptions:
     """of the directions"""
     batch_norm: BatchNorm = "block"
     """block: the model in training mode, batch norm by blocks; running: in evaluation mode, without dropout"""
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """Along which flows a run is followed, and how exactly."""
+
+    steps: int = 100
+    """steps of the run that the flows go along"""
+    flows: tuple[Literal["central", "stable", "gradient"], ...] = ("central", "stable", "gradient")
+    """central: with the mean effect of oscillations; stable: without; gradient: stable, with the preconditioner of the
+    start; for SGD the last two are one"""
+    substeps: int = 2
+    """substeps of the central flow in one step of the run"""
+    directions: int = 6
+    """largest number of eigenvectors that the central flow follows; one more than may be at the edge"""
+    tolerance: float = 1e-2
+    """largest error of a substep of the stable flow, as a share of an optimizer's step"""
+    eigen_tolerance: float = 3e-3
+    """largest residual of the central flow's eigenvectors, in units of the eigenvalue that is largest in magnitude"""
+    share: float = 0.1
+    """share of the run's distance from the start at which a flow and the run have parted"""
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+            ValueError: naming the flag, its value and what it must be.
+        """
+        for name, low in (("steps", 1), ("substeps", 1), ("directions", 2)):
+            at_least(name, getattr(self, name), low, MOST_PRODUCTS)
+        for flag, value in (("tolerance", self.tolerance), ("eigen-tolerance", self.eigen_tolerance)):
+            if not 0 < value < 1:
+                raise ValueError(f"--{flag} must be between 0 and 1, not {value}")
+        if not 0 < self.share < math.inf:
+            raise ValueError(f"--share must be a positive, finite number, not {self.share}")
+        if not self.flows or len(set(self.flows)) < len(self.flows):
+            raise ValueError(
+                f"--flows must name each flow once, and at least one, not {' '.join(self.flows) or 'none'}"
+            )

@@ -21,7 +21,7 @@ class Answer:
     """The result of one analysis of a run."""
 
     kind: str
-    """sharpness, noise, landscape, flatness, layers"""
+    """sharpness, flow, noise, landscape, flatness, layers"""
     name: str
     """name among the answers of its kind: the step, and the options in which the answers differ"""
     values: dict[str, Any]

@@ -13,6 +13,7 @@ from noiseless.objective.penalty import GradientPenalty
 from noiseless.objective.risk import EmpiricalRisk, risk_of
 from noiseless.objective.sharpness import SharpnessAware
 from noiseless.objective.space import ParameterSpace, parameter_space
+from noiseless.objective.thirds import hessian_gradient, hessian_gradient_passes
 
 __all__ = [
     "BlockClip",
@@ -32,6 +33,8 @@ __all__ = [
     "TensorExamples",
     "classifying",
     "cross_entropy",
+    "hessian_gradient",
+    "hessian_gradient_passes",
     "max_up",
     "parameter_space",
     "risk_of",

@@ -7,6 +7,7 @@ and Dherin, ICLR 2021.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Literal
@@ -17,7 +18,7 @@ from torch import Tensor
 from noiseless.documented import documented
 from noiseless.examples.blocks import Batch
 from noiseless.objective import usercode
-from noiseless.objective.base import Evaluation, Measurement, Objective, square_norms
+from noiseless.objective.base import Evaluation, Measurement, Objective, check_vectors, square_norms
 from noiseless.objective.contribution import BlockGradients, ByBlock, Contribution
 from noiseless.objective.exactsum import exact_total
 from noiseless.objective.products import products
@@ -193,20 +194,35 @@ class GradientPenalty(Blockwise):
             ValueError: if V has another shape, there is no learning rate, or the full gradient is penalised (that
                 Hessian couples all blocks).
         """
+        value = self.block_value()
+        check_vectors(V, self.space)
+        V = V.to(self.space.theta)
+
+        def of_block(batch: Batch) -> tuple[Tensor, Tensor]:
+            return products(self.risk.block_loss, partial(value, batch), V, usercode.PENALISED_PRODUCTS)
+
+        return self.risk.mean_vectors(len(V), of_block)
+
+    def block_value(self) -> Callable[[Batch], tuple[Tensor, Tensor]]:
+        """A function that gives the penalised value of a batch's first block, differentiable, and its weight.
+
+        Returns:
+            batch -> value, a scalar, and weight.
+
+        Raises:
+            ValueError: if there is no learning rate, or the full gradient is penalised: its Hessian couples all blocks.
+        """
         if self.full_strength:
             raise ValueError(
                 "Hessian products are not available for a penalty on the full gradient, whose Hessian couples all"
                 " blocks: set full_strength to 0, or use the products of the risk"
             )
 
-        def of_block(batch: Batch, V: Tensor) -> tuple[Tensor, Tensor]:
-            return products(self.risk.block_loss, lambda: penalised(batch), V, usercode.PENALISED_PRODUCTS)
-
-        def penalised(batch: Batch) -> tuple[Tensor, Tensor]:
+        def value(batch: Batch) -> tuple[Tensor, Tensor]:
             loss, weight = self.risk.block_loss.value(batch, 0)
             return self.penalised(loss, self.space.gradient(loss, create_graph=True)), weight
 
-        return self.risk.mean_product(V, of_block)
+        return value
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""

@@ -66,6 +66,45 @@ def products(
         return torch.stack([block_loss.space.gradient(gradient, v) for v in V]), weight
 
 
+def hessian_gradients(
+    block_loss: BlockLoss, value: Callable[[], tuple[Tensor, Tensor]], U: Tensor, weights: Tensor, need: Need
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `sum_ij W_ij u_i . H u_j` by the parameters, at fixed vectors u, with H a value's Hessian.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        value: as in `products`.
+        U: vectors `[K, P]`, of the parameters' dtype.
+        weights: matrices W `[M, K, K]`.
+        need: what needs the gradients, for the message where a derivative is missing.
+
+    Returns:
+        `[M, P]`, and the value's weight.
+
+    Raises:
+        DerivativeError: as ModuleError, a ValueError: where torch does not have a derivative.
+    """
+    space = block_loss.space
+    with any_order(block_loss), user_code(block_loss.module, need):
+        at, weight = value()
+        gradient = space.gradient(at, create_graph=True)
+        refuse_once(at, gradient, need)
+        images = [space.gradient(gradient, u, create_graph=True) for u in U]
+        for image in images:
+            refuse_once(at, image, need)
+        rows = []
+        for W in upper(weights).to(U):
+            forms = [image @ (w @ U) for image, w in zip(images, W, strict=True) if w.any()]
+            total = torch.stack(forms).sum() if forms else gradient.new_zeros(())
+            rows.append(space.gradient(total, torch.ones_like(total)))
+        return torch.stack(rows), weight
+
+
+def upper(weights: Tensor) -> Tensor:
+    """The upper triangular matrices with the quadratic forms of matrices `[M, K, K]`: they need fewer products."""
+    return weights.triu() + weights.tril(-1).mT
+
+
 def _compiled_products(
     block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor
 ) -> tuple[Tensor, Tensor] | None:

@@ -218,33 +218,33 @@ class EmpiricalRisk(Blockwise):
         Raises:
             ValueError: if V has another shape.
         """
-        compiles = self.execution.compile_products
-        return self.mean_product(V, lambda batch, V: block_products(self.block_loss, batch, V, compiles))
+        check_vectors(V, self.space)
+        V, compiles = V.to(self.space.theta), self.execution.compile_products
+        return self.mean_vectors(len(V), lambda batch: block_products(self.block_loss, batch, V, compiles))
 
     def hvp_passes(self, vectors: int) -> float:
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""
         return (1.0 + 2.0 * vectors) * self.passes
 
-    def mean_product(self, V: Tensor, of_block: Callable[[Batch, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-        """The Hessian products of `(1 / W) sum_b w_b value_b`, W the sum of the weights w_b.
+    def mean_vectors(self, rows: int, of_block: Callable[[Batch], tuple[Tensor, Tensor]]) -> Tensor:
+        """The means `(1 / W) sum_b w_b x_b` of vectors over the blocks, one block at a time.
 
         Args:
-            V: vectors `[K, P]`.
-            of_block: (batch of one block, V) -> the products of value_b's Hessian, `[K, P]`, and w_b.
+            rows: K, number of vectors of each block.
+            of_block: batch of one block -> its vectors x_b, `[K, P]`, and its weight w_b.
 
         Returns:
             `[K, P]`.
         """
-        check_vectors(V, self.space)
         theta = self.space.theta
 
         def report(batch: Batch) -> Report:
-            vectors, weight = of_block(batch, V.to(theta))
-            return Report({"products": (vectors.reshape(1, -1), weight[None])}, {"weight": weight[None]})
+            vectors, weight = of_block(batch)
+            return Report({"vectors": (vectors.reshape(1, -1), weight[None])}, {"weight": weight[None]})
 
-        summed = self.sweep(report, {"products": V.numel()}, {"weight": 1}, chunk=1)
+        summed = self.sweep(report, {"vectors": rows * len(theta)}, {"weight": 1}, chunk=1)
         weight = total_weight(summed.scalars["weight"][0])
-        return (summed.vectors["products"] / weight).to(theta.dtype).reshape(V.shape)
+        return (summed.vectors["vectors"] / weight).to(theta.dtype).reshape(rows, -1)
 
     def block_gradient(self, number: int, theta: Tensor) -> Tensor:
         """The gradient of block `number`'s mean loss at theta, `[P]`; each worker computes it by itself."""

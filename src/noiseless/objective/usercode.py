@@ -59,6 +59,10 @@ PENALISED_PRODUCTS = Need(
     "Hessian products of a penalised value need", "third", "use those of the risk without the penalty (--of loss)"
 )
 
+HESSIAN_GRADIENTS = Need(
+    "gradients of the Hessian need", "third", "use what needs Hessian products only: sharpness, its edge and density"
+)
+
 
 class _HasModule(Protocol):
     @property

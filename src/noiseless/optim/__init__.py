@@ -8,6 +8,7 @@ from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchState,
 from noiseless.optim.muon import Muon
 from noiseless.optim.optimizers import line_search, make_optimizer, optimizer_arguments, parse_options
 from noiseless.optim.registry import OPTIMIZERS, OptimizerEntry, entry_of, optimizer_entry, optimizer_names
+from noiseless.optim.scalarrmsprop import ScalarRMSprop
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.searches import LINE_SEARCHES, line_search_options, make_line_search
 from noiseless.optim.step import Step, refuse_line_search, take_step
@@ -36,6 +37,7 @@ __all__ = [
     "OptimizerEntry",
     "Outcome",
     "RestartingSearch",
+    "ScalarRMSprop",
     "SearchState",
     "SearchStep",
     "Searched",

@@ -20,6 +20,7 @@ from noiseless.optim.fista import FISTA
 from noiseless.optim.lbfgs import DampedLBFGS
 from noiseless.optim.muon import Muon
 from noiseless.optim.recursion import Recursion
+from noiseless.optim.scalarrmsprop import ScalarRMSprop
 
 Settings = Mapping[str, Any]
 """a group of an optimizer's `param_groups`"""
@@ -41,8 +42,8 @@ class OptimizerEntry:
     """settings with lr above 0 -> its steps on a quadratic, along an eigenvector of the Hessian (of the
     preconditioned Hessian if `diagonal` is given). None: they are no such recursion, or it is not known"""
     diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
-    """(settings, state of a parameter after a step) -> D, shaped like the parameter: the step goes along `D^-1` times a
-    mean of gradients. None: there is no D, or it is not known"""
+    """(settings, state of a parameter after a step) -> D, shaped like the parameter or a scalar: the step goes along
+    `D^-1` times a mean of gradients. None: there is no D, or it is not known"""
     evaluates_itself: bool = False
     """whether a step may call its closure several times, so that `Searched` cannot add a line search"""
     refusal: str | None = None
@@ -98,6 +99,15 @@ def _rmsprop_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
     return v.clamp(min=0).sqrt() + float(settings["eps"])
 
 
+def _scalar_recursion(settings: Settings) -> Recursion:
+    """As for RMSprop."""
+    return Recursion(float(settings["lr"]))
+
+
+def _scalar_diagonal(settings: Settings, state: Mapping[str, Any]) -> Tensor:
+    return torch.sqrt(state["square_avg"]) + float(settings["eps"])
+
+
 def _lbfgs_size(settings: Settings) -> float:
     """Differences of points and of gradients; the last gradient; the last point (ours) or direction (torch's)."""
     return 2.0 * settings["history_size"] + 2
@@ -120,6 +130,13 @@ _ENTRIES = (
     # ours
     OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),
     OptimizerEntry(FISTA, coupled_decay=True),
+    OptimizerEntry(
+        ScalarRMSprop,
+        coupled_decay=True,
+        state_size=lambda settings: 0.0,
+        recursion=_scalar_recursion,
+        diagonal=_scalar_diagonal,
+    ),
     OptimizerEntry(Muon),  # hides torch's, which takes matrices only
 )
 

@@ -28,6 +28,7 @@ USUAL_RATES: Mapping[str, float] = {
     "RMSprop": 0.01,
     "Rprop": 0.01,
     "SGD": 0.1,
+    "ScalarRMSprop": 0.01,
     "SparseAdam": 1e-3,
 }
 """optimizer, in its spelling -> learning rate where none is given: torch's default, but 0.1 as in the ladder's SGD and
