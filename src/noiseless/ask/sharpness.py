@@ -20,6 +20,7 @@ from noiseless.analysis import (
     top_eigenvalues,
     trace,
 )
+from noiseless.analysis.operator import VectorSpace
 from noiseless.analysis.spectrum import room
 from noiseless.ask.options import SharpnessOptions
 from noiseless.ask.state import RunState, load_optimizer, load_state
@@ -28,7 +29,7 @@ from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
-from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
+from noiseless.objective import GradientPenalty, Objective, risk_of
 from noiseless.run.updates import edge_of_stability
 from noiseless.system import peak_memory
 
@@ -118,7 +119,7 @@ class _Timed:
     """called with the seconds of each product, once for each vector"""
 
     @property
-    def space(self) -> ParameterSpace:
+    def space(self) -> VectorSpace:
         return self.inner.space
 
     def product(self, V: Tensor) -> Tensor:
