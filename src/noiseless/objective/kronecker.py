@@ -3,8 +3,9 @@
 A layer with weights W `[o, d]` maps inputs a `[d]` to `z = W a` at R places of each example: R is 1 for a linear layer
 on vectors, the number of positions for a sequence, of pixels for a convolution, whose inputs are patches. A bias is the
 last column of W, with input 1. Let the curvature in the outputs f of a block be `C = sum_k l_k u_k u_k^T`, and g_k the
-gradient of `u_k . f` at z. The block of the layer is approximated by `B (x) A` (Martens and Grosse 2015, arXiv 1503.05671; convolutions: Grosse and Martens 2016, arXiv
-1602.01407; the two forms for shared weights: Eschenhagen et al. 2023, arXiv 2311.00636):
+gradient of `u_k . f` at z. The block of the layer is approximated by `B (x) A` (Martens and Grosse 2015, arXiv
+1503.05671; convolutions: Grosse and Martens 2016, arXiv 1602.01407; the two forms for shared weights: Eschenhagen et
+al. 2023, arXiv 2311.00636):
 
     expand:  A = (1 / W) sum_i w_i (1 / R) sum_r a_ir a_ir^T
              B = (1 / W) sum_b w_b sum_k l_k sum_i sum_r g_kir g_kir^T
