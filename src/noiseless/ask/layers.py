@@ -44,7 +44,6 @@ def by_layer(matrix: Operator, space: ParameterSpace, options: SharpnessOptions)
             layer = traces.layers[row["name"]]
             row["trace"] = {"value": layer.value, "error": layer.error}
         total |= {"trace": {"value": traces.trace, "error": traces.trace_error}}
-        total["products"] += options.trace
         total["passes"] += traces.passes
     return {"layers": rows, **total}
 

@@ -90,7 +90,7 @@ def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None
     console.print(
         f"{len(state.experiment.space):,} parameters, {len(state.experiment.train):,} examples, batch norm by {norm}: a"
         f" {MATRICES[options.curvature]} product is {product.passes:.3g} passes, about {duration(product.seconds)}; at"
-        f" most {most} of them{at}, {duration(most * product.seconds)}; about {product.bytes / 2**20:,.0f} MiB of memory"
+        f" most {most} of them{at}, {duration(most * product.seconds)}; {product.bytes / 2**20:,.0f} MiB of memory"
     )
 
 
