@@ -4,7 +4,9 @@ Parameters and modes that a measurement changes are restored at its end.
 """
 
 from noiseless.analysis.centralflow import CentralFlow
+from noiseless.analysis.curvature import Curvature, GaussNewton, as_torch_function, curvature_matrix
 from noiseless.analysis.density import Density, Trace, density, trace
+from noiseless.analysis.diagonal import Diagonal, LayerTrace, diagonal
 from noiseless.analysis.directions import (
     Normalised,
     PrincipalDirections,
@@ -18,6 +20,7 @@ from noiseless.analysis.draws import gradient_draws
 from noiseless.analysis.flatness import Flatness, average_flatness
 from noiseless.analysis.flow import FlowPoint, FlowState, FlowStoppedError, StableFlow
 from noiseless.analysis.flowrule import FlowRule, flow_rule
+from noiseless.analysis.kronecker import KroneckerFactors, kronecker_factors
 from noiseless.analysis.landscape import LandscapePoint, LossLandscape, LossSurface, loss_landscape
 from noiseless.analysis.modes import BatchNorm, module_mode
 from noiseless.analysis.moments import Moments
@@ -30,6 +33,7 @@ from noiseless.analysis.noise import (
     usual_sizes,
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
+from noiseless.analysis.parts import Part, Restricted, layer_parts, matching_part
 from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
 from noiseless.analysis.stability import preconditioned, stability_threshold
 from noiseless.analysis.weights import Weights, layers_of, weights
@@ -37,38 +41,51 @@ from noiseless.analysis.weights import Weights, layers_of, weights
 __all__ = [
     "BatchNorm",
     "CentralFlow",
+    "Curvature",
     "Density",
+    "Diagonal",
     "Eigenpairs",
     "Flatness",
     "FlowPoint",
     "FlowRule",
     "FlowState",
     "FlowStoppedError",
+    "GaussNewton",
     "GradientNoise",
     "Hessian",
+    "KroneckerFactors",
     "LandscapePoint",
+    "LayerTrace",
     "LossLandscape",
     "LossSurface",
     "Moments",
     "Normalised",
     "Operator",
+    "Part",
     "Preconditioned",
     "PrincipalDirections",
     "StableFlow",
+    "Restricted",
     "TopEigenvalues",
     "Trace",
     "Weights",
     "as_linear_operator",
+    "as_torch_function",
     "average_flatness",
     "check_blocks",
+    "curvature_matrix",
     "density",
+    "diagonal",
     "difference",
     "gradient_draws",
     "flow_rule",
     "gradient_noise",
     "gradient_noise_scale",
+    "kronecker_factors",
+    "layer_parts",
     "layers_of",
     "loss_landscape",
+    "matching_part",
     "module_mode",
     "noise_passes",
     "normalise",

@@ -6,7 +6,7 @@ torch has had such operations, and a `torch.autograd.Function` of one's own may 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -75,12 +75,49 @@ def check_products(objective: Objective) -> None:
     _checked.setdefault(risk.module, set()).add(key)
 
 
+def check_symmetric(risk: EmpiricalRisk, kind: Hashable, product: Callable[[EmpiricalRisk, Tensor], Tensor]) -> None:
+    """Checks `u.Av = v.Au` on one block, with keyed random u and v, once for a module, its mode, loss and kind.
+
+    Args:
+        risk: of which A is a curvature matrix. Each worker checks by itself, with the same result.
+        kind: which matrix.
+        product: (risk, V `[K, P]`) -> the products with that risk's matrix, `[K, P]`.
+
+    Raises:
+        DerivativeError: with both numbers and the likely reason.
+        ValueError: as the product would.
+        RuntimeError: as the product would.
+    """
+    key = (kind, risk.autocast, risk.space.theta.dtype, *risk.block_loss.key())
+    if key in _checked.get(risk.module, set()):
+        return
+    u, v = _vectors(risk)
+    size = risk.blocks.size
+    for examples in (min(size, EXAMPLES), size):
+        try:
+            images = product(_part(risk, examples), torch.stack([u, v]))
+            break
+        except DerivativeError:
+            raise
+        except (ValueError, RuntimeError):  # as in `check_products`
+            if examples == size:
+                raise
+    if images.isfinite().all():
+        _check_symmetry(risk, u.double(), v.double(), images.double(), "curvature products")
+    _checked.setdefault(risk.module, set()).add(key)
+
+
+def _part(risk: EmpiricalRisk, examples: int) -> EmpiricalRisk:
+    """The risk over the first examples, computed by this process alone."""
+    part = risk.at(replace(risk.selection.head(examples), examples_per_pass=len(risk.selection)))
+    part.execution = Execution()
+    part.block_loss = replace(risk.block_loss, compiler=None)
+    return part
+
+
 def _check(objective: Objective, risk: EmpiricalRisk, examples: int) -> None:
     """Checks the products on the first examples."""
-    selection = replace(risk.selection.head(examples), examples_per_pass=len(risk.selection))
-    part = risk.at(selection)
-    part.execution = Execution()  # this process alone
-    part.block_loss = replace(risk.block_loss, compiler=None)
+    part = _part(risk, examples)
     whole = objective.over(part)
     u, v = _vectors(risk)
     images = whole.hvp(torch.stack([u, v]))
@@ -97,14 +134,14 @@ def _vectors(risk: EmpiricalRisk) -> Tensor:
         return torch.randn(2, len(theta), dtype=theta.dtype).to(theta.device)
 
 
-def _check_symmetry(risk: EmpiricalRisk, u: Tensor, v: Tensor, images: Tensor) -> None:
+def _check_symmetry(risk: EmpiricalRisk, u: Tensor, v: Tensor, images: Tensor, what: str = "Hessian products") -> None:
     """Raises unless `u.Hv = v.Hu`, where `images` are `[Hu, Hv]`."""
     one, other, lengths = float(u @ images[1]), float(v @ images[0]), float(images.norm(dim=1).sum())
     precise = risk.autocast is None
     tolerance = ASYMMETRIC.get(risk.space.theta.dtype, ASYMMETRIC_COARSE) if precise else ASYMMETRIC_COARSE
     if abs(one - other) > tolerance * lengths:
         raise DerivativeError(
-            f"the Hessian products of this module and loss are not symmetric: on one block u.Hv = {one:.6g}, but"
+            f"the {what} of this module and loss are not symmetric: on one block u.Hv = {one:.6g}, but"
             f" v.Hu = {other:.6g}, for random u and v with ||Hu|| + ||Hv|| = {lengths:.3g}, {_REASON}"
         )
 

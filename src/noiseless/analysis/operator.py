@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,12 +20,33 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
+class VectorSpace(Protocol):
+    """The space on which an operator acts: all parameters, or a part of them."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def theta(self) -> Tensor:
+        """The parameters, `[P]`; they give dtype and device of the vectors."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the parameters."""
+        ...
+
+    @property
+    def shapes(self) -> Sequence[torch.Size]:
+        """Shapes of the parameters."""
+        ...
+
+
 class Operator(Protocol):
     """A symmetric matrix A `[P, P]`, given by its products with vectors."""
 
     @property
-    def space(self) -> ParameterSpace:
-        """The parameter space on which it acts; it gives length, dtype and device of the vectors."""
+    def space(self) -> VectorSpace:
+        """The space on which it acts; it gives length, dtype and device of the vectors."""
         ...
 
     def product(self, V: Tensor) -> Tensor:
@@ -88,8 +110,8 @@ class Preconditioned:
     """w: a weight decay that is added to the gradient, of all parameters or of each, `[P]`"""
 
     @property
-    def space(self) -> ParameterSpace:
-        """The operator's parameter space."""
+    def space(self) -> VectorSpace:
+        """The operator's space."""
         return self.operator.space
 
     def product(self, V: Tensor) -> Tensor:
@@ -129,7 +151,7 @@ def as_linear_operator(operator: Operator | Objective) -> LinearOperator:
     )  # fmt: skip
 
 
-def random_vectors(space: ParameterSpace, seed: int, stream: str, first: int, count: int) -> Tensor:
+def random_vectors(space: VectorSpace, seed: int, stream: str, first: int, count: int) -> Tensor:
     """Keyed standard normal vectors `[count, P]`, numbered from `first`: the same bits on every device."""
     like = space.theta
     drawn = []

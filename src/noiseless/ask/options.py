@@ -11,19 +11,24 @@ from noiseless.recipes.checks import MOST_SEED, at_least
 MOST_PRODUCTS = 1_000_000
 """largest number of eigenvalues, vectors and products"""
 BatchNorm = Literal["block", "running"]
+Curvature = Literal["hessian", "ggn", "fisher", "empirical-fisher"]
 Normalised = Literal["filter", "layer", "weight", "none"]
 
 
 @dataclass(frozen=True)
 class SharpnessOptions:
-    """Which numbers of a Hessian's spectrum are computed, and how."""
+    """Which numbers of a spectrum are computed, of which matrix, and how."""
 
     largest: int = 1
     """number of largest eigenvalues"""
     smallest: int = 0
     """number of smallest (most negative) eigenvalues"""
-    of: Literal["loss", "objective"] = "loss"
-    """loss: over all training examples; objective: what the run minimises, with its penalty"""
+    of: str = "loss"
+    """loss: over all training examples; objective: what the run minimises, with its penalty; layer: each layer's block
+    of the loss' matrix; or a pattern of names, such as 'layer3.*': the block of these parameters"""
+    curvature: Curvature = "hessian"
+    """hessian; ggn: the generalised Gauss-Newton matrix; fisher: of the model's distribution; empirical-fisher: of the
+    gradients of single examples. All but the first are of the loss"""
     preconditioned: bool = False
     """the Hessian preconditioned by the diagonal of the run's optimizer (Adam, AdamW, RMSprop, Adagrad)"""
     density: bool = False
@@ -33,7 +38,7 @@ class SharpnessOptions:
     steps: int = 30
     """Lanczos steps from each random vector of the density"""
     trace: int = 0
-    """Hessian products for the trace; 0: no trace"""
+    """products for the trace, or with --of layer for the traces of all layers; 0: no trace"""
     batch_norm: BatchNorm = "block"
     """block: the model in training mode, batch norm by blocks; running: in evaluation mode, without dropout"""
     tolerance: float = 1e-3
@@ -45,8 +50,21 @@ class SharpnessOptions:
 
     @property
     def products(self) -> int:
-        """Largest number of Hessian products that these options can take."""
-        return (self.most if self.largest + self.smallest else 0) + self.density * self.probes * self.steps + self.trace
+        """Largest number of products that these options can take; with `of="layer"`, for one layer."""
+        return self.most_products(1)
+
+    def most_products(self, layers: int) -> int:
+        """Largest number of products that these options can take.
+
+        Args:
+            layers: number of layers whose eigenvalues are computed, if `of` is `"layer"`.
+
+        Returns:
+            The number.
+        """
+        searches = layers if self.of == "layer" else 1
+        eigenvalues = searches * self.most if self.largest + self.smallest else 0
+        return eigenvalues + self.density * self.probes * self.steps + self.trace
 
     def check(self) -> None:
         """Refuses numbers out of range.
@@ -63,6 +81,12 @@ class SharpnessOptions:
             raise ValueError(f"--trace must be 0 or at least 6 products, not {self.trace}; 30 is a good number")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"--tolerance must be between 0 and 1, not {self.tolerance}")
+        if not self.of:
+            raise ValueError("--of is empty: give loss, objective, layer, or a pattern of names such as 'layer3.*'")
+        if self.of == "objective" and self.curvature != "hessian":
+            raise ValueError(f"--curvature {self.curvature} is a matrix of the loss: leave out --of objective")
+        if self.of == "layer" and self.density:
+            raise ValueError("--density is of one matrix: give --of a pattern that names one layer")
         if self.most < self.largest + self.smallest:
             raise ValueError(
                 f"--most {self.most} must be at least the number of eigenvalues, {self.largest + self.smallest}"

@@ -1,26 +1,34 @@
-"""The sharpness of a run's states: eigenvalues, density and trace of the Hessian, and an estimate of their cost."""
+"""The sharpness of a run's states: eigenvalues, density and trace of a curvature matrix, and their estimated cost."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from noiseless.analysis import (
     BatchNorm,
+    GaussNewton,
     Hessian,
     Operator,
+    Restricted,
+    curvature_matrix,
     density,
+    matching_part,
     module_mode,
     preconditioned,
     top_eigenvalues,
     trace,
 )
+from noiseless.analysis.operator import VectorSpace
 from noiseless.analysis.spectrum import room
+from noiseless.ask.layers import by_layer, eigenvalues
 from noiseless.ask.options import SharpnessOptions
 from noiseless.ask.state import RunState, load_optimizer, load_state
 from noiseless.files import answers
@@ -28,17 +36,19 @@ from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
-from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
+from noiseless.objective import GradientPenalty, Objective, risk_of
 from noiseless.run.updates import edge_of_stability
 from noiseless.system import peak_memory
 
+FUNCTIONS: Mapping[str, Literal["loss", "objective"]] = {"loss": "loss", "objective": "objective"}
+"""values of `--of` that name a function; the others name blocks of the loss' matrix"""
 BIN_BYTES = 24
 """bytes of an exact sum, per element"""
 
 
 @dataclass(frozen=True)
 class ProductCost:
-    """Estimated cost of one Hessian product."""
+    """Estimated cost of one product."""
 
     passes: float
     """gradient evaluations over the full data set that cost as much"""
@@ -56,31 +66,35 @@ def operator(state: RunState, options: SharpnessOptions) -> Operator:
         options: which matrix.
 
     Returns:
-        The Hessian of the loss or the objective, preconditioned if the options say so.
+        The curvature matrix of the loss or the objective, preconditioned or restricted to a block if the options say
+        so.
 
     Raises:
-        ValueError: if the optimizer has no preconditioner at this state, or the objective has no Hessian.
+        ValueError: if the optimizer has no preconditioner at this state, the objective has no such matrix, or no
+            parameter matches a pattern.
     """
-    hessian = _hessian(state, options)
-    if not options.preconditioned:
-        return hessian
-    load_optimizer(state)
-    with restored_from(state.address):
-        return preconditioned(hessian, state.experiment.optimizer, state.experiment.space)
+    matrix: Operator = _matrix(state, options)
+    space = state.experiment.space
+    part = None if options.of in (*FUNCTIONS, "layer") else matching_part(space, options.of)
+    if options.preconditioned:
+        load_optimizer(state)
+        with restored_from(state.address):
+            matrix = preconditioned(matrix, state.experiment.optimizer, space)
+    return matrix if part is None else Restricted(matrix, part)
 
 
-def _hessian(state: RunState, options: SharpnessOptions) -> Hessian:
+def _matrix(state: RunState, options: SharpnessOptions) -> Hessian | GaussNewton:
     objective: Objective = (state.penalised or state.risk) if options.of == "objective" else state.risk
     if isinstance(objective, GradientPenalty) and objective.full_strength:
         raise ValueError(
             "Hessian products of the penalty on the full gradient are not available, as it couples all blocks:"
             " choose --of loss"
         )
-    return Hessian(objective, options.batch_norm)
+    return curvature_matrix(objective, options.curvature, options.batch_norm)
 
 
 def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
-    """Estimates the cost of a Hessian product by timing the product of one block.
+    """Estimates the cost of a product by timing the product of one block.
 
     Args:
         state: of the run.
@@ -93,20 +107,20 @@ def cost(state: RunState, options: SharpnessOptions) -> ProductCost:
         ValueError: as `operator`.
     """
     operator(state, options)  # raises where the spectrum cannot be computed
-    hessian = _hessian(state, options)
-    objective, risk = hessian.objective, risk_of(hessian.objective)
+    matrix = _matrix(state, options)
+    objective, risk = matrix.objective, risk_of(matrix.objective)
     first = replace(risk.selection.head(risk.blocks.size), examples_per_pass=risk.blocks.count)
-    part = Hessian(objective.over(replace(risk, data=first, block=len(first))), hessian.batch_norm)
+    part = replace(matrix, objective=objective.over(replace(risk, data=first, block=len(first))))
     space, before = risk.space, peak_memory() or 0.0
     vector = torch.ones(1, len(space), dtype=space.theta.dtype, device=space.device)
     part.product(vector)
     start = time.perf_counter()
     part.product(vector)
     seconds = (time.perf_counter() - start) * len(risk.blocks) / risk.execution.workers.count
-    eigenvalues = options.largest + options.smallest
-    stored = max(2 * room(eigenvalues) if eigenvalues else 0, 2 * options.steps if options.density else 0)
-    vectors = len(space) * (stored * space.theta.element_size() + max(1, eigenvalues) * BIN_BYTES)
-    return ProductCost(objective.hvp_passes(1), seconds, vectors + (peak_memory() or 0.0) - before)
+    count = options.largest + options.smallest
+    stored = max(2 * room(count) if count else 0, 2 * options.steps if options.density else 0)
+    vectors = len(space) * (stored * space.theta.element_size() + max(1, count) * BIN_BYTES)
+    return ProductCost(matrix.passes(1), seconds, vectors + (peak_memory() or 0.0) - before)
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class _Timed:
     """called with the seconds of each product, once for each vector"""
 
     @property
-    def space(self) -> ParameterSpace:
+    def space(self) -> VectorSpace:
         return self.inner.space
 
     def product(self, V: Tensor) -> Tensor:
@@ -138,33 +152,36 @@ def sharpness(
     start: Tensor | None = None,
     on_product: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[Answer, Tensor | None]:
-    """Computes eigenvalues, density and trace of the Hessian at a state, and the training loss without penalty there.
+    """Computes eigenvalues, density and trace of a curvature matrix at a state, and the training loss there.
 
     Args:
         state: of the run; every worker must call this.
         options: what is computed.
         start: vectors from which the search for eigenvalues starts, `[k, P]`, such as the eigenvectors of a nearby
             state; None: one random vector.
-        on_product: called with the seconds of each Hessian product.
+        on_product: called with the seconds of each product.
 
     Returns:
-        The answer, and the eigenvectors `[k, P]` (None if no eigenvalues were computed).
+        The answer, and the eigenvectors `[k, P]` (None if no eigenvalues were computed, or those of layers). The loss
+        is without penalty.
     """
     start_time, matrix = time.perf_counter(), _Timed(operator(state, options), on_product)
     values: dict[str, Any] = {"step": state.step, **asdict(options), "passes": 0.0, "converged": True}
-    values |= {"density": None, "trace": None, "largest": [], "smallest": []}
+    values |= {"density": None, "trace": None, "largest": [], "smallest": [], "layers": None}
     with module_mode(state.experiment.model, options.batch_norm):
         here = state.risk.measure()
     values |= {"loss": here.loss, "passes": here.passes}
     vectors = None
-    if options.largest + options.smallest:
+    if options.of == "layer":
+        blocks = by_layer(matrix, state.experiment.space, options)
+        values |= blocks | {"passes": values["passes"] + blocks["passes"]}
+    elif options.largest + options.smallest:
         top = top_eigenvalues(
             matrix, options.largest, options.smallest, tolerance=options.tolerance, most=options.most,
             start=start, seed=options.seed,
         )  # fmt: skip
         vectors = torch.cat((top.largest.vectors, top.smallest.vectors))
-        for name, pairs in (("largest", top.largest), ("smallest", top.smallest)):
-            values |= {name: pairs.values.tolist(), f"{name}_residuals": pairs.residuals.tolist()}
+        values |= eigenvalues("largest", top.largest) | eigenvalues("smallest", top.smallest)
         values |= {"converged": top.converged, "products": top.products}
         values["passes"] += top.passes
     if options.density:
@@ -173,7 +190,7 @@ def sharpness(
         shape = {"grid": grid.tolist(), "density": spectrum.at(grid, width).tolist(), "width": width}
         values["density"] = shape | {"probes": options.probes, "steps": options.steps}
         values["passes"] += spectrum.passes
-    if options.trace:
+    if options.trace and options.of != "layer":
         estimate = trace(matrix, options.trace, options.seed)
         values["trace"] = {"value": estimate.value, "error": estimate.error}
         values["passes"] += estimate.passes
@@ -181,7 +198,9 @@ def sharpness(
     for group in state.experiment.optimizer.param_groups:
         group["lr"] = lr
     recipe = state.experiment.config.recipe
-    values |= {"lr": lr, "stability": edge_of_stability(recipe, state.experiment.optimizer, options.of)}
+    of = FUNCTIONS.get(options.of) if options.curvature == "hessian" else None  # the steps follow no other matrix
+    edge = None if of is None else edge_of_stability(recipe, state.experiment.optimizer, of)
+    values |= {"lr": lr, "stability": edge}
     values["penalised"] = recipe.objective.penalised
     values["seconds"] = round(time.perf_counter() - start_time, 3)
     return Answer("sharpness", _name(state, options), values), vectors
@@ -225,6 +244,9 @@ def eigenvectors(state: RunState, count: int, batch_norm: BatchNorm | None) -> T
 
 def _name(state: RunState, options: SharpnessOptions) -> str:
     """Name of an answer: the step, and the matrix if it is not the Hessian of the loss in training mode."""
-    parts = [f"step-{state.step}", options.of if options.of != "loss" else ""]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", options.of)
+    of = plain if plain == options.of else f"{plain[:60]}-{zlib.crc32(options.of.encode()):08x}"  # a pattern
+    parts = [f"step-{state.step}", of if of != "loss" else ""]
+    parts += [options.curvature if options.curvature != "hessian" else ""]
     parts += ["preconditioned" if options.preconditioned else "", "running" * (options.batch_norm == "running")]
     return "-".join(part for part in parts if part)

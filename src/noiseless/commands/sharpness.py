@@ -1,4 +1,4 @@
-"""The command `sharpness`: eigenvalues, density and trace of the Hessian at states of a run."""
+"""The command `sharpness`: eigenvalues, density and trace of the Hessian, or another matrix, at states of a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
 
+MATRICES = {
+    "hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher",
+}  # fmt: skip
+"""values of `--curvature`, as they are printed"""
+
 
 @dataclass(frozen=True)
 class SharpnessFlags(StateFlags):
-    """Compute the largest and smallest eigenvalues of the Hessian over all training examples at a state of a run."""
+    """Compute eigenvalues of the Hessian, or of another curvature matrix, over all training examples at a state."""
 
     sharpness: SharpnessOptions = field(default_factory=SharpnessOptions)
     every_checkpoint: bool = False
@@ -52,7 +57,7 @@ def _sharpness(args: SharpnessFlags, address: StateAddress, workers: Workers) ->
     if args.estimate:
         return
     with bar("products, at most") as progress:
-        progress.begin(0, len(addresses) * args.sharpness.products)
+        progress.begin(0, len(addresses) * _products(first, args.sharpness))
         yield from sharpness_along(first, addresses, args.sharpness, progress.advance)
 
 
@@ -68,17 +73,24 @@ def _checkpoints(address: StateAddress) -> list[StateAddress]:
     return [type(address)(address.directory, step) for step in steps]
 
 
+def _products(state: RunState, options: SharpnessOptions) -> int:
+    """Largest number of products at one state."""
+    from noiseless.analysis import layer_parts
+
+    return options.most_products(len(layer_parts(state.experiment.space)))
+
+
 def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None:
-    """Prints passes, seconds and memory of a Hessian product, and the largest number of products."""
+    """Prints passes, seconds and memory of a product, and the largest number of products."""
     from noiseless.ask.sharpness import cost
 
-    product, most = cost(state, options), states * options.products
+    product, most = cost(state, options), states * _products(state, options)
     norm = "blocks" if options.batch_norm == "block" else "running statistics"
     at = f" at {states} states" if states > 1 else ""
     console.print(
         f"{len(state.experiment.space):,} parameters, {len(state.experiment.train):,} examples, batch norm by {norm}: a"
-        f" Hessian product is {product.passes:g} passes, about {duration(product.seconds)}; at most"
-        f" {most} of them{at}, {duration(most * product.seconds)}; about {product.bytes / 2**20:,.0f} MiB of memory"
+        f" {MATRICES[options.curvature]} product is {product.passes:.3g} passes, about {duration(product.seconds)}; at"
+        f" most {most} of them{at}, {duration(most * product.seconds)}; {product.bytes / 2**20:,.0f} MiB of memory"
     )
 
 
@@ -101,13 +113,38 @@ def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
 
 
 def _table(values: dict[str, Any], title: str) -> Table:
-    what = {"loss": "training loss", "objective": "objective, with its penalty"}[str(values["of"])]
+    functions = {"objective": "objective, with its penalty"}
+    what = functions.get(str(values["of"]), "training loss")
+    block = "" if values["of"] in ("loss", "objective", "layer") else f", block of {values['of']}"
     seen = ", preconditioned by its optimizer" if values["preconditioned"] else ""
-    table = Table(title=f"{title}: eigenvalues of the Hessian of the {what}{seen}")
+    matrix = f"{MATRICES[values['curvature']]} matrix" if values["curvature"] != "hessian" else "Hessian"
+    title = f"{title}: eigenvalues of the {matrix} of the {what}{block}{seen}"
+    if values["layers"] is not None:
+        return _layers(values["layers"], f"{title}, by layer")
+    table = Table(title=title)
     for heading in ("", "eigenvalue", "residual"):
         table.add_column(heading, justify="right" if heading else "left")
     for name in ("largest", "smallest"):
         eigenvalues, residuals = values[name], values.get(f"{name}_residuals", [])
         for number, (value, residual) in enumerate(zip(eigenvalues, residuals, strict=True), 1):
             table.add_row(f"{name} {number}" if len(eigenvalues) > 1 else name, f"{value:.6g}", f"{residual:.2g}")
+    return table
+
+
+def _layers(layers: list[dict[str, Any]], title: str) -> Table:
+    """A row for each layer: number of parameters, outermost eigenvalues, trace."""
+    table = Table(title=title)
+    ends = [name for name in ("largest", "smallest") if any(layer.get(name) for layer in layers)]
+    traces = any(layer["trace"] for layer in layers)
+    for heading in ("layer", "parameters", *ends, *(["trace"] if traces else []), *(["residual"] if ends else [])):
+        table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
+    for layer in layers:
+        outer = [layer[name][0] if layer.get(name) else None for name in ends]
+        cells = ["" if value is None else f"{value:.4g}" for value in outer]
+        if traces:
+            cells.append(f"{layer['trace']['value']:.4g} ± {layer['trace']['error']:.2g}")
+        if ends:
+            residuals = [layer[f"{name}_residuals"][0] for name in ends if layer.get(name)]
+            cells.append(f"{max(residuals):.2g}{'' if layer['converged'] else ', not converged'}")
+        table.add_row(layer["name"] or "(module)", f"{layer['parameters']:,}", *cells)
     return table

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseless.errors import UnknownNameError
+from noiseless.losses.likelihood import likelihood
 from noiseless.losses.terms import PerExample
 
 Kind = Literal["cross-entropy", "incorrect"]
@@ -27,8 +28,10 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 cross_entropy.classifies = True  # type: ignore[attr-defined]
+likelihood(cross_entropy)
 
 
+@likelihood
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """`(output - target)**2`, elementwise `[n, ...]`; the objective averages it over each example's elements."""
     return F.mse_loss(output, target, reduction="none")
@@ -73,7 +76,7 @@ def classification_loss(
         # a product, not torch.where: a loss that is not finite stays so, and the run reports it
         return losses * (~_is_hit(output.detach(), target)).to(losses.dtype) if kind == "incorrect" else losses
 
-    return classifying(loss)
+    return classifying(likelihood(loss) if kind == "cross-entropy" else loss)
 
 
 def classifying(loss: PerExample) -> PerExample:

@@ -23,6 +23,7 @@ from noiseless.report.figures import (
     scale,
     slug,
 )
+from noiseless.report.layer_curvature import layer_figures
 from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, distinct, looks, series_over
 from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
@@ -42,7 +43,7 @@ def section(summaries: Sequence[Summary]) -> Section:
     """The section about the curvature of the loss."""
     answers = answers_of(summaries, "sharpness")
     plain = [answer for answer in answers if _hessian(answer) == "loss"]
-    scaled = [answer for answer in answers if _hessian(answer).startswith("preconditioned")]
+    scaled = [answer for answer in answers if _hessian(answer) in ("preconditioned loss", "preconditioned objective")]
     preconditioned = {
         look
         for look, summary in enumerate(summaries)
@@ -57,15 +58,18 @@ def section(summaries: Sequence[Summary]) -> Section:
         ),
         *_at_equal_loss(summaries),
         *(figure for look, summary in enumerate(summaries) for figure in _eigenvalues(look, summary)),
+        *layer_figures(answers),
         *_density([answer for answer in answers if answer.values.get("density")]),
     ]  # fmt: skip
     return Section("sharpness", "Sharpness", TEXT, figures, _table(answers))
 
 
 def _hessian(answer: RunAnswer) -> str:
-    """The Hessian of an answer: `loss`, `objective`, or one of these after `preconditioned`."""
+    """The matrix of an answer: `loss`, `objective`, or a block, after `preconditioned` and what is not a Hessian."""
     with checked_values(answer) as content:
-        return f"{'preconditioned ' if content['preconditioned'] else ''}{content['of']}"
+        curvature = content.get("curvature", "hessian")
+        other = "" if curvature == "hessian" else f"{curvature} "
+        return f"{'preconditioned ' if content['preconditioned'] else ''}{other}{content['of']}"
 
 
 def _preconditions(optimizer: str) -> bool:
