@@ -99,7 +99,7 @@ def build(
     model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.model.dtype))
     train, test = make_images(recipe, dataset, device)
     models.whiten(model, train.batches(), train.std)
-    notes = [] if recipe.model.init is None else load_initial(model, recipe.model.init, dataset.classes)
+    notes = load_initial(model, recipe, choices(recipe)[1], dataset.classes) if recipe.model.init is not None else []
     notes += [note] if (note := freeze(model, recipe.model.freeze)) else []
     workload, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
     compiled, note = speed.compiling(config.settings.compile, workload, device.type)
