@@ -199,11 +199,16 @@ def test_a_run_from_before_these_flags_is_read(practice, tmp_path):
     assert Config.from_json(values) == directory.config()
 
 
-def test_an_export_of_a_tuned_run_is_a_model(tuned, tmp_path):
+def test_an_export_of_a_tuned_run_is_a_model(tuned, tmp_path, capsys):
     assert call("export", tuned.path, tmp_path / "model").code == 0
     model = from_pretrained(tmp_path / "model")
     assert checkpoint.digest(model.state_dict()) == checkpoint.digest(tuned.state())
     assert all(p.requires_grad for p in model.parameters())
+    capsys.readouterr()
+    other = from_pretrained(tmp_path / "model", classes=3)
+    assert "initial values are new: fc.weight ([7, 64] there, [3, 64] here)" in words(capsys.readouterr().err)
+    assert other(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    assert torch.equal(other.layers[2][0].conv1.weight, model.layers[2][0].conv1.weight)
 
 
 def test_frozen_norms_are_named_and_shared_parameters_are_one():
