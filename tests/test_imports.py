@@ -15,7 +15,10 @@ import noiseless
 
 SOURCE = Path(noiseless.__file__).parent
 # room -> the rooms that it may import besides itself and the ground floor. `noiseless` is the package's own file.
-GROUND = {"keyed", "documented", "errors", "exits", "lock", "own", "trust", "plain", "printable", "screen", "system"}
+GROUND = {
+    "keyed", "documented", "errors", "exits", "lock", "own", "patterns", "trust", "plain", "printable", "screen",
+    "system",
+}  # fmt: skip
 SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
 RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
 MAY_IMPORT = {

@@ -25,6 +25,9 @@ def recipe(name):
     small = {"steps": STEPS, "images": images, "block": 8}
     if name == "parts":
         return with_flags(ladder.row("aggregated"), name=name, parts=2, **small)
+    if name == "tuned":
+        tuned = {"freeze": ("stem", "layers.0"), "lr_factors": "fc=1,*=0.1", "decay_biases": False}
+        return with_flags(ladder.row("fb-clipped"), name=name, warmup=0, model="resnet8", **tuned, **small)
     if name != "lbfgs":
         return with_flags(ladder.row(name), warmup=0, **small)
     row = with_flags(ladder.row("fb"), optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None, **small)

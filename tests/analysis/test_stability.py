@@ -53,3 +53,16 @@ def test_an_optimizer_without_a_preconditioner_is_refused():
         preconditioned(Hessian(risk), torch.optim.SGD(risk.module.parameters(), lr=0.1), risk.space)
     with pytest.raises(ValueError, match="no state yet"):
         preconditioned(Hessian(risk), torch.optim.Adam(risk.module.parameters()), parameter_space(risk.module))
+
+
+def test_groups_may_differ_in_their_decay():
+    risk = problem()
+    weight, bias = risk.module.parameters()
+    optimizer = torch.optim.Adagrad([{"params": [bias], "weight_decay": 0.0}, {"params": [weight]}], weight_decay=0.2)
+    for _ in range(3):
+        optimizer.step(risk.closure())
+    D = torch.cat([(optimizer.state[p]["sum"].sqrt() + 1e-10).reshape(-1) for p in (weight, bias)])
+    W = torch.diag(torch.tensor([0.2] * weight.numel() + [0.0] * bias.numel(), dtype=torch.float64))
+    expected = torch.linalg.eigvals((dense(Hessian(risk)) + W) / D[:, None]).real.max()
+    top = top_eigenvalues(preconditioned(Hessian(risk), optimizer, risk.space), 1, tolerance=1e-9)
+    torch.testing.assert_close(top.largest.values[0], expected, rtol=1e-6, atol=0)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import noiseless
 from noiseless import EmpiricalRisk, GradientPenalty, Selection, chain, clip_norm, take_step
-from noiseless.optim import schedules
+from noiseless.optim import DampedLBFGS, Muon, make_optimizer, schedules
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -257,11 +257,76 @@ def test_a_mistake_is_a_sentence(changes, message):
         noiseless.fit(perceptron(), LOSS, points(), **({"optimizer": "SGD", "steps": 3} | changes))
 
 
-def test_groups_with_rates_of_their_own_are_refused():
+def grouped(module, kind=torch.optim.SGD, **settings):
+    """An optimizer whose body moves a tenth as fast as its head, and whose biases do not decay."""
+    (body, _, head), small = module, {"weight_decay": 0.0}
+    groups = [{"params": [body.weight], "lr": 0.02}, {"params": [body.bias], "lr": 0.02} | small]
+    groups += [{"params": [head.weight], "lr": 0.2}, {"params": [head.bias], "lr": 0.2} | small]
+    return kind(groups, weight_decay=0.1, **settings)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, Muon])
+def test_groups_with_rates_of_their_own_have_the_bits_of_ones_own_loop(kind):
+    expected, module = perceptron(), perceptron()
+    loop, risk = grouped(expected, kind), EmpiricalRisk(expected, LOSS, points())
+    scheduler = StepLR(loop, step_size=2, gamma=0.5)
+    for number in range(5):
+        take_step(loop, risk, number=number)
+        scheduler.step()
+    factory = functools.partial(StepLR, step_size=2, gamma=0.5)
+    result = noiseless.fit(module, LOSS, points(), optimizer=grouped(module, kind), scheduler=factory, steps=5)
+    torch.testing.assert_close(state(module), state(expected), rtol=1e-14, atol=0)  # 0.2 * 0.1 is 0.02 but for rounding
+    assert result.column("lr").tolist() == [0.2, 0.2, 0.1, 0.1, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("factory", "problem"),
+    [
+        (functools.partial(CosineAnnealingLR, T_max=6, eta_min=0.01), r"0\.02, 0\.02, 0\.2, 0\.2 at first"),
+        (functools.partial(OneCycleLR, max_lr=0.3, total_steps=6, cycle_momentum=False), "OneCycleLR does not keep"),
+    ],
+)
+def test_a_scheduler_keeps_the_rates_of_groups_in_proportion(factory, problem):
+    module = perceptron()
+    with pytest.raises(ValueError, match=problem):
+        noiseless.fit(module, LOSS, points(), optimizer=grouped(module), scheduler=factory, steps=6)
+
+
+def test_an_optimizer_with_one_direction_takes_one_rate():
     module = perceptron()
     groups = [{"params": module[0].parameters(), "lr": 0.1}, {"params": module[2].parameters(), "lr": 0.2}]
-    with pytest.raises(ValueError, match=r"learning rates 0\.1, 0\.2"):
-        noiseless.fit(module, LOSS, points(), optimizer=torch.optim.SGD(groups), steps=3)
+    with pytest.raises(ValueError, match="DampedLBFGS learns from its steps"):
+        noiseless.fit(module, LOSS, points(), optimizer=DampedLBFGS(groups), steps=3)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "Muon"])
+def test_patterns_freeze_parameters_and_give_rates(optimizer):
+    module, expected = with_batch_norm(), with_batch_norm()
+    result = noiseless.fit(
+        module, LOSS, points(), optimizer=optimizer, lr=0.1, weight_decay=0.2, steps=3, freeze=["0", "*4.bias"],
+        lr_factors={"6": 1, "3.w*": 0.5, "*": 0.1}, decay_biases=False,
+    )  # fmt: skip
+    for name, p in expected.named_parameters():
+        p.requires_grad_(not name.startswith("0.") and name != "4.bias")
+    groups = [
+        {"params": [expected[3].weight], "lr": 0.05},
+        {"params": [expected[6].weight]},
+        {"params": [expected[6].bias], "weight_decay": 0.0},
+        {
+            "params": [*expected[1].parameters(), expected[3].bias, expected[4].weight],
+            "lr": 0.1 * 0.1,
+            "weight_decay": 0.0,
+        },
+    ]
+    loop = make_optimizer(optimizer, groups, lr=0.1, weight_decay=0.2)
+    risk = EmpiricalRisk(expected, LOSS, points())
+    for number in range(3):
+        take_step(loop, risk, number=number)
+    assert same_bits(state(module), state(expected))
+    assert all(p.requires_grad for p in module.parameters())
+    assert len(result.history) == 3
+    assert torch.equal(module[0].weight, with_batch_norm()[0].weight)
+    assert not torch.equal(module[1].running_mean, with_batch_norm()[1].running_mean)
 
 
 def test_a_directory_is_of_one_run(tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from small_runs import IMAGES, call, copy, files, refused, run, small_recipe, words
 
-from noiseless.ask.state import StateAddress, checkpoint_steps, load_state
+from noiseless.ask.state import StateAddress, load_state
 from noiseless.files import answers, checkpoint
 from noiseless.files.answers import Answer
+from noiseless.files.stored import checkpoint_steps
 from noiseless.objective.workers import Alone
 from noiseless.run import team
 from noiseless.run.regimes import FullBatch

@@ -41,9 +41,9 @@ def test_a_foreign_file_needs_no_seal_but_a_run_does(tmp_path):
         read_parameters(path, sealed=True)
 
 
-def test_a_directory_instead_of_a_file_is_refused(practice, data, tmp_path):
+def test_a_directory_that_is_no_run_is_refused(data, tmp_path):
     flags = ("--data", data, "--model", "resnet8", "--block", 16, "--run-dir", tmp_path / "run")
-    refused("train", "fb", *flags, "--init", practice.path, names=(f"{practice.path} is a directory", "model.saf"))
+    refused("train", "fb", *flags, "--init", tmp_path, names=(f"{tmp_path} is a directory", "model.saf"))
 
 
 def test_parameters_of_another_model_are_named(tmp_path):

@@ -62,6 +62,15 @@ def test_a_single_layer_is_the_final_one():
     assert state == {"clipped": False}
 
 
+def test_with_a_frozen_head_the_body_is_clipped():
+    module = network()
+    module[4].requires_grad_(False)
+    space = parameter_space(module)
+    gradient = torch.ones_like(space.theta)
+    clipped = space.split(apply(adaptive_clip(1e-4, space), gradient, space.theta)[0])
+    assert clipped["3.weight"].max() < 0.1  # without the head it is the last layer of theta, and no head
+
+
 def rates(space, theta, gradient, decay, biases, factor):
     """(g + wd w) * factor(trust ratio) for each layer, with 1 in place of the ratio's factor at zero norms."""
     parts = []

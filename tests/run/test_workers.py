@@ -11,7 +11,7 @@ import worker_script
 
 from noiseless.run import team
 
-RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs")
+RECIPES = ("fb-clipped", "fb-strong", "fb-practice", "aggregated", "parts", "lbfgs", "tuned")
 
 
 def _results(path, names):

@@ -107,7 +107,7 @@ class Preconditioned:
     root: Tensor
     """`D^(-1/2)`, `[P]`"""
     shift: float | Tensor = 0.0
-    """w: a weight decay that is added to the gradient, of all parameters or of each, `[P]`"""
+    """w: a weight decay that is added to the gradient; where parameters differ in it, `[P]`"""
 
     @property
     def space(self) -> VectorSpace:

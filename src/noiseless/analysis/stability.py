@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from noiseless.analysis.operator import Operator, Preconditioned
 from noiseless.objective.space import ParameterSpace
@@ -47,8 +48,9 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
     """The Hessian, preconditioned by the diagonal D of an adaptive optimizer.
 
     D is `sqrt(v / (1 - b2**t)) + eps` for Adam and AdamW, with v the running mean of squared gradients (or its largest
-    value, with amsgrad), and `sqrt(v) + eps` for RMSprop and Adagrad. A weight decay w that is added to the gradient is
-    added to H. Rows and columns of parameters that never had a gradient are 0, as the optimizer does not move them.
+    value, with amsgrad), and `sqrt(v) + eps` for RMSprop and Adagrad. A weight decay w that is added to the gradient,
+    which may differ between parameter groups, is added to H. Rows and columns of parameters that never had a gradient
+    are 0, as the optimizer does not move them.
 
     Args:
         operator: H.
@@ -59,8 +61,7 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
         `D^(-1/2) (H + w I) D^(-1/2)`.
 
     Raises:
-        ValueError: for an optimizer without a known diagonal, before its first step, or if the weight decays of its
-            parameter groups differ.
+        ValueError: for an optimizer without a known diagonal, or before its first step.
     """
     entry, name = entry_of(optimizer), type(optimizer).__name__
     if entry.diagonal is None:
@@ -70,11 +71,12 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
     state = optimizer.state
     if not any(state.get(p) for p in space.parameters):
         raise ValueError(f"{name} has no state yet, so it has no preconditioner: choose a state after its first step")
-    decays = {float(g["weight_decay"]) if entry.couples_decay(g) else 0.0 for g in optimizer.param_groups}
-    if len(decays) > 1:
-        raise ValueError(f"the parameter groups differ in their weight decay ({decays}): give all of them the same one")
+    decays = [float(groups[p]["weight_decay"]) if entry.couples_decay(groups[p]) else 0.0 for p in space.parameters]
     roots = [
         (entry.diagonal(groups[p], state[p]).rsqrt().expand_as(p) if state.get(p) else torch.zeros_like(p)).reshape(-1)
         for p in space.parameters
     ]
-    return Preconditioned(operator, torch.cat(roots).to(space.theta), decays.pop())
+    shift: float | Tensor = decays[0]
+    if len(set(decays)) > 1:
+        shift = torch.cat([torch.full_like(part, w) for part, w in zip(roots, decays, strict=True)]).to(space.theta)
+    return Preconditioned(operator, torch.cat(roots).to(space.theta), shift)

@@ -20,8 +20,10 @@ from noiseless.files.directory import Row, RunDirectory
 from noiseless.files.environment import environment
 from noiseless.files.parameters import fill
 from noiseless.losses.terms import PerExample
+from noiseless.models.freezing import frozen
 from noiseless.objective import Execution
 from noiseless.objective.workers import Workers
+from noiseless.patterns import written_factors
 from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import differing
@@ -49,6 +51,8 @@ def fit(
     callbacks: Sequence[Callable[[Row], object]] = (),
     run_dir: str | Path | None = None,
     recipe: str | Recipe | None = None,
+    freeze: str | Sequence[str] = (),
+    lr_factors: str | Mapping[str, float] = "",
     execution: Execution | None = None,
     progress: bool | None = None,
     **flags: Any,
@@ -74,6 +78,11 @@ def fit(
         run_dir: directory of the run, new or with the same run; None: nothing is written.
         recipe: name of a recipe (`noiseless recipes`), or a `Recipe`: transforms, penalty, schedule, block, optimizer.
             What it says of images and models is left out.
+        freeze: patterns of parameter names, `"conv1*"` or `["stem", "layer1"]`, of which a module's name stands for all
+            in it: these parameters do not move. Which parameters are trainable is put back at the end.
+        lr_factors: learning rates by layer in units of `lr`, by pattern, of which the first that matches decides:
+            `{"fc": 1, "*": 0.1}`. An optimizer of yours has the learning rates of its groups, which are kept in
+            proportion.
         execution: workers, chunk and compiler; None: the processes of the process group that exists or of the torchrun
             job, or this process alone.
         progress: True: a progress bar; False: none; None: one for long work in a terminal or a notebook.
@@ -87,14 +96,24 @@ def fit(
         with _joined() as workers:
             return fit(
                 model, loss, data, optimizer=optimizer, scheduler=scheduler, steps=steps, validation=validation,
-                metrics=metrics, callbacks=callbacks, run_dir=run_dir, recipe=recipe,
-                execution=Execution(workers=workers), progress=progress, **flags,
+                metrics=metrics, callbacks=callbacks, run_dir=run_dir, recipe=recipe, freeze=freeze,
+                lr_factors=lr_factors, execution=Execution(workers=workers), progress=progress, **flags,
             )  # fmt: skip
     path = None if run_dir is None else real(Path(run_dir))
+    patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    factors = lr_factors if isinstance(lr_factors, str) else written_factors(lr_factors)
+    flags |= {"lr_factors": factors} if factors else {}
     own = Own(
-        model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path, execution, flags
-    )
-    objects = built(own)
+        model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path, execution,
+        patterns, flags,
+    )  # fmt: skip
+    with frozen(model, patterns):
+        return _fit(own, callbacks, progress)
+
+
+def _fit(own: Own, callbacks: Sequence[Callable[[Row], object]], progress: bool | None) -> Fit:
+    """Trains, or goes on, or reads the result of a run that has ended."""
+    objects, model, path = built(own), own.model, own.run_dir
     training = objects.training
     refuse_disagreement(training.workers, training)
     history: list[Row] = []

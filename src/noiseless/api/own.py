@@ -24,7 +24,8 @@ from noiseless.files.snapshot import Snapshots
 from noiseless.losses.terms import PerExample
 from noiseless.objective import EmpiricalRisk, Execution, Measurement, parameter_space
 from noiseless.objective.workers import Alone
-from noiseless.optim import optimizer_entry, refuse_line_search
+from noiseless.optim import entry_of, optimizer_entry, refuse_line_search
+from noiseless.optim.groups import LR_FACTOR, refuse_several_rates
 from noiseless.recipes import parts
 from noiseless.recipes.config import Config, FromPython, Settings
 from noiseless.recipes.flags import FLAGS, with_flags
@@ -44,7 +45,7 @@ SETTINGS = [
     "sharpness_count", "noise_every", "layers_every",
 ]  # fmt: skip
 """settings that `fit` takes"""
-OF_OPTIMIZER = ("lr", "momentum", "nesterov", "weight_decay", "decay_biases", "optimizer_options")
+OF_OPTIMIZER = ("lr", "momentum", "nesterov", "weight_decay", "decay_biases", "lr_factors", "optimizer_options")
 """flags that an optimizer of the user's has itself"""
 SAMPLE = 64
 """number of examples of a data set whose digest stands for all; of tensors, all are read"""
@@ -67,6 +68,7 @@ class Own:
     metrics: Mapping[str, PerExample]
     run_dir: Path | None
     execution: Execution
+    freeze: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     """further values of the recipe and the settings, by name"""
 
@@ -101,7 +103,8 @@ def built(own: Own) -> Built:
     recipe.check()
     optimizer = optimizer or make_optimizer(recipe, own.model)
     steps, lr, execution = recipe.schedule.steps, recipe.optimizer.lr, own.execution
-    schedule = schedule_of(own.scheduler, lr, steps) if own.scheduler else make_schedule(recipe)
+    rates = [lr] if isinstance(own.optimizer, str | None) else [group["initial_lr"] for group in optimizer.param_groups]
+    schedule = schedule_of(own.scheduler, rates, steps) if own.scheduler else make_schedule(recipe)
     space = parameter_space(own.model)
     given = {name: value for name, value in own.flags.items() if name in SETTINGS}
     settings = Settings(
@@ -126,7 +129,7 @@ def built(own: Own) -> Built:
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     validation = None if own.validation is None else _validation(own, recipe.objective.block)
     python = FromPython(
-        _name(own.model), _name(own.loss), f"{_name(own.data)}, {len(selection)} examples", type(optimizer).__name__,
+        _name(own.model), _name(own.loss), f"{_name(own.data)}, {len(selection)} examples", _described(optimizer),
         "the recipe's" if own.scheduler is None else _name(own.scheduler),
     )  # fmt: skip
     training = Training(
@@ -177,7 +180,9 @@ def _recipe(own: Own, examples: int) -> Recipe:
         recipe,
         objective=objective,
         data=parts.Data(name=f"python:{_name(own.data)}", augment="none"),
-        model=parts.Model(name=f"python:{_name(own.model)}", dtype="float64" if dtype == "float64" else "float32"),
+        model=parts.Model(
+            name=f"python:{_name(own.model)}", freeze=own.freeze, dtype="float64" if dtype == "float64" else "float32"
+        ),
         evaluation=replace(recipe.evaluation, test_flips=False),
         compat="none",
     )
@@ -199,18 +204,20 @@ def _with_own_optimizer(own: Own, recipe: Recipe) -> tuple[Recipe, Optimizer]:
     groups = optimizer.param_groups
     if {id(p) for group in groups for p in group["params"]} - {id(p) for p in parameters}:
         raise ValueError("the optimizer has parameters that are not trainable parameters of this model: make it anew")
-    rates = sorted({float(group["lr"]) for group in groups})
-    if len(rates) > 1:
-        raise ValueError(
-            f"the optimizer's groups have the learning rates {', '.join(map(str, rates))}, and the schedule sets one"
-            " rate for all: give them one"
-        )
+    for group in groups:  # as torch's schedulers do, so that an optimizer that has made steps begins anew with its rate
+        group.setdefault("initial_lr", float(group["lr"]))
+    lr = max(float(group["initial_lr"]) for group in groups)
+    factors = [float(group["initial_lr"]) / lr if lr else 1.0 for group in groups]
+    refuse_several_rates(entry_of(optimizer), factors)
+    for group, factor in zip(groups, factors, strict=True):
+        if factor != 1:
+            group[LR_FACTOR] = factor
     first, numbers = groups[0], {}
     for name in ("momentum", "weight_decay"):
         value = first.get(name)
         numbers[name] = float(value) if isinstance(value, (int, float)) else None
     nesterov = first.get("nesterov") if isinstance(first.get("nesterov"), bool) else None
-    part = parts.Optimizer(type(optimizer).__name__, rates[0], numbers["momentum"], nesterov, numbers["weight_decay"])
+    part = parts.Optimizer(type(optimizer).__name__, lr, numbers["momentum"], nesterov, numbers["weight_decay"])
     return replace(recipe, optimizer=part), optimizer
 
 
@@ -232,6 +239,13 @@ def data_digest(examples: Examples) -> str:
         for name, tensor in named_tensors(examples.take(torch.tensor([number]))):
             tensors[f"{number} {name}"] = tensor
     return digest(tensors)
+
+
+def _described(optimizer: Optimizer) -> str:
+    """The class of an optimizer, with the learning rates of its groups in units of the largest where they differ."""
+    factors = [float(group.get(LR_FACTOR, 1.0)) for group in optimizer.param_groups]
+    rates = f" with learning rates in proportion {', '.join(f'{factor:g}' for factor in factors)}"
+    return type(optimizer).__name__ + (rates if len(set(factors)) > 1 else "")
 
 
 def _name(thing: Any) -> str:

@@ -21,11 +21,12 @@ from noiseless.analysis import (
 )
 from noiseless.analysis.landscape import spread
 from noiseless.ask.sharpness import eigenvectors
-from noiseless.ask.state import RunState, checkpoint_steps, load_state, read_state
+from noiseless.ask.state import RunState, load_state
 from noiseless.files import checkpoint
 from noiseless.files.address import StateAddress
 from noiseless.files.checkpoint import digest
 from noiseless.files.parameters import refuse_other_model
+from noiseless.files.stored import checkpoint_steps, read_state
 
 Kind = Literal["random", "between", "pca", "eigen"]
 LEAST_STATES = 3

@@ -37,6 +37,7 @@ from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
 from noiseless.objective import GradientPenalty, Objective, risk_of
+from noiseless.optim.groups import set_rate
 from noiseless.run.updates import edge_of_stability
 from noiseless.system import peak_memory
 
@@ -195,8 +196,8 @@ def sharpness(
         values["trace"] = {"value": estimate.value, "error": estimate.error}
         values["passes"] += estimate.passes
     lr = state.experiment.schedule(state.objective_step)
-    for group in state.experiment.optimizer.param_groups:
-        group["lr"] = lr
+    with restored_from(state.address):
+        set_rate(state.experiment.optimizer, lr)
     recipe = state.experiment.config.recipe
     of = FUNCTIONS.get(options.of) if options.curvature == "hessian" else None  # the steps follow no other matrix
     edge = None if of is None else edge_of_stability(recipe, state.experiment.optimizer, of)

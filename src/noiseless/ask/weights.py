@@ -15,6 +15,7 @@ from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.state import refuse_other_parts, restored_from
 from noiseless.optim import take_step
+from noiseless.optim.groups import set_rate
 
 
 def weights(state: RunState) -> Answer:
@@ -69,13 +70,12 @@ def _next_update(state: RunState, lr: float) -> tuple[Tensor | None, float]:
     """The change of the parameters in the optimizer's next step, float64 `[P]` (None: not finite), and its passes."""
     experiment, theta = state.experiment, state.experiment.space.theta
     load_optimizer(state)
-    for group in experiment.optimizer.param_groups:
-        group["lr"] = lr
     saved = checkpoint.at(state.address.directory.checkpoints, state.step, refuse_other_parts)
     transform_state = saved["transforms"] if saved else None
     before = theta.detach().clone()
     objective = next(iter(experiment.regime.objectives(state.objective_step)))
     with restored_from(state.address):
+        set_rate(experiment.optimizer, lr)
         step = take_step(experiment.optimizer, objective, experiment.transform, transform_state, state.objective_step)
     if not step.finite:
         return None, step.passes

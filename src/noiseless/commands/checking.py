@@ -48,7 +48,7 @@ def _state(address: StateAddress) -> dict[str, Tensor]:
     """Parameters and buffers of a state."""
     if address.step is None:
         return address.directory.state()
-    from noiseless.ask.state import read_state
+    from noiseless.files.stored import read_state
 
     state = read_state(address).model
     if state is None:

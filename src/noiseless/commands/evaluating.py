@@ -109,7 +109,7 @@ def _scored(address: StateAddress, recipe: Recipe, model: nn.Module, images: dic
 
 def _states(address: StateAddress, recipe: Recipe) -> Iterator[tuple[str | None, dict[str, Tensor] | None, Path]]:
     """Title, parameters and buffers, and file of each state; None stands for the initial state, which the model has."""
-    from noiseless.ask.state import read_state
+    from noiseless.files.stored import read_state
 
     directory, ema = address.directory, recipe.evaluation.ema
     if address.step is not None:

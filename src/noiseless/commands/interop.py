@@ -80,13 +80,13 @@ def export(arguments: list[str]) -> int:
 
     address = StateAddress.read(args.run)
     console.print(f"exporting {address}")
-    from noiseless.ask.state import read_state
     from noiseless.exchange.card import NEEDED, Facts, card
     from noiseless.exchange.description import description_of
     from noiseless.exchange.pretrained import save_pretrained
     from noiseless.exchange.recognise import classes_of
     from noiseless.files import checkpoint, environment
     from noiseless.files.parameters import fill
+    from noiseless.files.stored import read_state
     from noiseless.run.build import rebuild
     from noiseless.run.evaluate import score
 

@@ -31,6 +31,10 @@ class Models:
     """number of classes"""
     pixels: int = 32
     """height and width of the images"""
+    fetch: bool = False
+    """download the pretrained weights of these models, for --init pretrained, and count nothing"""
+    weights: str | None = None
+    """name of the weights that --fetch downloads; none: the library's default"""
 
 
 def models(arguments: list[str]) -> int:
@@ -38,6 +42,10 @@ def models(arguments: list[str]) -> int:
     args = parse(Models, arguments, "models")
     for field, most in (("channels", 1024), ("classes", 1_000_000), ("pixels", 4096)):
         at_least(field, getattr(args, field), 1, most)
+    if args.weights is not None and not args.fetch:
+        raise ValueError(f"--weights {args.weights} does nothing without --fetch")
+    if args.fetch:
+        return _fetch(args)
     permit_functions(*args.names)
     known = parameters()
     names = args.names or tuple(known)
@@ -51,6 +59,19 @@ def models(arguments: list[str]) -> int:
     for name in names:
         table.add_row(name, f"{known[name]:,}")
     console.print(table)
+    return 0
+
+
+def _fetch(args: Models) -> int:
+    """Downloads pretrained weights into the cache of their library."""
+    if not args.names:
+        raise ValueError("--fetch needs the names of models, such as noiseless models torchvision:resnet18 --fetch")
+    console.print(f"looking for the weights of {', '.join(args.names)}")  # before torch is imported
+    from noiseless.models.weights import fetch
+
+    for name in args.names:
+        weights = fetch(name, args.weights)
+        console.print(f"{name}: the weights {weights.name} are in {weights.path}")
     return 0
 
 

@@ -136,8 +136,8 @@ def _by_measurement(config: Config, workers: int) -> Result:
         settings = replace(settings, threads=torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1)
     keep_memory()  # as in train
     experiment = build(Config(recipe, settings))
-    if experiment.note:
-        tell_aside(experiment.note.replace("at the first step", "for the measurement"))
+    for note in experiment.notes:
+        tell_aside(note.replace("at the first step", "for the measurement"))
     recipe, settings = experiment.config.recipe, experiment.config.settings
     data = replace(
         extent(recipe.data.name, Path(settings.data_dir or directory), recipe.data.pixels),

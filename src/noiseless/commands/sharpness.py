@@ -63,7 +63,7 @@ def _sharpness(args: SharpnessFlags, address: StateAddress, workers: Workers) ->
 
 def _checkpoints(address: StateAddress) -> list[StateAddress]:
     """The states of all checkpoints that a run has kept."""
-    from noiseless.ask.state import checkpoint_steps
+    from noiseless.files.stored import checkpoint_steps
 
     if address.step is not None:
         raise ValueError(f"{address} is one state, and --every-checkpoint means all of the run: give only one of them")
@@ -95,6 +95,8 @@ def _print_cost(state: RunState, options: SharpnessOptions, states: int) -> None
 
 
 def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
+    from noiseless.run.updates import unknown_edge
+
     values = answer.values
     console.print(_table(values, f"{address.directory.path}@{values['step']}"))
     products = f"{values['products']} products, " if "products" in values else ""
@@ -107,6 +109,8 @@ def _print(args: SharpnessFlags, address: StateAddress, answer: Answer) -> None:
         console.print(f"the edge of stability at lr {values['lr']:g} is {threshold:.6g}")
     elif values["of"] == "loss" and values.get("penalised"):
         console.print("steps follow the Hessian of the penalised objective: --of objective has its edge of stability")
+    elif reason := unknown_edge(address.directory.config().recipe):
+        console.print(reason)
     trace = values["trace"]
     if trace is not None:
         console.print(f"trace {trace['value']:.6g} ± {trace['error']:.2g} (standard error)")

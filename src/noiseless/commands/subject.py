@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from noiseless import models
-from noiseless.ask.state import read_state
 from noiseless.data import Images, load
 from noiseless.data.catalogue import ENTRIES
 from noiseless.data.folder import classes_in
 from noiseless.exchange.recognise import classes_of
 from noiseless.files.address import StateAddress
 from noiseless.files.parameters import fill
+from noiseless.files.stored import read_state
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import choices, rebuild
 

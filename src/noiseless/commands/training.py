@@ -199,8 +199,8 @@ def _run(session: Session, trackers: Sequence[Tracker], copy: Path | None) -> in
         f" ({len(experiment.train):,} training images), {recipe.schedule.steps} steps,"
         f" chain: {experiment.transform.name if experiment.transform else 'none'}, run: {directory.path}{note}"
     )
-    if experiment.note:
-        console.print(experiment.note)
+    for note in experiment.notes:
+        console.print(note)
 
     tracked = Tracking(trackers, experiment.config, directory, _warn)
     copied = RunCopy(directory, copy, _warn).update if copy else lambda: None

@@ -11,8 +11,10 @@ from torch.func import functional_call
 
 from noiseless import models
 from noiseless.data import Extent
+from noiseless.models.freezing import freeze
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.optim import Searched, entry_of
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import choices
 from noiseless.run.updates import make_optimizer
@@ -55,6 +57,7 @@ def sizes(recipe: Recipe, data: Extent) -> Sizes:
     channels, height, width = data.shape
     size = (height, width)
     model = models.outline(recipe.model.name, channels, data.classes, form, options, size).to(dtype)
+    freeze(model, recipe.model.freeze)
     autocast = torch.bfloat16 if recipe.model.autocast == "bfloat16" else None
     try:
         work = work_of(recipe, model, torch.empty(1, *data.shape, device="meta", dtype=dtype), data.train)
@@ -97,7 +100,7 @@ def _state(recipe: Recipe) -> float:
     """Numbers that the optimizer keeps for each parameter: from its registry entry, or from a step on a small model."""
     small = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Linear(8, 8)).to(getattr(torch, recipe.model.dtype))
     parameters = sum(p.numel() for p in small.parameters())
-    optimizer = make_optimizer(recipe, small)
+    optimizer = make_optimizer(with_flags(recipe, lr_factors=""), small)  # whose patterns are of other names
     if isinstance(optimizer, Searched):
         optimizer = optimizer.base
     if state_size := entry_of(optimizer).state_size:

@@ -81,10 +81,12 @@ def _give_momentum(published: Published, model: nn.Module, optimizer: torch.opti
             f"{published.path} holds the momentum of SGD, which {type(optimizer).__name__} cannot use: give"
             " --optimizer SGD, or use only its parameters with noiseless train --init"
         )
-    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learned = dict(model.named_parameters())
     names = [name for name in published.model if name in learned]
     for number, buffer in published.momentum.items():
         name = names[number] if number < len(names) else f"parameter {number}"
+        if name in learned and not learned[name].requires_grad:
+            continue  # it is frozen
         shape = list(learned[name].shape) if name in learned else "none"
         if list(buffer.shape) != shape:
             raise ValueError(f"{published.path}: the momentum of {name} has shape {list(buffer.shape)}, not {shape}")

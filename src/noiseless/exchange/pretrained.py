@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from noiseless.exchange.recognise import classes_of
 from noiseless.files.atomic import TEMPORARY, write_bytes, write_json
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
-from noiseless.files.parameters import fill, read_parameters, write_parameters
+from noiseless.files.parameters import adapted, fill, read_parameters, write_parameters
 from noiseless.plain import parse, read_file
+from noiseless.screen import print_note
 from noiseless.trust import trusting
 
 PARAMETERS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -78,13 +79,17 @@ def _begin(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = None) -> nn.Module:
+def from_pretrained(
+    directory: Path | str, trust: str | Iterable[str] | None = None, classes: int | None = None
+) -> nn.Module:
     """The model that `save_pretrained` or `noiseless export` has written.
 
     Args:
         directory: of its files.
         trust: a function of your own that may build the model, `package.module:function` or `package.module`, one or
             several; None: those of your settings, see `noiseless trust`. Its code runs; the files themselves are data.
+        classes: number of outputs, to fine-tune the model; where it is another one than the model's, the last layer has
+            new initial values, and a message names its tensors. None: as it was written.
 
     Returns:
         The module, in evaluation mode, on the CPU. It expects images normalised by `describe(directory).normalise`.
@@ -102,7 +107,10 @@ def from_pretrained(directory: Path | str, trust: str | Iterable[str] | None = N
             f" classes, which {PARAMETERS} beside it cannot hold: restore both from a copy"
         )
     with trusting(trust):
-        model = description.build().to(getattr(torch, config["dtype"]))
+        model = replace(description, classes=classes or description.classes).build().to(getattr(torch, config["dtype"]))
+    state, notes = adapted(model, state, classes)
+    for note in notes:
+        print_note(note)
     fill(model, state, directory / PARAMETERS)
     return model.eval()
 

@@ -62,26 +62,66 @@ def read_parameters(path: Path, sealed: bool) -> dict[str, Tensor]:
     return state
 
 
-def load_parameters(model: nn.Module, path: Path) -> None:
+def load_parameters(model: nn.Module, path: Path, classes: int | None = None) -> list[str]:
     """Loads parameters and buffers from a file into a model; the content of the file tells its format.
 
     Args:
         model: to fill.
         path: of a safetensors file, a published checkpoint, or a state dict saved by `torch.save`.
+        classes: see `adapted`.
+
+    Returns:
+        What was left as it was, a message each.
 
     Raises:
         ValueError: if the file cannot be read, if its names or shapes are not the model's, or if a number is not
             finite.
     """
     if path.is_file() and looks_pickled(path):
-        fill(model, read_state(path), path)
-        return
-    state = read_parameters(path, sealed=False)
+        state, notes = adapted(model, read_state(path), classes)
+        fill(model, state, path)
+        return notes
+    state, notes = adapted(model, read_parameters(path, sealed=False), classes)
     refuse_other_model(model, state, path)  # first: what is not of this model need not be numbers
     for name, tensor in state.items():
         if tensor.dtype in REAL and not tensor.isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity")
     fill(model, state, path)
+    return notes
+
+
+def adapted(model: nn.Module, state: dict[str, Tensor], classes: int | None) -> tuple[dict[str, Tensor], list[str]]:
+    """A state in which the last layer, if it is of another number of classes, is replaced by the model's.
+
+    Of the last layer are the tensors that have as many rows as the model has classes, another number of rows in the
+    state, and nothing else that differs. Counters of batch norm that the state lacks, as files from before they existed
+    do, are the model's, too, as torch has it.
+
+    Args:
+        model: that is to be filled.
+        state: tensors by state name.
+        classes: outputs of the model; None: the last layer must be of the same size.
+
+    Returns:
+        The state, and a message about the last layer if it was replaced.
+    """
+    here = model.state_dict()
+    lacking = {name: tensor for name, tensor in here.items() if name.endswith("num_batches_tracked")}
+    state = lacking | state
+    head = {
+        name: tensor
+        for name, tensor in here.items()
+        if name in state
+        and tensor.ndim
+        and state[name].ndim == tensor.ndim
+        and len(tensor) == classes != len(state[name])
+        and state[name].shape[1:] == tensor.shape[1:]
+    }
+    if not head or len({len(state[name]) for name in head}) > 1:
+        return state, []
+    shapes = [f"{name} ({list(state[name].shape)} there, {list(tensor.shape)} here)" for name, tensor in head.items()]
+    note = f"the last layer is of another number of classes, so its initial values are new: {', '.join(shapes)}"
+    return state | head, [note]
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:

@@ -66,6 +66,7 @@ class ParameterSpace:
         names: the parameters' names, in the module's order.
         shapes: their shapes.
         sizes: their numbers of elements; they sum to `P`.
+        dimensions: numbers of dimensions by name, of all parameters of the module, frozen ones included.
     """
 
     def __init__(self, module: nn.Module):
@@ -77,6 +78,7 @@ class ParameterSpace:
         self._parameters = [p for _, p in named]
         self.shapes = [p.shape for p in self._parameters]
         self.sizes = [p.numel() for p in self._parameters]
+        self.dimensions = {name: p.ndim for name, p in module.named_parameters()}
         self._module = ref(module)
         self._theta = self._gather()
         self._gradient: Tensor | None = None

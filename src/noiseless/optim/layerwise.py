@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseless.objective import ParameterSpace
+from noiseless.optim.groups import is_small
 from noiseless.optim.transforms import State, Transform
 
 SMALLEST_WEIGHTS = 1e-3
@@ -26,7 +27,7 @@ def adaptive_clip(limit: float, space: ParameterSpace) -> Transform:
     For unit i of a layer with weights w_i and gradient g_i: `g_i <- g_i * limit * max(||w_i||, 1e-3) / ||g_i||` where
     `||g_i|| > limit * max(||w_i||, 1e-3)`. A unit is a row of the layer `[out, ...]`: all weights of one output; a
     parameter of one dimension or none is one unit. The final linear layer is not clipped, as in the paper: the last
-    parameter of two or more dimensions and the others of its module (its bias).
+    parameter of two or more dimensions, frozen or not, and the others of its module (its bias).
 
     Args:
         limit: the largest ratio, positive.
@@ -69,7 +70,7 @@ def lars(trust: float, space: ParameterSpace, weight_decay: float = 0.0, decay_b
         trust: the coefficient, positive.
         space: parameter space, which gives the layers.
         weight_decay: wd.
-        decay_biases: whether parameters of fewer than two dimensions decay, too.
+        decay_biases: whether biases and parameters of fewer than two dimensions decay, too.
 
     Returns:
         The transform.
@@ -96,7 +97,7 @@ def larc(
         space: parameter space, which gives the layers.
         schedule: step -> lr.
         weight_decay: wd; the optimizer's own must be 0.
-        decay_biases: whether parameters of fewer than two dimensions decay, too.
+        decay_biases: whether biases and parameters of fewer than two dimensions decay, too.
 
     Returns:
         The transform.
@@ -130,7 +131,7 @@ def _layer_rate(
         weights = space.split(theta)
         for key, g in space.split(gradient).items():
             w = weights[key]
-            decay = weight_decay if decay_biases or w.ndim > 1 else 0.0
+            decay = weight_decay if decay_biases or not is_small(key, w.ndim) else 0.0
             weight, slope = (_norms(t.reshape(1, -1)).item() for t in (w, g))
             # NaN passes through and is reported elsewhere
             scale = factor(trust * weight / (slope + decay * weight + EPS), step) if weight and slope else 1.0
@@ -146,9 +147,9 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _final_layer(space: ParameterSpace) -> set[str]:
-    """Names of the last parameter of two or more dimensions and of the others in its module."""
-    large = [name for name, shape in zip(space.names, space.shapes, strict=True) if len(shape) > 1]
+    """Names of the last parameter of two or more dimensions, frozen or not, and of the others in its layer."""
+    large = [name for name, dimensions in space.dimensions.items() if dimensions > 1]
     if not large:
         return set()
-    module = large[-1].rpartition(".")[0]
-    return {name for name in space.names if name.rpartition(".")[0] == module}
+    layer = large[-1].rpartition(".")[0]
+    return {name for name in space.dimensions if name.rpartition(".")[0] == layer}

@@ -46,6 +46,8 @@ class OptimizerEntry:
     `D^-1` times a mean of gradients. None: there is no D, or it is not known"""
     evaluates_itself: bool = False
     """whether a step may call its closure several times, so that `Searched` cannot add a line search"""
+    one_rate: bool = False
+    """whether all parameters need the same learning rate, because a step goes along one direction for all of them"""
     refusal: str | None = None
     """why it cannot be used, as the predicate of a sentence; None: it can be used"""
 
@@ -121,14 +123,14 @@ _ENTRIES = (
     OptimizerEntry(torch.optim.Adam, coupled_decay=True, recursion=_adam_recursion, diagonal=_adam_diagonal),
     OptimizerEntry(torch.optim.AdamW, recursion=_adam_recursion, diagonal=_adam_diagonal),
     OptimizerEntry(torch.optim.Adamax, coupled_decay=True),
-    OptimizerEntry(torch.optim.LBFGS, state_size=_lbfgs_size, evaluates_itself=True),
+    OptimizerEntry(torch.optim.LBFGS, state_size=_lbfgs_size, evaluates_itself=True, one_rate=True),
     OptimizerEntry(torch.optim.NAdam, coupled_decay=True),
     OptimizerEntry(torch.optim.RAdam, coupled_decay=True),
     OptimizerEntry(torch.optim.RMSprop, coupled_decay=True, recursion=_rmsprop_recursion, diagonal=_rmsprop_diagonal),
     OptimizerEntry(torch.optim.SGD, coupled_decay=True, recursion=_sgd_recursion),
     OptimizerEntry(torch.optim.SparseAdam, refusal="needs sparse gradients, and these are dense; use Adam"),
     # ours
-    OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),
+    OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size, one_rate=True),
     OptimizerEntry(FISTA, coupled_decay=True),
     OptimizerEntry(
         ScalarRMSprop,

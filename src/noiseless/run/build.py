@@ -17,19 +17,19 @@ from noiseless.data import Images, ImageSet, home, load
 from noiseless.data.extents import is_local
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
-from noiseless.files.parameters import load_parameters
 from noiseless.files.snapshot import Snapshots
+from noiseless.models.freezing import freeze
 from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Selection, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
-from noiseless.plain import real
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import published
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
 from noiseless.run.evaluate import Tested, score
+from noiseless.run.initial import load_initial, resolved
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
@@ -65,8 +65,8 @@ class Experiment(Training):
 
     train: Images
     test: Images
-    note: str | None
-    """message about the compiler, or None"""
+    notes: tuple[str, ...]
+    """messages about initial parameters, frozen ones, and the compiler"""
 
 
 def build(
@@ -99,10 +99,11 @@ def build(
     model = _model(recipe, dataset).to(device=device, dtype=getattr(torch, recipe.model.dtype))
     train, test = make_images(recipe, dataset, device)
     models.whiten(model, train.batches(), train.std)
-    if recipe.model.init is not None:
-        load_parameters(model, Path(recipe.model.init))
+    notes = load_initial(model, recipe, choices(recipe)[1], dataset.classes) if recipe.model.init is not None else []
+    notes += [note] if (note := freeze(model, recipe.model.freeze)) else []
     workload, pixels = work(recipe, model, train), dataset.x_train[0, 0].numel()
     compiled, note = speed.compiling(config.settings.compile, workload, device.type)
+    notes += [note] if note else []
     settings = replace(
         config.settings,
         data_dir=str(data_dir),
@@ -142,7 +143,7 @@ def build(
     return Experiment(
         Config(recipe, settings), model.train(), risk.space, regime, schedule, optimizer, transform,
         dataset.sha256(), workers, compiler, lambda: score(model, test, recipe.evaluation.test_flips).tested,
-        train, test, note,
+        train, test, tuple(notes),
     )  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def _resolve(recipe: Recipe, dataset: ImageSet) -> Recipe:
     return with_flags(
         recipe,
         data=dataset.name,
-        init=recipe.model.init and str(real(Path(recipe.model.init))),
+        init=recipe.model.init and resolved(recipe.model.init),
         mean=recipe.data.mean or tuple(mean),
         std=pixel_std,
         norm_block=objective.norm_block or objective.block,

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from noiseless.files import checkpoint, heads
@@ -17,6 +16,7 @@ from noiseless.files.parameters import fill, refuse_other_model
 from noiseless.files.state import restored_from
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import take_step
+from noiseless.optim.groups import set_rate
 from noiseless.optim.transforms import State
 from noiseless.run import within
 from noiseless.run.average import Average
@@ -110,8 +110,8 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
                     workers.begin(step, number)
                     share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
                     rate = experiment.schedule(step + share)
-                    _set_rate(experiment.optimizer, rate)
                     with loop.first_update:
+                        set_rate(experiment.optimizer, rate)
                         update = take_step(
                             experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
                         )
@@ -166,12 +166,6 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
         directory.finish(experiment.model.state_dict(), loop.average_state, predictions)
         progress.on_saved()
     workers.begin(step)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of all parameter groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def _ended(experiment: Training, step: int, loop: _LoopState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -24,9 +25,13 @@ from noiseless.optim import (
     multiplicative_noise,
     norm_bias,
     optimizer_arguments,
+    optimizer_entry,
     parse_options,
     schedules,
 )
+from noiseless.optim.groups import parameter_groups, refuse_several_rates
+from noiseless.patterns import first_factors, read_factors
+from noiseless.recipes.parts import Optimizer
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
 
@@ -117,8 +122,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     arguments = {name: value for name, value in arguments.items() if value is not None and name in accepted}
     if not arguments.get("momentum"):
         arguments.pop("nesterov", None)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = parameters if part.decay_biases or "weight_decay" not in accepted else _undecayed(parameters)
+    groups = _groups(part, model, options)
     optimizer = optim.make_optimizer(part.name, groups, **({"lr": part.lr} | arguments | options))
     search_options = _options("--line-search-options", part.line_search_options)
     if part.line_search == "none":
@@ -128,12 +132,22 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return Searched(optimizer, make_line_search(part.line_search, **search_options))
 
 
-def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Parameter groups without weight decay for parameters of fewer than two dimensions: biases and norms."""
-    small = [p for p in parameters if p.ndim < 2]
-    groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim >= 2]}]
-    groups.append({"params": small, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
+def _groups(part: Optimizer, model: nn.Module, options: Mapping[str, Any]) -> list[nn.Parameter] | list[dict[str, Any]]:
+    """The trainable parameters of a model, in groups where the recipe has rates by layer or decay of some only."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    factors = read_factors("--lr-factors", part.lr_factors)
+    decay_biases = part.decay_biases or "weight_decay" not in optimizer_arguments(part.name)
+    if not factors and decay_biases:
+        return list(named.values())
+    if factors and "last_lr_ratio" in options:
+        raise ValueError(
+            "--optimizer-options last_lr_ratio and --lr-factors both set rates by layer: give the last layer's in"
+            " --lr-factors, too"
+        )
+    frozen = [name for name, _ in model.named_parameters() if name not in named]
+    by_name = first_factors("--lr-factors", factors, list(named), frozen)
+    refuse_several_rates(optimizer_entry(part.name), by_name.values())
+    return parameter_groups(named.items(), by_name, decay_biases)
 
 
 def _options(flag: str, text: str) -> dict[str, Any]:
@@ -142,6 +156,25 @@ def _options(flag: str, text: str) -> dict[str, Any]:
         return parse_options(text)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from None
+
+
+def unknown_edge(recipe: Recipe) -> str | None:
+    """Why the parameter groups of a recipe have no common edge of stability; None if they may have one.
+
+    Each group's steps are the recursion of its own rate and decay, and a quadratic couples the groups, so that no
+    eigenvalue of the Hessian by itself decides whether steps grow.
+
+    Args:
+        recipe: of the run.
+
+    Returns:
+        The sentence.
+    """
+    if recipe.optimizer.lr_factors:
+        return "the edge of stability is not known: --lr-factors gives layers different learning rates"
+    if not recipe.optimizer.decay_biases and recipe.optimizer.weight_decay:
+        return "the edge of stability is not known: --no-decay-biases gives parameters different weight decays"
+    return None
 
 
 def edge_of_stability(

@@ -29,7 +29,7 @@ class Work:
     """FLOPs of one example's forward and backward: matrix products and convolutions, a multiplication and an addition
     counted as two"""
     parameters: int
-    """number of the model's parameters"""
+    """P: number of the model's trainable parameters"""
     tensors: int
     """number of tensors that hold them"""
 
@@ -109,6 +109,6 @@ def work_of(recipe: Recipe, model: nn.Module, image: Tensor, examples: int) -> W
         passes=recipe.schedule.steps * passes_a_step(recipe),
         examples=examples,
         gradient_flops=(1 + BACKWARD) * counter.get_total_flops(),
-        parameters=sum(p.numel() for p in model.parameters()),
-        tensors=sum(1 for _ in model.parameters()),
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        tensors=sum(1 for p in model.parameters() if p.requires_grad),
     )

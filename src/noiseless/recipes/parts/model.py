@@ -30,8 +30,12 @@ class Model:
     options: str = ""
     """further arguments of the model, written as in a call: NAME=VALUE,NAME=VALUE"""
     init: str | None = None
-    """file with initial parameters and buffers: safetensors, torch.save or a published checkpoint; None: they are drawn
-    from the seed"""
+    """initial parameters and buffers: a file (safetensors, torch.save, a published checkpoint), RUN or RUN@STEP, or
+    pretrained[:NAME], the weights that torchvision or timm have for the model; the last layer may have another number
+    of classes; None: they are drawn from the seed"""
+    freeze: tuple[str, ...] = ()
+    """parameters that do not move: patterns of their names, such as 'conv1*' 'layer1', of which a module's stands for
+    all in it"""
     dtype: Literal["float32", "float64"] = "float32"
     """dtype of parameters, activations and gradients"""
     autocast: Literal["none", "bfloat16"] = "none"

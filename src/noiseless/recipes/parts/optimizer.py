@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from noiseless.patterns import read_factors
 from noiseless.recipes.checks import at_least, below_one, positive
 
 
@@ -23,6 +24,9 @@ class Optimizer:
     """weight decay, for optimizers that have it; None: the optimizer's default"""
     decay_biases: bool = True
     """apply weight decay to biases and to parameters of normalisation layers, too"""
+    lr_factors: str = ""
+    """learning rates by layer, in units of lr: PATTERN=FACTOR,PATTERN=FACTOR for parameter names as in --freeze, of
+    which the first that matches decides, such as fc=1,layer4=0.5,*=0.1; 1 where none does"""
     options: str = ""
     """further arguments of the optimizer, written as in a call: NAME=VALUE,NAME=VALUE"""
     line_search: str = "none"
@@ -40,3 +44,4 @@ class Optimizer:
         positive("lr", self.lr)
         below_one("momentum", self.momentum)
         at_least("weight-decay", self.weight_decay, 0)
+        read_factors("--lr-factors", self.lr_factors)
