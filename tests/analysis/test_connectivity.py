@@ -143,7 +143,8 @@ def test_the_ends_of_the_line_are_exact():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "number", "whole"), [(torch.float32, "<f", "<I"), (torch.float64, "<d", "<Q"), (torch.float16, "<e", "<H")]
+    ("dtype", "number", "whole"),
+    [(torch.float32, "<f", "<I"), (torch.float64, "<d", "<Q"), (torch.float16, "<e", "<H")],
 )
 def test_one_bit_is_flipped(dtype, number, whole):
     tensor = torch.tensor([[1.5, -2.25, 3.0], [0.0, 0.1, 7.0]], dtype=dtype)

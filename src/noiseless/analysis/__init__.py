@@ -3,6 +3,15 @@
 Parameters and modes that a measurement changes are restored at its end.
 """
 
+from noiseless.analysis.connectivity import (
+    Barrier,
+    Divergence,
+    LinearPath,
+    barrier,
+    divergence,
+    flip_bit,
+    linear_path,
+)
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.directions import (
     Normalised,
@@ -31,13 +40,16 @@ from noiseless.analysis.stability import preconditioned, stability_threshold
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
+    "Barrier",
     "BatchNorm",
     "Density",
+    "Divergence",
     "Eigenpairs",
     "Flatness",
     "GradientNoise",
     "Hessian",
     "LandscapePoint",
+    "LinearPath",
     "LossLandscape",
     "LossSurface",
     "Moments",
@@ -50,12 +62,16 @@ __all__ = [
     "Weights",
     "as_linear_operator",
     "average_flatness",
+    "barrier",
     "check_blocks",
     "density",
     "difference",
+    "divergence",
+    "flip_bit",
     "gradient_noise",
     "gradient_noise_scale",
     "layers_of",
+    "linear_path",
     "loss_landscape",
     "module_mode",
     "noise_passes",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from noiseless.files.directory import Row
     from noiseless.objective.workers import Workers
     from noiseless.recipes.config import Config
-    from noiseless.study.forks import Flip, ForkJob
+    from noiseless.study.branches import Flip
+    from noiseless.study.forks import ForkJob
 
 FLIP = re.compile(r"(?P<name>[^\[\]:]+)(?:\[(?P<index>[0-9, ]*)\])?(?::(?P<bit>[0-9]+))?")
 """form of --flip-bit"""
@@ -145,7 +146,7 @@ def _print_cost(job: ForkJob) -> None:
     replay = f"{job.replays} steps to make again, " if job.replays else ""
     seconds = "" if price.seconds is None else f", about {duration(price.seconds)}"
     console.print(
-        f"fork of {job.directory.path}@{job.step}: {replay}2 runs of {job.until - job.step} steps, {job.options.points}"
+        f"at step {job.step}: {replay}2 runs of {job.until - job.step} steps, {job.options.points}"
         f" points of the line; {price.passes:,.4g} passes{seconds}, and {price.bytes / 2**20:,.3g} MiB on disk"
     )
     what = [f"{flag.replace('_', '-')} {shown(pair[0])} -> {shown(pair[1])}" for flag, pair in job.changes.items()]
@@ -178,9 +179,9 @@ def _print(args: ForkFlags, address: StateAddress, answer: Answer) -> None:
         low, high = images["interval"]
         console.print(
             f"of {images['images']} test images, both have {images['both']} right, only the unchanged run"
-            f" {images['only_first']}, only the changed run {images['only_second']}, neither {images['neither']}: changed"
-            f" minus unchanged {images['difference']:+.2f} points ({low:+.2f} to {high:+.2f}, 95 % over images); their"
-            f" classes differ on {len(images['differ'])} images"
+            f" {images['only_first']}, only the changed run {images['only_second']}, neither {images['neither']}:"
+            f" changed minus unchanged {images['difference']:+.2f} points ({low:+.2f} to {high:+.2f}, 95 % over"
+            f" images); their classes differ on {len(images['differ'])} images"
         )
     console.print(f"{values['passes']:,.4g} passes")
 
