@@ -125,6 +125,11 @@ COMMANDS: dict[str, Command] = {
         "landscape RUN[@STEP] [OTHER]",
         "loss on a line or in a plane around a state of a run",
     ),
+    "fork": Command(
+        _from("fork", "fork"),
+        "fork RUN[@STEP] --change FLAG=VALUE",
+        "two runs from one state with one thing changed: how they part",
+    ),
     "flatness": Command(
         _from("landscape", "flatness"),
         "flatness RUN[@STEP]",

@@ -5,6 +5,15 @@ Parameters and modes that a measurement changes are restored at its end.
 
 from noiseless.analysis.centralflow import CentralFlow
 from noiseless.analysis.curvature import Curvature, GaussNewton, as_torch_function, curvature_matrix
+from noiseless.analysis.connectivity import (
+    Barrier,
+    Divergence,
+    LinearPath,
+    barrier,
+    divergence,
+    flip_bit,
+    linear_path,
+)
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.diagonal import Diagonal, LayerTrace, diagonal
 from noiseless.analysis.directions import (
@@ -39,11 +48,13 @@ from noiseless.analysis.stability import preconditioned, stability_threshold
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
+    "Barrier",
     "BatchNorm",
     "CentralFlow",
     "Curvature",
     "Density",
     "Diagonal",
+    "Divergence",
     "Eigenpairs",
     "Flatness",
     "FlowPoint",
@@ -56,6 +67,7 @@ __all__ = [
     "KroneckerFactors",
     "LandscapePoint",
     "LayerTrace",
+    "LinearPath",
     "LossLandscape",
     "LossSurface",
     "Moments",
@@ -72,6 +84,7 @@ __all__ = [
     "as_linear_operator",
     "as_torch_function",
     "average_flatness",
+    "barrier",
     "check_blocks",
     "curvature_matrix",
     "density",
@@ -79,11 +92,14 @@ __all__ = [
     "difference",
     "flow_rule",
     "gradient_draws",
+    "divergence",
+    "flip_bit",
     "gradient_noise",
     "gradient_noise_scale",
     "kronecker_factors",
     "layer_parts",
     "layers_of",
+    "linear_path",
     "loss_landscape",
     "matching_part",
     "module_mode",

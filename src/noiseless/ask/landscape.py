@@ -38,7 +38,7 @@ class LandscapeJob:
     axes: list[Axis]
     trajectory: Trajectory | None
     surface: LossSurface
-    file: PointFile
+    file: PointFile[LandscapePoint]
     """the points computed so far"""
     name: str
     """of the answer"""
@@ -97,7 +97,7 @@ def prepare(
         )
     name = name or _name(state.step, options, axes, header)
     path = state.address.directory.path / answers.FOLDER / f"{KIND}-{name}.jsonl"
-    return LandscapeJob(state, axes, trajectory, surface, PointFile(path, header), name)
+    return LandscapeJob(state, axes, trajectory, surface, PointFile(path, header, LandscapePoint), name)
 
 
 def carry_out(

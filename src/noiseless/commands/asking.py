@@ -163,11 +163,12 @@ def as_worker(work: Callable[[Workers], int], command_line: list[str], stopped: 
     """
     from noiseless.objective.workers import SweepStoppedError
     from noiseless.run.speed import keep_memory
+    from noiseless.run.train import Interrupted
 
     keep_memory()
     with job.joined() as workers:
         try:
             return work(workers)
-        except SweepStoppedError:
+        except (SweepStoppedError, Interrupted):
             console.print(f"stopped; {stopped}: noiseless {shlex.join(command_line)}")
             return INTERRUPTED

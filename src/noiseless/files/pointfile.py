@@ -1,4 +1,4 @@
-"""The file of a landscape's points: a header that describes the landscape, then one line of JSON for each point.
+"""The file of a grid's points: a header that describes the grid, then one line of JSON for each point.
 
 A line is written as soon as its point is computed, so a killed process loses only the unfinished point. An incomplete
 last line is dropped when more points are added, and damaged lines are set aside.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
-from noiseless.analysis import LandscapePoint
 from noiseless.files.atomic import write_bytes
 from noiseless.lock import HeldError, locked
 from noiseless.plain import NotPlainError, parse, read_file, typed
@@ -20,23 +20,28 @@ from noiseless.screen import print_note
 
 Index = tuple[int, ...]
 """index of a point on the grid: one number for each axis, from 0"""
+Point = TypeVar("Point")
+"""a dataclass of plain values"""
 
 
-class PointFile:
-    """The file of one landscape.
+class PointFile(Generic[Point]):
+    """The file of one landscape, or of another grid.
 
     Args:
         path: of the file.
-        header: description of the landscape, plain JSON values; a file with another header is refused.
+        header: description of the grid, plain JSON values; a file with another header is refused.
+        kind: class of the points.
+        what: the grid in messages.
 
     Attributes:
         points: the points in the file.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any]):
+    def __init__(self, path: Path, header: dict[str, Any], kind: type[Point], what: str = "landscape"):
         self.path = path
         self.header = json.loads(json.dumps(header))
-        self.points: dict[Index, LandscapePoint] = {}
+        self.points: dict[Index, Point] = {}
+        self._kind, self._what = kind, what
         self._file: BinaryIO | None = None
 
     @contextmanager
@@ -68,15 +73,14 @@ class PointFile:
             finally:
                 self._file = None
 
-    def add(self, index: Index, point: LandscapePoint) -> None:
+    def add(self, index: Index, point: Point) -> None:
         """Writes a point that has been computed.
 
         Args:
             index: of the point.
             point: its values.
         """
-        values = {"loss": point.loss, "accuracy": point.accuracy, "penalised": point.penalised}
-        self._write({"at": list(index), **values, "passes": point.passes})
+        self._write({"at": list(index), **asdict(point)})  # type: ignore[call-overload]
         self.points[index] = point
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -96,7 +100,7 @@ class PointFile:
             The lines that hold them. Damaged lines are set aside, with a note; an incomplete last line is dropped.
 
         Raises:
-            ValueError: if the first line is not the header of this landscape.
+            ValueError: if the first line is not the header of this grid.
         """
         lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
         damaged = []
@@ -106,8 +110,8 @@ class PointFile:
             except (LookupError, TypeError, AttributeError, NotPlainError):
                 if number == 0:
                     raise ValueError(
-                        f"{self.path} does not begin like the points of a landscape: {line[:40]!r}; remove the file, or"
-                        " choose another --name"
+                        f"{self.path} does not begin like the points of a {self._what}: {line[:40]!r}; remove the file,"
+                        " or choose another --name"
                     ) from None
                 damaged.append(line)
         if damaged:
@@ -125,7 +129,7 @@ class PointFile:
             return
         index = typed(tuple[int, ...], value["at"], "at")
         values = {name: part for name, part in value.items() if name != "at"}
-        self.points[index] = typed(LandscapePoint, values, "the point")
+        self.points[index] = typed(self._kind, values, "the point")
 
     def _compare(self, other: dict[str, Any]) -> None:
         """Raises if the header in the file is another one."""
@@ -136,7 +140,8 @@ class PointFile:
         shown = [f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here" for name in names[:3]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ValueError(
-            f"{self.path} holds another landscape ({'; '.join(shown)}{more}): choose another --name, or remove the file"
+            f"{self.path} holds another {self._what} ({'; '.join(shown)}{more}): choose another --name, or remove the"
+            " file"
         )
 
 

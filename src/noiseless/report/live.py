@@ -71,6 +71,12 @@ class Live:
             note += f"  test {row['test_accuracy']:.2%}"
         self._progress.update(self._tasks[name], completed=row["step"] + 1, note=note)
 
+    def count(self, name: str, done: int, total: int) -> None:
+        """Advances the bar of something that is counted, such as points."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, note="")
+        self._progress.update(self._tasks[name], completed=done)
+
     def finish(self, name: str) -> None:
         """Completes the bar of a run, even if it ended before its last step."""
         for task in self._progress.tasks:

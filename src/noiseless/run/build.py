@@ -178,7 +178,7 @@ def rebuild(
         )
     # a checkpoint holds the initial parameters; the file that they came from may be gone
     recipe = config.recipe if directory.begins_anew() else with_flags(config.recipe, init=None)
-    settings = replace(config.settings, data_dir=_data_directory(config))
+    settings = replace(config.settings, data_dir=data_directory(config))
     with trusting(trust):
         changed = change(Config(recipe, settings))
         experiment = build(changed, workers, directory.path if snapshots else None, read_only=True)
@@ -186,7 +186,7 @@ def rebuild(
     return replace(experiment, config=config)
 
 
-def _data_directory(config: Config) -> str:
+def data_directory(config: Config) -> str:
     """The directory that a run's config names if the data are there, else the default one; both are only read."""
     recorded, data = config.settings.data_dir, config.recipe.data
     # another user's directory may be unreadable; `Path.is_dir` would raise for one within such a directory

@@ -65,6 +65,8 @@ class _LoopState:
     """updates of the step under way that are done"""
     first_update: AbstractContextManager[None] = field(default_factory=nullcontext)
     """context of the next update: the first one shows whether a restored state is of this optimizer"""
+    until: int | None = None
+    """number of steps after which the run ends; None: those of its recipe"""
 
     @property
     def average_state(self) -> dict[str, Tensor] | None:
@@ -72,7 +74,9 @@ class _LoopState:
         return self.average.state if self.average else None
 
 
-def train(experiment: Training, directory: RunDirectory | None, progress: Progress | None = None) -> None:
+def train(
+    experiment: Training, directory: RunDirectory | None, progress: Progress | None = None, until: int | None = None
+) -> None:
     """Trains to the end of the run, from the newest undamaged checkpoint of its directory or from the first step.
 
     Every worker of the experiment calls it; the first one writes the record.
@@ -81,6 +85,8 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
         experiment: its model and optimizer are changed in place.
         directory: of the run; None: nothing is written.
         progress: callbacks; None: none.
+        until: number of steps after which the run ends, no more than its recipe's; None: those. The schedule is the
+            recipe's.
 
     Raises:
         Diverged: with step, learning rate and gradient norm, if value or gradient is not finite.
@@ -91,6 +97,7 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
     if experiment.compiler is not None:
         experiment.compiler.on_message = progress.on_message
     step, loop = _restore(experiment, directory, progress.on_message)
+    loop.until = until
     if workers.rank == 0:
         progress.on_saved()
     tested: Tested | None = None
@@ -171,7 +178,8 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
 def _ended(experiment: Training, step: int, loop: _LoopState) -> bool:
     """Whether the run ends before that step."""
     recipe = experiment.config.recipe
-    return step >= recipe.schedule.steps or 0 < recipe.schedule.stop_perfect <= loop.perfect
+    end = recipe.schedule.steps if loop.until is None else loop.until
+    return step >= end or 0 < recipe.schedule.stop_perfect <= loop.perfect
 
 
 def _test(experiment: Training, average: Average | None) -> Tested | None:
