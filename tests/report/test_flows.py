@@ -30,7 +30,8 @@ def test_losses_distances_and_eigenvalues_over_the_steps_of_the_run(tmp_path):
     by_id = figures(run_with_flows(tmp_path / "run"))
     losses = {line.name: line for line in series(by_id["flow-1-loss"])}
     assert list(losses) == [
-        "run", "run, mean of three steps", "central flow, predicted mean", "central flow, loss on its path", "stable flow",
+        "run", "run, mean of three steps", "central flow, predicted mean", "central flow, loss on its path",
+        "stable flow",
     ]  # fmt: skip
     assert all(list(line.x) == [3.0, 4.0] for line in losses.values())
     assert losses["run, mean of three steps"].y == [1.0, 0.65]

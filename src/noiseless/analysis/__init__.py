@@ -4,7 +4,6 @@ Parameters and modes that a measurement changes are restored at its end.
 """
 
 from noiseless.analysis.centralflow import CentralFlow
-from noiseless.analysis.curvature import Curvature, GaussNewton, as_torch_function, curvature_matrix
 from noiseless.analysis.connectivity import (
     Barrier,
     Divergence,
@@ -14,6 +13,7 @@ from noiseless.analysis.connectivity import (
     flip_bit,
     linear_path,
 )
+from noiseless.analysis.curvature import Curvature, GaussNewton, as_torch_function, curvature_matrix
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.diagonal import Diagonal, LayerTrace, diagonal
 from noiseless.analysis.directions import (
@@ -90,10 +90,10 @@ __all__ = [
     "density",
     "diagonal",
     "difference",
-    "flow_rule",
-    "gradient_draws",
     "divergence",
     "flip_bit",
+    "flow_rule",
+    "gradient_draws",
     "gradient_noise",
     "gradient_noise_scale",
     "kronecker_factors",
