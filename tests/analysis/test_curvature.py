@@ -22,8 +22,6 @@ from noiseless.analysis import (
 from noiseless.errors import DerivativeError, UnknownNameError
 from noiseless.losses import classification_loss
 from noiseless.objective import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
-from noiseless.objective.compiled import Compiler
-from noiseless.objective.gaussnewton import gauss_newton_product
 from noiseless.objective.workers import Alone
 
 with warnings.catch_warnings():
@@ -191,28 +189,6 @@ def test_the_order_of_blocks_and_the_number_of_vectors_change_no_bit():
         together = GaussNewton(risk, kind).product(V)
         assert torch.equal(together, GaussNewton(other, kind).product(V))
         assert torch.equal(together[1:2], GaussNewton(risk, kind).product(V[1:2]))
-
-
-@pytest.mark.parametrize(
-    ("kind", "make", "data"),
-    [
-        ("ggn", perceptron, points),
-        pytest.param("ggn", convolution, images, marks=pytest.mark.soak),
-        pytest.param("empirical-fisher", with_batch_norm, points, marks=pytest.mark.soak),
-    ],
-)
-def test_compiled_products_agree(kind, make, data):
-    """Float32 rounding: 6e-8 of sums of some tens of terms."""
-    module, (x, y) = make().float(), data(12)
-    messages = []
-    plain = EmpiricalRisk(module, cross_entropy, (x.float(), y), block=4)
-    execution = Execution(compiler=Compiler(messages.append))
-    compiled = EmpiricalRisk(module, cross_entropy, (x.float(), y), block=4, execution=execution)
-    V = vectors(plain, 1)
-    expected = GaussNewton(plain, kind).product(V)
-    torch.testing.assert_close(gauss_newton_product(compiled, V, kind), expected, rtol=1e-4, atol=1e-6)
-    assert not messages
-    assert [key[0][:2] for key in execution.compiler._cache] == [("gauss-newton", kind)]
 
 
 def test_the_matrix_of_a_penalised_objective_is_that_of_its_loss():
