@@ -12,6 +12,7 @@ from torch import nn
 from noiseless.analysis import KroneckerFactors, kronecker_factors, top_eigenvalues
 from noiseless.errors import UnknownNameError
 from noiseless.objective import EmpiricalRisk, cross_entropy, max_up
+from noiseless.objective.kronecker_layers import _patches
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # a package that it imports scripts its functions
@@ -116,8 +117,6 @@ def test_weights_of_examples_weigh_both_factors():
 
 def test_patches_are_what_convolutions_multiply():
     """Dilation, other padding, one and three dimensions: `W patches + bias` is the layer's output."""
-    from noiseless.objective.kronecker import _patches
-
     layers = [
         nn.Conv2d(2, 3, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
         nn.Conv2d(2, 3, 3, padding="same", padding_mode="reflect"),

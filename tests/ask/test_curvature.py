@@ -28,15 +28,16 @@ def ask(directory, *flags):
 
 def test_layers_have_the_eigenvalues_and_traces_of_their_blocks(state, finished, tmp_path):
     run = copy(finished, tmp_path / "run")
-    answer, printed = ask(run, "--of", "layer", "--curvature", "ggn", "--trace", 6, "--most", 2)
+    answer, printed = ask(run, "--of", "layer", "--curvature", "ggn", "--trace", 6, "--most", 1)
     assert answer.name == "step-2-layer-ggn"
     matrix = GaussNewton(state.risk, "ggn", "block")
     traces = diagonal(matrix, 6)
     layers = answer.values["layers"]
     assert [layer["name"] for layer in layers] == list(traces.layers)
-    for layer, part in zip(layers, layer_parts(state.risk.space).values(), strict=True):
-        top = top_eigenvalues(Restricted(matrix, part), 1, most=2)
-        assert layer["largest"] == top.largest.values.tolist()
+    for number, (layer, part) in enumerate(zip(layers, layer_parts(state.risk.space).values(), strict=True)):
+        if number in (0, 3, len(layers) - 1):
+            top = top_eigenvalues(Restricted(matrix, part), 1, most=1)
+            assert layer["largest"] == top.largest.values.tolist()
         assert layer["parameters"] == len(part)
         trace = traces.layers[layer["name"]]
         assert layer["trace"] == {"value": trace.value, "error": trace.error}
