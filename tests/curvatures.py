@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, hessian, jacrev
+from torch.func import functional_call, grad, jacrev
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -44,7 +44,7 @@ def gauss_newton(module: nn.Module, loss: Loss, x: Tensor, y: Tensor, block: int
         outputs = forward(module, names, shapes, xs)
         f = outputs(theta)
         J = jacrev(outputs)(theta).reshape(f.numel(), -1)
-        C = hessian(lambda flat, f=f, ys=ys: loss(flat.reshape(f.shape), ys).sum())(f.reshape(-1))
+        C = jacrev(grad(lambda flat, f=f, ys=ys: loss(flat.reshape(f.shape), ys).sum()))(f.reshape(-1))
         total += J.T @ C @ J
     return total / len(x)
 

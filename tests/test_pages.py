@@ -88,8 +88,15 @@ def modules() -> dict[str, Any]:
     return {**shared, "module": module, "data": data, "loss": classifying(nn.CrossEntropyLoss(reduction="none"))}
 
 
+def perceptron() -> dict[str, Any]:
+    """The model and data of docs/curvature.md."""
+    x = torch.randn(150, 8)
+    layers = nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)
+    return {"model": nn.Sequential(*layers), "loss": nn.CrossEntropyLoss(), "x": x, "y": torch.arange(150) % 3}
+
+
 READER = {"landscapes.md": linear, "sharpness.md": linear, "optimizers.md": linear, "modules.md": modules,
-          "checkpoints.md": checkpoints, "security.md": checkpoints}  # fmt: skip
+          "curvature.md": perceptron, "checkpoints.md": checkpoints, "security.md": checkpoints}  # fmt: skip
 
 
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if page not in ELSEWHERE and runnable(page)))

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from noiseless.api import (
+        curvature_by_layer,
         fit,
         flatness,
         gradient_noise_scale,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "noiseless.api": (
-        "fit", "flatness", "gradient_noise_scale", "hessian_density", "hessian_trace", "loss_landscape", "sharpness",
+        "curvature_by_layer", "fit", "flatness", "gradient_noise_scale", "hessian_density", "hessian_trace",
+        "loss_landscape", "sharpness",
     ),
     "noiseless.objective": (
         "DatasetExamples", "EmpiricalRisk", "Evaluation", "Execution", "GradientPenalty", "Objective", "Selection",
@@ -63,6 +65,7 @@ __all__ = [
     "classifying",
     "clip_norm",
     "cross_entropy",
+    "curvature_by_layer",
     "fit",
     "flatness",
     "from_pretrained",

@@ -22,7 +22,6 @@ from noiseless.analysis import (
 from noiseless.errors import DerivativeError, UnknownNameError
 from noiseless.losses import classification_loss
 from noiseless.objective import EmpiricalRisk, Execution, GradientPenalty, cross_entropy, squared_error
-from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone
 
 with warnings.catch_warnings():
@@ -34,9 +33,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated
 MODULES = {"perceptron": (perceptron, points), "batch norm": (with_batch_norm, points), "images": (convolution, images)}
 
 
-def dense(risk, kind):
-    """The matrix from products with all unit vectors."""
-    return GaussNewton(risk, kind).product(torch.eye(len(risk.space), dtype=risk.space.theta.dtype))
+def vectors(risk, count=3):
+    return torch.randn(count, len(risk.space), generator=torch.Generator().manual_seed(0), dtype=risk.space.theta.dtype)
+
+
+def agree(risk, kind, expected):
+    """Products with random vectors are those with an expected dense matrix, or those of an expected risk."""
+    V = vectors(risk)
+    other = GaussNewton(expected, kind).product(V) if isinstance(expected, EmpiricalRisk) else V @ expected
+    torch.testing.assert_close(GaussNewton(risk, kind).product(V), other, **ROUNDING)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -45,26 +50,25 @@ def test_the_matrices_are_those_of_their_formulas(name):
     module, data = MODULES[name]
     module, (x, y) = module(), data()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=4)
-    torch.testing.assert_close(dense(risk, "ggn"), gauss_newton(module, cross_entropy, x, y, 4), **ROUNDING)
-    torch.testing.assert_close(dense(risk, "fisher"), categorical_fisher(module, False, x, 4), **ROUNDING)
+    agree(risk, "ggn", gauss_newton(module, cross_entropy, x, y, 4))
+    agree(risk, "fisher", categorical_fisher(module, False, x, 4))
     expected = empirical_fisher(module, cross_entropy, x, y, 4)
-    torch.testing.assert_close(dense(risk, "empirical-fisher"), expected, **ROUNDING)
+    agree(risk, "empirical-fisher", expected)
 
 
 def test_of_a_model_that_is_linear_in_its_parameters_it_is_the_hessian():
     module, (x, y) = fill(nn.Linear(3, 3)), points()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=4)
-    V = torch.eye(len(risk.space)).double()
-    torch.testing.assert_close(dense(risk, "ggn"), risk.hvp(V), **ROUNDING)
+    torch.testing.assert_close(GaussNewton(risk).product(vectors(risk)), risk.hvp(vectors(risk)), **ROUNDING)
 
 
 def test_what_is_left_of_the_hessian_is_the_second_derivative_of_the_outputs():
     """H - G is `sum_m (dl / df_m) (d^2 f_m)`, which is 0 where the loss has no slope: targets equal to the outputs."""
     module, (x, _) = perceptron(), points()
     risk = EmpiricalRisk(module, squared_error, (x, module(x).detach()), block=4)
-    torch.testing.assert_close(dense(risk, "ggn"), risk.hvp(torch.eye(len(risk.space)).double()), **ROUNDING)
+    torch.testing.assert_close(GaussNewton(risk).product(vectors(risk)), risk.hvp(vectors(risk)), **ROUNDING)
     risk = EmpiricalRisk(module, squared_error, (x, targets()), block=4)
-    assert (dense(risk, "ggn") - risk.hvp(torch.eye(len(risk.space)).double())).norm() > 0.1
+    assert (GaussNewton(risk).product(vectors(risk)) - risk.hvp(vectors(risk))).norm() > 0.1
 
 
 LOSSES = {
@@ -86,12 +90,12 @@ def test_any_loss_has_a_gauss_newton_matrix(name):
     module, (x, _), (loss, y, values) = perceptron(), points(), LOSSES[name]
     risk = EmpiricalRisk(module, loss, (x, y), block=4)
     expected = gauss_newton(module, values, x, y, 4)
-    torch.testing.assert_close(dense(risk, "ggn"), expected, **ROUNDING)
+    agree(risk, "ggn", expected)
     if name == "not convex":
         with pytest.raises(ValueError, match=r"is not known to be a negative log-likelihood: choose .* \(ggn\)"):
             GaussNewton(risk, "fisher")
     else:  # their outputs are natural parameters
-        torch.testing.assert_close(dense(risk, "fisher"), expected, **ROUNDING)
+        agree(risk, "fisher", expected)
 
 
 def test_the_fisher_of_log_probabilities_is_not_the_gauss_newton_matrix():
@@ -99,10 +103,10 @@ def test_the_fisher_of_log_probabilities_is_not_the_gauss_newton_matrix():
     module, (x, y) = perceptron(), points()
     with_log = nn.Sequential(module, nn.LogSoftmax(1))
     risk = EmpiricalRisk(with_log, nn.NLLLoss(), (x, y), block=4)
-    assert not dense(risk, "ggn").any()
-    torch.testing.assert_close(dense(risk, "fisher"), categorical_fisher(with_log, True, x, 4), **ROUNDING)
+    assert not GaussNewton(risk).product(vectors(risk)).any()
+    agree(risk, "fisher", categorical_fisher(with_log, True, x, 4))
     of_logits = EmpiricalRisk(module, cross_entropy, (x, y), block=4)
-    torch.testing.assert_close(dense(risk, "fisher"), dense(of_logits, "fisher"), **ROUNDING)
+    agree(risk, "fisher", of_logits)
 
 
 def test_the_fisher_of_probabilities_is_that_of_their_logits():
@@ -110,8 +114,9 @@ def test_the_fisher_of_probabilities_is_that_of_their_logits():
     y = (targets() > 0).double()
     of_probabilities = EmpiricalRisk(nn.Sequential(module, nn.Sigmoid()), nn.BCELoss(), (x, y), block=4)
     of_logits = EmpiricalRisk(module, nn.BCEWithLogitsLoss(), (x, y), block=4)
-    torch.testing.assert_close(dense(of_probabilities, "fisher"), dense(of_logits, "fisher"), **ROUNDING)
-    assert (dense(of_probabilities, "ggn") - dense(of_logits, "ggn")).norm() > 1e-3
+    agree(of_probabilities, "fisher", of_logits)
+    V = vectors(of_logits)
+    assert (GaussNewton(of_probabilities).product(V) - GaussNewton(of_logits).product(V)).norm() > 1e-3
 
 
 def test_weights_of_the_loss_weigh_the_examples():
@@ -128,10 +133,10 @@ def test_weights_of_the_loss_weigh_the_examples():
 
     share = kept.sum() / w.sum()
     expected = gauss_newton(module, weighted, x[kept], y[kept], 100) * share
-    torch.testing.assert_close(dense(risk, "ggn"), expected, **ROUNDING)
+    agree(risk, "ggn", expected)
     # sum_i w_i g_i g_i^T with g_i of the loss without its weight: sqrt(w_i) times each gradient
     expected = empirical_fisher(module, lambda f, y: weight[y].sqrt() * cross_entropy(f, y), x[kept], y[kept], 100)
-    torch.testing.assert_close(dense(risk, "empirical-fisher"), expected * share, **ROUNDING)
+    agree(risk, "empirical-fisher", expected * share)
 
 
 class TwoOutputs(nn.Module):
@@ -158,7 +163,7 @@ def test_a_module_may_return_a_tree():
     # C is the Hessian in (a, b) taken for independent, J the Jacobian of both
     both = nn.Sequential(module, Squared())
     expected = gauss_newton(both, lambda f, y: (f[:, :3] - y).square().sum(1) * f[:, 3], x, y, 4)
-    torch.testing.assert_close(dense(risk, "ggn"), expected, **ROUNDING)
+    agree(risk, "ggn", expected)
     assert (expected - gauss_newton(module, values, x, y, 4)).norm() > 1e-3
 
 
@@ -179,32 +184,17 @@ def test_the_order_of_blocks_and_the_number_of_vectors_change_no_bit():
     data = data[0].float(), data[1]
     risk = EmpiricalRisk(module, cross_entropy, data, block=3)
     other = EmpiricalRisk(module, cross_entropy, data, block=3, execution=Execution(workers=Reversed(), chunk=2))
-    V = torch.randn(3, len(risk.space), generator=torch.Generator().manual_seed(0))
+    V = vectors(risk)
     for kind in ("ggn", "fisher", "empirical-fisher"):
         together = GaussNewton(risk, kind).product(V)
         assert torch.equal(together, GaussNewton(other, kind).product(V))
         assert torch.equal(together[1:2], GaussNewton(risk, kind).product(V[1:2]))
 
 
-def test_compiled_products_agree():
-    """Float32 rounding: 6e-8 of sums of some tens of terms."""
-    module, (x, y) = convolution().float(), images(12)
-    messages = []
-    plain = EmpiricalRisk(module, cross_entropy, (x.float(), y), block=4)
-    execution = Execution(compiler=Compiler(messages.append))
-    compiled = EmpiricalRisk(module, cross_entropy, (x.float(), y), block=4, execution=execution)
-    V = torch.randn(1, len(plain.space), generator=torch.Generator().manual_seed(0))
-    for kind in ("ggn", "empirical-fisher"):
-        expected = GaussNewton(plain, kind).product(V)
-        torch.testing.assert_close(GaussNewton(compiled, kind).product(V), expected, rtol=1e-4, atol=1e-6)
-    assert not messages
-    assert sum(key[0][0] == "gauss-newton" for key in execution.compiler._cache) == 2
-
-
 def test_the_matrix_of_a_penalised_objective_is_that_of_its_loss():
     risk = EmpiricalRisk(perceptron(), cross_entropy, points(), block=4)
     penalised = GradientPenalty(risk, 0.5, lr=0.1)
-    V = torch.ones(1, len(risk.space)).double()
+    V = vectors(risk, 1)
     assert torch.equal(GaussNewton(penalised).product(V), GaussNewton(risk).product(V))
     assert not torch.allclose(Hessian(penalised).product(V), Hessian(risk).product(V))
 
@@ -223,7 +213,7 @@ def test_matrices_by_name():
 def test_the_mode_of_batch_norm_is_that_of_the_call():
     module, (x, y) = with_batch_norm(), points()
     risk = EmpiricalRisk(module, cross_entropy, (x, y), block=4)
-    V = torch.ones(1, len(risk.space)).double()
+    V = vectors(risk, 1)
     running = GaussNewton(risk, batch_norm="running").product(V)
     assert module.training
     expected = gauss_newton(module.eval(), cross_entropy, x, y, 4) @ V[0]
@@ -263,13 +253,13 @@ def test_a_wrong_second_derivative_is_refused():
 
     risk = EmpiricalRisk(Module(), cross_entropy, points(), block=4)
     with pytest.raises(DerivativeError, match="the curvature products of this module and loss are not symmetric"):
-        GaussNewton(risk).product(torch.ones(1, len(risk.space)).double())
+        GaussNewton(risk).product(vectors(risk, 1))
 
 
 def test_vectors_come_as_one_several_or_a_list():
-    module = perceptron()
-    risk = EmpiricalRisk(module, cross_entropy, points(), block=4)
-    G, product = dense(risk, "ggn"), as_torch_function(GaussNewton(risk))
+    module, (x, y) = perceptron(), points()
+    risk = EmpiricalRisk(module, cross_entropy, (x, y), block=4)
+    G, product = gauss_newton(module, cross_entropy, x, y, 4), as_torch_function(GaussNewton(risk))
     v = torch.randn(len(risk.space), generator=torch.Generator().manual_seed(1)).double()
     torch.testing.assert_close(product(v), G @ v, **ROUNDING)
     torch.testing.assert_close(product(torch.stack([v, 2 * v])), torch.stack([G @ v, 2 * G @ v]), **ROUNDING)
@@ -298,8 +288,10 @@ def test_curvlinops_has_the_same_products(kind):
 
 
 def test_the_top_eigenvalue_is_that_of_the_dense_matrix():
-    risk = EmpiricalRisk(perceptron(), partial(F.cross_entropy, label_smoothing=0.1), points(), block=4)
-    top = top_eigenvalues(GaussNewton(risk), 2, 1, tolerance=1e-8)
-    exact = torch.linalg.eigvalsh(dense(risk, "ggn"))
+    module, (x, y) = perceptron(), points()
+    risk = EmpiricalRisk(module, partial(F.cross_entropy, label_smoothing=0.1), (x, y), block=6)
+    top = top_eigenvalues(GaussNewton(risk), 2, 0, tolerance=1e-6)
+    loss = partial(F.cross_entropy, label_smoothing=0.1, reduction="none")
+    exact = torch.linalg.eigvalsh(gauss_newton(module, loss, x, y, 6))
     torch.testing.assert_close(top.largest.values, exact.flip(0)[:2], rtol=1e-9, atol=1e-12)
     assert exact[0] > -1e-12  # positive semi-definite, as cross entropy is convex in the outputs

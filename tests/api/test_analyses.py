@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from curvatures import empirical_fisher, gauss_newton
 from problems import COUNT, convolution, images, perceptron, points, with_batch_norm, with_dropout
 from short_analyses import LOSS, RESULTS
 from torch import nn
@@ -16,7 +17,7 @@ from torch.func import functional_call, grad, jacrev
 from torch.utils.data import DataLoader, TensorDataset
 
 import noiseless
-from noiseless import DatasetExamples
+from noiseless import DatasetExamples, cross_entropy
 from noiseless.analysis import random_direction
 from noiseless.objective import parameter_space
 
@@ -97,6 +98,38 @@ def test_the_density_and_the_trace_are_those_of_the_dense_hessian():
     assert (trace.error, trace.parameters) == (pytest.approx(0, abs=1e-9), size)
     rough = noiseless.hessian_trace(module, LOSS, (x, y), products=12)
     assert 0 < abs(rough.value - float(dense.trace())) < 6 * rough.error
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "empirical-fisher"])
+def test_other_matrices_and_blocks_are_those_of_their_dense_ones(curvature):
+    module, (x, y) = perceptron(), points()
+    oracle = {"ggn": gauss_newton, "empirical-fisher": empirical_fisher}[curvature]
+    dense = oracle(module, cross_entropy, x, y, COUNT)
+    top = noiseless.sharpness(module, LOSS, (x, y), k=2, curvature=curvature, tolerance=1e-7)
+    np.testing.assert_allclose(top.eigenvalues, torch.linalg.eigvalsh(dense).numpy()[::-1][:2], rtol=1e-9)
+    assert (top.curvature, top.of) == (curvature, None)
+    block = noiseless.sharpness(module, LOSS, (x, y), curvature=curvature, of="2", tolerance=1e-7)
+    np.testing.assert_allclose(block.value, torch.linalg.eigvalsh(dense[16:, 16:])[-1], rtol=1e-9)
+    assert block.eigenvectors.shape == (1, 15)
+    trace = noiseless.hessian_trace(module, LOSS, (x, y), curvature=curvature, of="2.*", products=45)
+    assert trace.value == pytest.approx(float(dense[16:, 16:].trace()), rel=1e-9)
+    assert trace.parameters == 15
+    density = noiseless.hessian_density(module, LOSS, (x, y), curvature=curvature, of="2.bias", probes=1, steps=3)
+    assert density.nodes.shape == (1, 3)
+    layers = noiseless.curvature_by_layer(module, LOSS, (x, y), k=20, curvature=curvature, probes=40, tolerance=1e-7)
+    assert (layers.layers, layers.parameters) == (["0", "2"], [16, 15])
+    for number, part in enumerate((dense[:16, :16], dense[16:, 16:])):
+        exact = torch.linalg.eigvalsh(part).numpy()[::-1]
+        np.testing.assert_allclose(layers.eigenvalues[number][: len(exact)], exact, rtol=1e-6, atol=1e-8)
+        assert np.isnan(layers.eigenvalues[number][len(exact) :]).all()
+        assert abs(layers.traces[number] - float(part.trace())) < 4 * layers.errors[number]
+
+
+def test_curvature_by_layer_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="not k=0 and probes=0"):
+        noiseless.curvature_by_layer(perceptron(), LOSS, points(), k=0, probes=0)
+    with pytest.raises(ValueError, match="no parameter matches 'layer9'"):
+        noiseless.sharpness(perceptron(), LOSS, points(), of="layer9")
 
 
 def test_the_noise_scale_is_that_of_the_per_example_gradients():

@@ -10,7 +10,9 @@ from noiseless.report import contents, summary
 
 QUESTIONS = {
     "sharpness": ["--largest 0 --trace 6", "--largest 0 --smallest 1 --of objective", "--batch-norm running --most 2",
-                  "--largest 0 --density --probes 1 --steps 2 --preconditioned"],
+                  "--largest 0 --density --probes 1 --steps 2 --preconditioned",
+                  "--of layer --curvature ggn --trace 6 --tolerance 0.1", "--of layer --largest 0 --trace 6",
+                  "--of *.bias --curvature empirical-fisher --density --probes 1 --steps 2 --most 2"],
     "noise": ["", "--sizes 1", "--shuffle --block 2"],
     "weights": [""],
     "flatness": ["--most 4 --tolerance 0", "--most 4 --normalised none --batch-norm running"],

@@ -13,6 +13,7 @@ from torch import nn
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, Selection, cross_entropy
 from noiseless.objective import TensorExamples
 from noiseless.objective.compiled import Compiler
+from noiseless.objective.gaussnewton import gauss_newton_product
 from noiseless.objective.workers import Alone
 
 pytestmark = pytest.mark.slow
@@ -252,3 +253,23 @@ def test_compiled_products_equal_uncompiled_ones(make, compiler):
     torch.testing.assert_close(compiled.hvp(V), expected, rtol=1e-11, atol=1e-13)
     assert compiler.chunks == before + COUNT // BLOCK  # the last block is short, and is not compiled
     assert torch.equal(execute(risk, compiler=compiler, compile_products=False).hvp(V), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("ggn", problems.perceptron),
+        pytest.param("ggn", perceptron, marks=pytest.mark.soak),
+        pytest.param("empirical-fisher", perceptron, marks=pytest.mark.soak),
+        pytest.param("ggn", convolution, marks=pytest.mark.soak),
+    ],
+)
+def test_compiled_gauss_newton_products_equal_uncompiled_ones(kind, make, compiler):
+    flat = make is problems.perceptron
+    risk = risk_of(make(), **({"data": problems.points(COUNT), "norm_block": None} if flat else {}))
+    V = torch.randn(1, len(risk.space), dtype=torch.float64, generator=problems.generator(1))
+    expected = gauss_newton_product(risk, V, kind)
+    before = compiler.chunks
+    product = gauss_newton_product(execute(risk, compiler=compiler), V, kind)
+    assert compiler.chunks == before + 5 and not compiler.messages
+    torch.testing.assert_close(product, expected, rtol=1e-11, atol=1e-13)

@@ -3,6 +3,7 @@
 They are thin: an `EmpiricalRisk`, a function of `analysis`, and the figures of `report`.
 """
 
+from noiseless.api.curvature import LayerCurvature, curvature_by_layer
 from noiseless.api.fitted import Fit
 from noiseless.api.fitting import fit
 from noiseless.api.hessian import (
@@ -22,8 +23,10 @@ __all__ = [
     "GradientNoiseScale",
     "HessianDensity",
     "HessianTrace",
+    "LayerCurvature",
     "LossLandscape",
     "Sharpness",
+    "curvature_by_layer",
     "fit",
     "flatness",
     "gradient_noise_scale",

@@ -1,4 +1,4 @@
-"""The Hessian of any module's mean loss: sharpness, spectral density and trace."""
+"""The Hessian of any module's mean loss, or another curvature matrix: sharpness, spectral density and trace."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noiseless.analysis import Hessian, density, top_eigenvalues, trace
+from noiseless.analysis import Curvature, density, top_eigenvalues, trace
 from noiseless.analysis.spectrum import MOST, TOLERANCE
+from noiseless.api.curvature import matrix_of
 from noiseless.api.preparing import Options, prepared, with_options
-from noiseless.api.results import APART, Numbers, Result, gaps, shown
+from noiseless.api.results import APART, Numbers, OfMatrix, gaps, shown
 from noiseless.documented import documented
 from noiseless.losses.terms import PerExample
 from noiseless.report.curvature import density_figure
@@ -23,8 +24,8 @@ from noiseless.report.figures import AnyFigure, Axis, Curves, Series, View
 
 @documented
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Sharpness(Result):
-    """Eigenvalues of the Hessian of a module's mean loss."""
+class Sharpness(OfMatrix):
+    """Eigenvalues of the Hessian, or of another curvature matrix, of a module's mean loss."""
 
     eigenvalues: Numbers
     """the largest ones, in descending order, `[k]`; the first is the sharpness"""
@@ -52,8 +53,8 @@ class Sharpness(Result):
 
 @documented
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class HessianDensity(Result):
-    """The spectral density of the Hessian of a module's mean loss."""
+class HessianDensity(OfMatrix):
+    """The spectral density of the Hessian, or of another curvature matrix, of a module's mean loss."""
 
     eigenvalues: Numbers
     """places at which the density is given, rising, `[n]`"""
@@ -71,13 +72,13 @@ class HessianDensity(Result):
         return f"eigenvalues from {low:.4g} to {high:.4g}, probes={len(self.nodes)}, passes={self.passes:.4g}"
 
     def _figures(self) -> Sequence[AnyFigure]:
-        return density_figure([Series("density", self.eigenvalues.tolist(), gaps(self.density))], False)
+        return density_figure([Series("density", self.eigenvalues.tolist(), gaps(self.density))], False, self._matrix)
 
 
 @documented
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class HessianTrace(Result):
-    """An estimate of the trace of the Hessian of a module's mean loss."""
+class HessianTrace(OfMatrix):
+    """An estimate of the trace of the Hessian, or of another curvature matrix, of a module's mean loss."""
 
     value: float
     """the estimate"""
@@ -86,7 +87,7 @@ class HessianTrace(Result):
     products: int
     """number of vectors that were multiplied"""
     parameters: int
-    """number of parameters, P: the mean eigenvalue is `value / P`"""
+    """number of parameters that count, P: the mean eigenvalue is `value / P`"""
 
     def _brief(self) -> str:
         return f"{self.value:.4g} ± {self.error:.2g}, products={self.products}, passes={self.passes:.4g}"
@@ -96,7 +97,10 @@ class HessianTrace(Result):
         point = Series("trace", ["trace"], [self.value], 0, "points", low, high)
         return [
             Curves(
-                "trace", "Trace of the Hessian", Axis("trace"), {"": View(Axis("estimate and standard error"), [point])}
+                "trace",
+                f"Trace of {self._matrix}",
+                Axis("trace"),
+                {"": View(Axis("estimate and standard error"), [point])},
             )
         ]
 
@@ -109,6 +113,8 @@ def sharpness(
     k: int = 1,
     *,
     smallest: int = 0,
+    curvature: Curvature = "hessian",
+    of: str | None = None,
     tolerance: float = TOLERANCE,
     most: int = MOST,
     seed: int = 0,
@@ -125,6 +131,10 @@ def sharpness(
         data: tensors `(input, ..., target)`, a data set or a `DataLoader`, of which batch size and data set are used.
         k: number of largest eigenvalues.
         smallest: number of smallest eigenvalues, which may be negative.
+        curvature: `"hessian"`, `"ggn"` (generalised Gauss-Newton), `"fisher"` or `"empirical-fisher"`; see
+            `noiseless.analysis.GaussNewton`.
+        of: a pattern of names of parameters or layers, such as `"layer3.*"`: the block of these parameters alone; None:
+            all parameters. `curvature_by_layer` takes each layer.
         tolerance: largest residual, relative to the eigenvalue that is largest in magnitude.
         most: largest number of Hessian-vector products.
         seed: of the random vector with which the search starts.
@@ -134,8 +144,8 @@ def sharpness(
         Eigenvalues, eigenvectors and residuals.
     """
     with prepared("sharpness", model, loss, data, **options) as work:
-        hessian = Hessian(work.risk, work.batch_norm)
-        top = top_eigenvalues(hessian, k, smallest, tolerance=tolerance, most=most, seed=seed)
+        matrix = matrix_of(work, curvature, of)
+        top = top_eigenvalues(matrix, k, smallest, tolerance=tolerance, most=most, seed=seed)
         both = top.largest, top.smallest
         return Sharpness(
             eigenvalues=_array(top.largest.values),
@@ -143,6 +153,8 @@ def sharpness(
             residuals=_array(torch.cat([pairs.residuals for pairs in both])),
             eigenvectors=_as_numpy(torch.cat([pairs.vectors for pairs in both])),
             converged=top.converged,
+            curvature=curvature,
+            of=of,
             **work.common(top.passes),
         )
 
@@ -153,6 +165,8 @@ def hessian_density(
     loss: PerExample,
     data: Any,
     *,
+    curvature: Curvature = "hessian",
+    of: str | None = None,
     probes: int = 4,
     steps: int = 30,
     points: int = 400,
@@ -167,6 +181,8 @@ def hessian_density(
         model: any `torch.nn.Module`; its mode decides what batch norm and dropout do.
         loss: as for `sharpness`.
         data: as for `sharpness`.
+        curvature: as for `sharpness`.
+        of: as for `sharpness`.
         probes: number of random vectors.
         steps: Hessian-vector products for each of them.
         points: number of places at which the density is given.
@@ -177,8 +193,9 @@ def hessian_density(
         The density.
     """
     with prepared("Hessian density", model, loss, data, **options) as work:
-        work.bar.total = probes * min(steps, len(work.risk.space)) * len(work.risk.blocks)
-        spectrum = density(Hessian(work.risk, work.batch_norm), probes, steps, seed)
+        matrix = matrix_of(work, curvature, of)
+        work.bar.total = probes * min(steps, len(matrix.space)) * len(work.risk.blocks)
+        spectrum = density(matrix, probes, steps, seed)
         grid, width = spectrum.grid(points)
         return HessianDensity(
             eigenvalues=_array(grid),
@@ -186,6 +203,8 @@ def hessian_density(
             width=width,
             nodes=_array(spectrum.nodes),
             weights=_array(spectrum.weights),
+            curvature=curvature,
+            of=of,
             **work.common(spectrum.passes),
         )
 
@@ -196,6 +215,8 @@ def hessian_trace(
     loss: PerExample,
     data: Any,
     *,
+    curvature: Curvature = "hessian",
+    of: str | None = None,
     products: int = 30,
     seed: int = 0,
     **options: Unpack[Options],
@@ -208,6 +229,8 @@ def hessian_trace(
         model: any `torch.nn.Module`; its mode decides what batch norm and dropout do.
         loss: as for `sharpness`.
         data: as for `sharpness`.
+        curvature: as for `sharpness`.
+        of: as for `sharpness`.
         products: number of Hessian-vector products, at least 6.
         seed: of the random vectors.
         **options: see `Options`.
@@ -216,10 +239,11 @@ def hessian_trace(
         The estimate.
     """
     with prepared("Hessian trace", model, loss, data, **options) as work:
-        estimate = trace(Hessian(work.risk, work.batch_norm), products, seed)
+        matrix = matrix_of(work, curvature, of)
+        estimate = trace(matrix, products, seed)
         return HessianTrace(
-            value=estimate.value, error=estimate.error, products=estimate.products, parameters=len(work.risk.space),
-            **work.common(estimate.passes),
+            value=estimate.value, error=estimate.error, products=estimate.products, parameters=len(matrix.space),
+            curvature=curvature, of=of, **work.common(estimate.passes),
         )  # fmt: skip
 
 
@@ -235,7 +259,7 @@ def _eigenvalues(result: Sharpness) -> list[Curves]:
             low, high = (values - errors).tolist(), (values + errors).tolist()
             series.append(Series(f"{name}, ± residual", places, gaps(values), look, "points", low, high))
     view = {"": View(Axis("number"), series)}
-    return [Curves("eigenvalues", "Eigenvalues of the Hessian", Axis("eigenvalue"), view, legend=True)]
+    return [Curves("eigenvalues", f"Eigenvalues of {result._matrix}", Axis("eigenvalue"), view, legend=True)]
 
 
 def _array(values: Tensor) -> Numbers:

@@ -69,6 +69,28 @@ class Result:
         return f"{type(self).__name__}({self._brief()})"
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class OfMatrix(Result):
+    """The result of an analysis of a curvature matrix."""
+
+    curvature: str
+    """which matrix: `"hessian"`, `"ggn"`, `"fisher"` or `"empirical-fisher"`"""
+    of: str | None = None
+    """pattern of the parameters to whose block it was restricted; None: all"""
+
+    @property
+    def _matrix(self) -> str:
+        """The matrix, for a title."""
+        block = "" if self.of is None else f", block of {self.of}"
+        return f"{MATRICES[self.curvature]}{block}"
+
+
+MATRICES = {
+    "hessian": "the Hessian", "ggn": "the Gauss-Newton matrix", "fisher": "the Fisher matrix",
+    "empirical-fisher": "the empirical Fisher matrix",
+}  # fmt: skip
+
+
 def drawn(figures: Sequence[AnyFigure], ax: Axes | None, lack: str) -> Axes:
     """Draws a figure.
 

@@ -17,6 +17,7 @@ from noiseless.analysis import (
     GaussNewton,
     Hessian,
     Operator,
+    Part,
     Restricted,
     curvature_matrix,
     density,
@@ -36,7 +37,7 @@ from noiseless.files.address import StateAddress
 from noiseless.files.answers import Answer
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import restored_from
-from noiseless.objective import GradientPenalty, Objective, risk_of
+from noiseless.objective import GradientPenalty, Objective, ParameterSpace, risk_of
 from noiseless.optim.groups import set_rate
 from noiseless.run.updates import edge_of_stability
 from noiseless.system import peak_memory
@@ -76,12 +77,20 @@ def operator(state: RunState, options: SharpnessOptions) -> Operator:
     """
     matrix: Operator = _matrix(state, options)
     space = state.experiment.space
-    part = None if options.of in (*FUNCTIONS, "layer") else matching_part(space, options.of)
+    part = None if options.of in (*FUNCTIONS, "layer") else _part(space, options.of)
     if options.preconditioned:
         load_optimizer(state)
         with restored_from(state.address):
             matrix = preconditioned(matrix, state.experiment.optimizer, space)
     return matrix if part is None else Restricted(matrix, part)
+
+
+def _part(space: ParameterSpace, pattern: str) -> Part:
+    """The parameters that a pattern names."""
+    try:
+        return matching_part(space, pattern)
+    except ValueError as error:
+        raise ValueError(f"{error}; or loss, objective or layer") from None
 
 
 def _matrix(state: RunState, options: SharpnessOptions) -> Hessian | GaussNewton:

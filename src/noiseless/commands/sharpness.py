@@ -140,15 +140,12 @@ def _layers(layers: list[dict[str, Any]], title: str) -> Table:
     table = Table(title=title)
     ends = [name for name in ("largest", "smallest") if any(layer.get(name) for layer in layers)]
     traces = any(layer["trace"] for layer in layers)
-    for heading in ("layer", "parameters", *ends, *(["trace"] if traces else []), *(["residual"] if ends else [])):
+    for heading in ("layer", "parameters", *ends, *(["trace"] if traces else [])):
         table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
     for layer in layers:
         outer = [layer[name][0] if layer.get(name) else None for name in ends]
         cells = ["" if value is None else f"{value:.4g}" for value in outer]
         if traces:
             cells.append(f"{layer['trace']['value']:.4g} ± {layer['trace']['error']:.2g}")
-        if ends:
-            residuals = [layer[f"{name}_residuals"][0] for name in ends if layer.get(name)]
-            cells.append(f"{max(residuals):.2g}{'' if layer['converged'] else ', not converged'}")
         table.add_row(layer["name"] or "(module)", f"{layer['parameters']:,}", *cells)
     return table

@@ -162,20 +162,22 @@ def _density(answers: Sequence[RunAnswer]) -> list[Curves]:
     series = []
     names = distinct([answer.name for answer in answers], [answer.answer.name for answer in answers])
     chosen, legend = looks(answers)
+    plain = all(_hessian(answer) in ("loss", "objective") for answer in answers)
     for answer, name, look in zip(answers, names, chosen, strict=True):
         with checked_values(answer) as content:
             grid, density = numbers(content["density"]["grid"]), numbers(content["density"]["density"])
         pairs = [(x, y) for x, y in zip(grid, density, strict=True) if x is not None]
         series.append(Series(name, [x for x, _ in pairs], [y for _, y in pairs], look, "line"))
-    return density_figure(series, legend)
+    return density_figure(series, legend, "the Hessian" if plain else "curvature matrices")
 
 
-def density_figure(series: Sequence[Series], legend: bool) -> list[Curves]:
+def density_figure(series: Sequence[Series], legend: bool, matrix: str = "the Hessian") -> list[Curves]:
     """The figure of spectral densities.
 
     Args:
         series: the densities over the eigenvalue.
         legend: whether the figure needs its own legend.
+        matrix: of which the densities are.
 
     Returns:
         A list with the figure; empty if there is no density above 0.
@@ -186,7 +188,7 @@ def density_figure(series: Sequence[Series], legend: bool) -> list[Curves]:
     axis = Axis("density", "log", largest * SHOWN)
     note = f"Values below {SHOWN:g} times the largest are not shown."
     view = {"eigenvalue": View(Axis("eigenvalue"), list(series))}
-    return [Curves("spectral-density", "Spectral density of the Hessian", axis, view, legend=legend, note=note)]
+    return [Curves("spectral-density", f"Spectral density of {matrix}", axis, view, legend=legend, note=note)]
 
 
 def _table(answers: Sequence[RunAnswer]) -> Table | None:

@@ -35,7 +35,8 @@ def layer_figures(answers: Sequence[RunAnswer]) -> list[AnyFigure]:
                 )
                 for layer in content["layers"]
             ]
-        rows.append((name, look, layers))
+            matrix = content.get("curvature", "hessian")
+        rows.append((name if matrix == "hessian" else f"{name}, {matrix}", look, layers))
     return layers_figures(rows, legend)
 
 
