@@ -90,22 +90,22 @@ def test_below_the_edge_the_curvature_grows_and_then_stays():
 
 
 def test_gradient_descent_is_at_its_mean():
-    """Gradient descent on the same function, beside the flows over 300 steps at the edge.
+    """Gradient descent on the same function, beside the flows over 200 steps at the edge.
 
     The flow predicts the mean path (y at 2 / lr), the mean loss and the variance of x. Gradient flow goes on along y.
     """
-    a, steps = 0.01, 300
+    a, steps = 0.01, 200
     risk = flow_toys.objective(flow_toys.ridge([a]), [0.1, 2 / LR])
     points, losses = descent(risk, steps)
     start = state_of(risk)
-    central = advanced(CentralFlow(risk, DESCENT), start, 10)  # stationary from then on
+    central = advanced(CentralFlow(risk, DESCENT), start, 6)  # stationary from then on
     stable = advanced(StableFlow(risk, DESCENT), start, steps)
     mean = points[40:].mean(0)
     assert float((central.theta - mean).norm()) < 0.03
-    assert float((stable.theta - points[-1]).norm()) > 1
+    assert float((stable.theta - points[-1]).norm()) > 0.9
     point = CentralFlow(risk, DESCENT).point(central, LR)
     assert point.variance == pytest.approx(float(points[40:, 0].square().mean()), rel=0.1)
-    # the means are over three and a bit turns of the slow cycle, so they are rough; gradient flow's loss is at -0.055
+    # the means are over two turns of the slow cycle, so they are rough; gradient flow's loss is at -0.05
     assert point.mean_loss == pytest.approx(np.mean(losses[40:]), abs=0.003)
 
 

@@ -36,9 +36,9 @@ def advanced(flow, state, steps, lr):
 def test_gradient_flow_of_a_quadratic_is_the_matrix_exponential():
     A, risk = quadratic()
     start, theta = state_of(risk), risk.space.theta.detach().clone()
-    end = advanced(StableFlow(risk, DESCENT, tolerance=1e-7), start, 6, 0.9)
+    end = advanced(StableFlow(risk, DESCENT, tolerance=1e-5), start, 6, 0.9)
     expected = torch.linalg.matrix_exp(-6 * 0.9 * A) @ start.theta
-    torch.testing.assert_close(end.theta, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(end.theta, expected, rtol=0, atol=1e-4)
     assert end.time == 6
     assert torch.equal(risk.space.theta, theta)  # the module's parameters are as before
 
@@ -49,10 +49,10 @@ def test_the_error_falls_with_the_tolerance():
     start = state_of(risk)
     expected = torch.linalg.matrix_exp(-6 * 0.9 * A) @ start.theta
     errors = []
-    for tolerance in (1e-3, 1e-4, 1e-5):
+    for tolerance in (1e-2, 1e-3, 1e-4):
         end = advanced(StableFlow(risk, DESCENT, tolerance=tolerance), start, 6, 0.9)
         errors.append(float((end.theta - expected).norm()))
-    assert errors[0] < 1e-3 * float(start.theta.norm())
+    assert errors[0] < 1e-2 * float(start.theta.norm())
     assert 4 < errors[0] / errors[1] < 25
     assert 4 < errors[1] / errors[2] < 25
 
@@ -61,16 +61,16 @@ def test_weight_decay_is_part_of_the_function():
     A, risk = quadratic()
     optimizer = torch.optim.SGD(risk.module.parameters(), lr=0.9, weight_decay=0.3)
     rule, nu = flow_rule(optimizer, risk.space)
-    end = advanced(StableFlow(risk, rule, tolerance=1e-7), state_of(risk, nu.tolist()), 3, 0.9)
+    end = advanced(StableFlow(risk, rule, tolerance=1e-5), state_of(risk, nu.tolist()), 3, 0.9)
     expected = torch.linalg.matrix_exp(-3 * 0.9 * (A + 0.3 * torch.eye(5))) @ state_of(risk).theta
-    torch.testing.assert_close(end.theta, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(end.theta, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "nu"), [("RMSProp", [0.5, 0.2, 0.3, 1.0, 2.0]), ("scalar RMSProp", [2.0])])
 def test_flows_with_a_second_moment_solve_their_equations(kind, nu):
     A, risk = quadratic()
     beta, eps, lr = 0.9, 1e-3, 0.2
-    end = advanced(StableFlow(risk, FlowRule(kind, beta, eps), tolerance=1e-7), state_of(risk, nu), 5, lr)
+    end = advanced(StableFlow(risk, FlowRule(kind, beta, eps), tolerance=1e-5), state_of(risk, nu), 5, lr)
     a = A.numpy()
 
     def equations(t, y):
@@ -80,16 +80,16 @@ def test_flows_with_a_second_moment_solve_their_equations(kind, nu):
 
     start = np.concatenate([state_of(risk).theta.numpy(), nu])
     y = solve_ivp(equations, (0, 5), start, rtol=1e-10, atol=1e-12).y[:, -1]
-    np.testing.assert_allclose(end.theta.numpy(), y[:5], atol=1e-6)
-    np.testing.assert_allclose(end.nu.numpy(), y[5:], atol=1e-6)
+    np.testing.assert_allclose(end.theta.numpy(), y[:5], atol=1e-4)
+    np.testing.assert_allclose(end.nu.numpy(), y[5:], atol=1e-4)
 
 
 def test_in_a_frozen_metric_nu_stays():
     A, risk = quadratic()
-    flow = StableFlow(risk, FlowRule("scalar RMSProp", 0.9), frozen=True, tolerance=1e-7)
+    flow = StableFlow(risk, FlowRule("scalar RMSProp", 0.9), frozen=True, tolerance=1e-5)
     end = advanced(flow, state_of(risk, [4.0]), 5, 0.2)
     torch.testing.assert_close(
-        end.theta, torch.linalg.matrix_exp(-5 * 0.1 * A) @ state_of(risk).theta, atol=1e-7, rtol=0
+        end.theta, torch.linalg.matrix_exp(-5 * 0.1 * A) @ state_of(risk).theta, atol=1e-4, rtol=0
     )
     assert end.nu.item() == 4.0
 

@@ -46,7 +46,7 @@ def adaptive(data, tmp_path_factory):
 
 
 def job_of(directory, step=4, workers=None, **options):
-    return prepare(load_state(StateAddress(directory, step), workers), FlowOptions(**({"steps": 5} | options)))
+    return prepare(load_state(StateAddress(directory, step), workers), FlowOptions(**({"steps": 3} | options)))
 
 
 def found(answer):
@@ -58,9 +58,9 @@ def found(answer):
 def test_the_runs_own_steps_are_repeated(descent):
     answer = carry_out(job_of(descent))
     values, rows = answer.values, descent.rows()
-    assert answer.name == "step-4-5"
-    assert values["observed"]["loss"] == [row["train_loss"] for row in rows[4:10]]
-    assert values["repeated"] == {"rows": 6, "equal": True}
+    assert answer.name == "step-4-3"
+    assert values["observed"]["loss"] == [row["train_loss"] for row in rows[4:8]]
+    assert values["repeated"] == {"rows": 4, "equal": True}
     assert values["optimizer"] == "gradient descent"
     assert list(values["by_flow"]) == ["central", "stable"]  # gradient flow is the stable flow
     assert values["same_flow"]
@@ -69,7 +69,7 @@ def test_the_runs_own_steps_are_repeated(descent):
 
 def test_flows_of_a_smooth_run_stay_with_it(descent):
     """The rate is small: steps differ from their flow by `lr / 2` times H, and the two flows are the same."""
-    values = carry_out(job_of(descent, steps=6)).values
+    values = carry_out(job_of(descent, steps=4)).values
     central, stable = (values["by_flow"][name] for name in ("central", "stable"))
     for flow in (central, stable):
         assert flow["distance"][0] == 0
@@ -120,20 +120,20 @@ def test_the_bits_depend_neither_on_the_order_of_blocks_nor_on_an_interruption(r
     expected = found(carry_out(job_of(directory)))
     assert found(carry_out(job_of(directory, workers=Permuted()))) == expected
     done = []
-    stopped = job_of(directory, workers=Alone(lambda: len(done) >= 3))
+    stopped = job_of(directory, workers=Alone(lambda: len(done) >= 2))
     with pytest.raises(SweepStoppedError):
         carry_out(stopped, on_step=done.append)
     assert stopped.folder.is_dir()
     begun = []
     resumed = job_of(directory)
     assert found(carry_out(resumed, lambda done, total: begun.append((done, total)))) == expected
-    assert begun == [(3, 6)]
+    assert begun == [(2, 4)]
     assert not resumed.folder.exists()
 
 
 def test_a_kept_answer_of_another_question_is_not_gone_on_with(descent, capsys):
     done = []
-    stopped = job_of(descent, workers=Alone(lambda: len(done) >= 2))
+    stopped = job_of(descent, workers=Alone(lambda: len(done) >= 1))
     with pytest.raises(SweepStoppedError):
         carry_out(stopped, on_step=done.append)
     begun = []

@@ -17,10 +17,8 @@ def flow(**values):
 def run_with_flows(path, **changes):
     run = shown(path, [row(0), row(1)])
     observed = {"loss": [1.0, 0.7], "mean_loss": [1.0, 0.65], "moved": [0.0, 0.8]}
-    flows = {
-        "central": flow(eigenvalues=[[1.9], [2.0, 1.5]]),
-        "stable": flow(parted=1, stopped="from step 4 on, it grew"),
-    }
+    stable = flow(parted=1, stopped="from step 4 on, it grew")
+    flows = {"central": flow(eigenvalues=[[1.9], [2.0, 1.5]]), "stable": stable}
     values = {"step": 3, "steps": 1, "observed": observed, "by_flow": flows}
     answer(run, "flow", "step-3-1", **(values | changes))
     return run

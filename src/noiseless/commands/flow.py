@@ -99,8 +99,8 @@ def _print(args: FlowFlags, address: StateAddress, answer: Answer) -> None:
         )
     if values["beyond"] is not None and values["beyond"] > BEYOND:
         console.print(
-            f"the central flow was led beyond the edge, to an eigenvalue of {values['beyond']:.3g}: its third"
-            " derivatives do not describe how the curvature grows, as with ReLU, whose kinks they leave out",
+            f"the central flow was led beyond the edge, to an eigenvalue of {values['beyond']:.3g}: third derivatives"
+            " do not describe how the curvature grows here, as with ReLU, whose kinks they leave out",
             style="yellow",
         )
     if values["crowded"]:
