@@ -15,7 +15,7 @@ from noiseless.files.address import StateAddress
 from noiseless.report import summary
 from noiseless.report.contents import sections
 
-ORDERS, BATCH, LR = 3, 12, 0.2
+ORDERS, BATCH, LR = 3, 12, 0.04
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def naive(finished) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor
     return full, means[False], means[True]
 
 
-def length(vectors: list[torch.Tensor]) -> float:
+def length(vectors: list[torch.Tensor]) -> float | None:
     """The unbiased length of a mean: from products of different orders."""
     pairs = [float(a @ b) for i, a in enumerate(vectors) for j, b in enumerate(vectors) if i != j]
     return (sum(pairs) / len(pairs)) ** 0.5 if sum(pairs) > 0 else None
@@ -80,8 +80,9 @@ def test_the_answer_is_that_of_a_naive_loop(finished):
     assert (part["updates"], part["batch"]) == (4, BATCH)
     assert part["full_norm"] == pytest.approx(float(full.norm()), rel=1e-9)
     assert part["without"]["displacement"]["value"] == pytest.approx(length(without), rel=1e-7)
-    expected = length(drawn)
-    assert part["with"]["displacement"]["value"] == (expected and pytest.approx(expected, rel=1e-7))
+    expected = length(drawn)  # None where noise makes the estimate of its square negative
+    found = part["with"]["displacement"]["value"]
+    assert found is None if expected is None else found == pytest.approx(expected, rel=1e-7)
     # of one state, the full-batch steps, the products of a state, and 3 orders of 6 and 3 passes
     assert answer.values["passes"] == 4 + 4 + ORDERS * 9
 

@@ -12,6 +12,7 @@ from noiseless.analysis.connectivity import (
     flip_bit,
     linear_path,
 )
+from noiseless.analysis.decompose import OnePass, compare_orders, drawn_order
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.directions import (
     Normalised,
@@ -54,6 +55,7 @@ __all__ = [
     "LossSurface",
     "Moments",
     "Normalised",
+    "OnePass",
     "Operator",
     "Preconditioned",
     "PrincipalDirections",
@@ -64,9 +66,11 @@ __all__ = [
     "average_flatness",
     "barrier",
     "check_blocks",
+    "compare_orders",
     "density",
     "difference",
     "divergence",
+    "drawn_order",
     "flip_bit",
     "gradient_noise",
     "gradient_noise_scale",

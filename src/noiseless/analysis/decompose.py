@@ -153,7 +153,7 @@ class OnePass:
 
         with module_mode(space.module, "running"):
             products = cut.mean_product(torch.zeros_like(theta)[None], of_batch)[0]
-        return products.double() * (-len(cut.blocks) * self.lr**2 / 2)
+        return products.double() * (-len(cut.blocks) * self.lr * self.lr / 2)
 
     def curvature(self, updates: int, gradient: Tensor) -> Tensor:
         """What full-batch steps have of it: `T grad (lr / 4) ||g||^2 = T (lr / 2) H g`, T = m lr.
@@ -168,7 +168,7 @@ class OnePass:
         space = self.risk.space
         with module_mode(space.module, "running"):
             product = self.risk.hvp(gradient.to(space.theta.dtype)[None])[0]
-        return product.double() * (updates * self.lr**2 / 2)
+        return product.double() * (updates * self.lr * self.lr / 2)
 
 
 def drawn_order(seed: int, number: int, examples: int, replacement: bool) -> Tensor:

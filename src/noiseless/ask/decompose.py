@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +117,7 @@ def carry_out(job: DecomposeJob, tick: Callable[[float], None] = lambda passes: 
     parts = []
     for size in job.sizes:
         m = job.examples // size
-        found: dict[bool, list[dict[str, Tensor]]] = {}
-        for kind in job.kinds:
-            found[kind] = [
-                store.get(
-                    f"batch-{size}-{'with' if kind else 'without'}-{number}",
-                    lambda number=number, kind=kind, size=size: _order(job, number, size, kind, here["gradient"]),
-                    ORDER_PASSES[kind], tick,
-                )
-                for number in range(options.orders)
-            ]  # fmt: skip
+        found = {kind: _orders(job, store, size, kind, here["gradient"], tick) for kind in job.kinds}
         parts.append(_part(job, m, full[str(m)], here["curvature"] * m, found))
     values = {
         "step": job.state.step,
@@ -141,6 +133,20 @@ def carry_out(job: DecomposeJob, tick: Callable[[float], None] = lambda passes: 
     sizes = "-".join(map(str, job.sizes))
     name = f"{job.state.step}-lr-{one_pass.lr:g}-batches-{sizes}-orders-{options.orders}-seed-{options.seed}"
     return Answer(KIND, name, values)
+
+
+def _orders(
+    job: DecomposeJob, store: Store, size: int, replacement: bool, gradient: Tensor, tick: Callable[[float], None]
+) -> list[dict[str, Tensor]]:
+    """The vectors of all orders of one batch size."""
+    kind = "with" if replacement else "without"
+    return [
+        store.get(
+            f"batch-{size}-{kind}-{number}", partial(_order, job, number, size, replacement, gradient),
+            ORDER_PASSES[replacement], tick,
+        )
+        for number in range(job.options.orders)
+    ]  # fmt: skip
 
 
 def _order(job: DecomposeJob, number: int, size: int, replacement: bool, gradient: Tensor) -> dict[str, Tensor]:
@@ -161,7 +167,7 @@ def _part(
     """The numbers of one batch size."""
     ends = torch.stack([order["end"] for order in found[False]]) - full
     implicit = torch.stack([order["implicit"] for order in found[False]])
-    if not (ends.isfinite().all() and implicit.isfinite().all()):
+    if not all(vectors.isfinite().all() for vectors in (ends, implicit, curvature)):
         raise ValueError(
             f"{updates} steps of rate {job.one_pass.lr:g} do not stay finite from this state: give a smaller --lr"
         )

@@ -11,10 +11,10 @@ from noiseless.report.run_answers import RunAnswer, answers_of, checked_values
 from noiseless.report.summary import Summary
 
 TEXT = (
-    "One pass of mini-batches less as many full-batch steps of the same rate, from one state: the mean over keyed orders."
-    " Predicted to second order in the rate are the implicit regularisation of mini-batches (arXiv 2101.12176) and the"
-    " drift by curvature, which full-batch steps have themselves. Lengths are estimated without the bias of their noise;"
-    " a missing point is not told from 0."
+    "One pass of mini-batches less as many full-batch steps of the same rate, from one state: the mean over keyed"
+    " orders. Predicted to second order in the rate are the implicit regularisation of mini-batches (arXiv 2101.12176)"
+    " and the drift by curvature, which full-batch steps have themselves. Lengths are estimated without the bias of"
+    " their noise; a missing point is not told from 0."
 )
 HEADINGS = (
     "state", "rate", "batch", "updates", "difference", "implicit", "curvature", "residual", "cosine", "share along",
