@@ -125,6 +125,11 @@ COMMANDS: dict[str, Command] = {
         "landscape RUN[@STEP] [OTHER]",
         "loss on a line or in a plane around a state of a run",
     ),
+    "decompose": Command(
+        _from("decompose", "decompose"),
+        "decompose RUN[@STEP]",
+        "what one pass of mini-batches does beyond the full batch",
+    ),
     "fork": Command(
         _from("fork", "fork"),
         "fork RUN[@STEP] --change FLAG=VALUE",

@@ -14,6 +14,7 @@ from noiseless.analysis.connectivity import (
     linear_path,
 )
 from noiseless.analysis.curvature import Curvature, GaussNewton, as_torch_function, curvature_matrix
+from noiseless.analysis.decompose import OnePass, compare_orders, drawn_order
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.diagonal import Diagonal, LayerTrace, diagonal
 from noiseless.analysis.directions import (
@@ -72,6 +73,7 @@ __all__ = [
     "LossSurface",
     "Moments",
     "Normalised",
+    "OnePass",
     "Operator",
     "Part",
     "Preconditioned",
@@ -87,10 +89,12 @@ __all__ = [
     "barrier",
     "check_blocks",
     "curvature_matrix",
+    "compare_orders",
     "density",
     "diagonal",
     "difference",
     "divergence",
+    "drawn_order",
     "flip_bit",
     "flow_rule",
     "gradient_draws",

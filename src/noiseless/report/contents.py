@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from noiseless.report import curvature, curves, flows, forks, landscapes, layers, noise
+from noiseless.report import curvature, curves, flows, forks, landscapes, layers, noise, passes
 from noiseless.report.figures import Section
 from noiseless.report.summary import Summary
 
 SECTIONS: list[Callable[[Sequence[Summary]], Section]] = [
-    curves.section, curvature.section, flows.section, noise.section, landscapes.section, forks.section, layers.section,
+    curves.section, curvature.section, flows.section, noise.section, passes.section,
+    landscapes.section, forks.section, layers.section,
 ]  # fmt: skip
 """functions that make the sections, in the order of the page"""
 
