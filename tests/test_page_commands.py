@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import jobs
 import page_commands
@@ -16,6 +17,8 @@ from noiseless import trust
 
 EXACT = ("index.md", "howto/")
 """pages whose unmarked blocks test_pages.py runs as they stand"""
+CHEAP = ("augmentation", "clusters", "compare", "data", "gallery", "landscapes", "optimizers", "security", "watching")
+"""pages whose commands take seconds; the others are for `make soak`"""
 WITH_COMMANDS = [page for page in PAGES if lines(page, marked=page.startswith(EXACT))]
 
 
@@ -51,7 +54,9 @@ def run_page(page, place, soak):
     assert not (failed := page_commands.failures(page, soak, page.startswith(EXACT))), "\n".join(failed)
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=() if Path(page).stem in CHEAP else pytest.mark.soak) for page in WITH_COMMANDS]
+)
 def test_the_commands_of_a_page_run(page, reader):
     run_page(page, reader, soak=False)
 
