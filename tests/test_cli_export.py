@@ -10,7 +10,7 @@ from published_files import parts, write
 from small_runs import arrays, call, npz, refused, run, small_recipe
 
 from noiseless import from_pretrained
-from noiseless.exchange.pretrained import describe
+from noiseless.exchange.pretrained import describe, from_run
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import with_flags
 
@@ -97,3 +97,18 @@ def test_what_cannot_be_exported_is_refused(finished, data, tmp_path):
     refused("export", finished.path, tmp_path / "full", names=("not an empty directory",))
     refused("export", tmp_path / "full", tmp_path / "model", names=("is not a run",))
     assert not (tmp_path / "model").exists()
+
+
+def test_a_linear_model_is_exported_with_the_size_of_its_images(data, tmp_path):
+    directory = run(tmp_path / "run", small_recipe(data, "fb", model="linear"))
+    answer = call("export", directory.path, tmp_path / "model")
+    assert answer.code == 0, answer.err
+    state = directory.state()
+    for model in (from_pretrained(tmp_path / "model"), from_run(directory.path)):
+        assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert describe(tmp_path / "model").size == (8, 8)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    for size, message in (([8], "size must be the height and width"), ([10**6, 10**6], "cannot hold")):
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"size": size}))
+        with pytest.raises(ValueError, match=message):
+            from_pretrained(tmp_path / "model")

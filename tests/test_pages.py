@@ -1,6 +1,7 @@
 """The blocks of code of each page run in order, as a reader copies them: Python of all pages, commands of the how-tos.
 
-A block after the line `<!-- not run: REASON -->` is not run. Commands of the other pages are parsed (test_readme.py).
+A block after the line `<!-- not run: REASON -->` is compiled only. Commands of the other pages, and of a block after
+`<!-- run smaller: REASON -->`, run in test_page_commands.py.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import socket
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from hub_server import TOKEN, hub
+from huggingface_hub import constants
+from page_commands import FENCE
 from small_runs import arrays, call
 from torch import nn
 
@@ -23,15 +29,8 @@ from noiseless.optim import LINE_SEARCHES, OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NOT_RUN = {
-    "checkpoints.md": 1,
-    "clusters.md": 2,
-    "index.md": 1,
-    "howto/machines.md": 3,
-    "howto/model.md": 1,
-    "howto/data.md": 1,
-    "howto/finetuning.md": 1,
-}
+NOT_RUN = {"clusters.md": 2, "index.md": 1, "howto/machines.md": 1}
+"""Ray and Lightning, which `make clusters` runs; pip, which `make dist` runs; a job on two machines"""
 ELSEWHERE = ("analyses.md", "data.md", "library.md", "losses.md")  # tests of these compare what the examples compute
 COMMANDS = ("index.md", "howto/")
 
@@ -41,13 +40,14 @@ class Block(NamedTuple):
 
     language: str
     code: str
-    run: bool
+    mark: str
+    """not run, run smaller, or nothing"""
 
 
 def blocks(page: str) -> list[Block]:
     """The blocks of a page, in order."""
-    fences = re.findall(r"^(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
-    return [Block(language, code, not mark) for mark, language, code in fences]
+    fences = FENCE.findall((DOCS / page).read_text())
+    return [Block(language, code, mark.removeprefix("<!-- ").partition(":")[0]) for mark, language, code in fences]
 
 
 PAGES = {path.relative_to(DOCS).as_posix(): blocks(path.relative_to(DOCS).as_posix()) for path in DOCS.rglob("*.md")}
@@ -55,14 +55,17 @@ PAGES = {path.relative_to(DOCS).as_posix(): blocks(path.relative_to(DOCS).as_pos
 
 def runnable(page: str) -> list[Block]:
     languages = ("python", "sh") if page.startswith(COMMANDS) else ("python",)
-    return [block for block in PAGES[page] if block.run and block.language in languages]
+    return [block for block in PAGES[page] if not block.mark and block.language in languages]
 
 
 def test_the_blocks_that_are_not_run_are_counted() -> None:
-    assert Counter(page for page, all_ in PAGES.items() for block in all_ if not block.run) == NOT_RUN
+    assert Counter(page for page, all_ in PAGES.items() for block in all_ if block.mark == "not run") == NOT_RUN
     for page, all_ in PAGES.items():
-        marks = (DOCS / page).read_text().count("<!-- not run")
-        assert marks == sum(not block.run for block in all_), f"{page}: a mark that no block follows"
+        marks = len(re.findall("<!-- (?:not run|run smaller)", (DOCS / page).read_text()))
+        assert marks == sum(block.mark != "" for block in all_), f"{page}: a mark that no block follows"
+        for block in all_:
+            if block.language == "python":
+                compile(block.code, page, "exec")
 
 
 def linear() -> dict[str, Any]:
@@ -81,6 +84,34 @@ def checkpoints() -> dict[str, Any]:
     return {"images": torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)}
 
 
+def machines() -> dict[str, Any]:
+    """A model, a loss and data, for a program in a job of torchrun."""
+    names = linear()
+    return names | {"loss": nn.CrossEntropyLoss(), "data": (names["images"], names["labels"])}
+
+
+@pytest.fixture
+def _hub(monkeypatch):
+    """The Hub as a server on loopback."""
+    with hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield
+
+
+@contextlib.contextmanager
+def job() -> Iterator[None]:
+    """The environment of a worker of torchrun that is alone in its job."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    variables = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
 def modules() -> dict[str, Any]:
     """What docs/modules.md calls the two sides of the comparison."""
     module, data = nn.Linear(4, 3), (torch.randn(9, 4).double(), torch.arange(9) % 3)
@@ -96,11 +127,13 @@ def perceptron() -> dict[str, Any]:
 
 
 READER = {"landscapes.md": linear, "sharpness.md": linear, "optimizers.md": linear, "modules.md": modules,
-          "curvature.md": perceptron, "checkpoints.md": checkpoints, "security.md": checkpoints}  # fmt: skip
+          "curvature.md": perceptron, "checkpoints.md": checkpoints, "security.md": checkpoints,
+          "howto/machines.md": machines}  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub 2.4 with httpx2
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if page not in ELSEWHERE and runnable(page)))
-def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, _hub):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     for registry in (OPTIMIZERS, LINE_SEARCHES):  # a page may add to them
@@ -118,7 +151,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
                     answer = call(*words)
                     assert answer.code == 0, f"{where}: {line}\n{answer.out}{answer.err}"
         else:
-            with contextlib.redirect_stdout(None):
+            with contextlib.redirect_stdout(None), job() if "Team()" in code else contextlib.nullcontext():
                 exec(compile(code.replace("path/of/the/checkout", str(ROOT)), where, "exec"), names)
     from matplotlib import pyplot
 

@@ -103,7 +103,9 @@ def export(arguments: list[str]) -> int:
         recipe, environment.read(directory.path, NEEDED), step, passes if type(passes) in (int, float) else None,
         len(experiment.train), len(experiment.test), tested.loss, tested.accuracy,
     )  # fmt: skip
-    description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n).build()))
+    _, _, height, width = experiment.test.images.shape
+    size = (height, width)
+    description = description_of(recipe, classes_of(state, lambda n: description_of(recipe, n, size).build()), size)
     text = card(description, checkpoint.digest(state), facts, args.license)
     sha256 = save_pretrained(experiment.model, args.directory, description, text)
     if end is None and address.step is None:

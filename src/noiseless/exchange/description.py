@@ -32,9 +32,12 @@ class Description:
     std: Sequence[float] | None = None
     """standard deviation of each channel's pixels, in units of 255; None: not known"""
 
+    size: tuple[int, int] | None = None
+    """height and width of the images, for a model that is built for one size (`linear`); None: any size"""
+
     def build(self) -> nn.Module:
         """The model with initial parameters."""
-        return models.build(self.model, self.channels, self.classes, self.form, options=self.options)
+        return models.build(self.model, self.channels, self.classes, self.form, options=self.options, size=self.size)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images as the model expects them: `(x / 255 - mean) / std`.
@@ -57,12 +60,13 @@ class Description:
         return (images.float() / 255 - mean) / std
 
 
-def description_of(recipe: Recipe, classes: int) -> Description:
+def description_of(recipe: Recipe, classes: int, size: tuple[int, int] | None = None) -> Description:
     """The description of a recipe's model.
 
     Args:
         recipe: resolved.
         classes: number of outputs.
+        size: height and width of the images; kept only if the model is built for one size.
 
     Returns:
         The description.
@@ -70,7 +74,12 @@ def description_of(recipe: Recipe, classes: int) -> Description:
     mean, std = recipe.data.mean, recipe.data.std
     assert mean is not None
     options = parse_options(recipe.model.options)
-    return Description(recipe.model.name, len(mean), classes, form_of(recipe), options, mean, std)
+    kept = size if recipe.model.name in OF_ONE_SIZE else None
+    return Description(recipe.model.name, len(mean), classes, form_of(recipe), options, mean, std, kept)
+
+
+OF_ONE_SIZE = ("linear",)
+"""models that are built for one size of images"""
 
 
 def form_of(recipe: Recipe) -> models.Form:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -57,13 +58,19 @@ def save_pretrained(model: nn.Module, directory: Path | str, description: Descri
     _begin(directory)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     sha256 = digest(state)
-    described = asdict(description) | {"dtype": str(kinds.pop()).removeprefix("torch.")}
+    described = _written(description) | {"dtype": str(kinds.pop()).removeprefix("torch.")}
     write_parameters(directory / PARAMETERS, state)
     write_bytes(directory / CARD, (card or plain_card(description, sha256)).encode())
     # written last, because a directory without it is not loaded
     write_json(directory / CONFIG, {"library": "noiseless", "version": VERSION, "sha256": sha256, **described})
     (directory / UNFINISHED).unlink()
     return sha256
+
+
+def _written(description: Description) -> dict[str, Any]:
+    """What `config.json` says of a model; the size of the images only where the model is built for one."""
+    values = asdict(description)
+    return {name: value for name, value in values.items() if name != "size" or value is not None}
 
 
 def _begin(directory: Path) -> None:
@@ -101,10 +108,11 @@ def from_pretrained(
     config = _config(directory)
     description = _description(config, directory)
     state = _state(config, directory)
-    if max(description.channels, description.classes) > max((n for t in state.values() for n in t.shape), default=0):
+    inputs = description.channels * math.prod(description.size or (1,))
+    if max(inputs, description.classes) > max((n for t in state.values() for n in t.shape), default=0):
         raise ValueError(
-            f"{directory / CONFIG} describes a model of {description.channels} channels and {description.classes}"
-            f" classes, which {PARAMETERS} beside it cannot hold: restore both from a copy"
+            f"{directory / CONFIG} describes a model of {inputs} {'inputs' if description.size else 'channels'} and"
+            f" {description.classes} classes, which {PARAMETERS} beside it cannot hold: restore both from a copy"
         )
     with trusting(trust):
         model = replace(description, classes=classes or description.classes).build().to(getattr(torch, config["dtype"]))
@@ -131,8 +139,10 @@ def from_run(directory: Path | str, trust: str | Iterable[str] | None = None) ->
     run = RunDirectory.open(Path(directory))
     recipe, state = run.config().recipe, run.state()
     with trusting(trust):
-        classes = classes_of(state, lambda classes: description_of(recipe, classes).build())
-        model = description_of(recipe, classes).build().to(getattr(torch, recipe.model.dtype))
+        # the linear model depends on the number of pixels only, which its matrix [classes, channels * pixels] has
+        pixels = state["fc.weight"].shape[-1] // len(recipe.data.mean or (0,)) if "fc.weight" in state else 1
+        classes = classes_of(state, lambda classes: description_of(recipe, classes, (pixels, 1)).build())
+        model = description_of(recipe, classes, (pixels, 1)).build().to(getattr(torch, recipe.model.dtype))
     fill(model, state, run.path)
     return model.eval()
 
@@ -195,7 +205,7 @@ def _description(config: dict[str, Any], directory: Path) -> Description:
     """The description in the content of `config.json`, checked."""
     names = {f.name for f in fields(Description)}
     arguments = {name: value for name, value in config.items() if name in names}
-    wrong = (names | {"library", "version", "sha256", "dtype"}) ^ config.keys()
+    wrong = (names | {"library", "version", "sha256", "dtype"}) ^ (config.keys() | {"size"})
     try:
         if wrong:
             raise ValueError(f"{', '.join(sorted(wrong))} missing or unknown")
@@ -210,6 +220,11 @@ def _description(config: dict[str, Any], directory: Path) -> Description:
                 raise ValueError(f"{name} must have a number for each channel")
         if not isinstance(arguments["model"], str) or not isinstance(arguments["options"], dict):
             raise ValueError("model must be a name and options must have names")
+        size = arguments.get("size")
+        if size is not None:
+            if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+                raise ValueError("size must be the height and width of images")
+            arguments["size"] = tuple(size)
         return Description(**{**arguments, "form": models.Form(**arguments["form"])})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{directory / CONFIG} is damaged or of another version: {error}") from None

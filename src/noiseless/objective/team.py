@@ -90,6 +90,8 @@ class Team(Workers):
                 self._store = PrefixStore(self._common_name(), dist.distributed_c10d._get_default_store())
             else:
                 self._store, self.rank, self.count = _store_of_job()
+                global _joined
+                _joined += 1
                 self._await_all()
                 dist.init_process_group(
                     backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT
@@ -266,6 +268,8 @@ class Team(Workers):
                 store.set(f"beat/{self.rank}", str(beats))
 
 
+_joined = 0
+"""number of teams that this process has made in the store of its job, as every other worker has"""
 FAILURE = "failure"
 """key in the job's store of the exit code of the first worker that has failed"""
 _TIMEOUT = timedelta(seconds=TIMEOUT_SECONDS)
@@ -276,8 +280,9 @@ _STORE_GONE = "the job's store, on its first node, does not answer ({}); start t
 def _store_of_job(seconds: float = TIMEOUT_SECONDS) -> tuple[Store, int, int]:
     """The store of the job to which this process belongs, its rank, and the number of workers."""
     shared, rank, count = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
-    # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses
-    launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}"
+    # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses. And it
+    # holds what the earlier teams of these processes have counted
+    launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}-team-{_joined}"
     return PrefixStore(launch, shared), rank, count
 
 
