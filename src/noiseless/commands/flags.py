@@ -30,6 +30,8 @@ FIRST = (
     "run_dir",
 )
 """the twelve most important flags: those of `--help`, and the first of `--help-all`"""
+REPEATED = ("--transform", "--transform-options")
+"""flags of several values that may also be given once for each value"""
 HELP = frozenset({"-h", "--help"})
 ALL = "--help-all"
 
@@ -50,6 +52,8 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
         ValueError: for a mistake, in one sentence.
     """
     values = flag_values(default.recipe) | asdict(default.settings)
+    for flag in REPEATED:
+        arguments = _together(arguments, flag)
     args: Any
     if ALL in arguments:
         args = parse(_groups(values), ["--help"], usage, description, flat=True)
@@ -71,6 +75,22 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
     flags = dict(vars(args))
     settings = {name: flags.pop(name) for name in get_type_hints(Settings) if name in flags}
     return Config(with_flags(default.recipe, **flags), replace(default.settings, **settings))
+
+
+def _together(arguments: list[str], flag: str) -> list[str]:
+    """The arguments with the values of a flag that may be repeated after one flag; without values, it stays alone."""
+    rest: list[str] = []
+    values: list[str] = []
+    inside = False
+    for argument in arguments:
+        inside = argument == flag or (inside and not argument.startswith("--"))
+        if argument.startswith(f"{flag}="):
+            values.append(argument.partition("=")[2])
+        elif not inside:
+            rest.append(argument)
+        elif argument != flag:
+            values.append(argument)
+    return [*rest, *([flag, *values] if values or flag in arguments else [])]
 
 
 def _members(names: Iterable[str], values: Mapping[str, Any]) -> list[Any]:

@@ -14,6 +14,11 @@ from noiseless.recipes.checks import at_least, printable_text
 from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
+LATER: Mapping[str, Mapping[str, Any]] = {
+    "objective": {"loss_options": ""},
+    "transforms": {"transform": [], "transform_options": []},
+}
+"""part of a recipe -> fields that were added after runs had been written without them, with their value there"""
 MOST_THREADS = 1024
 """largest number of CPU threads: far more of them end the process"""
 
@@ -139,8 +144,17 @@ class Config:
             ValueError: if a part or a field is missing or unknown, or has a value of another type.
         """
         try:
-            config: Config = typed(Config, {"python": None, **values}, "")
+            config: Config = typed(Config, {"python": None, **_with_later(values)}, "")
         except OtherFieldsError as error:
             raise ValueError(f"it was written by another version of noiseless ({error})") from None
         config.check_texts()
         return config
+
+
+def _with_later(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config, with the fields that were added after it was written."""
+    recipe = values.get("recipe")
+    if not isinstance(recipe, dict):
+        return dict(values)
+    parts = {name: {**later, **recipe[name]} for name, later in LATER.items() if isinstance(recipe.get(name), dict)}
+    return {**values, "recipe": recipe | parts}

@@ -24,11 +24,12 @@ from noiseless.optim import (
     multiplicative_noise,
     norm_bias,
     optimizer_arguments,
-    parse_options,
     schedules,
 )
+from noiseless.optim.function import transform_from
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
+from noiseless.run.sequence import options_of
 
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
@@ -61,8 +62,8 @@ def make_transform(
         images: number of training images.
 
     Returns:
-        Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None if it has
-        none.
+        Aggregate -> norm bias -> the user's own -> agc -> clip -> noise -> layer rate, as far as the recipe has them;
+        None if it has none.
     """
     transforms, optimizer, parts = recipe.transforms, recipe.optimizer, recipe.objective.parts
     links: list[Transform] = []
@@ -70,6 +71,9 @@ def make_transform(
         links.append(aggregate(part_sizes(images * max(1, recipe.data.copies), parts)))
     if transforms.norm_bias:
         links.append(norm_bias(transforms.norm_bias, transforms.norm_target, transforms.norm_bias_type))
+    all_options = transforms.transform_options or ("",) * len(transforms.transform)
+    for name, text in zip(transforms.transform, all_options, strict=True):
+        links.append(transform_from(name, space, recipe.seed, options_of("--transform-options", text)))
     if transforms.agc is not None:
         links.append(adaptive_clip(transforms.agc, space))
     if transforms.clip is not None:
@@ -102,7 +106,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: for options that the optimizer or the line search does not accept.
     """
     part, layer_rate = recipe.optimizer, recipe.transforms.layer_rate
-    options = _options("--optimizer-options", part.options)
+    options = options_of("--optimizer-options", part.options)
     if "lr" in options:
         raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
     accepted = optimizer_arguments(part.name)
@@ -120,7 +124,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = parameters if part.decay_biases or "weight_decay" not in accepted else _undecayed(parameters)
     optimizer = optim.make_optimizer(part.name, groups, **({"lr": part.lr} | arguments | options))
-    search_options = _options("--line-search-options", part.line_search_options)
+    search_options = options_of("--line-search-options", part.line_search_options)
     if part.line_search == "none":
         if search_options:
             raise ValueError("--line-search-options do nothing without a --line-search: armijo, wolfe, ...")
@@ -134,14 +138,6 @@ def _undecayed(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim >= 2]}]
     groups.append({"params": small, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
-
-
-def _options(flag: str, text: str) -> dict[str, Any]:
-    """The options in the text of a flag; errors name the flag."""
-    try:
-        return parse_options(text)
-    except ValueError as error:
-        raise ValueError(f"{flag}: {error}") from None
 
 
 def edge_of_stability(
