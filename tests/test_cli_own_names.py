@@ -350,6 +350,16 @@ def test_a_run_that_names_code_imports_nothing(place, kind):
     assert not (place / "IMPORTED").exists()
 
 
+def test_a_state_where_a_command_is_about_a_run(place):
+    """verify takes a state; resume, compare, report and watch say what to do instead."""
+    assert _train("--steps", "1").code == 0
+    remedies = {"resume": "--init DIR/model.safetensors", "report": "all steps", "watch": "all steps"}
+    for command, remedy in remedies.items():
+        refused(command, "run@1", names=("run@1 is one state", f"{command} is about the run run", remedy))
+    refused("compare", "run@1", "--against", "run", names=("run@1 is one state", "noiseless evaluate"))
+    refused("verify", "run@7", "--no-precision", names=("has no state of step 7",))
+
+
 def test_a_config_of_an_older_version_is_read(place):
     assert _train("--steps", "1").code == 0
     config = read_config(place / "run")

@@ -155,7 +155,11 @@ def test_settings_allow_it_always(run, place):
     refused("evaluate", "run", names=(CODE,))
     assert not _imported(place)
     refused("trust", "trusted_code", "--remove", names=("trusted_code is not trusted",))
-    for name, words in {"os": "cannot be trusted", "torch.hub:load": "cannot be trusted", "../x": "is no module"}.items():
+    for name, words in {
+        "os": "cannot be trusted",
+        "torch.hub:load": "cannot be trusted",
+        "../x": "is no module",
+    }.items():
         refused("trust", name, names=(words,))
     file.write_text("trusted = 1")
     refused("evaluate", "run", names=(str(file), "it must have the form"))
