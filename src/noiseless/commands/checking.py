@@ -64,7 +64,8 @@ def verify(arguments: list[str]) -> int:
         "verify [--no-precision]",
         "Check that the gradient at a state of a run, by default its newest, has the same bits for other orders of"
         " blocks and other numbers of workers. Then print how much it differs from plain float32 sums, and loss,"
-        " gradient and a penalty's finite difference from those in float64; --no-precision leaves out the latter, which may be slow.",
+        " gradient and a penalty's finite difference from those in float64; --no-precision leaves out the latter, which"
+        " may be slow.",
     )
     if part is None:
         console.print(f"computing the gradient of {address} in several ways")

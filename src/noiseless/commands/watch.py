@@ -51,8 +51,8 @@ def watch(arguments: list[str]) -> int:
         raise ValueError(f"--every must be a positive number of seconds, not {args.every:g}")
     console = Screen(soft_wrap=False)
     plain = console.options.ascii_only
-    for run in args.runs:
-        refuse_state(run, "watch", "it shows all steps")
+    for text in args.runs:
+        refuse_state(text, "watch", "it shows all steps")
     places = [Path(run) for run in args.runs]
     if args.once or not sys.stdout.isatty() or console.is_dumb_terminal:
         runs = _opened(places)
