@@ -57,7 +57,8 @@ def imported(kind: Kind, name: str) -> Any:
     """
     module, _, path = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
-        raise ValueError(f"{name} is no name of a {kind.noun}; write {' or '.join((PATTERN, *kind.others))}")
+        others = f", {' or '.join(kind.others)}" if kind.others else ""
+        raise ValueError(f"{name} is no name of a {kind.noun}; write {PATTERN}{others}")
     trust.refuse_untrusted({name: kind.what})
     target: Any = _module(module)
     for part in path.split("."):

@@ -105,7 +105,7 @@ def _scored(address: StateAddress, recipe: Recipe, evaluated: Evaluated) -> Iter
             fill(evaluated.model, state, source)
         flips = recipe.evaluation.test_flips
         scores = {
-            part: score(evaluated.model, images, evaluated.loss, flips) for part, images in evaluated.images.items()
+            part: score(evaluated.model, images, flips, evaluated.loss) for part, images in evaluated.images.items()
         }
         yield Scored(title, scores)
 

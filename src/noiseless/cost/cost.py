@@ -116,7 +116,7 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
         step, fixed = step + updates * update, fixed + updates * update
     tested = experiment.test.only(torch.arange(min(BATCH, len(experiment.test))))
     loss, flips = experiment.test_loss, experiment.config.recipe.evaluation.test_flips
-    (evaluation,) = _means(lambda: score(experiment.model, tested, loss, flips), least=least / 2)
+    (evaluation,) = _means(lambda: score(experiment.model, tested, flips, loss), least=least / 2)
     return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)
 
 

@@ -145,7 +145,7 @@ def build(
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
         Config(recipe, settings), model.train(), risk.space, regime, schedule, optimizer, transform,
-        dataset.sha256(), workers, compiler, lambda: score(model, test, test_loss, recipe.evaluation.test_flips).tested,
+        dataset.sha256(), workers, compiler, lambda: score(model, test, recipe.evaluation.test_flips, test_loss).tested,
         train, test, test_loss, note,
     )  # fmt: skip
 

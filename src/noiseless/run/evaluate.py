@@ -54,7 +54,7 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: nn.Module, images: Images, loss: PerExample = cross_entropy, flips: bool = False) -> Score:
+def score(model: nn.Module, images: Images, flips: bool = False, loss: PerExample = cross_entropy) -> Score:
     """Loss and accuracy of the model in evaluation mode, without augmentation.
 
     The loss is that of the class scores, by default the cross entropy `-log p[target]`. With `flips`, p is the mean of
@@ -64,8 +64,8 @@ def score(model: nn.Module, images: Images, loss: PerExample = cross_entropy, fl
     Args:
         model: any; its mode is restored afterwards.
         images: labelled images.
-        loss: of each image; with weights w_i, the mean is `sum_i w_i l_i / sum_i w_i` over all images.
         flips: whether mirror images are evaluated, too.
+        loss: of each image; with weights w_i, the mean is `sum_i w_i l_i / sum_i w_i` over all images.
 
     Returns:
         The mean loss (summed in float64), the accuracy, 0 ... 1, and the predictions in the images' order.
