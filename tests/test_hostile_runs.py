@@ -44,6 +44,14 @@ def _attacks(outside, elsewhere):
     yield "timm-word", {"model": {"name": "timm:test_resnet", "options": f"act_layer='{key}'"}}, {}
     yield "torchvision", {"model": {"name": "torchvision:resnet18", "options": "weights='DEFAULT'"}}, {}
     yield "data", {"data": {"name": "hostile_code:sets"}}, {}
+    yield "loss-here", {"objective": {"loss": "hostile_code:make"}}, {}
+    yield "loss", {"objective": {"loss": "os:system"}}, {}
+    yield "optimizer", {"optimizer": {"name": "hostile_code:make"}}, {}
+    yield "optimizer-system", {"optimizer": {"name": "os:system"}}, {}
+    yield "policy", {"data": {"policy": "hostile_code:make"}}, {}
+    yield "policy-system", {"data": {"policy": "os:system"}}, {}
+    yield "transform", {"transforms": {"transform": ("os:system", "hostile_code:make")}}, {}
+    yield "transform-here", {"transforms": {"transform": ("hostile_code:make",)}}, {}
     yield "data-pipe", {"data": {"name": f"npz:{pipe}"}}, {}
     yield "download", {"data": {"name": "cifar10"}, "settings": {"data_dir": str(elsewhere)}}, {}
     yield "wandb", {"model": {"name": "hostile_code:make"}, "settings": {"wandb": "a/b"}}, {}
@@ -73,7 +81,10 @@ def walked(data, tmp_path_factory, request):
         run = small_runs.copy(begun, place / "runs" / name).path
         config = small_runs.read_config(run)
         for part, values in changes.items():
-            values = {key: str(value).format(run=run) for key, value in values.items()}
+            values = {
+                key: list(value) if isinstance(value, tuple) else str(value).format(run=run)
+                for key, value in values.items()
+            }
             (config["settings"] if part == "settings" else config["recipe"][part]).update(values)
         small_runs.write_config(run, config)
         for link, target in links.items():

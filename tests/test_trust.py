@@ -155,7 +155,11 @@ def test_settings_allow_it_always(run, place):
     refused("evaluate", "run", names=(CODE,))
     assert not _imported(place)
     refused("trust", "trusted_code", "--remove", names=("trusted_code is not trusted",))
-    for name, words in {"os": "never a model", "torch.hub:load": "never a model", "../x": "is no module"}.items():
+    for name, words in {
+        "os": "cannot be trusted",
+        "torch.hub:load": "cannot be trusted",
+        "../x": "is no module",
+    }.items():
         refused("trust", name, names=(words,))
     file.write_text("trusted = 1")
     refused("evaluate", "run", names=(str(file), "it must have the form"))
@@ -225,12 +229,12 @@ def test_functions_of_libraries_are_never_models(name, run):
     config = small_runs.read_config(run)
     config["recipe"]["model"] |= {"name": name, "options": "repo_or_dir='run', model='m', source='local'"}
     small_runs.write_config(run, config)
-    refused("evaluate", "run", "--trust", name, names=(f"{name} is never a model or data set",))
-    refused("evaluate", "run", names=(f"{name} is never a model or data set",))
-    refused("train", "--model", name, "--run-dir", "new", names=(f"{name} is never a model or data set",))
+    refused("evaluate", "run", "--trust", name, names=(f"{name} cannot be trusted",))
+    refused("evaluate", "run", names=(f"{name} cannot be trusted",))
+    refused("train", "--model", name, "--run-dir", "new", names=(f"{name} cannot be trusted",))
     config = json.loads((run.parent / "exported" / "config.json").read_text()) | {"model": name}
     (run.parent / "exported" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UntrustedError, match="never a model"):
+    with pytest.raises(UntrustedError, match="cannot be trusted"):
         from_pretrained("exported", trust=name)
 
 
@@ -240,7 +244,7 @@ def test_functions_of_libraries_are_never_models(name, run):
 )
 def test_what_a_trusted_module_has_imported_is_not_trusted(function, place):
     for allowed in ("trusted_code", f"trusted_code:{function}"):
-        with trusting(allowed), pytest.raises(ValueError, match=r"is never a model|is no function of|is no name"):
+        with trusting(allowed), pytest.raises(ValueError, match=r"cannot be trusted|is no function of|is no name"):
             models.build(f"trusted_code:{function}", 1, 4)
 
 

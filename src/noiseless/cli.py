@@ -107,7 +107,7 @@ COMMANDS: dict[str, Command] = {
     "models": Command(_from("models", "models"), "models [NAME ...]", "list models and their numbers of parameters"),
     "verify": Command(
         _from("checking", "verify"),
-        "verify RUN [--no-precision]",
+        "verify RUN[@STEP] [--no-precision]",
         "check that a gradient has the same bits for any workers",
     ),
     "noise": Command(
@@ -148,7 +148,7 @@ COMMANDS: dict[str, Command] = {
     "trust": Command(
         _from("trust", "trust"),
         "trust [CODE ...] [--remove]",
-        "allow models and data sets of your own by package.module",
+        "allow code of your own by package.module",
     ),
     "digest": Command(
         _from("checking", "digest"), "digest RUN[@STEP]", "SHA-256 of the final parameters and buffers of a run"

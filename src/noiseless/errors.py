@@ -26,8 +26,9 @@ class UnknownNameError(ValueError):
     def __init__(self, what: str, name: str, known: Iterable[str]):
         self._parts = what, name, list(known)
         known = self._parts[2]
-        lowered = {choice.lower(): choice for choice in known}
-        near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+        lowered = dict.fromkeys(choice.lower() for choice in known)
+        matches = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+        near = [choice for match in matches for choice in known if choice.lower() == match]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         super().__init__(f"unknown {what} {name!r}; {hint}known: {', '.join(known)}")
 

@@ -1,7 +1,7 @@
 """Which code may run here: what the person named in this command, in their own settings, or in a call.
 
-A model or data set named `package.module:function` is code that runs when it is imported. The files of a run, and of an
-exported model, are data: a name in them permits nothing. See docs/security.md.
+A model, data set, loss, optimizer, policy or transform named `package.module:name` is code that runs when it is
+imported. The files of a run, and of an exported model, are data: a name in them permits nothing. See docs/security.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -55,7 +55,19 @@ def permit(*names: str) -> None:
 
 def permit_functions(*names: str) -> None:
     """Permits those of the names in a command's flags that are functions; others, as `resnet8`, are no code."""
-    permit(*(name for name in names if ":" in name and _is_code(name)))
+    permit(*(name for name in names if is_code(name)))
+
+
+def is_code(name: str) -> bool:
+    """Whether a name in a config is `package.module:name`, that of a function or class of somebody's own.
+
+    Args:
+        name: of a model, data set, loss, optimizer, policy or transform.
+
+    Returns:
+        Whether it is.
+    """
+    return ":" in name and _is_code(name)
 
 
 @contextmanager
@@ -86,23 +98,34 @@ def flags() -> list[str]:
     return [word for name in permitted() for word in ("--trust", name)]
 
 
-def refuse_untrusted(what: str, name: str) -> None:
-    """Raises unless a function may be imported and called.
+def refuse_untrusted(names: Mapping[str, str]) -> None:
+    """Raises unless functions and classes may be imported and called.
 
     Args:
-        what: kind of thing, "model" or "data set".
-        name: `package.module:function`.
+        names: `package.module:name` -> kind of thing, "model" or "data set".
 
     Raises:
-        UntrustedError: with how to allow it.
+        UntrustedError: with how to allow them.
     """
-    refuse_library(name)
-    module = name.partition(":")[0]
-    if {name, module}.isdisjoint(_permitted.get() | set(trusted())):
-        raise UntrustedError(
-            f"the {what} {name} is code, which is not run because a file names it: if you trust it, add --trust {name}"
-            f' to the command, write trust="{name}" in Python, or allow its module always with noiseless trust {module}'
-        )
+    for name in names:
+        refuse_library(name)
+    permitted_or_trusted = _permitted.get() | set(trusted())
+    refused = [name for name in names if {name, _module(name)}.isdisjoint(permitted_or_trusted)]
+    if not refused:
+        return
+    several = len(refused) > 1
+    listed = " and ".join(f"the {names[name]} {name}" for name in refused)
+    in_python = json.dumps(refused if several else refused[0])
+    raise UntrustedError(
+        f"{listed} {'are' if several else 'is'} code, which is not run because a file names it: if you trust it, add"
+        f" {' '.join(f'--trust {name}' for name in refused)} to the command, write trust={in_python} in Python, or"
+        f" allow {'their modules' if several else 'its module'} always with"
+        f" noiseless trust {' '.join(dict.fromkeys(map(_module, refused)))}"
+    )
+
+
+def _module(name: str) -> str:
+    return name.partition(":")[0]
 
 
 def refuse_library(name: str) -> None:
@@ -114,17 +137,18 @@ def refuse_library(name: str) -> None:
     package = name.partition(":")[0].partition(".")[0]
     if package in sys.stdlib_module_names or package in sys.builtin_module_names or package in LIBRARIES:
         raise UntrustedError(
-            f"{name} is never a model or data set, whatever is trusted: functions of {package} can run programs or load"
-            " files; name a function in a module of your own"
+            f"{name} cannot be trusted: functions of {package} can run programs or load files; name a function or class"
+            " in a module of your own"
         )
 
 
-def refuse_borrowed(name: str, function: Any) -> None:
+def refuse_borrowed(name: str, function: Any, harmless: Collection[str] = ()) -> None:
     """Raises unless a function was defined where its name says: a trusted module also holds what it has imported.
 
     Args:
         name: `package.module:function`, under which it is to be used.
         function: the function.
+        harmless: modules and packages of libraries whose functions may be used under a trusted name.
 
     Raises:
         UntrustedError: for a function of a library; and, where its whole module is trusted, for one of another package.
@@ -132,6 +156,8 @@ def refuse_borrowed(name: str, function: Any) -> None:
     while isinstance(function, functools.partial):
         function = function.func
     home = getattr(function, "__module__", None) or type(function).__module__
+    if any(f"{home}.".startswith(f"{place}.") for place in harmless):
+        return
     refuse_library(f"{home}:{name.rpartition('.')[2].rpartition(':')[2]}")
     if name not in _permitted.get() | set(trusted()) and home.partition(".")[0] != name.partition(":")[0].split(".")[0]:
         raise UntrustedError(f"{name} is imported from {home}, which is not trusted: trust {name} by its full name")

@@ -41,7 +41,7 @@ def test_the_reference_is_the_gradient_of_a_float64_loop(plain):
 
 
 def test_each_arithmetic_differs_by_its_precision(plain):
-    single, half = precision.against_float64(plain)
+    single, half = precision.against_float64(StateAddress(plain, None))
     assert (single.way, half.way) == ("as the run does: float32", "float32, bfloat16 autocast")
     # roundings of 6e-8 and 4e-3, accumulated over some ten layers: more than a tenth of one, less than a hundred
     assert 6e-9 < single.relative < 6e-6
@@ -59,14 +59,16 @@ def test_each_arithmetic_differs_by_its_precision(plain):
 )
 def test_the_runs_own_arithmetic_comes_first(changes, ways, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb-clipped", steps=1, warmup=0, **changes))
-    rows = precision.against_float64(directory)
+    rows = precision.against_float64(StateAddress(directory, None))
     assert [row.way for row in rows] == ways
     assert "bfloat16" in max(rows, key=lambda row: row.relative).way
 
 
 def test_a_penalty_is_compared_as_well(data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb-regularized", steps=1, warmup=0))
-    assert 0 < precision.against_float64(directory)[0].relative < 1e-3  # its finite differences amplify rounding
+    assert (
+        0 < precision.against_float64(StateAddress(directory, None))[0].relative < 1e-3
+    )  # its finite differences amplify rounding
 
 
 @pytest.mark.parametrize("method", ["forward", "central"])
@@ -98,7 +100,7 @@ def test_the_noise_of_a_difference_falls_with_the_length_of_its_probe(data, tmp_
     noise = []
     for eps in (1e-2, 1e-4):
         recipe = small_recipe(data, "fb-regularized", steps=1, warmup=0, penalty_eps=eps)
-        noise.append(precision.penalty_noise(run(tmp_path / f"{eps}", recipe)))
+        noise.append(precision.penalty_noise(StateAddress(run(tmp_path / f"{eps}", recipe), None)))
     assert 1e-6 < noise[0] < 1e-2
     assert 10 * noise[0] < noise[1]
 
@@ -106,14 +108,14 @@ def test_the_noise_of_a_difference_falls_with_the_length_of_its_probe(data, tmp_
 @pytest.mark.parametrize("changes", [{"penalty": 0.0}, {"dtype": "float64"}, {"penalty_method": "exact"}])
 def test_a_run_without_such_a_difference_has_no_noise(changes, data, tmp_path):
     directory = run(tmp_path / "run", small_recipe(data, "fb-regularized", steps=1, warmup=0, **changes))
-    assert precision.penalty_noise(directory) is None
+    assert precision.penalty_noise(StateAddress(directory, None)) is None
 
 
 def test_verify_says_it(finished, monkeypatch):
     monkeypatch.setattr("noiseless.ask.verify.WORKERS", ())
     answer = call("verify", finished.path)
     assert answer.code == 0, answer.err
-    noise = f"{precision.penalty_noise(finished):.2e}"
+    noise = f"{precision.penalty_noise(StateAddress(finished, None)):.2e}"
     assert f"the penalty's finite difference on the first block is {noise} of its length" in words(answer.out)
 
 

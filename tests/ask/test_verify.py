@@ -7,6 +7,7 @@ import re
 from small_runs import call, run, small_recipe
 
 from noiseless.ask import verify
+from noiseless.files.address import StateAddress
 
 
 def test_verify_prints_equal_digests_and_the_rounding_of_float32_sums(data, tmp_path, monkeypatch):
@@ -32,7 +33,7 @@ def test_another_state_has_another_digest(data, tmp_path):
     one = run(tmp_path / "one", recipe)
     other = run(tmp_path / "other", small_recipe(data, "fb-clipped", steps=1, warmup=0, seed=1))
     digests = [
-        verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted=False)))
+        verify._digest(verify.gradient(StateAddress(directory, None), verify._RecordingAlone(permuted=False)))
         for directory in (one, one, other)
     ]
     assert digests[0] == digests[1] != digests[2]

@@ -225,7 +225,7 @@ def test_a_model_that_uses_a_tensor_twice_runs(tmp_path, user_module):
         ("noiseless_own:other", r"one score per class, \[2, 3\] for two images, not \[2, 4\]: see its options"),
         ("noiseless_own:bad", r"noiseless_own:bad\(inputs\) cannot be called with channels, classes: .*'inputs'"),
         ("noiseless_own:needs", "cannot be called with channels, classes: missing a required argument: 'depth'"),
-        ("noiseless_missing:f", r"noiseless_missing cannot be imported \(No module named 'noiseless_missing'\)"),
+        ("noiseless_missing:f", r"noiseless_missing cannot be imported \(No module named 'noiseless_missing'"),
         ("noiseless_broken:f", r"noiseless_broken cannot be imported \(No module named 'no_such_package'\)"),
         ("noiseless_wrong:f", "noiseless_wrong cannot be imported: ZeroDivisionError: .*noiseless_wrong.py, line 2"),
         ("noiseless_syntax:f", "noiseless_syntax cannot be imported: SyntaxError: "),

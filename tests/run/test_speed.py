@@ -13,6 +13,7 @@ from torch import nn
 
 from noiseless.ask import verify
 from noiseless.files import checkpoint
+from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.run import speed
@@ -175,12 +176,13 @@ def test_verify_uses_compiled_code_in_its_smaller_chunks_too(data, tmp_path, mon
     # stopped before its first sweep: no code is compiled for the run's own chunk of three blocks
     directory = run(tmp_path / "run", compiled_recipe(data), stop_after=-1, **COMPILED | {"chunk": 3})
     digests = {
-        verify._digest(verify.gradient(directory, verify._RecordingAlone(permuted))) for permuted in (False, True)
+        verify._digest(verify.gradient(StateAddress(directory, None), verify._RecordingAlone(permuted)))
+        for permuted in (False, True)
     }
     assert len(digests) == 1
     monkeypatch.setenv("CXX", NO_COMPILER)
     with pytest.raises(ValueError, match="this is to be computed by compiled code"):
-        verify.gradient(directory, Alone())
+        verify.gradient(StateAddress(directory, None), Alone())
 
 
 def test_two_workers_have_the_bits_of_one_and_torch_prints_nothing(data, tmp_path):

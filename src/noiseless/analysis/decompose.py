@@ -147,12 +147,12 @@ class OnePass:
         space, compiles = self.risk.space, cut.execution.compile_products
         theta = space.theta.detach()
 
-        def of_batch(batch: Batch, _: Tensor) -> tuple[Tensor, Tensor]:
+        def of_batch(batch: Batch) -> tuple[Tensor, Tensor]:
             gradient = cut.block_loss.differentiate(theta, batch).gradient
             return block_products(cut.block_loss, batch, gradient, compiles)
 
         with module_mode(space.module, "running"):
-            products = cut.mean_product(torch.zeros_like(theta)[None], of_batch)[0]
+            products = cut.mean_vectors(1, of_batch)[0]
         return products.double() * (-len(cut.blocks) * self.lr * self.lr / 2)
 
     def curvature(self, updates: int, gradient: Tensor) -> Tensor:

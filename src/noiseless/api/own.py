@@ -36,8 +36,11 @@ from noiseless.run.build import Training
 from noiseless.run.sequence import regime_of
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 
-HERE = {"steps", "optimizer", "loss", "label_smoothing", "max_up", "test_flips", "compat"}
-"""flags of a recipe that `fit` has in another form, or that are about images"""
+HERE = {
+    "steps", "optimizer", "loss", "loss_options", "label_smoothing", "max_up", "test_flips", "compat", "transform",
+    "transform_options",
+}  # fmt: skip
+"""flags of a recipe that `fit` has in another form or not at all, or that are about images"""
 RECIPE_FLAGS = [name for name, flag in FLAGS.items() if flag.part not in ("data", "model") and name not in HERE]
 """flags of a recipe that `fit` takes"""
 SETTINGS = [
@@ -168,7 +171,7 @@ def _recipe(own: Own, examples: int) -> Recipe:
     recipe = with_flags(base, **(values | flags))
     recipe = with_flags(recipe, **implied(base, recipe, (values.keys() - {"steps", "optimizer"}) | flags.keys()))
     recipe = with_flags(recipe, horizon=recipe.schedule.horizon or recipe.schedule.steps)
-    objective = replace(recipe.objective, loss="cross-entropy", label_smoothing=0.0, max_up=1)
+    objective = replace(recipe.objective, loss="cross-entropy", loss_options="", label_smoothing=0.0, max_up=1)
     stochastic = objective.regime == "stochastic"
     objective = replace(
         objective,

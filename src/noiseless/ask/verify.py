@@ -17,7 +17,6 @@ from noiseless.ask.state import load_state
 from noiseless.exits import INTERRUPTED
 from noiseless.files import checkpoint
 from noiseless.files.address import StateAddress
-from noiseless.files.directory import RunDirectory
 from noiseless.objective import Evaluation, risk_of
 from noiseless.objective.exactsum import ExactSum
 from noiseless.objective.partial import Partial
@@ -55,14 +54,14 @@ class RoundingDifference:
     """absolute difference of the losses, divided by the reference's; None: losses are not compared"""
 
 
-def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[RoundingDifference]]:
-    """Computes the gradient at a run's newest state in several ways.
+def verify(address: StateAddress) -> tuple[list[GradientDigest], list[RoundingDifference]]:
+    """Computes the gradient at a state of a run in several ways.
 
     It is computed twice in the order of the blocks, once in a permuted order, and in jobs of 1, 2 and 3 workers. Chunks
     have at most an eighth of the blocks, so that there are several to permute and to share.
 
     Args:
-        directory: of the run.
+        address: which run, and which of its states.
 
     Returns:
         The digests, which should be equal, and the differences between plain float32 sums.
@@ -72,12 +71,12 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
     """
     in_order, repeated, permuted = _RecordingAlone(False), _RecordingAlone(False), _RecordingAlone(True)
     ways = {"in order": in_order, "again": repeated, "blocks in another order": permuted}
-    digests = [GradientDigest(way, _digest(gradient(directory, workers))) for way, workers in ways.items()]
+    digests = [GradientDigest(way, _digest(gradient(address, workers))) for way, workers in ways.items()]
     with TemporaryDirectory(prefix="noiseless-") as folder:
         for count in WORKERS:
             path = Path(folder) / str(count)
             with suppress(WorkerLostError):
-                words = ["verify", str(directory.path), "--part", str(path), *trust.flags()]
+                words = ["verify", str(address), "--part", str(path), *trust.flags()]
                 code = team.launch(count, words, restarts=0)
                 if code == INTERRUPTED:
                     raise KeyboardInterrupt
@@ -90,27 +89,27 @@ def verify(directory: RunDirectory) -> tuple[list[GradientDigest], list[Rounding
     return digests, differences
 
 
-def write_digest(directory: RunDirectory, path: Path, workers: Workers) -> None:
+def write_digest(address: StateAddress, path: Path, workers: Workers) -> None:
     """Computes the gradient as one worker of a job; the first worker writes the digest to a file."""
-    evaluation = gradient(directory, workers)
+    evaluation = gradient(address, workers)
     if workers.rank == 0:
         path.write_text(json.dumps(_digest(evaluation)))
 
 
 def gradient(
-    directory: RunDirectory, workers: Workers, change: Callable[[Config], Config] = lambda config: config
+    address: StateAddress, workers: Workers, change: Callable[[Config], Config] = lambda config: config
 ) -> Evaluation:
-    """Evaluates a run's objective at its newest state.
+    """Evaluates a run's objective at one of its states.
 
     Args:
-        directory: of the run.
+        address: which run, and which of its states.
         workers: that share the sweep.
         change: maps the run's config to the one that is used.
 
     Returns:
         The evaluation of the next step's objective (see `RunState.objective`).
     """
-    state = load_state(StateAddress(directory, None), workers, change)
+    state = load_state(address, workers, change)
     workers.begin(state.objective_step)
     objective = state.objective
     risk = risk_of(objective)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -13,7 +12,6 @@ from noiseless.trust import permit
 
 if TYPE_CHECKING:
     from noiseless.files.address import StateAddress
-    from noiseless.files.directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,10 @@ class TrustingState:
     """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
 
 
-def one_run(arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun) -> RunDirectory:
-    """Opens the run that a command names, and permits what its `--trust` names.
+def one_state(
+    arguments: list[str], usage: str, description: str, flags_type: type[OneRun] | type[TrustingState] = TrustingState
+) -> StateAddress:
+    """Opens the run and the state that a command names as `RUN` or `RUN@STEP`, and permits what its `--trust` names.
 
     Args:
         arguments: of the command.
@@ -56,19 +56,8 @@ def one_run(arguments: list[str], usage: str, description: str, flags_type: type
         flags_type: dataclass of its flags.
 
     Returns:
-        The directory of the run.
+        The run, and the state of it.
     """
-    args = parse(flags_type, arguments, usage, description)
-    permit(*getattr(args, "trust", ()))
-    from noiseless.files.directory import RunDirectory
-
-    return RunDirectory.open(Path(args.run))
-
-
-def one_state(
-    arguments: list[str], usage: str, description: str, flags_type: type[OneRun] = TrustingRun
-) -> StateAddress:
-    """The run, and the state of it, that a command names as `RUN` or `RUN@STEP`; see `one_run`."""
     args = parse(flags_type, arguments, usage, description)
     permit(*getattr(args, "trust", ()))
     from noiseless.files.address import StateAddress

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,13 +19,15 @@ from noiseless.commands.parsing import given_flags
 from noiseless.data.catalogue import ENTRIES, full_name
 from noiseless.errors import UnknownNameError, shown
 from noiseless.own import PATTERN
-from noiseless.recipes.checks import MOST
+from noiseless.recipes.checks import MOST, known_or_code
 from noiseless.recipes.config import Config, Settings
-from noiseless.recipes.flags import FLAGS, flag_value, with_flags
+from noiseless.recipes.flags import FLAGS, OWN, code_in, with_flags
 from noiseless.recipes.implied import USUAL_RATES, implied
 from noiseless.recipes.ladder import RECIPES, default_form, row
+from noiseless.recipes.parts.data import POLICIES
+from noiseless.recipes.parts.objective import LOSSES
 from noiseless.recipes.recipe import Recipe
-from noiseless.trust import permit, permit_functions
+from noiseless.trust import is_code, permit
 
 MOST_WORKERS = 1_000_000
 """largest number of workers that can be planned, and of timed rounds"""
@@ -67,6 +72,9 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
 
     Returns:
         The config, not resolved.
+
+    Raises:
+        ValueError: for a mistake, in one sentence.
     """
     name, arguments = take_recipe(arguments, usage.split()[0])
     written = arguments
@@ -90,7 +98,9 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     recipe, given = _named(config.recipe), given_flags(arguments)
     changes = implied(base, recipe, given.keys())
     # a name in the file permits nothing: the file may be somebody else's
-    permit_functions(*(flag_value(recipe, flag) for flag in ("model", "data") if flag in given))
+    permit(*code_in(recipe, [flag for flag in OWN if flag in given]))
+    if is_code(recipe.optimizer.name) and "lr" not in {*given, *in_file}:
+        raise ValueError(f"no usual learning rate is known for --optimizer {recipe.optimizer.name}: give --lr")
     flags = take(written, "--form")[1]
     return Parsed(replace(config, recipe=with_flags(recipe, **changes)), name, form, flags, changes)
 
@@ -115,16 +125,33 @@ def _with_values(recipe: Recipe, values: dict[str, Any]) -> Config:
 def _named(recipe: Recipe) -> Recipe:
     """A copy with the names of data set, model and optimizer in their spelling; raises for unknown ones."""
     data, model, optimizer = recipe.data.name, recipe.model.name, recipe.optimizer.name
+    known_or_code("loss", recipe.objective.loss, LOSSES)
+    known_or_code("policy", recipe.data.policy, POLICIES)
+    for transform in recipe.transforms.transform:
+        known_or_code("transform", transform, ())
     data, model = spelled(data, ENTRIES), spelled(model, models := parameters())
     optimizer = spelled(optimizer, USUAL_RATES)
     full_name(data)
     if ":" not in model and model not in models:
         raise UnknownNameError("model", model, (*models, "torchvision:NAME", "timm:NAME", PATTERN))
-    if optimizer not in USUAL_RATES:
-        from noiseless.optim.registry import optimizer_entry  # a newer torch may have more
-
-        optimizer = optimizer_entry(optimizer).kind.__name__
+    if ":" not in optimizer and optimizer not in USUAL_RATES:
+        optimizer = spelled(optimizer, names := optimizer_names())
+        known_or_code("optimizer", optimizer, names)
     return with_flags(recipe, data=data, model=model, optimizer=optimizer)
+
+
+def optimizer_names() -> list[str]:
+    """The names of all optimizers, without importing torch where nothing has imported it yet."""
+    if registry := sys.modules.get("noiseless.optim.registry"):  # a program may have registered its own
+        names: list[str] = registry.optimizer_names()
+        return names
+    spec = importlib.util.find_spec("torch")  # finds it without importing it
+    place = Path(spec.origin).parent if spec and spec.origin else None
+    source = place and place / "optim" / "__init__.py"
+    tree = ast.parse(source.read_text() if source and source.exists() else "")  # a newer torch may have more
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    return sorted({*USUAL_RATES, *(name for name in imported - {"Optimizer"} if name[0].isupper())})
 
 
 def spelled(name: str, known: Iterable[str]) -> str:

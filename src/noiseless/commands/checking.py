@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from noiseless.commands.addresses import OneRun, one_run, one_state
+from noiseless.commands.addresses import OneRun, one_state
 from noiseless.commands.arguments import take
 from noiseless.commands.asking import as_worker
 from noiseless.commands.console import console, tell_aside
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from noiseless.ask.verify import RoundingDifference
     from noiseless.files.address import StateAddress
-    from noiseless.files.directory import RunDirectory
     from noiseless.objective.workers import Workers
 
 
@@ -60,23 +59,25 @@ def verify(arguments: list[str]) -> int:
     """Compares the bits of a run's gradient between orders of blocks and numbers of workers, and with other sums."""
     part, arguments = take(arguments, "--part")  # given in the worker jobs that verify starts: file for the digest
     precision = "--no-precision" not in arguments  # float64 may be many times slower
-    directory = one_run(
+    address = one_state(
         [argument for argument in arguments if argument != "--no-precision"],
         "verify [--no-precision]",
-        "Check that the gradient at the newest state of a run has the same bits for other orders of blocks and other"
-        " numbers of workers. Then print how much it differs from plain float32 sums, and loss, gradient and a"
-        " penalty's finite difference from those in float64; --no-precision leaves out the latter, which may be slow.",
+        "Check that the gradient at a state of a run, by default its newest, has the same bits for other orders of"
+        " blocks and other numbers of workers. Then print how much it differs from plain float32 sums, and loss,"
+        " gradient and a penalty's finite difference from those in float64; --no-precision leaves out the latter, which"
+        " may be slow.",
     )
     if part is None:
-        console.print(f"computing the gradient of {directory.path} in several ways")
+        console.print(f"computing the gradient of {address} in several ways")
         prepared.start()  # for the jobs; it imports torch while this process does
     from noiseless.ask import verify as verification
 
     if part is not None:
-        return _verify_part(directory, Path(part))
-    digests, differences = verification.verify(directory)
+        return _verify_part(address, Path(part))
+    digests, differences = verification.verify(address)
     equal = len({gradient.digest for gradient in digests}) == 1
-    table = Table(title="the gradient of the newest state, computed in several ways")
+    state = "the newest state" if address.step is None else f"the state after {address.step} steps"
+    table = Table(title=f"the gradient of {state}, computed in several ways")
     for heading in ("way", "digest of gradient, loss, hits and statistics", ""):
         table.add_column(heading)
     for gradient in digests:
@@ -87,8 +88,8 @@ def verify(arguments: list[str]) -> int:
         from noiseless.ask.precision import against_float64, penalty_noise
 
         title = "what gradient and loss differ by from those in float64 throughout"
-        console.print(_differences(title, "computed", against_float64(directory)))
-        noise = penalty_noise(directory)
+        console.print(_differences(title, "computed", against_float64(address)))
+        noise = penalty_noise(address)
         if noise is not None:
             console.print(
                 f"the penalty's finite difference on the first block is {noise:.2e} of its length from that in float64"
@@ -97,15 +98,15 @@ def verify(arguments: list[str]) -> int:
     return 0 if equal else DIFFERENT
 
 
-def _verify_part(directory: RunDirectory, path: Path) -> int:
+def _verify_part(address: StateAddress, path: Path) -> int:
     """Computes the gradient as one worker of a job that `verify` has started, and writes its digest."""
     from noiseless.ask.verify import write_digest
 
     def work(workers: Workers) -> int:
-        write_digest(directory, path, workers)
+        write_digest(address, path, workers)
         return 0
 
-    return as_worker(work, ["verify", str(directory.path)], "start again with")
+    return as_worker(work, ["verify", str(address)], "start again with")
 
 
 def _differences(title: str, heading: str, differences: list[RoundingDifference]) -> Table:

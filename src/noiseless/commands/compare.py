@@ -36,10 +36,15 @@ class Compare:
 def compare(arguments: list[str]) -> int:
     """Compares groups of runs."""
     args = parse(Compare, arguments, "compare")
+    from noiseless.files.address import refuse_state
     from noiseless.files.atomic import write_json
     from noiseless.report import comparison
     from noiseless.study.compared import as_json, compare_runs
 
+    for run in (*args.runs, *args.against):
+        refuse_state(
+            run, "compare", "it compares the predictions at the end; noiseless evaluate has a state's accuracy"
+        )
     runs, against = ([Path(run) for run in group] for group in (args.runs, args.against))
     table = compare_runs(runs, against, args.margin, args.confidence, args.label)
     for part in (comparison.differences(table), "", comparison.rights(table), "", *comparison.legend(table)):

@@ -17,9 +17,9 @@ from noiseless.errors import message
 from noiseless.trust import permit, permit_functions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from noiseless.data import Images
+    from noiseless.commands.subject import Evaluated
     from noiseless.files.address import StateAddress
     from noiseless.recipes.recipe import Recipe
     from noiseless.run.evaluate import Score
@@ -69,8 +69,8 @@ def evaluate(arguments: list[str]) -> int:
     from noiseless.commands import subject
 
     recipe = address.directory.config().recipe
-    model, images = subject.evaluated(address, args.data, Path(args.data_dir) if args.data_dir else None)
-    scored = list(_scored(address, recipe, model, images))
+    evaluated = subject.evaluated(address, args.data, Path(args.data_dir) if args.data_dir else None)
+    scored = list(_scored(address, recipe, evaluated))
     ended = address.directory.model.exists()
     if args.json:
         print(json.dumps(_values(args, address, scored)))  # noqa: T201
@@ -95,15 +95,18 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def _scored(address: StateAddress, recipe: Recipe, model: nn.Module, images: dict[str, Images]) -> Iterator[Scored]:
+def _scored(address: StateAddress, recipe: Recipe, evaluated: Evaluated) -> Iterator[Scored]:
     """Scores a model in each state that is to be evaluated: that of the record first."""
     from noiseless.files.parameters import fill
     from noiseless.run.evaluate import score
 
     for title, state, source in _states(address, recipe):
         if state is not None:
-            fill(model, state, source)
-        scores = {part: score(model, of_part, recipe.evaluation.test_flips) for part, of_part in images.items()}
+            fill(evaluated.model, state, source)
+        flips = recipe.evaluation.test_flips
+        scores = {
+            part: score(evaluated.model, images, flips, evaluated.loss) for part, images in evaluated.images.items()
+        }
         yield Scored(title, scores)
 
 

@@ -30,6 +30,8 @@ FIRST = (
     "run_dir",
 )
 """the twelve most important flags: those of `--help`, and the first of `--help-all`"""
+REPEATED = ("--freeze", "--transform", "--transform-options")
+"""flags of several values that may also be given once for each value"""
 HELP = frozenset({"-h", "--help"})
 ALL = "--help-all"
 
@@ -50,7 +52,8 @@ def read_flags(arguments: list[str], default: Config, usage: str, description: s
         ValueError: for a mistake, in one sentence.
     """
     values = flag_values(default.recipe) | asdict(default.settings)
-    arguments = _together(arguments, "--freeze")
+    for flag in REPEATED:
+        arguments = _together(arguments, flag)
     args: Any
     if ALL in arguments:
         args = parse(_groups(values), ["--help"], usage, description, flat=True)

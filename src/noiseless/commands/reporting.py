@@ -37,9 +37,12 @@ def report(arguments: list[str]) -> int:
     args = parse(Report, arguments, "report")
     if not args.runs:
         raise ValueError("give at least one run: noiseless report RUN [RUN ...]")
+    from noiseless.files.address import refuse_state
     from noiseless.files.directory import RunDirectory
     from noiseless.files.finding import runs_below
 
+    for run in args.runs:
+        refuse_state(run, "report", "its page shows all steps")
     directories = [RunDirectory.open(path) for run in args.runs for path in runs_below(Path(run))]
     console.print(f"reading {len(directories)} run{'s' * (len(directories) > 1)}")
     from noiseless.report import page, summary

@@ -5,7 +5,7 @@ It is built without the run's data, which need not be on this machine.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,12 +19,26 @@ from noiseless.exchange.recognise import classes_of
 from noiseless.files.address import StateAddress
 from noiseless.files.parameters import fill
 from noiseless.files.stored import read_state
+from noiseless.losses.terms import PerExample
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import choices, rebuild
+from noiseless.run.sequence import make_test_loss
 
 
-def evaluated(address: StateAddress, data: str | None, data_dir: Path | None) -> tuple[nn.Module, dict[str, Images]]:
-    """The model of a run, and images on which it is evaluated, without augmentation.
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What `evaluate` scores."""
+
+    model: nn.Module
+    """whose state is to be filled in where it is not the initial one"""
+    images: dict[str, Images]
+    """part of the data set -> its images, without augmentation"""
+    loss: PerExample
+    """loss of each image"""
+
+
+def evaluated(address: StateAddress, data: str | None, data_dir: Path | None) -> Evaluated:
+    """The model of a run, its loss, and images on which it is evaluated.
 
     Args:
         address: which run, and which of its states.
@@ -32,7 +46,7 @@ def evaluated(address: StateAddress, data: str | None, data_dir: Path | None) ->
         data_dir: directory of data sets; None: the usual one.
 
     Returns:
-        The model, whose state is to be filled in where it is not the initial one, and the images by part.
+        The model, the images by part, and the loss.
 
     Raises:
         ValueError: if the images are not those of the model.
@@ -40,7 +54,7 @@ def evaluated(address: StateAddress, data: str | None, data_dir: Path | None) ->
     if data is None:
         experiment = rebuild(address.directory, snapshots=False)
         train = replace(experiment.train, augment="none", policy=None)
-        return experiment.model, {"train": train, "test": experiment.test}
+        return Evaluated(experiment.model, {"train": train, "test": experiment.test}, experiment.test_loss)
     recipe = address.directory.config().recipe
     dataset = load(data, data_dir, recipe.data.pixels)
     size = dataset.x_test.shape[2], dataset.x_test.shape[3]
@@ -54,7 +68,8 @@ def evaluated(address: StateAddress, data: str | None, data_dir: Path | None) ->
     parts = {"train": (dataset.x_train, dataset.y_train), "test": (dataset.x_test, dataset.y_test)}
     if dataset.classes > classes or int(dataset.y_test.max()) >= classes:
         raise ValueError(f"{data} has {dataset.classes} classes, and the run's model tells {classes} apart")
-    return model, {part: _images(recipe, x, y) for part, (x, y) in parts.items()}
+    images = {part: _images(recipe, x, y) for part, (x, y) in parts.items()}
+    return Evaluated(model, images, make_test_loss(recipe, classes, torch.device("cpu")))
 
 
 def loaded(address: StateAddress, size: tuple[int, int] | None, average: bool = False) -> tuple[nn.Module, int]:

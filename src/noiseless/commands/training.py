@@ -112,9 +112,12 @@ def resume(arguments: list[str]) -> int:
     workers, arguments = take_count(arguments, "--workers")
     args = parse(Resume, arguments, "resume [--workers W]")
     permit(*args.trust)
+    from noiseless.files.address import refuse_state
     from noiseless.files.directory import RunDirectory
     from noiseless.files.runcopy import RunCopy
 
+    remedy = "export the state to DIR, and train a new run with --init DIR/model.safetensors"
+    refuse_state(args.run, "resume", remedy)
     directory = RunDirectory.open(Path(args.run))
     copy = _target(args.copy_to, directory.path)
     if directory.model.exists():

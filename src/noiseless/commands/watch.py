@@ -16,6 +16,7 @@ from rich.live import Live
 
 from noiseless.commands.interrupt import signal_handler
 from noiseless.commands.parsing import parse
+from noiseless.files.address import refuse_state
 from noiseless.files.finding import has_runs, runs_below
 from noiseless.files.reading import Followed
 from noiseless.report import watching
@@ -50,6 +51,8 @@ def watch(arguments: list[str]) -> int:
         raise ValueError(f"--every must be a positive number of seconds, not {args.every:g}")
     console = Screen(soft_wrap=False)
     plain = console.options.ascii_only
+    for text in args.runs:
+        refuse_state(text, "watch", "it shows all steps")
     places = [Path(run) for run in args.runs]
     if args.once or not sys.stdout.isatty() or console.is_dumb_terminal:
         runs = _opened(places)

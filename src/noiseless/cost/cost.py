@@ -115,8 +115,8 @@ def measure(experiment: Experiment, least: float = SECONDS) -> Measured:
         updates = experiment.config.recipe.objective.parts
         step, fixed = step + updates * update, fixed + updates * update
     tested = experiment.test.only(torch.arange(min(BATCH, len(experiment.test))))
-    flips = experiment.config.recipe.evaluation.test_flips
-    (evaluation,) = _means(lambda: score(experiment.model, tested, flips), least=least / 2)
+    loss, flips = experiment.test_loss, experiment.config.recipe.evaluation.test_flips
+    (evaluation,) = _means(lambda: score(experiment.model, tested, flips, loss), least=least / 2)
     return Measured(step, evaluation * len(experiment.test) / len(tested), fixed, checkpoint)
 
 

@@ -13,6 +13,8 @@ from noiseless import own
 from noiseless.data.arrays import CHANNELS, KEYS, image_set
 from noiseless.data.images import ImageSet
 
+OWN = own.Kind("data set", "a function that returns training and test images", ("npz:FILE", "folder:PATH"))
+
 
 def from_function(name: str) -> ImageSet:
     """Reads a set that a function of the user's own returns. It is called without arguments, in each process.
@@ -31,7 +33,7 @@ def from_function(name: str) -> ImageSet:
     Raises:
         ValueError: if the function cannot be called, or returns something else.
     """
-    function = own.imported("data set", name, "training and test images", ("npz:FILE", "folder:PATH"))
+    function = own.imported(OWN, name)
     returned = own.called(name, function)
     if isinstance(returned, Mapping) and all(key in returned for key in KEYS):
         parts = [(returned["x_train"], returned["y_train"]), (returned["x_test"], returned["y_test"])]

@@ -40,3 +40,19 @@ class StateAddress:
 
     def __str__(self) -> str:
         return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")
+
+
+def refuse_state(text: str, command: str, remedy: str) -> None:
+    """Raises where a command that is about a run gets `RUN@STEP`.
+
+    Args:
+        text: what it got.
+        command: its name.
+        remedy: what to do, as the end of a sentence.
+
+    Raises:
+        ValueError: in one sentence, unless a directory has this name.
+    """
+    run, at, step = text.rpartition("@")
+    if at and step.isdecimal() and not Path(text).exists() and Path(run).exists():
+        raise ValueError(f"{text} is one state, and {command} is about the run {run}: {remedy}")

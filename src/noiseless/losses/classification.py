@@ -102,7 +102,8 @@ def classifies(loss: PerExample) -> bool:
         True for `cross_entropy`, losses that `classifying` has declared, torch's cross entropy, negative log-likelihood
         and multi-class margin, and a `functools.partial` of one of these.
     """
-    loss = loss.func if isinstance(loss, partial) else loss
+    if isinstance(loss, partial):
+        return getattr(loss, "classifies", False) or classifies(loss.func)
     known = (F.cross_entropy, F.nll_loss, F.multi_margin_loss)
     modules = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
     return getattr(loss, "classifies", False) or loss in known or isinstance(loss, modules)

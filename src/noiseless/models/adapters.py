@@ -22,6 +22,7 @@ from noiseless.models.family import check_forward, refuse_form, refuse_names, re
 from noiseless.models.form import Form
 
 NAME_PATTERNS = ("torchvision:NAME", "timm:NAME", own.PATTERN)
+OWN = own.Kind("model", "a function that returns a module", NAME_PATTERNS[:2])
 _RESERVED = {
     **dict.fromkeys(
         ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict",
@@ -104,7 +105,7 @@ def _timm(name: str, channels: int, classes: int, options: Mapping[str, Any]) ->
 
 def _from_function(module: str, function: str, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
     name = f"{module}:{function}"
-    make = own.imported("model", name, "a module", NAME_PATTERNS[:2])
+    make = own.imported(OWN, name)
     model = own.called(name, make, channels=channels, classes=classes, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} returned a value of type {type(model).__name__}; it must return a torch.nn.Module")

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from noiseless.examples.blocks import Batch
 from noiseless.examples.trees import mapped
 from noiseless.objective import layout
-from noiseless.objective.base import FORWARD
+from noiseless.objective.base import FORWARD, check_vectors
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.outputs import GaussNewtonKind, Outputs, outputs_of
@@ -64,7 +64,9 @@ def gauss_newton_product(risk: EmpiricalRisk, V: Tensor, kind: GaussNewtonKind =
                 return compiled
         return _products(of_outputs, batch, V)
 
-    return risk.mean_product(V, of_block)
+    check_vectors(V, risk.space)
+    V = V.to(risk.space.theta)
+    return risk.mean_vectors(len(V), lambda batch: of_block(batch, V))
 
 
 def gauss_newton_passes(risk: EmpiricalRisk, vectors: int) -> float:

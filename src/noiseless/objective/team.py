@@ -280,8 +280,8 @@ _STORE_GONE = "the job's store, on its first node, does not answer ({}); start t
 def _store_of_job(seconds: float = TIMEOUT_SECONDS) -> tuple[Store, int, int]:
     """The store of the job to which this process belongs, its rank, and the number of workers."""
     shared, rank, count = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
-    # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses. And it
-    # holds what the earlier teams of these processes have counted
+    # torchrun keeps its store when it restarts workers, as many or fewer; it still holds the old ones' addresses, and
+    # what the earlier teams of these processes have counted
     launch = f"launch-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}-team-{_joined}"
     return PrefixStore(launch, shared), rank, count
 

@@ -6,24 +6,27 @@ import ast
 import inspect
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from noiseless.optim.function import TRIAL_EVALUATIONS, EnoughError, refuse_hidden_state, takes_any
 from noiseless.optim.registry import optimizer_entry
 from noiseless.optim.searched import Searched
 from noiseless.optim.searches import line_search_name
+from noiseless.own import failure
 
-TRIAL_EVALUATIONS = 20
-"""most evaluations in a trial of settings"""
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""what an optimizer of torch raises for a setting that it refuses"""
 
 
 def optimizer_arguments(name: str) -> list[str]:
     """The arguments that an optimizer takes besides the parameters.
 
     Args:
-        name: name of the optimizer, in upper or lower case.
+        name: name of the optimizer, in upper or lower case, or `package.module:Class`.
 
     Returns:
         Their names, in the order of its signature.
@@ -31,7 +34,8 @@ def optimizer_arguments(name: str) -> list[str]:
     Raises:
         UnknownNameError: for an unknown optimizer, with the nearest names.
     """
-    return [key for key in inspect.signature(optimizer_entry(name).kind).parameters if key != "params"]
+    kind = optimizer_entry(name).kind
+    return [key for key in list(inspect.signature(kind).parameters)[1:] if key not in ("args", "kwargs")]
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def make_optimizer(
     """Makes an optimizer by its name, after a trial of its settings.
 
     Args:
-        name: "SGD", "adamw", "LBFGS", "Muon", ..., in upper or lower case.
+        name: "SGD", "adamw", "LBFGS", "Muon", ..., in upper or lower case, or `package.module:Class`.
         parameters: parameters to optimise, or groups of them with their settings.
         settings: its arguments.
 
@@ -88,19 +92,35 @@ def make_optimizer(
     if entry.refusal:
         raise ValueError(f"{_origin(kind)} {entry.refusal}")
     stray = [key for key in settings if key not in takes]
-    if stray:
+    if stray and not takes_any(kind):
         raise ValueError(f"{_origin(kind)} takes no {', '.join(stray)}; it takes {', '.join(takes)}")
+    own_name = name if ":" in name else None
     try:
         optimizer = kind(parameters, **settings)
-        _try(kind, settings, optimizer.param_groups[0]["params"][0])
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        _try(kind, settings, optimizer.param_groups[0]["params"][0], own_name)
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:
+        if not own_name and not isinstance(error, REFUSALS):
+            raise
         refused = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-        raise ValueError(f"{_origin(kind)} refuses {refused}: {error}") from None
+        reason = failure(error) if own_name else error
+        raise ValueError(f"{_origin(kind)} refuses {refused}: {reason}") from None
     return optimizer
 
 
-def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tensor) -> None:
-    """Takes a few steps on a small quadratic, because some settings are refused, or fail, only in a step."""
+class _RefusedError(Exception):
+    """An optimizer of the user's own that cannot be used."""
+
+
+def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tensor, own_name: str | None) -> None:
+    """Takes a few steps on a small quadratic, because some settings are refused, or fail, only in a step.
+
+    For an optimizer of the user's own, also compares its steps with those that go on from its state.
+
+    Raises:
+        _RefusedError: for one of the user's own that ignores its closure, or remembers something elsewhere.
+    """
     parameters = [torch.ones(shape, dtype=like.dtype, device=like.device) for shape in ((2, 2), (2, 2), (2, 2), (2,))]
     optimizer = kind([p.requires_grad_() for p in parameters], **settings)
     evaluations = 0
@@ -109,22 +129,28 @@ def _try(kind: type[torch.optim.Optimizer], settings: dict[str, Any], like: Tens
         nonlocal evaluations
         evaluations += 1
         if evaluations > TRIAL_EVALUATIONS:
-            raise _EnoughError
+            raise EnoughError
         value = torch.zeros(())
         for curvature, p in enumerate(parameters, 1):
             p.grad = curvature * p.detach()
             value = value + (p.grad * p.detach()).sum() / 2
         return value
 
-    try:
+    with suppress(EnoughError):
         for _ in range(3):
             optimizer.step(closure)  # type: ignore[arg-type]
-    except _EnoughError:
-        pass
-
-
-class _EnoughError(Exception):
-    """Ends the trial of an optimizer that evaluates many times in one step."""
+    if own_name is None:
+        return
+    if not evaluations:
+        raise _RefusedError(
+            f"step of {own_name} does not call its closure, which sets the gradients: begin it with loss = closure()"
+        )
+    try:
+        refuse_hidden_state(own_name, lambda parameters: kind(parameters, **settings), like)
+    except EnoughError:
+        return
+    except ValueError as error:
+        raise _RefusedError(str(error)) from None
 
 
 def line_search(optimizer: torch.optim.Optimizer) -> str | None:

@@ -17,10 +17,12 @@ from torch.optim import Optimizer
 
 from noiseless.errors import UnknownNameError
 from noiseless.optim.fista import FISTA
+from noiseless.optim.function import optimizer_class
 from noiseless.optim.lbfgs import DampedLBFGS
 from noiseless.optim.muon import Muon
 from noiseless.optim.recursion import Recursion
 from noiseless.optim.scalarrmsprop import ScalarRMSprop
+from noiseless.own import PATTERN
 
 Settings = Mapping[str, Any]
 """a group of an optimizer's `param_groups`"""
@@ -160,17 +162,20 @@ def optimizer_entry(name: str) -> OptimizerEntry:
     """The entry of an optimizer, by name.
 
     Args:
-        name: name of the optimizer, in upper or lower case.
+        name: name of the optimizer, in upper or lower case, or `package.module:Class`, which is imported if trusted.
 
     Returns:
-        Its entry; an entry of defaults for an optimizer of `torch.optim` that has none.
+        Its entry; an entry of defaults for a class that has none.
 
     Raises:
         UnknownNameError: for an unknown optimizer, with the nearest names.
     """
+    if ":" in name:
+        kind = optimizer_class(name)
+        return next((entry for entry in OPTIMIZERS.values() if entry.kind is kind), OptimizerEntry(kind))
     known = {spelled.lower(): spelled for spelled in optimizer_names()}
     if name.lower() not in known:
-        raise UnknownNameError("optimizer", name, known.values())
+        raise UnknownNameError("optimizer", name, (*known.values(), PATTERN))
     spelled = known[name.lower()]
     return OPTIMIZERS[spelled] if spelled in OPTIMIZERS else OptimizerEntry(getattr(torch.optim, spelled))
 

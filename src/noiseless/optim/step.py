@@ -22,7 +22,7 @@ from noiseless.optim.transforms import State, Transform
 TRANSFORM_FLAGS = {
     "aggregate": "--parts", "norm_bias": "--norm-bias", "agc": "--agc", "clip_norm": "--clip",
     "additive_noise": "--additive-noise", "multiplicative_noise": "--multiplicative-noise", "lars": "--layer-rate",
-    "larc": "--layer-rate",
+    "larc": "--layer-rate", "transform": "--transform",
 }  # fmt: skip
 """name of a transform -> the flag with which a recipe has it"""
 STEPS = "steps_taken"

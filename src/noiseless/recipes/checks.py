@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from noiseless.errors import shown
+from noiseless.errors import UnknownNameError, shown
+from noiseless.own import PATTERN
 from noiseless.printable import printable
 
 MOST = 10**9
@@ -55,6 +57,22 @@ def below_one(flag: str, value: float | None) -> None:
     """
     if value is not None and not 0 <= value < 1:
         raise ValueError(f"--{flag} must be a number of at least 0 and below 1, not {value}")
+
+
+def known_or_code(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is neither known nor of the form `package.module:name`; nothing is imported.
+
+    Args:
+        what: kind of thing.
+        name: as given.
+        known: the built-in names.
+
+    Raises:
+        UnknownNameError: with the most similar names.
+    """
+    known = tuple(known)
+    if name not in known and ":" not in name:
+        raise UnknownNameError(what, name, (*known, PATTERN))
 
 
 def printable_text(flag: str, value: object) -> None:

@@ -14,7 +14,12 @@ from noiseless.recipes.checks import at_least, printable_text
 from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
-LATER: Mapping[str, Mapping[str, Any]] = {"model": {"freeze": []}, "optimizer": {"lr_factors": ""}}
+LATER: Mapping[str, Mapping[str, Any]] = {
+    "model": {"freeze": []},
+    "objective": {"loss_options": "", "draw": "examples"},
+    "transforms": {"transform": [], "transform_options": []},
+    "optimizer": {"lr_factors": ""},
+}
 """part of a recipe -> fields that were added after runs had been written without them, with their value there"""
 MOST_THREADS = 1024
 """largest number of CPU threads: far more of them end the process"""
@@ -153,5 +158,5 @@ def _with_later(values: Mapping[str, Any]) -> dict[str, Any]:
     recipe = values.get("recipe")
     if not isinstance(recipe, dict):
         return dict(values)
-    parts = {name: later | recipe[name] for name, later in LATER.items() if isinstance(recipe.get(name), dict)}
+    parts = {name: {**later, **recipe[name]} for name, later in LATER.items() if isinstance(recipe.get(name), dict)}
     return {**values, "recipe": recipe | parts}

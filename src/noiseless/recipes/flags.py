@@ -6,12 +6,13 @@ A flag has the name of its field. Only `name` and `options` occur in several par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from noiseless.errors import UnknownNameError
 from noiseless.recipes.recipe import Recipe
+from noiseless.trust import is_code
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,17 @@ class Flag:
     """the dataclass that has the field"""
     type: Any
     """type of the field"""
+
+
+OWN = {
+    "model": "model",
+    "data": "data set",
+    "loss": "loss",
+    "optimizer": "optimizer",
+    "policy": "policy",
+    "transform": "transform",
+}
+"""flag that may have a name `package.module:name` -> what it names"""
 
 
 def _flags() -> dict[str, Flag]:
@@ -84,3 +96,20 @@ def differing(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
     """The flags in which two recipes differ: flag -> (value of the first, value of the second)."""
     pairs = {flag: (flag_value(first, flag), flag_value(second, flag)) for flag in FLAGS}
     return {flag: pair for flag, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def code_in(recipe: Recipe, flags: Iterable[str] = tuple(OWN)) -> dict[str, str]:
+    """The functions and classes of somebody's own that a recipe names: `package.module:name` -> what it is.
+
+    Args:
+        recipe: resolved or not.
+        flags: those of `OWN` that count.
+
+    Returns:
+        The names, in the order of the flags.
+    """
+    names: dict[str, str] = {}
+    for flag in flags:
+        value = flag_value(recipe, flag)
+        names |= {name: OWN[flag] for name in (value if isinstance(value, tuple) else (value,)) if is_code(name)}
+    return names

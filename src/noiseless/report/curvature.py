@@ -27,6 +27,7 @@ from noiseless.report.layer_curvature import layer_figures
 from noiseless.report.run_answers import RunAnswer, answers_of, checked_values, distinct, looks, series_over
 from noiseless.report.seeds import column, curve, joined
 from noiseless.report.summary import Summary
+from noiseless.trust import is_code
 
 SHOWN = 1e-7
 """smallest density that is shown, as a share of the largest"""
@@ -74,6 +75,8 @@ def _hessian(answer: RunAnswer) -> str:
 
 def _preconditions(optimizer: str) -> bool:
     """Whether an optimizer's edge of stability is a bound on the preconditioned Hessian."""
+    if is_code(optimizer):
+        return False  # its edge is not known, and a report imports nobody's code
     try:
         return optimizer_entry(optimizer).preconditions
     except UnknownNameError:

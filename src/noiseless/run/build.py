@@ -18,23 +18,24 @@ from noiseless.data.extents import is_local
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import RunDirectory
 from noiseless.files.snapshot import Snapshots
+from noiseless.losses.terms import PerExample
 from noiseless.models.freezing import freeze
 from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Selection, parameter_space
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
 from noiseless.recipes.config import Config
-from noiseless.recipes.flags import with_flags
+from noiseless.recipes.flags import code_in, with_flags
 from noiseless.recipes.ladder import published
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
 from noiseless.run.evaluate import Tested, score
 from noiseless.run.initial import load_initial, resolved
 from noiseless.run.regimes import Regime
-from noiseless.run.sequence import make_images, make_loss, make_regime
+from noiseless.run.sequence import make_images, make_loss, make_regime, make_test_loss
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 from noiseless.run.work import work
-from noiseless.trust import trusting
+from noiseless.trust import refuse_untrusted, trusting
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Experiment(Training):
 
     train: Images
     test: Images
+    test_loss: PerExample
+    """loss of each test image in evaluations"""
     notes: tuple[str, ...]
     """messages about initial parameters, frozen ones, and the compiler"""
 
@@ -87,6 +90,7 @@ def build(
         ValueError: if something in the config does not fit the data, the model or the machine.
     """
     config.check()
+    refuse_untrusted(code_in(config.recipe))
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -122,7 +126,7 @@ def build(
         )
     risk = EmpiricalRisk(
         model,
-        make_loss(recipe),
+        make_loss(recipe, dataset.classes, device),
         Selection(
             replace(train, copies=max(1, recipe.data.copies, objective.max_up)),
             examples_per_pass=len(train),
@@ -136,14 +140,14 @@ def build(
     )
     if settings.noise_every is not None:
         check_blocks(risk)
-    optimizer = make_optimizer(recipe, model)
+    optimizer, test_loss = make_optimizer(recipe, model), make_test_loss(recipe, dataset.classes, device)
     transform = make_transform(recipe, risk.space, schedule, len(train))
     regime = make_regime(recipe, risk, train, schedule)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     return Experiment(
         Config(recipe, settings), model.train(), risk.space, regime, schedule, optimizer, transform,
-        dataset.sha256(), workers, compiler, lambda: score(model, test, recipe.evaluation.test_flips).tested,
-        train, test, tuple(notes),
+        dataset.sha256(), workers, compiler, lambda: score(model, test, recipe.evaluation.test_flips, test_loss).tested,
+        train, test, test_loss, tuple(notes),
     )  # fmt: skip
 
 

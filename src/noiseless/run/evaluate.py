@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from noiseless.data import Images
 from noiseless.files.predictions import Predictions
-from noiseless.objective import cross_entropy
+from noiseless.losses.classification import cross_entropy
+from noiseless.losses.terms import PerExample, terms
+from noiseless.losses.torchlosses import unreduced
 from noiseless.objective.usercode import user_code
 
 BATCH = 512
@@ -32,7 +34,7 @@ class Score:
     """Loss, accuracy and predictions on M images."""
 
     loss: float
-    """mean cross entropy"""
+    """mean loss"""
     accuracy: float
     """0 ... 1"""
     predicted: Tensor
@@ -52,17 +54,18 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
+def score(model: nn.Module, images: Images, flips: bool = False, loss: PerExample = cross_entropy) -> Score:
     """Loss and accuracy of the model in evaluation mode, without augmentation.
 
-    The loss is the cross entropy, whatever the model was trained with: `-log p[target]`. With `flips`, p is the mean of
-    the class probabilities of the image and of its mirror image, `(softmax(f(x)) + softmax(f(mirror x))) / 2`, and the
-    predicted class is the one with the largest p.
+    The loss is that of the class scores, by default the cross entropy `-log p[target]`. With `flips`, p is the mean of
+    the class probabilities of the image and of its mirror image, `(softmax(f(x)) + softmax(f(mirror x))) / 2`, another
+    loss gets `log p + log 2` as class scores, and the predicted class is the one with the largest p.
 
     Args:
         model: any; its mode is restored afterwards.
         images: labelled images.
         flips: whether mirror images are evaluated, too.
+        loss: of each image; with weights w_i, the mean is `sum_i w_i l_i / sum_i w_i` over all images.
 
     Returns:
         The mean loss (summed in float64), the accuracy, 0 ... 1, and the predictions in the images' order.
@@ -71,17 +74,19 @@ def score(model: nn.Module, images: Images, flips: bool = False) -> Score:
     model.eval()
     # the images of a large data set may be on another device
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    loss, predicted, target = torch.zeros((), dtype=torch.float64), [], []
+    unreduced_loss, predicted, target = unreduced(loss), [], []
+    total, weight = torch.zeros(2, dtype=torch.float64)
     for index in torch.arange(len(images)).split(BATCH):
         x, y = (tensor.to(device) for tensor in images.take(index))
         with user_code(model):
             output = class_scores(model, x, flips)
-        loss += cross_entropy(output, y).sum(dtype=torch.float64).cpu()
+            losses = terms(unreduced_loss, output, y)
+        total, weight = total + losses.sum().cpu(), weight + losses.weight().cpu()
         predicted.append(output.argmax(1).cpu())
         target.append(y.cpu())
     model.train(training)
     classes, labels = torch.cat(predicted), torch.cat(target)
-    return Score(loss.item() / len(images), int((classes == labels).sum()) / len(images), classes, labels)
+    return Score(total.item() / weight.item(), int((classes == labels).sum()) / len(images), classes, labels)
 
 
 def class_scores(model: nn.Module, x: Tensor, flips: bool) -> Tensor:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from noiseless import keyed
 from noiseless.data import Images, ImageSet, Policy, make_policy
-from noiseless.losses.classification import classification_loss
+from noiseless.data.policyfunction import policy_from
+from noiseless.losses.classification import Kind, classification_loss, cross_entropy
+from noiseless.losses.function import loss_from
 from noiseless.losses.terms import PerExample
 from noiseless.objective import BlockClip, EmpiricalRisk, GradientPenalty, Objective, SharpnessAware, max_up, risk_of
 from noiseless.objective.risk import Blockwise
 from noiseless.optim import parse_options, schedules
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import FullBatch, Regime, Stochastic, Switch, View
+from noiseless.trust import is_code
 
 MOST_EXAMPLES = 2**27
 """largest number of examples in a fixed set of copies: an order of them takes 1 GiB"""
@@ -59,7 +64,7 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     train = Images(
         dataset.x_train.to(device), dataset.y_train.to(device), data.mean, data.std, dtype,
         data.augment, data.padding, data.flip, recipe.seed,
-        policy=_policy(recipe, dataset.x_train.shape[1]), first_clean=data.first_clean,
+        policy=_policy(recipe, dataset.x_train), first_clean=data.first_clean,
     )  # fmt: skip
     used, held_out = data.divided(len(train))
     full, plain = train, replace(train, augment="none", policy=None)
@@ -71,18 +76,65 @@ def make_images(recipe: Recipe, dataset: ImageSet, device: torch.device) -> tupl
     return train, Images(dataset.x_test.to(device), dataset.y_test.to(device), data.mean, data.std, dtype)
 
 
-def make_loss(recipe: Recipe) -> PerExample:
+def make_loss(recipe: Recipe, classes: int, device: torch.device) -> PerExample:
     """The loss of each example.
 
     Args:
         recipe: resolved.
+        classes: number of class scores.
+        device: of the class scores.
 
     Returns:
         The loss that is minimised; with `max_up`, the largest loss among the draws of an image.
+
+    Raises:
+        ValueError: if a loss of the user's own is not trusted, or is no loss.
     """
     objective = recipe.objective
-    loss = classification_loss(objective.loss, objective.label_smoothing, others_only=recipe.compat == "published")
+    if is_code(objective.loss):
+        loss = _own_loss(recipe, classes, device)
+    else:
+        kind, others_only = cast("Kind", objective.loss), recipe.compat == "published"
+        loss = classification_loss(kind, objective.label_smoothing, others_only=others_only)
     return max_up(loss, objective.max_up) if objective.max_up > 1 else loss
+
+
+def make_test_loss(recipe: Recipe, classes: int, device: torch.device) -> PerExample:
+    """The loss of each test image: the user's own where the recipe names one, cross entropy for all others.
+
+    Args:
+        recipe: resolved.
+        classes: number of class scores.
+        device: of the class scores.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: if a loss of the user's own is not trusted, or is no loss.
+    """
+    return _own_loss(recipe, classes, device) if is_code(recipe.objective.loss) else cross_entropy
+
+
+def _own_loss(recipe: Recipe, classes: int, device: torch.device) -> PerExample:
+    objective = recipe.objective
+    options = options_of("--loss-options", objective.loss_options)
+    return loss_from(objective.loss, classes, options, getattr(torch, recipe.model.dtype), device)
+
+
+def options_of(flag: str, text: str) -> dict[str, Any]:
+    """The options in the text of a flag.
+
+    Returns:
+        Value by name.
+
+    Raises:
+        ValueError: for other texts, naming the flag.
+    """
+    try:
+        return parse_options(text)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
 
 
 def make_regime(recipe: Recipe, risk: EmpiricalRisk, train: Images, schedule: schedules.Schedule) -> Regime:
@@ -190,11 +242,14 @@ def wrapped(recipe: Recipe, risk: EmpiricalRisk, lr: float) -> Objective:
     return objective
 
 
-def _policy(recipe: Recipe, channels: int) -> Policy | None:
+def _policy(recipe: Recipe, images: Tensor) -> Policy | None:
+    """The recipe's policy; images uint8 `[N, C, H, W]` are those on which one of the user's own is tried."""
     data = recipe.data
     if data.policy == "none":
         return None
+    if is_code(data.policy):
+        return policy_from(data.policy, images, options_of("--policy-options", data.policy_options))
     try:
-        return make_policy(data.policy, channels, **parse_options(data.policy_options))
+        return make_policy(data.policy, images.shape[1], **parse_options(data.policy_options))
     except ValueError as error:
         raise ValueError(f"--policy {data.policy} --policy-options {data.policy_options!r}: {error}") from None

@@ -26,14 +26,15 @@ from noiseless.optim import (
     norm_bias,
     optimizer_arguments,
     optimizer_entry,
-    parse_options,
     schedules,
 )
+from noiseless.optim.function import transform_from
 from noiseless.optim.groups import parameter_groups, refuse_several_rates
 from noiseless.patterns import first_factors, read_factors
 from noiseless.recipes.parts import Optimizer
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
+from noiseless.run.sequence import options_of
 
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
@@ -66,8 +67,8 @@ def make_transform(
         images: number of training images.
 
     Returns:
-        Aggregate -> norm bias -> agc -> clip -> noise -> layer rate, as far as the recipe has them; None if it has
-        none.
+        Aggregate -> norm bias -> the user's own -> agc -> clip -> noise -> layer rate, as far as the recipe has them;
+        None if it has none.
     """
     transforms, optimizer, parts = recipe.transforms, recipe.optimizer, recipe.objective.parts
     links: list[Transform] = []
@@ -75,6 +76,9 @@ def make_transform(
         links.append(aggregate(part_sizes(images * max(1, recipe.data.copies), parts)))
     if transforms.norm_bias:
         links.append(norm_bias(transforms.norm_bias, transforms.norm_target, transforms.norm_bias_type))
+    all_options = transforms.transform_options or ("",) * len(transforms.transform)
+    for name, text in zip(transforms.transform, all_options, strict=True):
+        links.append(transform_from(name, space, recipe.seed, options_of("--transform-options", text)))
     if transforms.agc is not None:
         links.append(adaptive_clip(transforms.agc, space))
     if transforms.clip is not None:
@@ -107,7 +111,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: for options that the optimizer or the line search does not accept.
     """
     part, layer_rate = recipe.optimizer, recipe.transforms.layer_rate
-    options = _options("--optimizer-options", part.options)
+    options = options_of("--optimizer-options", part.options)
     if "lr" in options:
         raise ValueError("--optimizer-options cannot set lr, which follows the schedule: give --lr")
     accepted = optimizer_arguments(part.name)
@@ -124,7 +128,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         arguments.pop("nesterov", None)
     groups = _groups(part, model, options)
     optimizer = optim.make_optimizer(part.name, groups, **({"lr": part.lr} | arguments | options))
-    search_options = _options("--line-search-options", part.line_search_options)
+    search_options = options_of("--line-search-options", part.line_search_options)
     if part.line_search == "none":
         if search_options:
             raise ValueError("--line-search-options do nothing without a --line-search: armijo, wolfe, ...")
@@ -148,14 +152,6 @@ def _groups(part: Optimizer, model: nn.Module, options: Mapping[str, Any]) -> li
     by_name = first_factors("--lr-factors", factors, list(named), frozen)
     refuse_several_rates(optimizer_entry(part.name), by_name.values())
     return parameter_groups(named.items(), by_name, decay_biases)
-
-
-def _options(flag: str, text: str) -> dict[str, Any]:
-    """The options in the text of a flag; errors name the flag."""
-    try:
-        return parse_options(text)
-    except ValueError as error:
-        raise ValueError(f"{flag}: {error}") from None
 
 
 def unknown_edge(recipe: Recipe) -> str | None:

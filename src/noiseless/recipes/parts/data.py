@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from noiseless.recipes.checks import at_least, below_one, positive
+from noiseless.recipes.checks import at_least, below_one, known_or_code, positive
 
+POLICIES = ("none", "rand", "auto", "trivial", "augmix")
+"""policies that are built in"""
 MOST_PIXELS = 16_384
 """largest side of an image"""
 
@@ -36,8 +38,9 @@ class Data:
     """pixels of zeros on each side of an image before its random crop"""
     flip: float = 0.5
     """probability that an image is mirrored"""
-    policy: Literal["none", "rand", "auto", "trivial", "augmix"] = "none"
-    """augmentation before the crop: RandAugment, AutoAugment, TrivialAugment or AugMix"""
+    policy: str = "none"
+    """augmentation before the crop: rand (RandAugment), auto (AutoAugment), trivial (TrivialAugment), augmix (AugMix),
+    none, or package.module:name, a function of one image"""
     policy_options: str = ""
     """arguments of the policy, written as in a call: num_ops=2,magnitude=9"""
     copies: int = 0
@@ -60,6 +63,7 @@ class Data:
         at_least("padding", self.padding, 0)
         if not 0 <= self.flip <= 1:
             raise ValueError(f"--flip must be a probability between 0 and 1, not {self.flip}")
+        known_or_code("policy", self.policy, POLICIES)
         if self.policy_options and self.policy == "none":
             raise ValueError(f"--policy-options {self.policy_options!r} do nothing without a --policy: give one")
         at_least("copies", self.copies, 0, 1_000_000)

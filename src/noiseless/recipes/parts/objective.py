@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from noiseless.recipes.checks import at_least, below_one, positive
+from noiseless.recipes.checks import at_least, below_one, known_or_code, positive
+from noiseless.trust import is_code
+
+LOSSES = ("cross-entropy", "incorrect")
+"""losses that are built in"""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class Objective:
     statistics: Literal["average", "ema"] = "average"
     """batch norm's running statistics; average: exact average over the sweep; ema: exponential moving average, which
     stochastic updates always use"""
-    loss: Literal["cross-entropy", "incorrect"] = "cross-entropy"
-    """loss of an example; incorrect: cross entropy where the example is misclassified, else 0"""
+    loss: str = "cross-entropy"
+    """loss of an example: cross-entropy, incorrect (cross entropy where the example is misclassified, else 0) or
+    package.module:name, a function of output and target or a loss of torch"""
+    loss_options: str = ""
+    """arguments of a loss package.module:name, written as in a call: NAME=VALUE,NAME=VALUE"""
     label_smoothing: float = 0.0
     """share of the target that is spread evenly over all classes"""
     max_up: int = 1
@@ -68,6 +75,14 @@ class Objective:
         at_least("parts", self.parts, 1)
         at_least("block", self.block, 1)
         positive("norm-block", self.norm_block)
+        known_or_code("loss", self.loss, LOSSES)
+        if is_code(self.loss) and self.label_smoothing:
+            raise ValueError(
+                f"--label-smoothing {self.label_smoothing:g} belongs to the built-in losses: let {self.loss} smooth the"
+                " targets"
+            )
+        if self.loss_options and not is_code(self.loss):
+            raise ValueError(f"--loss-options {self.loss_options!r} do nothing without a --loss package.module:name")
         below_one("label-smoothing", self.label_smoothing)
         at_least("max-up", self.max_up, 1)
         at_least("sam", self.sam, 0)

@@ -13,7 +13,8 @@ class Optimizer:
     """What moves the parameters."""
 
     name: str = "SGD"
-    """optimizer: any of torch.optim (Muon also for convolutions), FISTA, ScalarRMSprop or DampedLBFGS"""
+    """optimizer: any of torch.optim (Muon also for convolutions), FISTA, ScalarRMSprop, DampedLBFGS or
+    package.module:Class"""
     lr: float = 0.1
     """peak learning rate"""
     momentum: float | None = 0.9

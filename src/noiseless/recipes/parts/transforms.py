@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from noiseless.recipes.checks import at_least, positive, without_effect
+from noiseless.recipes.checks import at_least, known_or_code, positive, without_effect
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Transforms:
     """target of --norm-bias"""
     norm_bias_type: Literal["l1", "l2"] = "l2"
     """norm of --norm-bias"""
+    transform: tuple[str, ...] = ()
+    """transforms of the full gradient of your own, package.module:name, after the norm bias and before the clips"""
+    transform_options: tuple[str, ...] = ()
+    """arguments of each --transform in turn, written as in a call: NAME=VALUE,NAME=VALUE, or '' for none"""
     agc: float | None = None
     """adaptive gradient clipping: largest ratio of a unit's gradient norm to its weights' norm; None: no clipping"""
     clip: float | None = None
@@ -45,6 +49,13 @@ class Transforms:
         positive("block-clip", self.block_clip)
         at_least("norm-bias", self.norm_bias, 0)
         at_least("norm-target", self.norm_target, 0)
+        for name in self.transform:
+            known_or_code("transform", name, ())
+        if self.transform_options and len(self.transform_options) != len(self.transform):
+            raise ValueError(
+                f"--transform-options has {len(self.transform_options)} values for {len(self.transform)} transforms:"
+                " give one for each --transform, '' for none"
+            )
         positive("agc", self.agc)
         positive("clip", self.clip)
         at_least("additive-noise", self.additive_noise, 0)
