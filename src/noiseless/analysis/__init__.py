@@ -3,6 +3,7 @@
 Parameters and modes that a measurement changes are restored at its end.
 """
 
+from noiseless.analysis.batchsharpness import BatchSharpness, batch_sharpness
 from noiseless.analysis.density import Density, Trace, density, trace
 from noiseless.analysis.directions import (
     Normalised,
@@ -27,11 +28,16 @@ from noiseless.analysis.noise import (
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
 from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
-from noiseless.analysis.stability import preconditioned, stability_threshold
+from noiseless.analysis.stability import StepStability, preconditioned, stability_threshold, step_stability
+from noiseless.analysis.steepest import SpectralSharpness, spectral_sharpness, steepest
+from noiseless.analysis.tracking import Catapult, Crossing, Tracked, catapults, crossings, step_ratio, tracked
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
     "BatchNorm",
+    "BatchSharpness",
+    "Catapult",
+    "Crossing",
     "Density",
     "Eigenpairs",
     "Flatness",
@@ -45,12 +51,18 @@ __all__ = [
     "Operator",
     "Preconditioned",
     "PrincipalDirections",
+    "SpectralSharpness",
+    "StepStability",
     "TopEigenvalues",
     "Trace",
+    "Tracked",
     "Weights",
     "as_linear_operator",
     "average_flatness",
+    "batch_sharpness",
+    "catapults",
     "check_blocks",
+    "crossings",
     "density",
     "difference",
     "gradient_noise",
@@ -64,9 +76,14 @@ __all__ = [
     "principal_directions",
     "random_direction",
     "scaling_text",
+    "spectral_sharpness",
     "stability_threshold",
+    "steepest",
+    "step_ratio",
+    "step_stability",
     "top_eigenvalues",
     "trace",
+    "tracked",
     "usual_sizes",
     "weights",
 ]

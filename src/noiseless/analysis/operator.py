@@ -84,8 +84,8 @@ class Preconditioned:
     """H"""
     root: Tensor
     """`D^(-1/2)`, `[P]`"""
-    shift: float = 0.0
-    """w: a weight decay that is added to the gradient"""
+    shift: float | Tensor = 0.0
+    """w: a weight decay that is added to the gradient; one number, or `[P]`"""
 
     @property
     def space(self) -> ParameterSpace:

@@ -17,6 +17,7 @@ from noiseless.files.parameters import fill
 from noiseless.files.state import refuse_other_parts, restored_from
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
 from noiseless.objective.workers import Workers
+from noiseless.optim.transforms import State
 from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, rebuild
 from noiseless.run.regimes import FullBatch
@@ -34,6 +35,8 @@ class RunState:
     """steps done"""
     optimizer_state: dict[str, object] | None
     """the optimizer's state at this step; None where no checkpoint holds it"""
+    transforms: State | None = None
+    """the transforms' state at this step; None where no checkpoint holds it, and before the first step"""
 
     @property
     def objective_step(self) -> int:
@@ -97,7 +100,7 @@ def load_state(
     if stored.model is not None:
         fill(experiment.model, stored.model, stored.file)
     experiment.model.train()
-    state = RunState(address, experiment, stored.step, stored.optimizer)
+    state = RunState(address, experiment, stored.step, stored.optimizer, stored.transforms)
     if workers is not None and workers.count > 1:
         refuse_disagreement(workers, experiment)
         _refuse_other_states(workers, state)
@@ -149,6 +152,8 @@ class StateFile:
     """the optimizer's state; None where no checkpoint holds it"""
     file: Path
     """the file that holds the model"""
+    transforms: State | None = None
+    """the transforms' state; None where no checkpoint holds it"""
 
 
 def read_state(address: StateAddress) -> StateFile:
@@ -176,7 +181,7 @@ def read_state(address: StateAddress) -> StateFile:
             raise
         state = None  # the final parameters are also in `directory.model`
     if state is not None:
-        return StateFile(step, state["model"], state["optimizer"], file)
+        return StateFile(step, state["model"], state["optimizer"], file, state["transforms"])
     if step == end:
         return StateFile(step, directory.state(), None, directory.model)
     if step != 0 or directory.config().recipe.model.init is not None:

@@ -200,13 +200,14 @@ class GradientPenalty(Blockwise):
             )
 
         def of_block(batch: Batch, V: Tensor) -> tuple[Tensor, Tensor]:
-            return products(self.risk.block_loss, lambda: penalised(batch), V, usercode.PENALISED_PRODUCTS)
-
-        def penalised(batch: Batch) -> tuple[Tensor, Tensor]:
-            loss, weight = self.risk.block_loss.value(batch, 0)
-            return self.penalised(loss, self.space.gradient(loss, create_graph=True)), weight
+            return products(self.risk.block_loss, lambda: self.block_value(batch), V, usercode.PENALISED_PRODUCTS)
 
         return self.risk.mean_product(V, of_block)
+
+    def block_value(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The penalised value of a batch of one block, differentiable, and its weight; see `penalised`."""
+        loss, weight = self.risk.block_loss.value(batch, 0)
+        return self.penalised(loss, self.space.gradient(loss, create_graph=True)), weight
 
     def hvp_passes(self, vectors: int) -> float:
         """Three passes for the value's gradient, by double backward, and six for each product."""

@@ -66,6 +66,55 @@ def products(
         return torch.stack([block_loss.space.gradient(gradient, v) for v in V]), weight
 
 
+def gradient_product(block_loss: BlockLoss, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The product of a block's Hessian with the block's gradient.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        batch: of one block.
+
+    Returns:
+        The gradient g_b of the block's mean loss, `[P]`; `H_b g_b`, `[P]`; the block's weight.
+
+    Raises:
+        DerivativeError: as ModuleError, a ValueError: where torch does not have a derivative.
+    """
+    with any_order(block_loss), user_code(block_loss.module, PRODUCTS):
+        at, weight = block_loss.value(batch, 0)
+        gradient = block_loss.space.gradient(at, create_graph=True)
+        refuse_once(at, gradient, PRODUCTS)
+        return gradient.detach(), block_loss.space.gradient(gradient, gradient.detach()), weight
+
+
+def curvature_gradients(
+    block_loss: BlockLoss, value: Callable[[], tuple[Tensor, Tensor]], V: Tensor, need: Need
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `v . H v` at fixed v, with H a value's Hessian at the module's parameters.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        value: as in `products`.
+        V: vectors `[K, P]`, of the parameters' dtype.
+        need: what needs them, for the message where a derivative is missing.
+
+    Returns:
+        `[K, P]`, and the value's weight.
+
+    Raises:
+        DerivativeError: as ModuleError, a ValueError: where torch does not have a derivative.
+    """
+    space = block_loss.space
+    with any_order(block_loss), user_code(block_loss.module, need):
+        at, weight = value()
+        gradient = space.gradient(at, create_graph=True)
+        refuse_once(at, gradient, need)
+        rows = []
+        for v in V:
+            curvature = space.gradient(gradient, v, create_graph=True) @ v
+            rows.append(space.gradient(curvature, torch.ones_like(curvature)))
+        return torch.stack(rows), weight
+
+
 def _compiled_products(
     block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor
 ) -> tuple[Tensor, Tensor] | None:

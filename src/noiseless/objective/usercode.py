@@ -58,6 +58,9 @@ EXACT_PENALTY = Need(
 PENALISED_PRODUCTS = Need(
     "Hessian products of a penalised value need", "third", "use those of the risk without the penalty (--of loss)"
 )
+CURVATURE_GRADIENTS = Need(
+    "the gradient of an eigenvalue needs", "third", "use the eigenvalues themselves, at several states of the run"
+)
 
 
 class _HasModule(Protocol):

@@ -43,6 +43,9 @@ class OptimizerEntry:
     diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
     """(settings, state of a parameter after a step) -> D, shaped like the parameter: the step goes along `D^-1` times a
     mean of gradients. None: there is no D, or it is not known"""
+    radii: Callable[[Any], Mapping[Tensor, float]] | None = None
+    """optimizer -> parameter -> r, for an optimizer that moves a matrix by lr r times the orthogonal factor of a mean
+    of its gradients: steepest descent in spectral norms. None: it does not"""
     evaluates_itself: bool = False
     """whether a step may call its closure several times, so that `Searched` cannot add a line search"""
     refusal: str | None = None
@@ -120,7 +123,7 @@ _ENTRIES = (
     # ours
     OptimizerEntry(DampedLBFGS, coupled_decay=True, state_size=_lbfgs_size),
     OptimizerEntry(FISTA, coupled_decay=True),
-    OptimizerEntry(Muon),  # hides torch's, which takes matrices only
+    OptimizerEntry(Muon, radii=Muon.radii),  # hides torch's, which takes matrices only
 )
 
 OPTIMIZERS: dict[str, OptimizerEntry] = {entry.kind.__name__: entry for entry in _ENTRIES}

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from noiseless.files import checkpoint, heads
@@ -25,6 +24,7 @@ from noiseless.run.evaluate import Tested
 from noiseless.run.messages import diagnosis, go_on
 from noiseless.run.periodic import Analyses
 from noiseless.run.record import DoneStep, DoneUpdate, Record, make_row
+from noiseless.run.updates import set_rate
 
 
 class Diverged(Exception):
@@ -108,9 +108,7 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
                         _save_within(experiment, directory, step, loop)
                         saved = time.monotonic()
                     workers.begin(step, number)
-                    share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
-                    rate = experiment.schedule(step + share)
-                    _set_rate(experiment.optimizer, rate)
+                    rate = set_rate(experiment, step, number, len(objectives))
                     with loop.first_update:
                         update = take_step(
                             experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
@@ -166,12 +164,6 @@ def train(experiment: Training, directory: RunDirectory | None, progress: Progre
         directory.finish(experiment.model.state_dict(), loop.average_state, predictions)
         progress.on_saved()
     workers.begin(step)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of all parameter groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def _ended(experiment: Training, step: int, loop: _LoopState) -> bool:
