@@ -85,7 +85,7 @@ def spectral_sharpness(
     if not radii:
         raise ValueError("no parameter has a radius: there is no matrix whose steps are orthogonal")
     given = torch.empty(0, len(space)).to(space.theta) if start is None else start[:count].to(space.theta)
-    drawn = random_vectors(space, seed, "steepest", 0, max(0, count - len(given)))if count > len(given) else given[:0]
+    drawn = random_vectors(space, seed, "steepest", 0, max(0, count - len(given))) if count > len(given) else given[:0]
     V = torch.stack([steepest(v, space, radii)[0] for v in torch.cat([given, drawn])])
     HV = applied(operator, V)
     products, passes, rounds = len(V), operator.passes(len(V)), 1

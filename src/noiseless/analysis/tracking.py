@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -94,8 +95,7 @@ def crossings(
         The crossings, between steps that follow each other among those where both numbers are known.
     """
     known = [(s, v > e) for s, e, v in zip(steps, edges, values, strict=True) if e is not None and v is not None]
-    pairs = zip(known, known[1:], strict=False)
-    return [Crossing(branch, before, after, above) for (before, was), (after, above) in pairs if above != was]
+    return [Crossing(branch, before, after, above) for (before, was), (after, above) in pairwise(known) if above != was]
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,7 @@ def catapults(
         if inside and inside[peak] > losses[up.before]:
             highest = max(v for s, v in at.items() if up.after <= s <= crossing.before)
             found.append(
-                Catapult(
-                    up.before, peak, crossing.after, losses[up.before], inside[peak], highest, at[crossing.after]
-                )
+                Catapult(up.before, peak, crossing.after, losses[up.before], inside[peak], highest, at[crossing.after])
             )
     return found
 

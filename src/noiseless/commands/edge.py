@@ -14,7 +14,7 @@ from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 
 if TYPE_CHECKING:
-    from noiseless.ask.edge import EdgeJob
+    from noiseless.ask.following import StepsJob
     from noiseless.files.address import StateAddress
     from noiseless.files.answers import Answer
     from noiseless.objective.workers import Workers
@@ -52,21 +52,21 @@ def _edge(args: EdgeFlags, address: StateAddress, workers: Workers) -> Iterator[
 
     with interruptible():
         job = prepare(address, args.edge, workers)
-        _print_cost(job)
+        _print_cost(job, args.edge)
     if args.estimate:
         return
     with bar("steps") as progress:
-        yield carry_out(job, lambda done: progress.begin(done, job.measured), progress.advance)
+        yield carry_out(job, args.edge, lambda done: progress.begin(done, job.measured), progress.advance)
 
 
-def _print_cost(job: EdgeJob) -> None:
-    product = job.product()
-    made, most = job.end - job.state.step, job.options.most * job.measured
+def _print_cost(job: StepsJob, options: EdgeOptions) -> None:
+    product = job.product(options.pairs)
+    made, most = job.end - job.state.step, options.most * job.measured
     start = f"made again from step {job.state.step}" if job.state.step < job.begin else "made again"
-    batch = "" if job.options.batch == 0 else " and 3 for the batch sharpness"
+    batch = "" if options.batch == 0 else " and 3 for the batch sharpness"
     console.print(
         f"steps {job.begin} to {job.end - 1}, {start}: {made} of {job.step_passes:.4g} passes each; {job.measured} are"
-        f" measured, with at most {job.options.most} Hessian products{batch}. A product is {product.passes:g} passes,"
+        f" measured, with at most {options.most} Hessian products{batch}. A product is {product.passes:g} passes,"
         f" about {duration(product.seconds)}: at most {duration(most * product.seconds)}, and as a rule a tenth, as"
         " each search starts from the step before"
     )
@@ -104,8 +104,8 @@ def _print(args: EdgeFlags, address: StateAddress, answer: Answer) -> None:
 
 def _table(values: dict[str, Any], path: str) -> Table:
     what = "sharpness in spectral norms" if values["measure"] == "spectral" else "largest eigenvalue"
-    seen = ", preconditioned by its optimizer" if values["preconditioned"] else ""
-    table = Table(title=f"{path}: {what} of the {values['of']}'s Hessian{seen}, and {values['optimizer']}'s edge")
+    seen = " as its steps see it" if values["preconditioned"] else ""
+    table = Table(title=f"{path}: {what} of the {values['of']}'s Hessian{seen}; edge of {values['optimizer']}")
     for heading in ("step", "loss", "sharpness", "edge", "ratio", "overlap", "step ratio", "batch"):
         table.add_column(heading, justify="right")
     steps = values["steps"]

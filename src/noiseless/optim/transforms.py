@@ -149,9 +149,7 @@ def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
         shorter = factor(gradient)
         return scaled(gradient, 1.0 if shorter is None else shorter)
 
-    return Transform(
-        f"clip_norm({limit:g}, {norm})", lambda theta: {"clipped": False}, update, linear=linear
-    )
+    return Transform(f"clip_norm({limit:g}, {norm})", lambda theta: {"clipped": False}, update, linear=linear)
 
 
 def additive_noise(scale: float, seed: int) -> Transform:

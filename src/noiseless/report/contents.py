@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from noiseless.report import curvature, curves, landscapes, layers, noise
+from noiseless.report import curvature, curves, edge, landscapes, layers, noise
 from noiseless.report.figures import Section
 from noiseless.report.summary import Summary
 
 SECTIONS: list[Callable[[Sequence[Summary]], Section]] = [
-    curves.section, curvature.section, noise.section, landscapes.section, layers.section,
+    curves.section, curvature.section, edge.section, noise.section, landscapes.section, layers.section,
 ]  # fmt: skip
 """functions that make the sections, in the order of the page"""
 
