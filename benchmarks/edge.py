@@ -1,4 +1,4 @@
-"""Makes the figures of docs/gallery.md on the edge of stability: gradient descent on digits, followed by `noiseless edge`.
+"""Makes the figures of docs/gallery.md on the edge of stability: gradient descent, followed by `noiseless edge`.
 
 .venv/bin/python benchmarks/edge.py [--runs DIR]
 A finished run and its analysis are kept. Takes a few minutes on one core.
@@ -36,7 +36,8 @@ def main() -> None:
     if not (run / "model.safetensors").exists():
         _noiseless(
             "train", "fb", "--model", "edge:mlp", *trust, "--optimizer", "SGD", "--momentum", 0, "--weight-decay", 0,
-            "--lr", RATE, "--schedule", "constant", "--warmup", 0, "--steps", STEPS, "--augment", "none", "--threads", 1,
+            "--lr", RATE, "--schedule", "constant", "--warmup", 0, "--steps", STEPS, "--augment", "none",
+            "--threads", 1,
             "--run-dir", run,
         )  # fmt: skip
     if not (run / "analysis" / "edge-step-0.json").exists():

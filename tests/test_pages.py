@@ -88,7 +88,8 @@ def modules() -> dict[str, Any]:
     return {**shared, "module": module, "data": data, "loss": classifying(nn.CrossEntropyLoss(reduction="none"))}
 
 
-READER = {"landscapes.md": linear, "sharpness.md": linear, "optimizers.md": linear, "modules.md": modules,
+READER = {"landscapes.md": linear, "edge.md": linear, "sharpness.md": linear,
+          "optimizers.md": linear, "modules.md": modules,
           "checkpoints.md": checkpoints, "security.md": checkpoints}  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def test_decoupled_decays_that_differ_move_the_edge():
 
 
 def test_a_clipped_run_oscillates_at_the_limit_over_the_length():
-    """f = 4 x + (a / 2) y^2 with y small: the clip to c makes steps of lr c / 4 in y, so the edge of a is 8 / (lr c)."""
+    """f = 4 x + (a / 2) y^2 with y small: clipped to c, y has the rate lr c / 4, and the edge is 8 / (lr c)."""
     net = nn.Linear(2, 1, bias=False).double()
     space, clip = parameter_space(net), clip_norm(0.5)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""The edge along a run: against dense Hessians at kept checkpoints, and the same answer after a stop or from any step."""
+"""The edge along a run: against dense Hessians at kept checkpoints; the same answer after a stop, from any step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-
 from small_runs import call, copy, npz, refused, run, small_recipe, words
 
 from noiseless.analysis import Hessian

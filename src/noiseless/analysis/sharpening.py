@@ -1,4 +1,4 @@
-"""The change of a Hessian eigenvalue along a step, split into its causes. One derivative more than a Hessian product."""
+"""The change of a Hessian eigenvalue along a step, split into its causes. One derivative more than a product."""
 
 from __future__ import annotations
 

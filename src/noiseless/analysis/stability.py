@@ -111,8 +111,8 @@ def step_stability(
 
     and the edge is that of `stability_threshold` without weight decay. Decoupled decays w and rates lr that differ
     between groups go into R as `2 / (2 - lr w)`, as the edge lies where a step turns a vector around:
-    `(lr / (1 + m)) A x = (2 - lr w) x`, say, for heavy ball. Where all of these are 1 and all parameters have one weight
-    decay, A is H, and the edge that of `stability_threshold`.
+    `(lr / (1 + m)) A x = (2 - lr w) x`, say, for heavy ball. Where all of these are 1 and all parameters have one
+    weight decay, A is H, and the edge that of `stability_threshold`.
 
     Clip and layer rates count with the factor of the step. That is exact where the oscillation leaves the norms as they
     are: where the gradient's part along the eigenvector is small beside the rest.

@@ -30,8 +30,8 @@ from noiseless.files.answers import Answer
 from noiseless.objective import EmpiricalRisk, GradientPenalty
 from noiseless.objective.workers import Workers
 from noiseless.optim import Searched, entry_of
+from noiseless.run.edge import stability_of
 from noiseless.run.replay import FirstUpdate
-from noiseless.run.updates import stability_of
 
 KIND = "edge"
 COLUMNS = (
@@ -94,8 +94,8 @@ def _measure(state: RunState, options: EdgeOptions, update: FirstUpdate, course:
         stability = stability_of(experiment, hessian, update.linear, of)
         earlier = _tracked(course)
         top = top_eigenvalues(
-            stability.operator, options.pairs, tolerance=options.tolerance, most=options.most, start=None if earlier is None else earlier.vectors,
-            seed=options.seed,
+            stability.operator, options.pairs, tolerance=options.tolerance, most=options.most, seed=options.seed,
+            start=None if earlier is None else earlier.vectors,
         )  # fmt: skip
         pairs = top.largest
         now = tracked(pairs.vectors, earlier)

@@ -1,4 +1,4 @@
-"""The edge of stability along runs: followed eigenvalues, the edge, batch sharpness, loss; crossings and catapults."""
+"""The edge of stability along runs: followed eigenvalues, the edge, batch sharpness, loss; crossings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noiseless.report.summary import Summary
 
 TEXT = (
     "noiseless edge makes the steps of a run again and measures where they begin. The dashed line is the edge of"
-    " stability of the optimizer as the run has it. Above it the steps on a quadratic grow. Each followed eigenvalue has"
+    " stability of the run's optimizer. Above it the steps on a quadratic grow. Each followed eigenvalue has"
     " its line, which ends where its eigenvector has less than half of its square in any later one. A catapult is a"
     " stretch above the edge in which the loss rises and which ends below it."
 )

@@ -18,8 +18,8 @@ from noiseless.objective import Objective
 from noiseless.optim import Linear, Step, take_step
 from noiseless.optim.transforms import State
 from noiseless.run.build import Training
+from noiseless.run.rate import set_rate
 from noiseless.run.record import DoneStep, DoneUpdate, make_row
-from noiseless.run.updates import set_rate
 
 COMPARED = ("train_loss", "gradient_norm", "parameter_norm")
 """columns of a row that tell whether a step was the same"""

@@ -23,8 +23,8 @@ from noiseless.run.build import Training
 from noiseless.run.evaluate import Tested
 from noiseless.run.messages import diagnosis, go_on
 from noiseless.run.periodic import Analyses
+from noiseless.run.rate import set_rate
 from noiseless.run.record import DoneStep, DoneUpdate, Record, make_row
-from noiseless.run.updates import set_rate
 
 
 class Diverged(Exception):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from noiseless import optim
-from noiseless.analysis import Operator, StepStability, stability_threshold, step_stability
+from noiseless.analysis import stability_threshold
 from noiseless.objective import ParameterSpace
 from noiseless.optim import (
-    Linear,
     Searched,
     Transform,
     adaptive_clip,
@@ -30,9 +29,6 @@ from noiseless.optim import (
 )
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
-
-if TYPE_CHECKING:
-    from noiseless.run.build import Training
 
 
 def make_schedule(recipe: Recipe) -> schedules.Schedule:
@@ -148,25 +144,6 @@ def _options(flag: str, text: str) -> dict[str, Any]:
         raise ValueError(f"{flag}: {error}") from None
 
 
-def set_rate(experiment: Training, step: int, update: int, updates: int) -> float:
-    """Sets the learning rate of an update in all parameter groups.
-
-    Args:
-        experiment: of the run.
-        step: number of the step, from 0.
-        update: number of the update in its step, from 0.
-        updates: number of updates in the step.
-
-    Returns:
-        The rate.
-    """
-    share = update / updates if experiment.config.recipe.schedule.rate_by == "update" else 0
-    rate = experiment.schedule(step + share)
-    for group in experiment.optimizer.param_groups:
-        group["lr"] = rate
-    return rate
-
-
 def edge_of_stability(
     recipe: Recipe, optimizer: torch.optim.Optimizer, of: Literal["loss", "objective"] = "loss"
 ) -> float | None:
@@ -185,36 +162,3 @@ def edge_of_stability(
     if objective.sam or (of == "loss" and objective.penalised):
         return None
     return stability_threshold(optimizer, objective.parts)
-
-
-def stability_of(
-    experiment: Training, operator: Operator, linear: Linear | None, of: Literal["loss", "objective"]
-) -> StepStability:
-    """The matrix and the edge of the updates of a run, as `step_stability` has them, or why there is none.
-
-    Args:
-        experiment: of the run, its optimizer with the rate of the update, and its state after it.
-        operator: the Hessian of `of` where the update began.
-        linear: of the update's transforms; None: it is not known.
-        of: the function whose Hessian it is.
-
-    Returns:
-        Both.
-    """
-    recipe, transform = experiment.config.recipe, experiment.transform
-    objective = recipe.objective
-
-    def unknown(reason: str) -> StepStability:
-        return StepStability(operator, None, None, reason)
-
-    if objective.sam:
-        return unknown("sharpness-aware steps go along the gradient of another point")
-    if of == "loss" and objective.penalised:
-        return unknown("the steps follow the Hessian of the objective with its penalty")
-    if recipe.transforms.block_clip is not None:
-        return unknown("each block's gradient is clipped by itself, so the steps follow no Hessian of the mean")
-    if isinstance(experiment.optimizer, Searched):
-        return unknown("a line search chooses the size of each step")
-    if transform is not None and linear is None:
-        return unknown(f"the edge is not known with {transform.name}")
-    return step_stability(operator, experiment.optimizer, experiment.space, linear, objective.parts)
