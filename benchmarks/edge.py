@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import nn
 
 HERE = Path(__file__).parent
-STEPS, RATE = 500, 0.2
+STEPS, RATE = 120, 0.6
 
 
 def mlp(channels: int, classes: int, width: int = 32, pixels: int = 64) -> nn.Module:
@@ -41,7 +41,7 @@ def main() -> None:
             "--run-dir", run,
         )  # fmt: skip
     if not (run / "analysis" / "edge-step-0.json").exists():
-        _noiseless("edge", run, *trust)
+        _noiseless("edge", run, *trust, "--every", 2, "--pairs", 1, "--batch", 0)
     _noiseless("report", run, "-o", args.runs / "edge.html", "--figures", args.runs / "figures")
 
 

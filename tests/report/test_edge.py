@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shown_runs import edge, figures, row, shown
+from shown_runs import answer, edge, figures, row, shown
 
 from noiseless.report.contents import sections
 from noiseless.report.summary import by_recipe
@@ -36,3 +36,14 @@ def test_a_sharpness_in_spectral_norms_has_one_line(tmp_path):
     assert _series(figures(run)["edge-1"]) == {
         "sharpness": ([0, 1, 2], [9.0, 21.0, 22.0], "line"), "edge": ([0, 1, 2], [20.0, 20.0, 18.0], "threshold"),
     }  # fmt: skip
+
+
+def test_the_causes_of_a_change_of_the_sharpness_have_their_lines(tmp_path):
+    run = shown(tmp_path / "0", [row(0)])
+    causes = [{"gradient drift": 0.5, "decay": -0.1}, {"gradient drift": 0.25, "decay": -0.2}]
+    answer(run, "sharpen", "step-3", step=3, steps=[3, 4], causes=causes, change=[0.4, 0.1])
+    assert _series(figures(run)["sharpen-1"]) == {
+        "gradient drift": ([3, 4], [0.5, 0.25], "line"),
+        "decay": ([3, 4], [-0.1, -0.2], "line"),
+        "actual change": ([3, 4], [0.4, 0.1], "threshold"),
+    }

@@ -27,6 +27,7 @@ from noiseless.analysis.noise import (
     usual_sizes,
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
+from noiseless.analysis.sharpening import Sharpening, eigenvalue_gradient, eigenvalue_gradient_passes, sharpening
 from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
 from noiseless.analysis.stability import StepStability, preconditioned, stability_threshold, step_stability
 from noiseless.analysis.steepest import SpectralSharpness, spectral_sharpness, steepest
@@ -51,6 +52,7 @@ __all__ = [
     "Operator",
     "Preconditioned",
     "PrincipalDirections",
+    "Sharpening",
     "SpectralSharpness",
     "StepStability",
     "TopEigenvalues",
@@ -65,6 +67,8 @@ __all__ = [
     "crossings",
     "density",
     "difference",
+    "eigenvalue_gradient",
+    "eigenvalue_gradient_passes",
     "gradient_noise",
     "gradient_noise_scale",
     "layers_of",
@@ -76,6 +80,7 @@ __all__ = [
     "principal_directions",
     "random_direction",
     "scaling_text",
+    "sharpening",
     "spectral_sharpness",
     "stability_threshold",
     "steepest",

@@ -76,7 +76,7 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer, space: 
     decays = {_coupled(entry, group) for group in optimizer.param_groups}
     if len(decays) > 1:
         raise ValueError(f"the parameter groups differ in their weight decay ({decays}): give all of them the same one")
-    return Preconditioned(operator, _inverse_root(entry, optimizer, space), decays.pop())
+    return Preconditioned(operator, inverse_root(entry, optimizer, space), decays.pop())
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def step_stability(
         decay = linear.decay + torch.where(decay == 0, 0.0, decay / linear.factor)
         square = square * linear.factor
     if entry.diagonal is not None:
-        square = square * _inverse_root(entry, optimizer, space).square()
+        square = square * inverse_root(entry, optimizer, space).square()
     root = square.clamp(min=0).sqrt()
     return StepStability(Preconditioned(operator, root, decay), root, first.edge(parts))
 
@@ -183,7 +183,7 @@ def _by_parameter(
     return torch.cat([torch.full_like(p, x).reshape(-1) for p, x in zip(space.parameters, numbers, strict=True)])
 
 
-def _inverse_root(entry: OptimizerEntry, optimizer: torch.optim.Optimizer, space: ParameterSpace) -> Tensor:
+def inverse_root(entry: OptimizerEntry, optimizer: torch.optim.Optimizer, space: ParameterSpace) -> Tensor:
     """`D^(-1/2)`, `[P]`; 0 for parameters that never had a gradient."""
     assert entry.diagonal is not None
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}

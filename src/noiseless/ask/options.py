@@ -158,3 +158,15 @@ class EdgeOptions(StepOptions):
         """
         super().check()
         at_least("batch", self.batch, 0)
+
+
+@dataclass(frozen=True)
+class SharpenOptions(StepOptions):
+    """Which steps are followed, and how the change of the sharpness in them is computed."""
+
+    steps: int | None = 1
+    """number of steps to follow; none: to the end of the run"""
+    tolerance: float = 1e-4
+    """largest residual of an eigenvalue, in units of the eigenvalue that is largest in magnitude"""
+    both_ends: bool = True
+    """also computes the eigenvalue's gradient at the end of each step, for a prediction of second order"""

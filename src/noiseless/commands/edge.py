@@ -92,12 +92,8 @@ def _print(args: EdgeFlags, address: StateAddress, answer: Answer) -> None:
         )
     if len(values["catapults"]) > SHOWN:
         console.print(f"and {len(values['catapults']) - SHOWN} more catapults, in the saved answer")
-    reproduced, lost = values["reproduced"], values["converged"].count(False)
-    console.print(
-        f"{reproduced['equal']} of {reproduced['compared']} recorded steps have the bits of the record;"
-        f" {values['passes']:.4g} passes, {values['seconds']:g} s",
-        style=None if reproduced["equal"] == reproduced["compared"] else "yellow",
-    )
+    print_reproduced(values)
+    lost = values["converged"].count(False)
     if lost:
         console.print(f"not converged at {lost} steps: allow more products with --most", style="yellow")
 
@@ -109,18 +105,32 @@ def _table(values: dict[str, Any], path: str) -> Table:
     for heading in ("step", "loss", "sharpness", "edge", "ratio", "overlap", "step ratio", "batch"):
         table.add_column(heading, justify="right")
     steps = values["steps"]
-    stride = -(-len(steps) // SHOWN) if steps else 1
-    chosen = sorted({*range(0, len(steps), stride), len(steps) - 1} - {-1})
-    for k in chosen:
+    for k in shown_rows(len(steps)):
         sharpness, limit = values["sharpness"][k], values["edge"][k]
         loss = values["losses"][steps[k] - values["step"]]
         table.add_row(
-            str(steps[k]), _number(loss), _number(sharpness), _number(limit),
-            _number(sharpness / limit if limit else None), _number(values["overlaps"][k][0], ".3f"),
-            _number(values["step_ratio"][k]), _number(values["batch_sharpness"][k]),
+            str(steps[k]), format_value(loss), format_value(sharpness), format_value(limit),
+            format_value(sharpness / limit if limit else None), format_value(values["overlaps"][k][0], ".3f"),
+            format_value(values["step_ratio"][k]), format_value(values["batch_sharpness"][k]),
         )  # fmt: skip
     return table
 
 
-def _number(value: float | None, form: str = ".4g") -> str:
+def shown_rows(count: int, most: int = SHOWN) -> list[int]:
+    """At most `most + 1` of a number of rows, evenly spread, the last among them."""
+    return sorted({*range(0, count, -(-count // most) if count else 1), count - 1} - {-1})
+
+
+def print_reproduced(values: dict[str, Any]) -> None:
+    """Prints how many steps have the bits of the record, and the cost."""
+    reproduced = values["reproduced"]
+    console.print(
+        f"{reproduced['equal']} of {reproduced['compared']} recorded steps have the bits of the record;"
+        f" {values['passes']:.4g} passes, {values['seconds']:g} s",
+        style=None if reproduced["equal"] == reproduced["compared"] else "yellow",
+    )
+
+
+def format_value(value: float | None, form: str = ".4g") -> str:
+    """A number in a table; a dash if there is none."""
     return "-" if value is None else format(value, form)

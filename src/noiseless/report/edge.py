@@ -14,7 +14,8 @@ TEXT = (
     "noiseless edge makes the steps of a run again and measures where they begin. The dashed line is the edge of"
     " stability of the run's optimizer. Above it the steps on a quadratic grow. Each followed eigenvalue has"
     " its line, which ends where its eigenvector has less than half of its square in any later one. A catapult is a"
-    " stretch above the edge in which the loss rises and which ends below it."
+    " stretch above the edge in which the loss rises and which ends below it. noiseless sharpen splits the change of"
+    " the largest eigenvalue in a step into its causes."
 )
 HEADINGS = (
     "state", "optimizer", "of", "steps", "measured", "largest ratio", "crossings", "catapults", "bits of the record",
@@ -26,6 +27,7 @@ def section(summaries: Sequence[Summary]) -> Section:
     """The section about the edge of stability."""
     answers = answers_of(summaries, "edge")
     figures = [figure for place, answer in enumerate(answers, 1) for figure in _figures(place, answer)]
+    figures += [_causes(place, answer) for place, answer in enumerate(answers_of(summaries, "sharpen"), 1)]
     return Section("edge", "Edge of stability", TEXT, figures, _table(answers))
 
 
@@ -59,6 +61,21 @@ def _figures(place: int, answer: RunAnswer) -> list[Curves]:
             of_loss, legend=True,
         ),
     ]  # fmt: skip
+
+
+def _causes(place: int, answer: RunAnswer) -> Curves:
+    """The causes of the change of the sharpness in each step, and the change."""
+    with checked_values(answer) as content:
+        steps = [int(step) for step in content["steps"]]
+        names = list(dict.fromkeys(name for causes in content["causes"] for name in causes))
+        lines = [
+            Series(name, steps, [number(causes.get(name)) for causes in content["causes"]], look)
+            for look, name in enumerate(names)
+        ]
+        lines.append(Series("actual change", steps, numbers(content["change"]), len(names), "threshold"))
+    view = {"step": View(Axis("steps"), lines)}
+    title = f"Change of the sharpness in a step: {answer.name}"
+    return Curves(f"sharpen-{place}", title, Axis("change of the largest eigenvalue"), view, legend=True)
 
 
 def _branches(content: dict[str, Any]) -> list[Series]:
