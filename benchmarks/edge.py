@@ -1,7 +1,7 @@
-"""Makes the figures of docs/gallery.md on the edge of stability: gradient descent, followed by `noiseless edge`.
+"""Makes figures of gradient descent at the edge of stability: a small network on digits, followed by `noiseless edge`.
 
 .venv/bin/python benchmarks/edge.py [--runs DIR]
-A finished run and its analysis are kept. Takes a few minutes on one core.
+A finished run and its analysis are kept.
 """
 
 from __future__ import annotations
