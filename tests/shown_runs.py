@@ -56,6 +56,21 @@ def sharpness(run: Run, name: str, **values: Any) -> None:
     answer(run, "sharpness", name, **(defaults | values))
 
 
+def edge(run: Run, name: str, **values: Any) -> None:
+    """Writes an answer about the edge of stability at the steps 0, 1 and 2; two eigenvalues change places at 2."""
+    defaults = {
+        "step": 0, "until": 3, "every": 1, "optimizer": "SGD", "momentum": 0.0, "measure": "eigenvalue", "of": "loss",
+        "preconditioned": False, "reasons": [], "batch": 16, "steps": [0, 1, 2], "lr": [0.1] * 3,
+        "sharpness": [9.0, 21.0, 22.0], "edge": [20.0, 20.0, None],
+        "eigenvalues": [[9.0, 4.0], [21.0, 5.0], [22.0, 6.0]],
+        "branches": [[0, 1], [0, 1], [2, 0]], "overlaps": [[None, None], [0.9, 0.9], [0.1, 0.8]],
+        "batch_sharpness": [1.0, 2.0, 3.0], "losses": [1.0, 2.0, 0.5], "crossings": [{"branch": 0}],
+        "catapults": [{"peak": 1, "peak_loss": 2.0}], "reproduced": {"equal": 3, "compared": 3}, "passes": 40.0,
+        "seconds": 1.0,
+    }  # fmt: skip
+    answer(run, "edge", name, **(defaults | values))
+
+
 def bowl(n: int, m: int) -> list[list[float]]:
     """`loss[i][j] = 0.1 + i**2 + 10 * j**2`, which differs between the two axes."""
     return [[0.1 + i**2 + 10 * j**2 for j in range(m)] for i in range(n)]
@@ -91,6 +106,7 @@ def analysed(path: Path, steps: int = 8, **flags: Any) -> Run:
         }  # fmt: skip
         rows.append(row(k, **values))
     run = shown(path, rows, **flags)
+    edge(run, "step-0")
     grid = [-2.0 + 0.1 * k for k in range(100)]
     density = {"grid": grid, "density": [math.exp(-8 * x * x) for x in grid], "probes": 3, "steps": 20, "width": 0.1}
     answer(

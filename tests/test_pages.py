@@ -126,8 +126,8 @@ def perceptron() -> dict[str, Any]:
     return {"model": nn.Sequential(*layers), "loss": nn.CrossEntropyLoss(), "x": x, "y": torch.arange(150) % 3}
 
 
-READER = {"landscapes.md": linear, "sharpness.md": linear, "optimizers.md": linear, "modules.md": modules,
-          "curvature.md": perceptron, "checkpoints.md": checkpoints, "security.md": checkpoints,
+READER = {"landscapes.md": linear, "edge.md": linear, "sharpness.md": linear, "optimizers.md": linear,
+          "modules.md": modules, "curvature.md": perceptron, "checkpoints.md": checkpoints, "security.md": checkpoints,
           "howto/machines.md": machines}  # fmt: skip
 
 

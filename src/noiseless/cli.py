@@ -96,6 +96,16 @@ COMMANDS: dict[str, Command] = {
         "sharpness RUN[@STEP]",
         "largest Hessian eigenvalues over all training images",
     ),
+    "edge": Command(
+        _from("edge", "edge"),
+        "edge RUN[@STEP]",
+        "sharpness at each step beside the edge of its optimizer",
+    ),
+    "sharpen": Command(
+        _from("sharpen", "sharpen"),
+        "sharpen RUN[@STEP]",
+        "why the sharpness changes in a step: drift, decay, ...",
+    ),
     "recipes": Command(
         _from("ladder", "recipes"), "recipes", "list the recipes: what each one replaces in the one before"
     ),

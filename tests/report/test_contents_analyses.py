@@ -192,7 +192,7 @@ def test_an_answer_that_lacks_something_is_named(tmp_path):
 def test_runs_with_all_analyses_have_every_section(tmp_path):
     runs = [analysed(tmp_path / f"{k}", seed=k) for k in range(2)] + [analysed(tmp_path / "b", name="b")]
     all_sections = sections(by_recipe(runs))
-    assert [section.id for section in all_sections] == ["curves", "sharpness", "noise", "landscapes", "layers"]
+    assert [section.id for section in all_sections] == ["curves", "sharpness", "edge", "noise", "landscapes", "layers"]
     assert all(section.figures for section in all_sections)
     assert len(figures(*runs)) > 25
     grid = figures(*runs)["landscape-2d-1-loss"]

@@ -3,6 +3,7 @@
 Parameters and modes that a measurement changes are restored at its end.
 """
 
+from noiseless.analysis.batchsharpness import BatchSharpness, batch_sharpness
 from noiseless.analysis.centralflow import CentralFlow
 from noiseless.analysis.connectivity import (
     Barrier,
@@ -44,14 +45,20 @@ from noiseless.analysis.noise import (
 )
 from noiseless.analysis.operator import Hessian, Operator, Preconditioned, as_linear_operator
 from noiseless.analysis.parts import Part, Restricted, layer_parts, matching_part
+from noiseless.analysis.sharpening import Sharpening, eigenvalue_gradient, eigenvalue_gradient_passes, sharpening
 from noiseless.analysis.spectrum import Eigenpairs, TopEigenvalues, top_eigenvalues
-from noiseless.analysis.stability import preconditioned, stability_threshold
+from noiseless.analysis.stability import StepStability, preconditioned, stability_threshold, step_stability
+from noiseless.analysis.steepest import SpectralSharpness, spectral_sharpness, steepest
+from noiseless.analysis.tracking import Catapult, Crossing, Tracked, catapults, crossings, step_ratio, tracked
 from noiseless.analysis.weights import Weights, layers_of, weights
 
 __all__ = [
     "Barrier",
     "BatchNorm",
+    "BatchSharpness",
+    "Catapult",
     "CentralFlow",
+    "Crossing",
     "Curvature",
     "Density",
     "Diagonal",
@@ -79,22 +86,31 @@ __all__ = [
     "Preconditioned",
     "PrincipalDirections",
     "Restricted",
+    "Sharpening",
+    "SpectralSharpness",
     "StableFlow",
+    "StepStability",
     "TopEigenvalues",
     "Trace",
+    "Tracked",
     "Weights",
     "as_linear_operator",
     "as_torch_function",
     "average_flatness",
     "barrier",
+    "batch_sharpness",
+    "catapults",
     "check_blocks",
     "compare_orders",
+    "crossings",
     "curvature_matrix",
     "density",
     "diagonal",
     "difference",
     "divergence",
     "drawn_order",
+    "eigenvalue_gradient",
+    "eigenvalue_gradient_passes",
     "flip_bit",
     "flow_rule",
     "gradient_draws",
@@ -113,9 +129,15 @@ __all__ = [
     "principal_directions",
     "random_direction",
     "scaling_text",
+    "sharpening",
+    "spectral_sharpness",
     "stability_threshold",
+    "steepest",
+    "step_ratio",
+    "step_stability",
     "top_eigenvalues",
     "trace",
+    "tracked",
     "usual_sizes",
     "weights",
 ]

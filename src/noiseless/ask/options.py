@@ -172,3 +172,65 @@ class FlowOptions:
             raise ValueError(
                 f"--flows must name each flow once, and at least one, not {' '.join(self.flows) or 'none'}"
             )
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Which steps of a run are followed, and how eigenvalues are computed at them."""
+
+    steps: int | None = None
+    """number of steps to follow; none: to the end of the run"""
+    every: int = 1
+    """measures at every N-th step"""
+    pairs: int = 2
+    """number of largest eigenvalues that are followed"""
+    tolerance: float = 1e-3
+    """largest residual of an eigenvalue, in units of the eigenvalue that is largest in magnitude"""
+    most: int = 200
+    """largest number of Hessian products for the eigenvalues of a step"""
+    seed: int = 0
+    """of the random vectors"""
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+            ValueError: naming the flag, its value and what it must be.
+        """
+        at_least("steps", self.steps, 1)
+        at_least("every", self.every, 1)
+        at_least("pairs", self.pairs, 1, MOST_PRODUCTS)
+        at_least("seed", self.seed, 0, MOST_SEED)
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"--tolerance must be between 0 and 1, not {self.tolerance}")
+        if self.most < self.pairs:
+            raise ValueError(f"--most {self.most} must be at least the number of eigenvalues, {self.pairs}")
+
+
+@dataclass(frozen=True)
+class EdgeOptions(StepOptions):
+    """Which steps are followed, and what is measured at them."""
+
+    batch: int | None = None
+    """examples in a block of the batch sharpness; none: as in the run; 0: no batch sharpness"""
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+            ValueError: naming the flag, its value and what it must be.
+        """
+        super().check()
+        at_least("batch", self.batch, 0)
+
+
+@dataclass(frozen=True)
+class SharpenOptions(StepOptions):
+    """Which steps are followed, and how the change of the sharpness in them is computed."""
+
+    steps: int | None = 1
+    """number of steps to follow; none: to the end of the run"""
+    tolerance: float = 1e-4
+    """largest residual of an eigenvalue, in units of the eigenvalue that is largest in magnitude"""
+    both_ends: bool = True
+    """also computes the eigenvalue's gradient at the end of each step, for a prediction of second order"""

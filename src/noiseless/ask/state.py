@@ -16,6 +16,7 @@ from noiseless.files.state import restored_from
 from noiseless.files.stored import read_state
 from noiseless.objective import EmpiricalRisk, GradientPenalty, Objective
 from noiseless.objective.workers import Workers
+from noiseless.optim.transforms import State
 from noiseless.recipes.config import Config
 from noiseless.run.build import Experiment, rebuild
 from noiseless.run.regimes import FullBatch
@@ -33,6 +34,8 @@ class RunState:
     """steps done"""
     optimizer_state: dict[str, object] | None
     """the optimizer's state at this step; None where no checkpoint holds it"""
+    transforms: State | None = None
+    """the transforms' state at this step; None where no checkpoint holds it, and before the first step"""
 
     @property
     def objective_step(self) -> int:
@@ -96,7 +99,7 @@ def load_state(
     if stored.model is not None:
         fill(experiment.model, stored.model, stored.file)
     experiment.model.train()
-    state = RunState(address, experiment, stored.step, stored.optimizer)
+    state = RunState(address, experiment, stored.step, stored.optimizer, stored.transforms)
     if workers is not None and workers.count > 1:
         refuse_disagreement(workers, experiment)
         _refuse_other_states(workers, state)

@@ -11,6 +11,7 @@ from noiseless.files import checkpoint, heads
 from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.files.state import refuse_other_parts
+from noiseless.optim.transforms import State
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class StateFile:
     """the optimizer's state; None where no checkpoint holds it"""
     file: Path
     """the file that holds the model"""
+    transforms: State | None = None
+    """the transforms' state; None where no checkpoint holds it"""
 
 
 def read_state(address: StateAddress) -> StateFile:
@@ -52,7 +55,7 @@ def read_state(address: StateAddress) -> StateFile:
             raise
         state = None  # the final parameters are also in `directory.model`
     if state is not None:
-        return StateFile(step, state["model"], state["optimizer"], file)
+        return StateFile(step, state["model"], state["optimizer"], file, state["transforms"])
     if step == end:
         return StateFile(step, directory.state(), None, directory.model)
     if step != 0 or directory.config().recipe.model.init is not None:

@@ -105,6 +105,26 @@ def upper(weights: Tensor) -> Tensor:
     return weights.triu() + weights.tril(-1).mT
 
 
+def gradient_product(block_loss: BlockLoss, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The product of a block's Hessian with the block's gradient.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        batch: of one block.
+
+    Returns:
+        The gradient g_b of the block's mean loss, `[P]`; `H_b g_b`, `[P]`; the block's weight.
+
+    Raises:
+        DerivativeError: as ModuleError, a ValueError: where torch does not have a derivative.
+    """
+    with any_order(block_loss), user_code(block_loss.module, PRODUCTS):
+        at, weight = block_loss.value(batch, 0)
+        gradient = block_loss.space.gradient(at, create_graph=True)
+        refuse_once(at, gradient, PRODUCTS)
+        return gradient.detach(), block_loss.space.gradient(gradient, gradient.detach()), weight
+
+
 def _compiled_products(
     block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor
 ) -> tuple[Tensor, Tensor] | None:

@@ -14,6 +14,7 @@ from noiseless.optim.searches import LINE_SEARCHES, line_search_options, make_li
 from noiseless.optim.step import Step, refuse_line_search, take_step
 from noiseless.optim.strongwolfe import StrongWolfeSearch
 from noiseless.optim.transforms import (
+    Linear,
     Transform,
     additive_noise,
     aggregate,
@@ -32,6 +33,7 @@ __all__ = [
     "Line",
     "LinePoint",
     "LineSearch",
+    "Linear",
     "Muon",
     "NonMonotoneSearch",
     "OptimizerEntry",

@@ -6,14 +6,14 @@ noise: norm bias -> agc -> clip -> noise -> lars or larc. A layer is a parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from noiseless.objective import ParameterSpace
 from noiseless.optim.groups import is_small
-from noiseless.optim.transforms import State, Transform
+from noiseless.optim.transforms import Linear, State, Transform, scaled
 
 SMALLEST_WEIGHTS = 1e-3
 """weight norm of AGC: units with a smaller one are clipped as if they had this, so that weights of 0 can change"""
@@ -43,21 +43,27 @@ def adaptive_clip(limit: float, space: ParameterSpace) -> Transform:
         raise ValueError(f"agc must be a positive ratio, not {limit}")
     final = _final_layer(space)
 
-    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
-        clipped, parts = False, []
+    def factors(gradient: Tensor, theta: Tensor) -> Tensor:
+        parts = []
         weights = space.split(theta)
         for name, g in space.split(gradient).items():
+            of_units = torch.ones(1, 1, dtype=torch.float64, device=g.device)
+            rows = (len(g), -1) if g.ndim > 1 else (1, -1)
             if name not in final:
-                rows = (len(g), -1) if g.ndim > 1 else (1, -1)
                 largest = limit * _norms(weights[name].reshape(rows)).clamp(min=SMALLEST_WEIGHTS)
                 norms = _norms(g.reshape(rows))
-                factors = torch.where(norms > largest, largest / norms, 1.0)
-                clipped = clipped or bool((norms > largest).any())
-                g = (g.reshape(rows) * factors.to(g.dtype)).reshape(g.shape)
-            parts.append(g.reshape(-1))
-        return torch.cat(parts), {"clipped": clipped}
+                of_units = torch.where(norms > largest, largest / norms, 1.0)
+            parts.append(of_units.to(g.dtype).expand_as(g.reshape(rows)).reshape(-1))
+        return torch.cat(parts)
 
-    return Transform(f"agc({limit:g})", lambda theta: {"clipped": False}, update)
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        factor = factors(gradient, theta)
+        return gradient * factor, {"clipped": bool((factor < 1).any())}
+
+    return Transform(
+        f"agc({limit:g})", lambda theta: {"clipped": False}, update,
+        linear=lambda gradient, state, theta, step: scaled(gradient, factors(gradient, theta)),
+    )  # fmt: skip
 
 
 def lars(trust: float, space: ParameterSpace, weight_decay: float = 0.0, decay_biases: bool = True) -> Transform:
@@ -126,8 +132,8 @@ def _layer_rate(
     if not 0 <= weight_decay < float("inf"):
         raise ValueError(f"weight decay must be a finite number of at least 0, not {weight_decay}")
 
-    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
-        parts = []
+    def layers(gradient: Tensor, theta: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor, float, float]]:
+        """Gradient, weights, weight decay and scale of each layer."""
         weights = space.split(theta)
         for key, g in space.split(gradient).items():
             w = weights[key]
@@ -135,10 +141,19 @@ def _layer_rate(
             weight, slope = (_norms(t.reshape(1, -1)).item() for t in (w, g))
             # NaN passes through and is reported elsewhere
             scale = factor(trust * weight / (slope + decay * weight + EPS), step) if weight and slope else 1.0
-            parts.append(((g + decay * w) * scale).reshape(-1))
+            yield g, w, decay, scale
+
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        parts = [((g + decay * w) * scale).reshape(-1) for g, w, decay, scale in layers(gradient, theta, step)]
         return torch.cat(parts), state
 
-    return Transform(f"{name}({trust:g})", lambda theta: {}, update)
+    def linear(gradient: Tensor, state: State, theta: Tensor, step: int) -> Linear:
+        rows = [(torch.full_like(g, scale), torch.full_like(g, decay))
+                for g, _, decay, scale in layers(gradient, theta, step)]  # fmt: skip
+        factors, decays = zip(*rows, strict=True)
+        return Linear(*(torch.cat([part.reshape(-1) for part in parts]) for parts in (factors, decays)))
+
+    return Transform(f"{name}({trust:g})", lambda theta: {}, update, linear=linear)
 
 
 def _norms(rows: Tensor) -> Tensor:

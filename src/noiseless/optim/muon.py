@@ -117,6 +117,16 @@ class Muon(torch.optim.Optimizer):
                 self.param_groups.append(group)
             self._link()
 
+    def radii(self) -> dict[Tensor, float]:
+        """The spectral norm of each matrix's step in units of the first group's lr, if NS is exact: matrix -> norm."""
+        first = self.param_groups[0]["lr"]
+        return {
+            p: self._factor(p, group) * (group["lr"] / first if first else 1.0)
+            for group in self.param_groups
+            if not group["inner"]
+            for p in group["params"]
+        }
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, including the inner optimizer's part."""
         super().load_state_dict(state_dict)
@@ -153,11 +163,14 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(p)
         m = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
         update = (gradient.lerp(m, group["momentum"]) if group["nesterov"] else m).flatten(1)
-        factor = ADJUST[group["adjust_lr_fn"] or "original"](*update.shape)
-        factor *= self._last_ratio if p is self._last else 1.0
         orthogonal = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(orthogonal.view_as(p), alpha=-group["lr"] * factor)
+        p.add_(orthogonal.view_as(p), alpha=-group["lr"] * self._factor(p, group))
+
+    def _factor(self, p: Tensor, group: dict[str, Any]) -> float:
+        """Factor of lr for a matrix."""
+        factor: float = ADJUST[group["adjust_lr_fn"] or "original"](len(p), p[0].numel())
+        return factor * (self._last_ratio if p is self._last else 1.0)
 
     def _link(self) -> None:
         """Gives the inner optimizer this one's groups and state, so that both are saved as one."""

@@ -46,6 +46,9 @@ class OptimizerEntry:
     diagonal: Callable[[Settings, Mapping[str, Any]], Tensor] | None = None
     """(settings, state of a parameter after a step) -> D, shaped like the parameter or a scalar: the step goes along
     `D^-1` times a mean of gradients. None: there is no D, or it is not known"""
+    radii: Callable[[Any], Mapping[Tensor, float]] | None = None
+    """optimizer -> parameter -> r, for an optimizer that moves a matrix by lr r times the orthogonal factor of a mean
+    of its gradients: steepest descent in spectral norms. None: it does not"""
     evaluates_itself: bool = False
     """whether a step may call its closure several times, so that `Searched` cannot add a line search"""
     one_rate: bool = False
@@ -141,7 +144,7 @@ _ENTRIES = (
         recursion=_scalar_recursion,
         diagonal=_scalar_diagonal,
     ),
-    OptimizerEntry(Muon),  # hides torch's, which takes matrices only
+    OptimizerEntry(Muon, radii=Muon.radii),  # hides torch's, which takes matrices only
 )
 
 OPTIMIZERS: dict[str, OptimizerEntry] = {entry.kind.__name__: entry for entry in _ENTRIES}

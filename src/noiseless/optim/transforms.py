@@ -19,6 +19,20 @@ State = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Linear:
+    """How a transform passes on a small change of the gradient: `change -> factor (change + decay dtheta)`.
+
+    Ratios that a transform computes from the gradient or the parameters (of a clip, of a layer's rate) count as
+    constants. So this is exact for changes that leave these norms as they are.
+    """
+
+    factor: Tensor
+    """`[P]`"""
+    decay: Tensor
+    """weight decay that the transform adds to the gradient, before the factor, `[P]`"""
+
+
+@dataclass(frozen=True)
 class Transform:
     """A change of the gradient."""
 
@@ -30,6 +44,8 @@ class Transform:
     """(gradient `[P]`, state, theta `[P]`, step) -> (gradient `[P]`, state). It must not modify its arguments"""
     remembers: bool = False
     """whether its result holds gradients of earlier steps, which may reach parameters that this step's does not"""
+    linear: Callable[[Tensor, State, Tensor, int], Linear | None] = lambda gradient, state, theta, step: None
+    """(as `update`) -> how it passes on a small change of the gradient; None: not known"""
 
 
 def chain(*transforms: Transform) -> Transform:
@@ -45,8 +61,25 @@ def chain(*transforms: Transform) -> Transform:
             gradient, after[key] = t.update(gradient, state[key], theta, step)
         return gradient, after
 
+    def linear(gradient: Tensor, state: State, theta: Tensor, step: int) -> Linear | None:
+        factor, decay = torch.ones_like(gradient), torch.zeros_like(gradient)
+        for key, t in zip(keys, transforms, strict=True):
+            part = t.linear(gradient, state[key], theta, step)
+            if part is None:
+                return None
+            # f2 (f1 (g + w1 theta) + w2 theta) = f2 f1 (g + (w1 + w2 / f1) theta)
+            decay = torch.where(part.decay == 0, decay, decay + part.decay / factor)
+            factor = factor * part.factor
+            gradient, _ = t.update(gradient, state[key], theta, step)
+        return Linear(factor, decay)
+
     name = " -> ".join(t.name for t in transforms) or "none"
-    return Transform(name, init, update, any(t.remembers for t in transforms))
+    return Transform(name, init, update, any(t.remembers for t in transforms), linear)
+
+
+def scaled(gradient: Tensor, factor: Tensor | float) -> Linear:
+    """The linear part of a transform that multiplies the gradient by a factor, a number or `[P]`."""
+    return Linear(torch.ones_like(gradient) * factor, torch.zeros_like(gradient))
 
 
 def aggregate(counts: Sequence[int]) -> Transform:
@@ -80,7 +113,9 @@ def aggregate(counts: Sequence[int]) -> Transform:
         mean = total.div_(sum(counts[: len(newest)])).to(gradient.dtype)
         return mean, {"gradients": newest, "seen": seen + 1}
 
-    return Transform(f"aggregate({len(counts)} parts)", lambda theta: {"gradients": (), "seen": 0}, update, True)
+    return Transform(
+        f"aggregate({len(counts)} parts)", lambda theta: {"gradients": (), "seen": 0}, update, True, _passed_on
+    )
 
 
 def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
@@ -102,27 +137,40 @@ def clip_norm(limit: float, norm: Literal["l2", "max"] = "l2") -> Transform:
         raise ValueError(f'the norm of a clip is "l2" or "max", not {norm!r}')
     order = 2.0 if norm == "l2" else float("inf")
 
-    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+    def factor(gradient: Tensor) -> float | None:
         length = torch.linalg.vector_norm(gradient, order, dtype=torch.float64).item()
-        if not length > limit:  # also for NaN, which is reported elsewhere
-            return gradient, {"clipped": False}
-        return gradient * (limit / (length + 1e-6)), {"clipped": True}
+        return limit / (length + 1e-6) if length > limit else None  # None also for NaN, which is reported elsewhere
 
-    return Transform(f"clip_norm({limit:g}, {norm})", lambda theta: {"clipped": False}, update)
+    def update(gradient: Tensor, state: State, theta: Tensor, step: int) -> tuple[Tensor, State]:
+        shorter = factor(gradient)
+        return (gradient, {"clipped": False}) if shorter is None else (gradient * shorter, {"clipped": True})
+
+    def linear(gradient: Tensor, state: State, theta: Tensor, step: int) -> Linear:
+        shorter = factor(gradient)
+        return scaled(gradient, 1.0 if shorter is None else shorter)
+
+    return Transform(f"clip_norm({limit:g}, {norm})", lambda theta: {"clipped": False}, update, linear=linear)
 
 
 def additive_noise(scale: float, seed: int) -> Transform:
     """Adds `scale * xi` with xi standard normal in each element, keyed by (seed, step)."""
     return _stateless(
-        f"additive_noise({scale:g})", lambda g, theta, step: g + scale * _noise(g, seed, "additive-noise", step)
+        f"additive_noise({scale:g})",
+        lambda g, theta, step: g + scale * _noise(g, seed, "additive-noise", step),
+        _passed_on,
     )
 
 
 def multiplicative_noise(scale: float, seed: int) -> Transform:
     """Multiplies each element by `1 + scale * xi` with xi standard normal, keyed by (seed, step)."""
+
+    def factor(g: Tensor, step: int) -> Tensor:
+        return 1 + scale * _noise(g, seed, "multiplicative-noise", step)
+
     return _stateless(
         f"multiplicative_noise({scale:g})",
-        lambda g, theta, step: g * (1 + scale * _noise(g, seed, "multiplicative-noise", step)),
+        lambda g, theta, step: g * factor(g, step),
+        lambda g, state, theta, step: scaled(g, factor(g, step)),
     )
 
 
@@ -153,8 +201,19 @@ def norm_bias(strength: float, target: float, norm: Literal["l1", "l2"] = "l2") 
     return _stateless(f"norm_bias({strength:g}, {target:g}, {norm})", change)
 
 
-def _stateless(name: str, change: Callable[[Tensor, Tensor, int], Tensor]) -> Transform:
-    return Transform(name, lambda theta: {}, lambda g, state, theta, step: (change(g, theta, step), state))
+def _passed_on(gradient: Tensor, state: State, theta: Tensor, step: int) -> Linear:
+    """The linear part of a transform that passes on changes as they are."""
+    return scaled(gradient, 1.0)
+
+
+def _stateless(
+    name: str,
+    change: Callable[[Tensor, Tensor, int], Tensor],
+    linear: Callable[[Tensor, State, Tensor, int], Linear | None] = lambda g, state, theta, step: None,
+) -> Transform:
+    return Transform(
+        name, lambda theta: {}, lambda g, state, theta, step: (change(g, theta, step), state), linear=linear
+    )
 
 
 def _noise(gradient: Tensor, seed: int, stream: str, step: int) -> Tensor:

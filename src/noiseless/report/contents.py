@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from noiseless.report import curvature, curves, flows, forks, landscapes, layers, noise, passes
+from noiseless.report import curvature, curves, edge, flows, forks, landscapes, layers, noise, passes
 from noiseless.report.figures import Section
 from noiseless.report.summary import Summary
 
 SECTIONS: list[Callable[[Sequence[Summary]], Section]] = [
-    curves.section, curvature.section, flows.section, noise.section, passes.section,
+    curves.section, curvature.section, edge.section, flows.section, noise.section, passes.section,
     landscapes.section, forks.section, layers.section,
 ]  # fmt: skip
 """functions that make the sections, in the order of the page"""

@@ -16,7 +16,6 @@ from noiseless.files.parameters import fill, refuse_other_model
 from noiseless.files.state import restored_from
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import take_step
-from noiseless.optim.groups import set_rate
 from noiseless.optim.transforms import State
 from noiseless.run import within
 from noiseless.run.average import Average
@@ -24,6 +23,7 @@ from noiseless.run.build import Training
 from noiseless.run.evaluate import Tested
 from noiseless.run.messages import diagnosis, go_on
 from noiseless.run.periodic import Analyses
+from noiseless.run.rate import set_rate
 from noiseless.run.record import DoneStep, DoneUpdate, Record, make_row
 
 
@@ -115,10 +115,8 @@ def train(
                         _save_within(experiment, directory, step, loop)
                         saved = time.monotonic()
                     workers.begin(step, number)
-                    share = number / len(objectives) if recipe.schedule.rate_by == "update" else 0
-                    rate = experiment.schedule(step + share)
+                    rate = set_rate(experiment, step, number, len(objectives))
                     with loop.first_update:
-                        set_rate(experiment.optimizer, rate)
                         update = take_step(
                             experiment.optimizer, objectives[number], experiment.transform, loop.transformed, step
                         )
