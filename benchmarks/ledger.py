@@ -21,6 +21,7 @@ from noiseless.files import checkpoint, predictions
 from noiseless.files.atomic import write_bytes
 from noiseless.files.directory import RunDirectory
 from noiseless.recipes.flags import FLAGS
+from noiseless.recipes.recipe import Recipe
 
 ROWS = 200
 """most rows of the metrics in a file"""
@@ -51,7 +52,10 @@ class Ledger:
     def differing(self, run: Run) -> list[str]:
         """Flags with which the ledger has a run other than the arm has it now; none where it is the same run."""
         there = recipe_flags(self.entry(run.name)["recipe"])
-        expected = recipe_flags(json.loads(json.dumps(asdict(run.recipe))))
+        expected, default = (
+            recipe_flags(json.loads(json.dumps(asdict(recipe)))) for recipe in (run.recipe, Recipe())
+        )  # a flag that a file lacks is one that came after its revision, which had the default's behaviour
+        there = default | there
         return [
             flag for flag in sorted(expected.keys() | there.keys())
             if there.get(flag) != expected.get(flag) and not (expected.get(flag) is None and flag in RESOLVED)
@@ -103,7 +107,8 @@ def recipe_flags(recipe: dict[str, Any]) -> dict[str, Any]:
     """The flags of a file's recipe with their values; files of the revision that ran first have no parts."""
     if not isinstance(recipe["data"], dict):
         return {flag: value for flag, value in recipe.items() if flag not in GONE or value != GONE[flag]}
-    return {name: (recipe[flag.part] if flag.part else recipe)[flag.field] for name, flag in FLAGS.items()}
+    parts = {name: recipe[flag.part] if flag.part else recipe for name, flag in FLAGS.items()}
+    return {name: parts[name][flag.field] for name, flag in FLAGS.items() if flag.field in parts[name]}
 
 
 def packed(labels: np.ndarray[Any, Any]) -> str:

@@ -50,6 +50,8 @@ def words(usage, run, exported):
             named = True
         elif word.startswith("--"):
             given.append(word)
+        elif word == "FLAG=VALUE":
+            given.append("lr=0.01")
         elif "|" in word:  # actions
             return [
                 [action, f"{kind}:{run}/set"]

@@ -69,11 +69,11 @@ class FlowPoint:
     """trace of Sigma: mean squared distance of the weights from their mean"""
 
 
-@dataclass
 class Ledger:
     """What a flow has spent."""
 
-    passes: float = 0.0
+    def __init__(self) -> None:
+        self.passes = 0.0
 
 
 class Evaluator:
