@@ -85,6 +85,16 @@ def test_a_pattern_is_the_block_of_its_parameters(state, finished, tmp_path):
     assert answer.name.startswith("step-2-_.bias-")
 
 
+def test_the_edge_of_stability_is_that_of_the_hessian(finished, tmp_path):
+    """Of a model that is linear in its parameters, both matrices are the same one; steps follow the Hessian."""
+    directory = copy(finished, tmp_path / "run")
+    hessian, printed = ask(directory)
+    assert hessian.values["stability"] > 0 and "edge of stability" in printed
+    other, printed = ask(copy(finished, tmp_path / "other"), "--curvature", "fisher")
+    assert other.values["stability"] is None and "edge of stability" not in printed
+    assert other.values["largest"] == pytest.approx(hessian.values["largest"], rel=1e-5)
+
+
 def test_the_cost_of_other_products_is_estimated(finished, tmp_path):
     directory = copy(finished, tmp_path / "run")
     command = call("sharpness", directory.path, "--estimate", "--curvature", "fisher")
