@@ -11,7 +11,7 @@ from torch import nn
 
 from noiseless.analysis import KroneckerFactors, kronecker_factors, top_eigenvalues
 from noiseless.errors import UnknownNameError
-from noiseless.objective import EmpiricalRisk, cross_entropy, max_up
+from noiseless.objective import EmpiricalRisk, cross_entropy
 from noiseless.objective.kronecker_layers import _patches
 
 with warnings.catch_warnings():
@@ -159,12 +159,17 @@ def test_calls_of_a_layer_are_places_and_others_have_no_factors():
     torch.testing.assert_close(factors.factors["twice"].input, ones.T @ ones / (2 * len(x)), **ROUNDING)
 
 
+def spread(f, y):
+    """The squared distance from the mean of a block: a loss of several examples."""
+    return (f - f.mean(0)).square().sum(1)
+
+
 def test_a_loss_of_several_examples_takes_single_outputs():
-    """Max-up compares the draws of an image, so the curvature in the outputs depends on other examples."""
-    module, (x, y) = net(), images(8)
-    risk = EmpiricalRisk(module, max_up(cross_entropy, 2), (x, y), block=4)
-    # max-up's loss is 2 times the larger one, of 4 examples: 2 of 4 have a curvature of rank 2, and the check is one
-    assert kronecker_factors(risk).cost == pytest.approx(1 / 3 + 2 / 3 * 3)
+    """The Hessian of a mean of `|f_i - mean f|^2` over n is `(2 / n) (I - 1 1^T / n)`, so `2 (1 - 1 / n) I` is B."""
+    module, (x, y) = fill(nn.Linear(3, 3)), points(8)
+    factors = kronecker_factors(EmpiricalRisk(module, spread, (x, y), block=4))
+    torch.testing.assert_close(factors.factors[""].gradient, 1.5 * torch.eye(3).double(), **ROUNDING)
+    assert factors.cost == pytest.approx(1 / 3 + 2 / 3 * (9 + 1))  # the rank of C, three times n - 1; and the check
 
 
 def test_products_eigenvalues_and_traces_are_those_of_the_blocks():

@@ -27,8 +27,8 @@ class SharpnessOptions:
     """loss: over all training examples; objective: what the run minimises, with its penalty; layer: each layer's block
     of the loss' matrix; or a pattern of names, such as 'layer3.*': the block of these parameters"""
     curvature: Curvature = "hessian"
-    """hessian; ggn: the generalised Gauss-Newton matrix; fisher: of the model's distribution; empirical-fisher: of the
-    gradients of single examples. All but the first are of the loss"""
+    """hessian; ggn: generalised Gauss-Newton; fisher: of the model's distribution; empirical-fisher: of single
+    examples' gradients; all but the first are of the loss"""
     preconditioned: bool = False
     """the Hessian preconditioned by the diagonal of the run's optimizer (Adam, AdamW, RMSprop, Adagrad)"""
     density: bool = False
