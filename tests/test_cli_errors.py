@@ -31,7 +31,7 @@ def train(data, tmp_path):
     ("arguments", "names"),
     [
         (("trian",), ("unknown command 'trian'", "did you mean train", "reproduce")),
-        (("frobnicate",), ("'frobnicate'", "train, plan, reproduce, race, resume")),
+        (("frobnicate",), ("'frobnicate'", "train, plan, reproduce, race, dial, resume")),
         (("train", "fb-regularised"), ("unknown recipe 'fb-regularised'", "fb-regularized")),
         (("train", "zzz"), ("'zzz'", "sgd, sgd-longer, fb")),
         (("train", "--model", "resnet19", "--run-dir", "{tmp}/r"), ("unknown model 'resnet19'", "did you mean resnet")),

@@ -144,7 +144,7 @@ def init_errors():
         torch.save({"epoch": 3, "state": state}, path)
 
     def other_shape(path, state):
-        safetensors.torch.save_file(state | {"fc.weight": torch.zeros(10, 64)}, path)
+        safetensors.torch.save_file(state | {"stem.0.weight": torch.zeros(8, 1, 3, 3)}, path)
 
     def fewer(path, state):
         safetensors.torch.save_file({k: v for k, v in state.items() if k != "fc.bias"}, path)
@@ -159,7 +159,7 @@ def init_errors():
         (folder, ()),
         (cut_off, ("safetensors",)),
         (pickled, ("tensors by name", "'epoch' is 3")),
-        (other_shape, ("fc.weight", "[10, 64]", "[4, 64]")),
+        (other_shape, ("stem.0.weight", "[8, 1, 3, 3]", "[16, 1, 3, 3]")),
         (fewer, ("missing fc.bias",)),
         (more, ("unknown head.bias",)),
     ]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from noiseless import models
 from noiseless.ask.verify import gradient
 from noiseless.files import checkpoint, predictions
+from noiseless.files.address import StateAddress
 from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
@@ -97,7 +98,7 @@ def test_an_import_records_its_origin(data, content, tmp_path):
     directory = RunDirectory(tmp_path / "run")
     assert directory.config().recipe.model.name == "resnet8"
     assert directory.rows() == []
-    evaluation = gradient(directory, Alone())  # as verify computes it
+    evaluation = gradient(StateAddress(directory, None), Alone())  # as verify computes it
     assert (evaluation.count, evaluation.gradient.isfinite().all().item()) == (48, True)
     state = checkpoint.newest(directory.checkpoints).state
     momentum = state["optimizer"]["state"]

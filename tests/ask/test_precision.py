@@ -32,7 +32,7 @@ def test_the_reference_is_the_gradient_of_a_float64_loop(plain):
     x = (x - torch.tensor(recipe.data.mean, dtype=torch.float64)) / torch.tensor(recipe.data.std, dtype=torch.float64)
     data = (x, torch.from_numpy(tiny["y_train"]))
     expected = oracles.block_loop(model, cross_entropy, data, recipe.objective.block)
-    exact = precision._evaluation(plain, precision.EXACT)
+    exact = precision._evaluation(StateAddress(plain, None), precision.EXACT)
     gradient, expected_gradient = exact.gradient, expected.gradient
     assert gradient.dtype == torch.float64
     # some hundred float64 roundings of 1e-16 each, as in oracles.ROUNDING
@@ -92,7 +92,7 @@ def test_the_difference_of_a_penalty_in_float64_is_that_of_plain_autograd(method
     theta, g = torch.nn.utils.parameters_to_vector(parameters).detach(), gradient()
     h = state.penalised.eps / g.norm()
     expected = (moved(h) - g) / h if method == "forward" else (moved(h) - moved(-h)) / (2 * h)
-    computed = precision._difference(directory, precision.EXACT.change)
+    computed = precision._difference(StateAddress(directory, None), precision.EXACT.change)
     assert float((computed - expected).norm() / expected.norm()) < 1e-9  # 1e-16 / h of some thousand operations
 
 

@@ -110,7 +110,7 @@ def barrier(coordinates: Sequence[float], values: Sequence[float | None]) -> Bar
     return Barrier(height, at, max(finite) - (begin + end) / 2)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class LinearPath:
     """The straight line between two states of a module: parameters and buffers `(1 - a) start + a end`.
 

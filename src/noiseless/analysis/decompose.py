@@ -49,7 +49,7 @@ def check_batch(batch: int, examples: int) -> None:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class OnePass:
     """The displacements of one pass from a risk's present parameters, in plain steps of one rate.
 
