@@ -69,7 +69,10 @@ def command(rng: random.Random, known: dict[str, list[Flag]], run: Path, place: 
         words.append(rng.choice(RECIPES))
     if name == "data":
         words += ["info", rng.choice(["digits", *VALUES])]
-    elif name in ("evaluate", "report", "sharpness", "verify", "noise", "weights", "landscape", "flatness", "digest"):
+    elif name in (
+        "evaluate", "report", "sharpness", "verify", "noise", "weights", "landscape", "flatness", "digest", "edge",
+        "sharpen", "flow", "fork", "decompose",
+    ):  # fmt: skip
         words += [rng.choice([str(run), f"{run}@1", f"{run}@9", *VALUES])]
     elif name in ("resume", "export", "watch", "compare", "import", "models"):
         words += [rng.choice([str(run), *VALUES]) for _ in range(rng.randint(1, 2))]
@@ -83,7 +86,7 @@ def command(rng: random.Random, known: dict[str, list[Flag]], run: Path, place: 
         words += ["--steps", "1"] if "--steps" not in words else []
         words += ["--threads", "1"] if "--threads" not in words else []
         words += ["--run-dir", str(place)] if "--run-dir" not in words else []
-    if name in ("race", "reproduce"):
+    if name in ("race", "reproduce", "dial"):
         words.append("--plan-only")
         words += ["--budgets", "1"] if name == "race" and "--budgets" not in words else []
         words += ["--contenders", "sgd"] if name == "race" and "--contenders" not in words else []
