@@ -9,7 +9,8 @@ import torch
 from small_runs import call, copy, npz, refused, run, small_recipe, words
 
 from noiseless.analysis import Hessian
-from noiseless.ask.edge import carry_out, prepare
+from noiseless.ask.edge import prepare
+from noiseless.ask.following import carry_out_steps
 from noiseless.ask.options import EdgeOptions
 from noiseless.ask.state import load_state
 from noiseless.files.address import StateAddress
@@ -35,20 +36,20 @@ def finished(data, tmp_path_factory):
 
 def answer_of(directory, options=None, workers=None, step=None):
     options = options or EdgeOptions(tolerance=1e-9, most=60)
-    return carry_out(prepare(StateAddress(directory, step), options, workers), options)
+    return carry_out_steps(prepare(StateAddress(directory, step), options, workers))
 
 
 def stopped(directory, options, after, measured):
     """Carries out a question until that many steps are measured."""
     job = prepare(StateAddress(directory, None), options, Alone(lambda: len(measured) >= after))
     with pytest.raises(SweepStoppedError):
-        carry_out(job, options, on_step=measured.append)
+        carry_out_steps(job, on_step=measured.append)
 
 
 def begun(directory, options, measured):
     """Carries out a question to its end; returns the answer and how many steps had been measured."""
     seen = []
-    answer = carry_out(prepare(StateAddress(directory, None), options), options, seen.append, measured.append)
+    answer = carry_out_steps(prepare(StateAddress(directory, None), options), seen.append, measured.append)
     return answer, seen[0]
 
 

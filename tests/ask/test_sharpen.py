@@ -7,8 +7,9 @@ import torch
 from small_runs import call, npz, run, small_recipe, words
 
 from noiseless.analysis import Hessian
+from noiseless.ask.following import carry_out_steps
 from noiseless.ask.options import SharpenOptions
-from noiseless.ask.sharpen import carry_out, prepare
+from noiseless.ask.sharpen import prepare
 from noiseless.ask.state import load_state
 from noiseless.files.address import StateAddress
 from noiseless.objective.workers import Alone, SweepStoppedError
@@ -24,7 +25,7 @@ def data(tmp_path_factory):
 
 
 def asked(directory, options=OPTIONS, workers=None, **callbacks):
-    return carry_out(prepare(StateAddress(directory, None), options, workers), options, **callbacks).values
+    return carry_out_steps(prepare(StateAddress(directory, None), options, workers), **callbacks).values
 
 
 def test_gradient_descent_has_no_other_cause_than_the_gradient(data, tmp_path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,12 +21,11 @@ from noiseless.analysis import (
     top_eigenvalues,
     tracked,
 )
-from noiseless.ask.following import Course, StepsJob, carry_out_steps, followed, prepare_steps
+from noiseless.ask.following import Course, StepsJob, StepsQuestion, followed, prepare_steps
 from noiseless.ask.noise import risk_in_blocks
 from noiseless.ask.options import EdgeOptions, NoiseOptions
 from noiseless.ask.state import RunState
 from noiseless.files.address import StateAddress
-from noiseless.files.answers import Answer
 from noiseless.objective import EmpiricalRisk, GradientPenalty
 from noiseless.objective.workers import Workers
 from noiseless.optim import Searched, entry_of
@@ -55,37 +54,14 @@ def prepare(address: StateAddress, options: EdgeOptions, workers: Workers | None
     Raises:
         ValueError: as `prepare_steps`, and if the run does not have the blocks that the options ask for.
     """
-    job = prepare_steps(KIND, address, options, f"-batch-{options.batch}" if options.batch else "", workers)
+    question = StepsQuestion(KIND, partial(_measure, options), partial(_values, options))
+    job = prepare_steps(question, address, options, f"-batch-{options.batch}" if options.batch else "", workers)
     if options.batch:
         _blocks(job.state, options)
     return job
 
 
-def carry_out(
-    job: StepsJob,
-    options: EdgeOptions,
-    on_start: Callable[[int], None] = lambda done: None,
-    on_step: Callable[[float], None] = lambda seconds: None,
-) -> Answer:
-    """Follows the run, see `carry_out_steps`, whose errors it raises.
-
-    Args:
-        job: every worker must call this.
-        options: with which the job was prepared.
-        on_start: called once, with the number of steps that were measured earlier.
-        on_step: called with the seconds of each further step that was measured.
-
-    Returns:
-        The answer.
-    """
-
-    def measure(step: int, update: FirstUpdate, course: Course) -> None:
-        _measure(replace(job.state, step=step), options, update, course)
-
-    return carry_out_steps(job, measure, lambda course: _values(job.state, options, course), on_start, on_step)
-
-
-def _measure(state: RunState, options: EdgeOptions, update: FirstUpdate, course: Course) -> None:
+def _measure(options: EdgeOptions, state: RunState, update: FirstUpdate, course: Course) -> None:
     """Measures where a step began, and adds a row to the course."""
     experiment = state.experiment
     with experiment.space.at(update.before):
@@ -182,7 +158,7 @@ def _factor(update: FirstUpdate) -> float:
     return 1.0 if update.linear is None else float(update.linear.factor.double().mean())
 
 
-def _values(state: RunState, options: EdgeOptions, course: Course) -> dict[str, Any]:
+def _values(options: EdgeOptions, state: RunState, course: Course) -> dict[str, Any]:
     """The values of the answer, besides those of all answers about steps."""
     rows, recipe, tracks = course.rows, state.experiment.config.recipe, _tracked(course)
     steps, edges, sharpness = (course.column(name) for name in ("step", "edge", "sharpness"))

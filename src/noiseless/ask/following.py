@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from noiseless.analysis import Hessian
@@ -63,11 +64,23 @@ class Course:
 
 
 @dataclass(frozen=True)
-class StepsJob:
-    """A run that is to be followed, from a state at or before the first step that is measured."""
+class StepsQuestion:
+    """What is asked at the steps of a run."""
 
     kind: str
     """of the answer"""
+    measure: Callable[[RunState, FirstUpdate, Course], None]
+    """(run where a step began, the step's first update, course) adds a row to the course; the parameters are those
+    after the update"""
+    values: Callable[[RunState, Course], dict[str, Any]]
+    """(run, course) -> values of the answer, besides those of all answers about steps"""
+
+
+@dataclass(frozen=True)
+class StepsJob:
+    """A run that is to be followed, from a state at or before the first step that is measured."""
+
+    question: StepsQuestion
     name: str
     """of the answer"""
     state: RunState
@@ -109,12 +122,12 @@ class StepsJob:
 
 
 def prepare_steps(
-    kind: str, address: StateAddress, options: StepOptions, name: str = "", workers: Workers | None = None
+    question: StepsQuestion, address: StateAddress, options: StepOptions, name: str = "", workers: Workers | None = None
 ) -> StepsJob:
     """Loads the run at the newest state that it has kept at or before a step. Nothing is computed or written.
 
     Args:
-        kind: of the answer.
+        question: what is asked.
         address: of the first step that is measured; without a step, the run's first one.
         options: which steps, and what is measured.
         name: added to the name of the answer, which is otherwise the first step.
@@ -141,23 +154,19 @@ def prepare_steps(
         end = min(end, begin + options.steps)
     name = f"step-{begin}{name}"
     header = {"begin": begin, **asdict(replace(options, steps=None))}
-    path = directory.path / answers.FOLDER / f"{kind}-{name}.unfinished"
-    return StepsJob(kind, name, state, begin, end, options.every, Unfinished(path, header))
+    path = directory.path / answers.FOLDER / f"{question.kind}-{name}.unfinished"
+    return StepsJob(question, name, state, begin, end, options.every, Unfinished(path, header))
 
 
 def carry_out_steps(
     job: StepsJob,
-    measure: Callable[[int, FirstUpdate, Course], None],
-    values: Callable[[Course], dict[str, Any]],
-    on_start: Callable[[int], None],
-    on_step: Callable[[float], None],
+    on_start: Callable[[int], None] = lambda done: None,
+    on_step: Callable[[float], None] = lambda seconds: None,
 ) -> Answer:
     """Follows the run. What was measured before an interruption is not measured again.
 
     Args:
         job: every worker must call this.
-        measure: (step, its first update, course) adds a row to the course; the parameters are those after the update.
-        values: course -> values of the answer.
         on_start: called once, with the number of steps that were measured earlier.
         on_step: called with the seconds of each further step that was measured.
 
@@ -169,7 +178,7 @@ def carry_out_steps(
         SweepStoppedError: if a worker was told to stop; all workers raise it.
     """
     began, workers, directory = time.perf_counter(), job.state.experiment.workers, job.state.address.directory
-    first = workers.rank == 0
+    question, first = job.question, workers.rank == 0
     if first:
         answers.folder(directory)
     with in_first(workers, job.saved.locked):
@@ -179,7 +188,7 @@ def carry_out_steps(
         while run.number < job.end:
             step, start = run.number, time.perf_counter()
             due = step >= job.begin and (step - job.begin) % job.every == 0
-            row = run.take((lambda update: measure(step, update, course)) if due else None)  # noqa: B023
+            row = run.take(partial(_measured, job, step, course) if due else None)
             if row is None:
                 break  # it diverges here
             if step in recorded:
@@ -193,11 +202,19 @@ def carry_out_steps(
                 if first:
                     job.saved.save(run.number, _saved(run, course))
         seconds = round(time.perf_counter() - began, 3)
-        answer = Answer(job.kind, job.name, job.values(course) | values(course) | {"seconds": seconds})
+        answer = Answer(
+            question.kind,
+            job.name,
+            job.values(course) | question.values(job.state, course) | {"seconds": seconds},
+        )
         if first:
             answers.write(directory, answer)  # before the saved state goes
             job.saved.remove()
     return answer
+
+
+def _measured(job: StepsJob, step: int, course: Course, update: FirstUpdate) -> None:
+    job.question.measure(replace(job.state, step=step), update, course)
 
 
 def _resumed(job: StepsJob) -> tuple[Replay, Course]:

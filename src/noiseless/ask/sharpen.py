@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from noiseless.analysis import (
@@ -15,11 +15,10 @@ from noiseless.analysis import (
     tracked,
 )
 from noiseless.analysis.tracking import curvature
-from noiseless.ask.following import Course, StepsJob, carry_out_steps, prepare_steps
+from noiseless.ask.following import Course, StepsJob, StepsQuestion, prepare_steps
 from noiseless.ask.options import SharpenOptions
 from noiseless.ask.state import RunState
 from noiseless.files.address import StateAddress
-from noiseless.files.answers import Answer
 from noiseless.objective.workers import Workers
 from noiseless.run.replay import FirstUpdate
 from noiseless.run.shares import shares_of
@@ -43,7 +42,8 @@ def prepare(address: StateAddress, options: SharpenOptions, workers: Workers | N
     Returns:
         The job.
     """
-    return prepare_steps(KIND, address, options, workers=workers)
+    question = StepsQuestion(KIND, partial(_measure, options), lambda state, course: _values(course, options))
+    return prepare_steps(question, address, options, workers=workers)
 
 
 def step_passes(job: StepsJob, options: SharpenOptions) -> float:
@@ -52,31 +52,7 @@ def step_passes(job: StepsJob, options: SharpenOptions) -> float:
     return gradients * eigenvalue_gradient_passes(job.state.risk) + 1
 
 
-def carry_out(
-    job: StepsJob,
-    options: SharpenOptions,
-    on_start: Callable[[int], None] = lambda done: None,
-    on_step: Callable[[float], None] = lambda seconds: None,
-) -> Answer:
-    """Follows the run, see `carry_out_steps`, whose errors it raises.
-
-    Args:
-        job: every worker must call this.
-        options: with which the job was prepared.
-        on_start: called once, with the number of steps that were measured earlier.
-        on_step: called with the seconds of each further step that was measured.
-
-    Returns:
-        The answer.
-    """
-
-    def measure(step: int, update: FirstUpdate, course: Course) -> None:
-        _measure(replace(job.state, step=step), options, update, course)
-
-    return carry_out_steps(job, measure, lambda course: _values(course, options), on_start, on_step)
-
-
-def _measure(state: RunState, options: SharpenOptions, update: FirstUpdate, course: Course) -> None:
+def _measure(options: SharpenOptions, state: RunState, update: FirstUpdate, course: Course) -> None:
     """Computes the eigenvalues at both ends of an update, and what the gradients at its ends predict."""
     experiment, risk = state.experiment, state.risk
     space, hessian, passes = experiment.space, Hessian(risk, "block"), 0.0

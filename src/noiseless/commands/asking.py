@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import tyro
@@ -82,12 +82,24 @@ class StateFlags:
     """package.module:function of yours that the run names, which may be imported; a run is data and allows nothing"""
 
     def check(self) -> None:
-        """Refuses values that are wrong for any run.
+        """Refuses values that are wrong for any run, those of a group of options by its own `check`.
 
         Raises:
             ValueError: with the flag, its value and what it must be.
         """
         at_least("workers", self.workers, 1)
+        for member in fields(self):
+            options = getattr(self, member.name)
+            if is_dataclass(options):
+                options.check()  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class CostlyFlags(StateFlags):
+    """Flags of the commands that say what an analysis costs before they begin it."""
+
+    estimate: bool = False
+    """print the cost, and compute nothing"""
 
 
 Flags = TypeVar("Flags", bound=StateFlags)

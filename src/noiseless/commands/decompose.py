@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from noiseless.ask.onepass import DecomposeOptions
-from noiseless.commands.asking import StateFlags, answer_question, bar, load
+from noiseless.commands.asking import CostlyFlags, answer_question, bar, load
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 from noiseless.report.text import number
@@ -38,7 +38,7 @@ ROWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class DecomposeFlags(StateFlags):
+class DecomposeFlags(CostlyFlags):
     """Compare one pass of mini-batches with as many full-batch steps of the same rate, from a state of a run.
 
     The mean difference over keyed orders is split into the implicit regularisation of mini-batches, the drift by
@@ -47,13 +47,6 @@ class DecomposeFlags(StateFlags):
     """
 
     decompose: DecomposeOptions = field(default_factory=DecomposeOptions)
-    estimate: bool = False
-    """print the cost, and compute nothing"""
-
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.decompose.check()
 
 
 def decompose(arguments: list[str]) -> int:

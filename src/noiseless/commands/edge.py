@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from noiseless.ask.options import EdgeOptions
-from noiseless.commands.asking import StateFlags, answer_question, bar
+from noiseless.commands.asking import CostlyFlags, answer_question, bar
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """rows of the table"""
+STOPPED = "what is measured is saved; continue with"
+"""message of a question about steps that was stopped"""
 
 
 @dataclass(frozen=True)
-class EdgeFlags(StateFlags):
+class EdgeFlags(CostlyFlags):
     """Follow a run's steps, and compare the sharpness at each with the edge of stability of its optimizer.
 
     The steps are made again in memory, from the newest checkpoint before @STEP or from the beginning. An interrupted
@@ -32,31 +34,30 @@ class EdgeFlags(StateFlags):
     """
 
     edge: EdgeOptions = field(default_factory=EdgeOptions)
-    estimate: bool = False
-    """print the cost, and compute nothing"""
-
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.edge.check()
 
 
 def edge(arguments: list[str]) -> int:
     """Follows the edge of stability along a run."""
-    stopped = "what is measured is saved; continue with"
-    return answer_question("edge", arguments, EdgeFlags, _edge, _print, stopped)
+    return answer_question("edge", arguments, EdgeFlags, _edge, _print, STOPPED)
 
 
 def _edge(args: EdgeFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
-    from noiseless.ask.edge import carry_out, prepare
+    from noiseless.ask.edge import prepare
+
+    return follow(lambda: prepare(address, args.edge, workers), lambda job: _print_cost(job, args.edge), args.estimate)
+
+
+def follow(prepare: Callable[[], StepsJob], print_cost: Callable[[StepsJob], None], estimate: bool) -> Iterator[Answer]:
+    """Prepares a question about the steps of a run, prints its cost, and unless that is all, answers it."""
+    from noiseless.ask.following import carry_out_steps
 
     with interruptible():
-        job = prepare(address, args.edge, workers)
-        _print_cost(job, args.edge)
-    if args.estimate:
+        job = prepare()
+        print_cost(job)
+    if estimate:
         return
     with bar("steps") as progress:
-        yield carry_out(job, args.edge, lambda done: progress.begin(done, job.measured), progress.advance)
+        yield carry_out_steps(job, lambda done: progress.begin(done, job.measured), progress.advance)
 
 
 def _print_cost(job: StepsJob, options: EdgeOptions) -> None:
@@ -92,10 +93,7 @@ def _print(args: EdgeFlags, address: StateAddress, answer: Answer) -> None:
         )
     if len(values["catapults"]) > SHOWN:
         console.print(f"and {len(values['catapults']) - SHOWN} more catapults, in the saved answer")
-    print_reproduced(values)
-    lost = values["converged"].count(False)
-    if lost:
-        console.print(f"not converged at {lost} steps: allow more products with --most", style="yellow")
+    print_end(values)
 
 
 def _table(values: dict[str, Any], path: str) -> Table:
@@ -121,14 +119,17 @@ def shown_rows(count: int, most: int = SHOWN) -> list[int]:
     return sorted({*range(0, count, -(-count // most) if count else 1), count - 1} - {-1})
 
 
-def print_reproduced(values: dict[str, Any]) -> None:
-    """Prints how many steps have the bits of the record, and the cost."""
+def print_end(values: dict[str, Any]) -> None:
+    """Prints how many steps have the bits of the record, the cost, and how many searches did not converge."""
     reproduced = values["reproduced"]
     console.print(
         f"{reproduced['equal']} of {reproduced['compared']} recorded steps have the bits of the record;"
         f" {values['passes']:.4g} passes, {values['seconds']:g} s",
         style=None if reproduced["equal"] == reproduced["compared"] else "yellow",
     )
+    lost = values["converged"].count(False)
+    if lost:
+        console.print(f"not converged at {lost} steps: allow more products with --most", style="yellow")
 
 
 def format_value(value: float | None, form: str = ".4g") -> str:

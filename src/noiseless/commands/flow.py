@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from noiseless.ask.options import FlowOptions
-from noiseless.commands.asking import StateFlags, answer_question, bar, load
+from noiseless.commands.asking import CostlyFlags, answer_question, bar, load
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 
@@ -25,20 +25,13 @@ BEYOND = 2.1
 
 
 @dataclass(frozen=True)
-class FlowFlags(StateFlags):
+class FlowFlags(CostlyFlags):
     """Follow a run from a state by its central flow, stable flow and gradient flow, and compare losses and weights.
 
     Steps that are done are kept, so the same command continues after an interruption.
     """
 
     flow: FlowOptions = field(default_factory=FlowOptions)
-    estimate: bool = False
-    """print the cost, and compute nothing"""
-
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.flow.check()
 
 
 def flow(arguments: list[str]) -> int:

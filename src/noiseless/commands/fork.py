@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 
 from noiseless.ask.options import BatchNorm
-from noiseless.commands.asking import StateFlags, answer_question
+from noiseless.commands.asking import CostlyFlags, answer_question
 from noiseless.commands.console import console, duration
 from noiseless.commands.flags import read_flags
 from noiseless.commands.interrupt import interruptible
@@ -35,7 +35,7 @@ SHOWN = 12
 
 
 @dataclass(frozen=True)
-class ForkFlags(StateFlags):
+class ForkFlags(CostlyFlags):
     """Train on from a state of a run twice, once with one thing changed, and compare the two runs.
 
     The state is the one after @STEP steps, without it the initial one. A state that the run has not kept is made again.
@@ -57,8 +57,6 @@ class ForkFlags(StateFlags):
     batch_norm: BatchNorm = "block"
     """block: training loss by the statistics of each block, and test error with their average at each point; running:
     both with running statistics on the line between those of the ends"""
-    estimate: bool = False
-    """print the cost, and compute nothing"""
 
     def check(self) -> None:
         """Refuses values that are wrong for any run."""

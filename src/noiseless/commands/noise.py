@@ -27,11 +27,6 @@ class NoiseFlags(StateFlags):
     layers: bool = False
     """also print the numbers of each parameter tensor"""
 
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.noise.check()
-
 
 def noise(arguments: list[str]) -> int:
     """Measures the gradient noise at a state of a run."""

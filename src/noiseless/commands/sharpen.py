@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from noiseless.ask.options import SharpenOptions
-from noiseless.commands.asking import StateFlags, answer_question, bar
+from noiseless.commands.asking import CostlyFlags, answer_question
 from noiseless.commands.console import console, duration
-from noiseless.commands.edge import format_value, print_reproduced, shown_rows
-from noiseless.commands.interrupt import interruptible
+from noiseless.commands.edge import STOPPED, follow, format_value, print_end, shown_rows
 
 if TYPE_CHECKING:
     from noiseless.ask.following import StepsJob
@@ -26,7 +25,7 @@ SHOWN_STEPS = 4
 
 
 @dataclass(frozen=True)
-class SharpenFlags(StateFlags):
+class SharpenFlags(CostlyFlags):
     """Split the change of the sharpness in a step into its causes, and compare their sum with the change.
 
     The steps are made again in memory, from the newest checkpoint before @STEP or from the beginning. An interrupted
@@ -34,31 +33,19 @@ class SharpenFlags(StateFlags):
     """
 
     sharpen: SharpenOptions = field(default_factory=SharpenOptions)
-    estimate: bool = False
-    """print the cost, and compute nothing"""
-
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.sharpen.check()
 
 
 def sharpen(arguments: list[str]) -> int:
     """Explains the change of the sharpness along a run."""
-    stopped = "what is measured is saved; continue with"
-    return answer_question("sharpen", arguments, SharpenFlags, _sharpen, _print, stopped)
+    return answer_question("sharpen", arguments, SharpenFlags, _sharpen, _print, STOPPED)
 
 
 def _sharpen(args: SharpenFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:
-    from noiseless.ask.sharpen import carry_out, prepare
+    from noiseless.ask.sharpen import prepare
 
-    with interruptible():
-        job = prepare(address, args.sharpen, workers)
-        _print_cost(job, args.sharpen)
-    if args.estimate:
-        return
-    with bar("steps") as progress:
-        yield carry_out(job, args.sharpen, lambda done: progress.begin(done, job.measured), progress.advance)
+    return follow(
+        lambda: prepare(address, args.sharpen, workers), lambda job: _print_cost(job, args.sharpen), args.estimate
+    )
 
 
 def _print_cost(job: StepsJob, options: SharpenOptions) -> None:
@@ -78,10 +65,7 @@ def _print_cost(job: StepsJob, options: SharpenOptions) -> None:
 def _print(args: SharpenFlags, address: StateAddress, answer: Answer) -> None:
     values = answer.values
     console.print(_table(values, str(address.directory.path)))
-    print_reproduced(values)
-    lost = values["converged"].count(False)
-    if lost:
-        console.print(f"not converged at {lost} steps: allow more products with --most", style="yellow")
+    print_end(values)
 
 
 def _table(values: dict[str, Any], path: str) -> Table:

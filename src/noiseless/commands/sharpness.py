@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from noiseless.ask.options import SharpnessOptions
-from noiseless.commands.asking import StateFlags, answer_question, bar, load
+from noiseless.commands.asking import CostlyFlags, answer_question, bar, load
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
 
@@ -26,19 +26,12 @@ MATRICES = {
 
 
 @dataclass(frozen=True)
-class SharpnessFlags(StateFlags):
+class SharpnessFlags(CostlyFlags):
     """Compute eigenvalues of the Hessian, or of another curvature matrix, over all training examples at a state."""
 
     sharpness: SharpnessOptions = field(default_factory=SharpnessOptions)
     every_checkpoint: bool = False
     """compute them at every checkpoint that the run has kept, see --keep-every of noiseless train"""
-    estimate: bool = False
-    """print the cost, and compute nothing"""
-
-    def check(self) -> None:
-        """Refuses values that are wrong for any run."""
-        super().check()
-        self.sharpness.check()
 
 
 def sharpness(arguments: list[str]) -> int:

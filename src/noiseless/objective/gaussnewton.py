@@ -14,17 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.func import vjp
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from noiseless.examples.blocks import Batch
-from noiseless.examples.trees import mapped
-from noiseless.objective import layout
 from noiseless.objective.base import FORWARD, check_vectors
-from noiseless.objective.compiled import Compiler
 from noiseless.objective.gradients import BlockLoss
 from noiseless.objective.outputs import GaussNewtonKind, Outputs, outputs_of
 from noiseless.objective.partial import Report
-from noiseless.objective.products import any_order
+from noiseless.objective.products import BlockValue, any_order, compiled_products
 from noiseless.objective.risk import EmpiricalRisk
 from noiseless.objective.scores import total_weight
 from noiseless.objective.usercode import Need, refuse_once, user_code
@@ -59,7 +55,10 @@ def gauss_newton_product(risk: EmpiricalRisk, V: Tensor, kind: GaussNewtonKind =
 
     def of_block(batch: Batch, V: Tensor) -> tuple[Tensor, Tensor]:
         if compiler is not None and batch.regular and risk.block_loss.follows():
-            compiled = _compiled_products(of_outputs, compiler, batch, V, kind)
+            scoring = of_outputs.scoring
+            assert isinstance(scoring, Outputs)
+            name = ("gauss-newton", kind)
+            compiled = compiled_products(of_outputs, compiler, batch, V, name, partial(_in_function, scoring))
             if compiled is not None:
                 return compiled
         return _products(of_outputs, batch, V)
@@ -150,33 +149,9 @@ def _products(of_outputs: BlockLoss, batch: Batch, V: Tensor) -> tuple[Tensor, T
         return torch.stack(products), weight
 
 
-def _compiled_products(
-    of_outputs: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor, kind: GaussNewtonKind
-) -> tuple[Tensor, Tensor] | None:
-    """`_products` by compiled code; None if the module cannot be compiled."""
-    space, scoring, held, examples = of_outputs.space, of_outputs.scoring, of_outputs.held(), batch.size
-    assert isinstance(scoring, Outputs)
-    leaves, form = tree_flatten((batch.target, batch.inputs))
-    names, count = tuple(held), len(leaves)
-
-    def function(theta: Tensor, V: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        target, inputs = mapped(lambda t: t[0], tree_unflatten(tensors[:count], form))
-        inputs = layout.preferred(of_outputs.module, inputs, of_outputs.autocast)
-        state = dict(zip(names, tensors[count:], strict=True))
-
-        def outputs(t: Tensor) -> tuple[Tensor, Tensor]:
-            value, (_, weight, *_) = of_outputs.as_function(t, inputs, target, examples, False, state)
-            return value, weight
-
-        at, pull, weight = vjp(outputs, theta, has_aux=True)  # type: ignore[misc]
-        push = vjp(lambda w: pull(w)[0], torch.zeros_like(at))[1]
-        curved = partial(scoring.curvature_in_function, at)
-        return torch.stack([pull(curved(push(v)[0]))[0] for v in V]), weight
-
-    settings = of_outputs.norm.norm_block, of_outputs.autocast
-    key = ("gauss-newton", kind, of_outputs.module, *settings, *of_outputs.key(), names, form)
-    arguments = (x.contiguous() for x in (space.theta.detach(), V, *leaves))
-    keeps = layout.splits_sums(of_outputs.module, of_outputs.autocast)
-    with any_order(of_outputs):
-        parts = compiler.call(key, function, *arguments, *held.values(), keep_layout=keeps)
-    return None if parts is None else (parts[0], parts[1])
+def _in_function(scoring: Outputs, outputs: BlockValue, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """`_products` by torch.func, from the outputs of a block as a function of the parameters."""
+    at, pull, weight = vjp(outputs, theta, has_aux=True)  # type: ignore[misc]
+    push = vjp(lambda w: pull(w)[0], torch.zeros_like(at))[1]
+    curved = partial(scoring.curvature_in_function, at)
+    return torch.stack([pull(curved(push(v)[0]))[0] for v in V]), weight

@@ -35,7 +35,7 @@ def block_products(block_loss: BlockLoss, batch: Batch, V: Tensor, compiles: boo
         `[K, P]`, and the block's weight.
     """
     if compiles and block_loss.compiler is not None and batch.regular and block_loss.follows():
-        compiled = _compiled_products(block_loss, block_loss.compiler, batch, V)
+        compiled = compiled_products(block_loss, block_loss.compiler, batch, V, ("products",), _hessian_products)
         if compiled is not None:
             return compiled
     return products(block_loss, partial(block_loss.value, batch, 0), V, PRODUCTS)
@@ -125,10 +125,33 @@ def gradient_product(block_loss: BlockLoss, batch: Batch) -> tuple[Tensor, Tenso
         return gradient.detach(), block_loss.space.gradient(gradient, gradient.detach()), weight
 
 
-def _compiled_products(
-    block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """`block_products` by compiled code, reverse mode over reverse mode; None if the module cannot be compiled."""
+BlockValue = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""parameters `[P]` -> value of a block, and its weight"""
+
+
+def _hessian_products(mean: BlockValue, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """`H v` for each row of V, reverse mode over reverse mode, and the weight."""
+    _, product, weight = vjp(grad(mean, has_aux=True), theta, has_aux=True)  # type: ignore[misc]
+    return torch.stack([product(v)[0] for v in V]), weight
+
+
+def compiled_products(
+    block_loss: BlockLoss, compiler: Compiler, batch: Batch, V: Tensor, name: tuple[str, ...],
+    products: Callable[[BlockValue, Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """Products of a matrix of a block's value with vectors, by compiled code.
+
+    Args:
+        block_loss: of the objective; it has to be in a sweep.
+        compiler: keeps the compiled code.
+        batch: of one block.
+        V: vectors `[K, P]`.
+        name: of the matrix, by which its code is kept.
+        products: (the block's value, parameters, V) -> products `[K, P]`, and the block's weight.
+
+    Returns:
+        `[K, P]`, and the block's weight; None if the module cannot be compiled.
+    """
     space, held, examples = block_loss.space, block_loss.held(), batch.size
     leaves, form = tree_flatten((batch.target, batch.inputs))
     names, count = tuple(held), len(leaves)
@@ -138,15 +161,14 @@ def _compiled_products(
         inputs = layout.preferred(block_loss.module, inputs, block_loss.autocast)
         state = dict(zip(names, tensors[count:], strict=True))
 
-        def mean(t: Tensor) -> tuple[Tensor, Tensor]:
-            value, (_, weight, *_) = block_loss.as_function(t, inputs, target, examples, False, state)
-            return value, weight
+        def value(t: Tensor) -> tuple[Tensor, Tensor]:
+            at, (_, weight, *_) = block_loss.as_function(t, inputs, target, examples, False, state)
+            return at, weight
 
-        _, product, weight = vjp(grad(mean, has_aux=True), theta, has_aux=True)  # type: ignore[misc]
-        return torch.stack([product(v)[0] for v in V]), weight
+        return products(value, theta, V)
 
     settings = block_loss.norm.norm_block, block_loss.autocast
-    key = ("products", block_loss.module, *settings, *block_loss.key(), names, form)
+    key = (*name, block_loss.module, *settings, *block_loss.key(), names, form)
     arguments = (x.contiguous() for x in (space.theta.detach(), V, *leaves))
     keeps = layout.splits_sums(block_loss.module, block_loss.autocast)
     with any_order(block_loss):
