@@ -123,12 +123,12 @@ def test_the_bits_depend_neither_on_the_order_of_blocks_nor_on_an_interruption(r
     stopped = job_of(directory, workers=Alone(lambda: len(done) >= 2))
     with pytest.raises(SweepStoppedError):
         carry_out(stopped, on_step=done.append)
-    assert stopped.folder.is_dir()
+    assert stopped.unfinished.path.is_dir()
     begun = []
     resumed = job_of(directory)
     assert found(carry_out(resumed, lambda done, total: begun.append((done, total)))) == expected
     assert begun == [(2, 4)]
-    assert not resumed.folder.exists()
+    assert not resumed.unfinished.path.exists()
 
 
 def test_a_kept_answer_of_another_question_is_not_gone_on_with(descent, capsys):
@@ -154,6 +154,7 @@ REFUSED = [
     ({"sam": 0.1}, "--sam 0"),
     ({"block_clip": 1.0}, "--block-clip None"),
     ({"line_search": "armijo"}, "--line-search none"),
+    ({"lr_factors": "*=0.5"}, "no --lr-factors"),
     ({"schedule": "cosine", "warmup": 2}, "learning rate at step 0 is 0"),
     ({"steps": 2}, "give --steps 1 or fewer"),
 ]

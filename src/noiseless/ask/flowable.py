@@ -35,6 +35,7 @@ def refuse(state: RunState, options: FlowOptions) -> None:
             f"this run changes its gradients ({getattr(state.experiment.transform, 'name', '')})",
             "no clip, noise or other transform (--clip None)",
         ),
+        (bool(recipe.optimizer.lr_factors), "the layers of this run differ in learning rate", "no --lr-factors"),
         (recipe.optimizer.line_search != "none", "this run searches along lines", "--line-search none"),
     ]
     for holds, reason, remedy in reasons:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +19,11 @@ from noiseless.ask.options import FlowOptions
 from noiseless.ask.state import RunState, load_optimizer
 from noiseless.files import answers, checkpoint
 from noiseless.files.state import restored_from
-from noiseless.lock import HeldError, locked
+from noiseless.files.unfinished import Unfinished
 from noiseless.objective import Objective
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import take_step
+from noiseless.optim.groups import set_rate
 from noiseless.run.session import in_first
 from noiseless.screen import print_note
 
@@ -47,18 +44,13 @@ class FlowJob:
     """the optimizer's second moment before the first step, see `flow_rule`"""
     name: str
     """of the answer"""
-    header: str
-    """what an unfinished answer depends on, as text"""
+    unfinished: Unfinished
+    """where the steps that are done are kept"""
     flows: dict[str, StableFlow | CentralFlow]
     saved: State = field(default_factory=dict)
     """the state after the steps that are done, in plain values and tensors; empty before the first step"""
     largest: tuple[float, float] | None = None
     """largest eigenvalue at the end of the central flow by a new search, and its passes; None: there was no search"""
-
-    @property
-    def folder(self) -> Path:
-        """Where an unfinished answer is kept."""
-        return self.state.address.directory.path / answers.FOLDER / f"{KIND}-{self.name}.partial"
 
     @property
     def total(self) -> int:
@@ -82,8 +74,7 @@ def prepare(state: RunState, options: FlowOptions) -> FlowJob:
     experiment = state.experiment
     flowable.refuse(state, options)
     load_optimizer(state)
-    for group in experiment.optimizer.param_groups:
-        group["lr"] = experiment.schedule(state.step)
+    set_rate(experiment.optimizer, experiment.schedule(state.step))
     with restored_from(state.address):
         rule, nu = flow_rule(experiment.optimizer, experiment.space)
     flowable.refuse_other_functions(state)
@@ -96,8 +87,10 @@ def prepare(state: RunState, options: FlowOptions) -> FlowJob:
         elif not (name == "gradient" and rule.kind == "gradient descent" and "stable" in options.flows):
             flows[name] = StableFlow(objective, rule, name == "gradient", options.tolerance)
     digest = checkpoint.digest(experiment.model.state_dict())
-    header = json.dumps({"step": state.step, "model": digest, **asdict(options)}, sort_keys=True)
-    return FlowJob(state, options, rule, nu, _name(state.step, options), header, flows)
+    answer_name = _name(state.step, options)
+    path = state.address.directory.path / answers.FOLDER / f"{KIND}-{answer_name}.unfinished"
+    unfinished = Unfinished(path, {"step": state.step, "model": digest, **asdict(options)})
+    return FlowJob(state, options, rule, nu, answer_name, unfinished, flows)
 
 
 def follow(
@@ -120,7 +113,7 @@ def follow(
     if workers.rank == 0:
         answers.folder(directory)
     began, kept = time.perf_counter(), time.monotonic()
-    with in_first(workers, lambda: _locked(job)):
+    with in_first(workers, job.unfinished.locked):
         _restore(job)
         earlier = float(job.saved.get("seconds", 0.0))
         on_start(job.saved.get("done", 0), job.total)
@@ -138,7 +131,7 @@ def follow(
             _save(job)
             raise
         if workers.rank == 0:
-            shutil.rmtree(job.folder, ignore_errors=True)
+            job.unfinished.remove()
 
 
 def _stepped(job: FlowJob, saved: State) -> State:
@@ -147,8 +140,7 @@ def _stepped(job: FlowJob, saved: State) -> State:
     number, theta = job.state.step + k, experiment.space.theta
     lr, following = experiment.schedule(number), experiment.schedule(number + 1)
     here = theta.detach().clone()
-    for group in experiment.optimizer.param_groups:
-        group["lr"] = lr
+    set_rate(experiment.optimizer, lr)
     experiment.workers.begin(number)
     objective = next(iter(experiment.regime.objectives(number)))
     update = take_step(experiment.optimizer, objective, number=number)
@@ -181,7 +173,6 @@ def _stepped(job: FlowJob, saved: State) -> State:
             reasons[name] = f"from step {number} on, {stopped}"
         states[name] = flow_state
     return {
-        "header": job.header,
         "done": k + 1,
         "first": first,
         "before": here,
@@ -196,50 +187,31 @@ def _stepped(job: FlowJob, saved: State) -> State:
     }
 
 
-@contextmanager
-def _locked(job: FlowJob) -> Iterator[None]:
-    """A context in which this process alone computes the answer."""
-    path = job.folder.with_name(f".{job.folder.name}.lock")
-    try:
-        with locked(path):
-            yield
-    except HeldError:
-        raise ValueError(f"{job.folder} is being computed by another process: wait for it") from None
-
-
 def _save(job: FlowJob) -> None:
     """Keeps the steps that are done, in the first worker."""
     if job.saved and job.state.experiment.workers.rank == 0:
-        job.folder.mkdir(exist_ok=True)
         flows = {name: flow_state.tensors() for name, flow_state in job.saved["flows"].items()}
-        checkpoint.save(job.folder, job.saved["done"], job.saved | {"flows": flows}, keep=1)
+        job.unfinished.save(job.saved["done"], job.saved | {"flows": flows})
 
 
 def _restore(job: FlowJob) -> None:
     """Goes on from the steps that were kept, if they are of this question."""
     experiment = job.state.experiment
-    newest, message = None, ""
-    if job.folder.is_dir():
-        try:
-            newest = checkpoint.newest(job.folder)
-        except ValueError as error:
-            message = f"{error}; the flows start anew"
-    if newest is not None and newest.state["header"] != job.header:
-        newest, message = None, f"{job.folder} is of another state or question; the flows start anew"
-    if message and experiment.workers.rank == 0:
-        print_note(message)
-    steps = experiment.workers.exchange(str(newest.step if newest else 0))
+    saved, problem = job.unfinished.read()
+    if problem and experiment.workers.rank == 0:
+        print_note(f"{problem}; the flows start anew")
+    steps = experiment.workers.exchange(str(saved["done"] if saved else 0))
     if len(set(steps)) > 1:
         raise ValueError(f"the workers see unfinished answers of {', '.join(steps)} steps: give all the same files")
-    if newest is None:
+    if saved is None:
         return
-    saved, theta = newest.state, experiment.space.theta
+    theta = experiment.space.theta
     placed = {name: _placed(values, theta.device) for name, values in saved["flows"].items()}
     saved |= {"flows": {name: FlowState(**values) for name, values in placed.items()}}
     job.saved = saved | _placed({name: saved[name] for name in ("first", "before", "ahead")}, theta.device)
     with torch.no_grad():
         theta.copy_(job.saved["ahead"])
-    with restored_from(job.folder):
+    with restored_from(job.unfinished.path):
         experiment.optimizer.load_state_dict(saved["optimizer"])
     for name, flow in job.flows.items():
         flow.ledger.passes = saved["passes"][name]

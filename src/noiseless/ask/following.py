@@ -29,6 +29,7 @@ from noiseless.objective import GradientPenalty, Objective
 from noiseless.objective.workers import Workers
 from noiseless.run.replay import FirstUpdate, Replay, same
 from noiseless.run.session import in_first
+from noiseless.screen import print_note
 
 
 @dataclass
@@ -219,7 +220,9 @@ def _measured(job: StepsJob, step: int, course: Course, update: FirstUpdate) -> 
 
 def _resumed(job: StepsJob) -> tuple[Replay, Course]:
     """The run and its course as an interrupted computation has saved them; else at the state of the job."""
-    experiment, state = job.state.experiment, job.saved.read()
+    experiment, (state, problem) = job.state.experiment, job.saved.read()
+    if problem and experiment.workers.rank == 0:
+        print_note(f"{problem}; the steps are measured anew")
     numbers = experiment.workers.exchange("none" if state is None else str(state["number"]))
     if len(set(numbers)) > 1:
         raise ValueError(f"the workers see different states in {job.saved.path}: {', '.join(numbers)}")

@@ -42,18 +42,25 @@ class Unfinished:
         except HeldError:
             raise ValueError(f"{self.path} is being computed by another process: wait for it") from None
 
-    def read(self) -> State | None:
-        """The saved state; None if there is none, or only a damaged one, or one of another analysis."""
+    def read(self) -> tuple[State | None, str]:
+        """Reads the saved state.
+
+        Returns:
+            The state, None if there is none that can be used; and a sentence that says why not, without full stop,
+            empty if there is no folder.
+        """
         if not self.path.is_dir():
-            return None
+            return None, ""
         try:
             newest = checkpoint.newest(self.path)
-        except ValueError:
-            return None
-        if newest is None or newest.state.get("header") != json.dumps(self.header, sort_keys=True):
-            return None
+        except ValueError as error:
+            return None, str(error)
+        if newest is None:
+            return None, ""
+        if newest.state.get("header") != json.dumps(self.header, sort_keys=True):
+            return None, f"{self.path} is of another state or question"
         state: State = newest.state["state"]
-        return state
+        return state, ""
 
     def save(self, number: int, state: State) -> None:
         """Saves a state in place of the one before.
