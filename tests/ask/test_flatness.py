@@ -62,10 +62,10 @@ def test_a_loss_that_is_not_finite_has_no_mean(finished, tmp_path):
 
 def test_numbers_out_of_range_are_refused(finished):
     for flag, value, name in (
-        ("--radius", 0, "radius of flatness must be a positive, finite number, not 0.0"),
-        ("--tolerance", "nan", "tolerance of flatness"),
-        ("--most", 2, "at least 4 directions, not 2"),
-        ("--seed", -1, "seed must lie in"),
+        ("--radius", 0, "--radius must be a positive number, not 0.0"),
+        ("--tolerance", "nan", "--tolerance must be a finite number of at least 0, not nan"),
+        ("--most", 2, "--most must be a finite number of at least 4, not 2"),
+        ("--seed", -1, "--seed must be a finite number of at least 0, not -1"),
     ):
         refused("flatness", finished.path, flag, value, names=(name,))
     refused("flatness", f"{finished.path}@7", names=("no state of step 7", "--keep-every"))

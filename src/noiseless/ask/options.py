@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from noiseless.recipes.checks import MOST_SEED, at_least
+from noiseless.recipes.checks import MOST_SEED, at_least, positive
 
 MOST_PRODUCTS = 1_000_000
 """largest number of eigenvalues, vectors and products"""
@@ -133,6 +133,17 @@ class FlatnessOptions:
     """of the directions"""
     batch_norm: BatchNorm = "block"
     """block: the model in training mode, batch norm by blocks; running: in evaluation mode, without dropout"""
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+            ValueError: naming the flag, its value and what it must be.
+        """
+        positive("radius", self.radius)
+        at_least("tolerance", self.tolerance, 0)
+        at_least("most", self.most, 4, MOST_PRODUCTS)
+        at_least("seed", self.seed, 0, MOST_SEED)
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,8 @@ def _groups(part: Optimizer, model: nn.Module, options: Mapping[str, Any]) -> li
 def unknown_edge(recipe: Recipe) -> str | None:
     """Why the parameter groups of a recipe have no common edge of stability; None if they may have one.
 
-    Each group's steps are the recursion of its own rate and decay, and a quadratic couples the groups, so that no
-    eigenvalue of the Hessian by itself decides whether steps grow.
+    Each group's steps are the recursion of its own rate and decay, and a quadratic couples the groups, so that the
+    eigenvalues of another matrix decide: that of `analysis.step_stability`.
 
     Args:
         recipe: of the run.
@@ -166,11 +166,14 @@ def unknown_edge(recipe: Recipe) -> str | None:
     Returns:
         The sentence.
     """
-    if recipe.optimizer.lr_factors:
-        return "the edge of stability is not known: --lr-factors gives layers different learning rates"
-    if not recipe.optimizer.decay_biases and recipe.optimizer.weight_decay:
-        return "the edge of stability is not known: --no-decay-biases gives parameters different weight decays"
-    return None
+    part = recipe.optimizer
+    if part.lr_factors:
+        differ = "--lr-factors gives layers different learning rates"
+    elif not part.decay_biases and part.weight_decay:
+        differ = "--no-decay-biases gives parameters different weight decays"
+    else:
+        return None
+    return f"no eigenvalue of the Hessian alone decides whether steps grow, as {differ}: see noiseless edge"
 
 
 def edge_of_stability(
