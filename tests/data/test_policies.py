@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from noiseless import keyed
-from noiseless.data import make_policy, policy_names
+from noiseless.data import chains, make_policy, policy_names
 
 NAMES = policy_names()
 INDEX = torch.tensor([0, 3, 17, 100_000, 2, 2**33, 5, 6, 7, 8, 9, 10])
@@ -65,6 +65,29 @@ def test_arguments_reach_torchvision(name, arguments, direct):
     augmented = make_policy(name, 3, **arguments)(images, 0, 0, INDEX)
     assert torch.equal(augmented, _one_at_a_time(direct(), images, 0, 0, INDEX))
     assert not torch.equal(augmented, make_policy(name, 3)(images, 0, 0, INDEX))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 29), (260, 260)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_an_operation_gives_an_image_the_same_bytes_alone_and_among_others(size, interpolation):
+    """260 x 260 pixels sum to more than float32 counts exactly, which only contrast may notice."""
+    policy = make_policy("rand", 3, interpolation=interpolation, fill=(3, 100, 77))
+    assert policy.chains is not None  # else the test shows nothing
+    images = _images(6, 3, *size)
+    for name in ("Contrast",) if size[0] == 260 else v2.RandAugment._AUGMENTATION_SPACE:
+        for magnitude in {"Posterize": (2.0, 5.0), "Solarize": (0.27, 0.9)}.get(name, (0.27, -0.9, 7.0)):
+            drawn = [[(name, magnitude)]] * len(images)
+            together = policy.chains.apply(images, drawn)
+            alone = [policy.chains.apply(image[None], drawn[:1]) for image in images]
+            assert torch.equal(together, torch.cat(alone)), (name, magnitude)
+
+
+def test_other_versions_of_torchvision_get_images_one_at_a_time(monkeypatch):
+    images, expected = _images(), make_policy("rand", 3)(_images(), 0, 0, INDEX)
+    monkeypatch.setattr(chains, "METHOD", "_of_another_version")
+    policy = make_policy("rand", 3)
+    assert policy.chains is None
+    assert torch.equal(policy(images, 0, 0, INDEX), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
