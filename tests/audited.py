@@ -6,6 +6,7 @@ process, and a hook goes with its copies. They have no list in common, so theirs
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def install_in_prepared() -> None:
     if VARIABLE not in os.environ or not any("multiprocessing.forkserver" in word for word in sys.orig_argv):
         return
     place = Path(os.environ[VARIABLE])
+    if (place / "runs" / "timm").exists():
+        importlib.import_module("timm")  # starts a program and writes a temporary file, for whatever model
     file = os.open(place / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # before there is a hook
     os.set_inheritable(file, True)
 
