@@ -9,9 +9,9 @@ _TANH = f"--model tanhnet:mlp --loss tanhnet:half_squared_error --trust tanhnet 
 _ADAM = (
     f"--model tanhnet:mlp --loss tanhnet:half_squared_error --trust tanhnet {_PLAIN} --optimizer Adam --keep-every 100"
 )
-_CIFAR_TANH = "--data cifar10 --images 1000 --block 250 --model-options width=100,pixels=1024"
+_CIFAR_TANH = "--data cifar10 --pixels 16 --images 1000 --block 250 --model-options width=64,pixels=256"
 SPEEDNET = (
-    "--data cifar10 --pixels 16 --images 500 --block 100 --model speednet128 --norm group --augment none "
+    "--data cifar10 --pixels 16 --images 250 --block 50 --model speednet128 --norm group --augment none "
     "--label-smoothing 0.2 --optimizer Muon --momentum 0.6 --nesterov True --weight-decay 0.15 "
     "--optimizer-options inner_lr_ratio=0.1,last_lr_ratio=2 --warmup 0"
 )
@@ -23,9 +23,9 @@ RUNS: dict[str, str] = {
     "digits-adam-0.001": f"fb {_ADAM} --block 128 --lr 0.001 --steps 800",
     "digits-sgd-resnet": "sgd --steps 20 --keep-every 1",
     "digits-sgd-tanh": "sgd --model tanhnet:mlp --trust tanhnet --steps 20 --keep-every 1",
-    "cifar-gd-0.02": f"fb {_CIFAR_TANH} {_TANH} --lr 0.02 --steps 600 --keep-every 100",
-    "cifar-gd-0.01": f"fb {_CIFAR_TANH} {_TANH} --lr 0.01 --steps 600 --keep-every 100",
-    "cifar-speednet": f"fb {SPEEDNET} --lr 0.2 --steps 40 --horizon 40 --keep-every 10",
+    "cifar-gd-0.07": f"fb {_CIFAR_TANH} {_TANH} --lr 0.07 --steps 600 --keep-every 100",
+    "cifar-gd-0.035": f"fb {_CIFAR_TANH} {_TANH} --lr 0.035 --steps 600 --keep-every 100",
+    "cifar-speednet": f"fb {SPEEDNET} --lr 0.2 --steps 30 --keep-every 10",
 }
 """run -> arguments of `noiseless train`"""
 
@@ -58,7 +58,7 @@ def _state(subject: str, run: str, batches: str, small: bool) -> list[Question]:
     return [
         _of(run, f"{subject}/sharpness", "sharpness", "--largest 3"),
         _of(run, f"{subject}/ggn", "sharpness", "--largest 3 --curvature ggn"),
-        _of(run, f"{subject}/noise", "noise", "--block 20" if small else "--block 16"),
+        _of(run, f"{subject}/noise", "noise", "--block 10" if small else "--block 16"),
         _of(run, f"{subject}/landscape", "landscape", "--points 11"),
         _of(run, f"{subject}/flatness", "flatness", few),
         _of(run, f"{subject}/decompose", "decompose", batches),
@@ -88,16 +88,16 @@ QUESTIONS: list[Question] = [
         (),
         "digits-dial",
     ),  # fmt: skip
-    _of("cifar-gd-0.02", "cifar/edge-gd-0.02", "edge", "--every 12 --pairs 1 --batch 0"),
-    *_state("cifar", "cifar-speednet", "--batches 125 --orders 3 --no-replacement", small=True)[:-1],
-    _of("cifar-gd-0.01", "cifar/edge-gd-0.01", "edge", "--every 12 --pairs 1 --batch 0"),
+    _of("cifar-gd-0.07", "cifar/edge-gd-0.07", "edge", "--every 12 --pairs 1 --batch 0"),
+    *_state("cifar", "cifar-speednet", "--batches 50 --orders 3 --no-replacement", small=True)[:-1],
+    _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),
     _of("cifar-speednet@20", "cifar/fork", "fork", "--flip-bit head.weight[0,0]:0 --points 5"),
-    _of("cifar-gd-0.02@400", "cifar/sharpen", "sharpen", "--steps 4"),
-    _of("cifar-gd-0.02@400", "cifar/flow", "flow", "--steps 5 --flows central stable"),
+    _of("cifar-gd-0.07@400", "cifar/sharpen", "sharpen", "--steps 4"),
+    _of("cifar-gd-0.07@400", "cifar/flow", "flow", "--steps 5 --flows central stable"),
     _of("cifar-speednet@20", "cifar/edge-muon", "edge", "--every 5 --pairs 1 --batch 0"),
     Question(
         "cifar/dial",
-        f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --horizon 10 --images 200 --block 50 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 --run-dir cifar-dial",
+        f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --images 250 --block 50 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 --run-dir cifar-dial",
         (),
         "cifar-dial",
         data=True,

@@ -62,6 +62,7 @@ class Maker:
             answers = (self.place / question.runs[0] / "analysis").glob(f"{words[0]}-*.json")
             answer = max(answers, key=lambda path: path.stat().st_mtime_ns)
         entry = {"seconds": round(seconds, 1), "answer": str(answer.relative_to(self.place))}
+        marker.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(marker, json.dumps(entry).encode())
 
     def collect(self) -> dict[str, Any]:
