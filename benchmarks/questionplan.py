@@ -66,10 +66,12 @@ def _state(subject: str, run: str, batches: str, small: bool) -> list[Question]:
     ]
 
 
-_SLOW = ("digits-gd-0.1", "digits-adam-0.001")
+SUBJECTS = ("digits", "cifar")
+NETWORKS = ("tanh", "resnet")
+"""networks of the forks"""
 _FORKS = [
     _of(f"digits-sgd-{network}@{step}", f"digits/fork-{network}-{step}-{seed}", "fork", f"--change seed={seed}")
-    for network in ("tanh", "resnet")
+    for network in NETWORKS
     for step in (0, 1, 2, 4, 8)
     for seed in (1, 2)
 ]
@@ -87,7 +89,7 @@ QUESTIONS: list[Question] = [
         "dial fb --steps 32 --images 256 --norm-block 8 --batches 64,16 --seeds 2 --jobs 1 --run-dir digits-dial",
         (),
         "digits-dial",
-    ),  # fmt: skip
+    ),
     _of("cifar-gd-0.07", "cifar/edge-gd-0.07", "edge", "--every 12 --pairs 1 --batch 0"),
     *_state("cifar", "cifar-speednet", "--batches 50 --orders 3 --no-replacement", small=True)[:-1],
     _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),
@@ -97,11 +99,12 @@ QUESTIONS: list[Question] = [
     _of("cifar-speednet@20", "cifar/edge-muon", "edge", "--every 5 --pairs 1 --batch 0"),
     Question(
         "cifar/dial",
-        f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --images 250 --block 50 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 --run-dir cifar-dial",
+        f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 "
+        "--run-dir cifar-dial",
         (),
         "cifar-dial",
         data=True,
-    ),  # fmt: skip
+    ),
     _of("cifar-speednet", "cifar/layers", "sharpness", "--of layer --trace 5 --tolerance 0.05 --most 20"),
 ]
 """in the order in which they are asked"""

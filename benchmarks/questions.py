@@ -43,7 +43,8 @@ class Maker:
             words = RUNS[name].split()
             if "cifar10" in words:
                 words += ["--data-dir", str(self.data_dir)]
-            self._noiseless(f"run {name}", "train", *words, "--threads", "1", "--compile", "off", "--run-dir", name, "--again")  # fmt: skip
+            words += ["--threads", "1", "--compile", "off", "--run-dir", name, "--again"]
+            self._noiseless(f"run {name}", "train", *words)
 
     def ask(self, question: Question) -> None:
         """Asks a question, unless its answer is there."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 DIGITS = 6
 """significant digits of a number"""
 KEYS: dict[str, tuple[str, ...]] = {
     "sharpness": ("step", "largest", "curvature", "loss", "stability", "converged", "layers"),
-    "noise": ("step", "block", "examples", "covariance_trace", "signal", "noise_scale", "noise_scale_interval", "reason"),
+    "noise": (
+        "step",
+        "block",
+        "examples",
+        "covariance_trace",
+        "signal",
+        "noise_scale",
+        "noise_scale_interval",
+        "reason",
+    ),
     "landscape": ("step", "axes", "loss", "accuracy"),
     "flatness": ("step", "radius", "directions", "mean_increase", "standard_error"),
-    "edge": ("measure", "step", "sharpness", "edge", "losses", "crossings", "catapults", "compared", "equal"),
+    "edge": ("measure", "steps", "sharpness", "edge", "losses", "crossings", "catapults", "reproduced"),
     "sharpen": ("step", "sharpness", "change", "predicted", "second_order", "causes"),
     "flow": ("step", "by_flow", "observed", "repeated", "parted"),
     "decompose": ("step", "lr", "examples", "orders", "batches"),
@@ -41,6 +52,11 @@ def values(path: Path) -> dict[str, Any]:
         kept["layers"] = [{name: layer.get(name) for name in LAYER} for layer in kept["layers"]]
     if kind == "edge":
         kept |= {name: len(kept[name]) for name in ("crossings", "catapults")}
+        losses = kept["losses"]
+        quarter = max(len(losses) // 4, 1)
+        kept["rises"] = sum(after > before for before, after in pairwise(losses))
+        kept["quarters"] = [fmean(losses[at : at + quarter]) for at in range(0, 4 * quarter, quarter)]
+        kept["losses"] = losses[:: found["every"]]
     if kind == "landscape":
         kept["axes"] = [axis["points"] for axis in kept["axes"]]
     short: dict[str, Any] = _short({"kind": kind, "passes": found["passes"], **kept})

@@ -1,4 +1,4 @@
-"""Questions about several steps have the same bits for two workers as for one; the tests of others are with each of them."""
+"""Questions about several steps have the same bits for two workers as for one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from small_runs import call, copy, run, small_recipe
 QUESTIONS = {
     "edge": (),
     "sharpen": ("--steps", 2),
-    "flow": ("--steps", 3),
+    "flow": ("--steps", 2),
     "decompose": ("--batches", 12, "--orders", 3, "--lr", 0.05),
 }
 COSTS = ("seconds",)
@@ -20,7 +20,8 @@ COSTS = ("seconds",)
 @pytest.fixture(scope="module")
 def descent(data, tmp_path_factory):
     recipe = small_recipe(
-        data, "fb", model="linear", steps=4, block=16, augment="none", momentum=0, schedule="constant", warmup=0, lr=0.02
+        data, "fb", model="linear", steps=4, block=16, augment="none", momentum=0, schedule="constant", warmup=0,
+        lr=0.02,
     )  # fmt: skip
     return run(tmp_path_factory.mktemp("descent") / "run", recipe, keep_every=1)
 
