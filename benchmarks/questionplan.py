@@ -19,6 +19,7 @@ SPEEDNET = (
 RUNS: dict[str, str] = {
     "digits-gd-0.2": f"fb {_TANH} --block 128 --lr 0.2 --steps 800 --keep-every 100",
     "digits-gd-0.1": f"fb {_TANH} --block 128 --lr 0.1 --steps 800 --keep-every 100",
+    "digits-gd-0.15": f"fb {_TANH} --block 128 --lr 0.15 --steps 800 --keep-every 100",
     "digits-adam-0.003": f"fb {_ADAM} --block 128 --lr 0.003 --steps 800",
     "digits-adam-0.001": f"fb {_ADAM} --block 128 --lr 0.001 --steps 800",
     "digits-sgd-resnet": "sgd --steps 20 --keep-every 1",
@@ -78,11 +79,11 @@ _FORKS = [
 QUESTIONS: list[Question] = [
     _of("digits-gd-0.2", "digits/edge-gd-0.2", "edge", "--every 10 --batch 0"),
     _of("digits-gd-0.1", "digits/edge-gd-0.1", "edge", "--every 10 --batch 0"),
+    _of("digits-gd-0.15", "digits/edge-gd-0.15", "edge", "--every 10 --batch 0"),
     _of("digits-adam-0.003", "digits/edge-adam-0.003", "edge", "--every 10 --batch 0 --pairs 1"),
-    _of("digits-adam-0.001", "digits/edge-adam-0.001", "edge", "--every 10 --batch 0 --pairs 1"),
-    *_FORKS,
-    _of("digits-gd-0.2@300", "digits/sharpen", "sharpen", "--steps 20"),
-    _of("digits-gd-0.2@300", "digits/flow", "flow", "--steps 60 --flows central stable"),
+    *_FORKS[len(_FORKS) // 2 :],
+    _of("digits-gd-0.15@400", "digits/sharpen", "sharpen", "--steps 10"),
+    _of("digits-gd-0.15@200", "digits/flow", "flow", "--steps 120 --flows central stable"),
     *_state("digits", "digits-gd-0.2", "--batches 128 32 --orders 8", small=False),
     Question(
         "digits/dial",
@@ -90,6 +91,8 @@ QUESTIONS: list[Question] = [
         (),
         "digits-dial",
     ),
+    *_FORKS[: len(_FORKS) // 2],
+    _of("digits-adam-0.001", "digits/edge-adam-0.001", "edge", "--every 10 --batch 0 --pairs 1"),
     _of("cifar-gd-0.07", "cifar/edge-gd-0.07", "edge", "--every 12 --pairs 1 --batch 0"),
     *_state("cifar", "cifar-speednet", "--batches 50 --orders 3 --no-replacement", small=True)[:-1],
     _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),

@@ -81,9 +81,10 @@ def _edge(entry: Entry) -> str:
 def _sharpen(entry: Entry) -> str:
     sums = {name: sum(causes[name] for causes in entry["causes"]) for name in entry["causes"][0]}
     parts = ", ".join(f"{name} {value:+.3g}" for name, value in sums.items() if value)
+    change, predicted, second = (sum(entry[name]) for name in ("change", "predicted", "second_order"))
     return (
-        f"In {len(entry['change'])} steps the largest eigenvalue changes by {sum(entry['change']):+.4g}, and the causes add "
-        f"up to {sum(entry['predicted']):+.4g} (second order: {sum(entry['second_order']):+.4g}). The causes are {parts}."
+        f"In {len(entry['change'])} steps the largest eigenvalue changes by {change:+.4g}, and the causes add up to "
+        f"{predicted:+.4g} (second order: {second:+.4g}). The causes are {parts}."
     )
 
 
@@ -123,8 +124,8 @@ def _fork(entry: Entry) -> str:
         "no barrier is measured, as the ends are equal" if height is None else f"the barrier is {height['height']:.3g}"
     )
     return (
-        f"With another lowest bit of one weight after step {entry['step']}, the runs end {entry['distance'][-1]:.3g} apart."
-        " "
+        f"With another lowest bit of one weight after step {entry['step']}, the runs end "
+        f"{entry['distance'][-1]:.3g} apart. "
         f"Of the training loss on the line between them, {over}."
     )
 

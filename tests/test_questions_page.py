@@ -1,0 +1,45 @@
+"""docs/questions.md and its file of results: tables as in the file, numbers by hand, commands that the plan has."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+PAGE = Path(__file__).parents[1] / "docs/questions.md"
+
+
+def results(benchmark):
+    return json.loads(benchmark("questions").RESULTS.read_text())
+
+
+def test_the_page_has_the_tables_of_the_file(benchmark):
+    text = PAGE.read_text()
+    for name, table in benchmark("questionpage").tables(results(benchmark)).items():
+        assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in text, "run benchmarks/questionpage.py"
+
+
+def test_the_file_has_answers_to_questions_of_the_plan(benchmark):
+    planned = {question.name: f"noiseless {question.command}" for question in benchmark("questionplan").QUESTIONS}
+    there = results(benchmark)
+    assert {name: entry["command"] for name, entry in there.items()}.items() <= planned.items()
+    for name, entry in there.items():
+        assert entry["seconds"] > 0, name
+        if entry["kind"] == "edge":
+            assert entry["reproduced"]["equal"] == entry["reproduced"]["compared"], (
+                f"{name}: the run's own steps differ"
+            )
+
+
+def test_sharpness_at_the_edge_by_hand(benchmark):
+    entry = {"steps": [0, 10, 20, 30], "sharpness": [4.0, 9.0, 11.0, 10.5], "edge": [10.0] * 4}
+    numbers = benchmark("questionpage").at_edge(entry)
+    assert (numbers["start"], numbers["crossed"], numbers["steps"]) == (4.0, 20, 31)
+    assert numbers["median"] == pytest.approx(1.075)  # of 1.1 and 1.05
+    assert (numbers["low"], numbers["high"]) == pytest.approx((1.05, 1.1))
+
+
+def test_the_loss_of_the_source_by_hand(benchmark):
+    output, target = torch.tensor([[0.5, 2.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([1, 2])
+    loss = benchmark("tanhnet").half_squared_error(output, target)
+    assert loss.tolist() == pytest.approx([0.5 * (0.25 + 1.0), 0.0])
