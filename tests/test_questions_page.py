@@ -43,3 +43,32 @@ def test_the_loss_of_the_source_by_hand(benchmark):
     output, target = torch.tensor([[0.5, 2.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([1, 2])
     loss = benchmark("tanhnet").half_squared_error(output, target)
     assert loss.tolist() == pytest.approx([0.5 * (0.25 + 1.0), 0.0])
+
+
+def test_a_question_is_asked_once_and_collected(benchmark, tmp_path, monkeypatch):
+    questions, plan = benchmark("questions"), benchmark("questionplan")
+    asked = plan.Question("small/sharpness", "sharpness linear", ("linear",))
+    monkeypatch.setattr(questions, "RUNS", {"linear": "fb --model linear --steps 1 --warmup 0"})
+    monkeypatch.setattr(questions, "QUESTIONS", [asked])
+    maker = questions.Maker(tmp_path, tmp_path)
+    maker.ask(asked)
+    (answer,) = (tmp_path / "linear" / "analysis").glob("sharpness-*.json")
+    before = answer.stat().st_mtime_ns
+    maker.ask(asked)
+    assert answer.stat().st_mtime_ns == before  # kept
+    entry = maker.collect()["small/sharpness"]
+    expected = json.loads(answer.read_text())["found"]
+    assert entry["largest"] == [pytest.approx(value, rel=1e-5) for value in expected["largest"]]
+    assert (entry["command"], entry["passes"]) == (
+        "noiseless sharpness linear",
+        pytest.approx(expected["passes"], rel=1e-5),
+    )
+    assert entry["seconds"] > 0
+
+
+def test_a_question_that_is_refused_ends_the_work(benchmark, tmp_path, monkeypatch):
+    questions, plan = benchmark("questions"), benchmark("questionplan")
+    monkeypatch.setattr(questions, "RUNS", {})
+    with pytest.raises(SystemExit, match="exit code 2"):
+        questions.Maker(tmp_path, tmp_path).ask(plan.Question("small/edge", "edge nothing"))
+    assert "nothing" in (tmp_path / "commands.log").read_text()
