@@ -55,13 +55,14 @@ def _of(run: str, name: str, command: str, rest: str = "") -> Question:
 
 def _state(subject: str, run: str, batches: str, small: bool) -> list[Question]:
     """The questions that a single state answers."""
+    several = "--largest 2 --tolerance 0.01" if small else "--largest 3"
     few = "--most 10 --tolerance 0" if small else ""
     return [
-        _of(run, f"{subject}/sharpness", "sharpness", "--largest 3"),
-        _of(run, f"{subject}/ggn", "sharpness", "--largest 3 --curvature ggn"),
         _of(run, f"{subject}/noise", "noise", "--block 10" if small else "--block 16"),
         _of(run, f"{subject}/landscape", "landscape", "--points 11"),
         _of(run, f"{subject}/flatness", "flatness", few),
+        _of(run, f"{subject}/sharpness", "sharpness", several),
+        _of(run, f"{subject}/ggn", "sharpness", f"{several} --curvature ggn"),
         _of(run, f"{subject}/decompose", "decompose", batches),
         _of(run, f"{subject}/layers", "sharpness", "--of layer --trace 10 --tolerance 0.01"),
     ]
@@ -87,7 +88,8 @@ QUESTIONS: list[Question] = [
     *_state("digits", "digits-gd-0.2", "--batches 128 32 --orders 8", small=False),
     Question(
         "digits/dial",
-        "dial fb --steps 32 --images 256 --norm-block 8 --batches 64,16 --seeds 2 --jobs 1 --run-dir digits-dial",
+        "dial fb --steps 16 --images 128 --norm-block 8 --batches 32 --seeds 1 --draws 4 --copies 2 --jobs 1 "
+        "--run-dir digits-dial",
         (),
         "digits-dial",
     ),
