@@ -68,24 +68,24 @@ def _state(subject: str, run: str, batches: str, small: bool) -> list[Question]:
     ]
 
 
-SUBJECTS = ("digits", "cifar")
-NETWORKS = ("tanh", "resnet")
+SUBJECTS = ("digits", "cifar", "speednet")
+NETWORKS = ("resnet", "tanh")
 """networks of the forks"""
 _FORKS = [
     _of(f"digits-sgd-{network}@{step}", f"digits/fork-{network}-{step}-{seed}", "fork", f"--change seed={seed}")
-    for network in NETWORKS
-    for step in (0, 1, 2, 4, 8)
     for seed in (1, 2)
+    for network in NETWORKS
+    for step in (0, 8, 2, 1, 4)
 ]
 QUESTIONS: list[Question] = [
     _of("digits-gd-0.2", "digits/edge-gd-0.2", "edge", "--every 10 --batch 0"),
     _of("digits-gd-0.1", "digits/edge-gd-0.1", "edge", "--every 10 --batch 0"),
     _of("digits-gd-0.15", "digits/edge-gd-0.15", "edge", "--every 10 --batch 0"),
     _of("digits-adam-0.003", "digits/edge-adam-0.003", "edge", "--every 10 --batch 0 --pairs 1"),
-    *_FORKS[len(_FORKS) // 2 :],
+    _FORKS[0],
+    *_state("digits", "digits-gd-0.2", "--batches 128 32 --orders 8", small=False),
     _of("digits-gd-0.15@400", "digits/sharpen", "sharpen", "--steps 10"),
     _of("digits-gd-0.15@200", "digits/flow", "flow", "--steps 120 --flows central stable"),
-    *_state("digits", "digits-gd-0.2", "--batches 128 32 --orders 8", small=False),
     Question(
         "digits/dial",
         "dial fb --steps 16 --images 128 --norm-block 8 --batches 32 --seeds 1 --draws 4 --copies 2 --jobs 1 "
@@ -93,23 +93,24 @@ QUESTIONS: list[Question] = [
         (),
         "digits-dial",
     ),
-    *_FORKS[: len(_FORKS) // 2],
+    *_FORKS[1:],
     _of("digits-adam-0.001", "digits/edge-adam-0.001", "edge", "--every 10 --batch 0 --pairs 1"),
-    _of("cifar-gd-0.07", "cifar/edge-gd-0.07", "edge", "--every 12 --pairs 1 --batch 0"),
-    *_state("cifar", "cifar-speednet", "--batches 50 --orders 3 --no-replacement", small=True)[:-1],
-    _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),
-    _of("cifar-speednet@20", "cifar/fork", "fork", "--flip-bit head.weight[0,0]:0 --points 5"),
-    _of("cifar-gd-0.07@400", "cifar/sharpen", "sharpen", "--steps 4"),
-    _of("cifar-gd-0.07@400", "cifar/flow", "flow", "--steps 5 --flows central stable"),
-    _of("cifar-speednet@20", "cifar/edge-muon", "edge", "--every 5 --pairs 1 --batch 0"),
+    _of("cifar-gd-0.07@500", "cifar/edge-gd-0.07", "edge", "--every 10 --pairs 1 --batch 0"),
+    *_state("cifar", "cifar-gd-0.07", "--batches 250 --orders 3 --no-replacement", small=False),
+    _of("cifar-gd-0.07@500", "cifar/sharpen", "sharpen", "--steps 2"),
+    _of("cifar-gd-0.07@500", "cifar/flow", "flow", "--steps 4 --flows central stable"),
+    *_state("speednet", "cifar-speednet", "--batches 50 --orders 3 --no-replacement", small=True)[:-1],
+    _of("cifar-speednet@20", "speednet/fork", "fork", "--flip-bit head.weight[0,0]:0 --points 5"),
+    _of("cifar-speednet@20", "speednet/edge-muon", "edge", "--every 5 --pairs 1 --batch 0"),
     Question(
-        "cifar/dial",
+        "speednet/dial",
         f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 "
-        "--run-dir cifar-dial",
+        "--run-dir speednet-dial",
         (),
-        "cifar-dial",
+        "speednet-dial",
         data=True,
     ),
-    _of("cifar-speednet", "cifar/layers", "sharpness", "--of layer --trace 5 --tolerance 0.05 --most 20"),
+    _of("cifar-speednet", "speednet/layers", "sharpness", "--of layer --trace 5 --tolerance 0.05 --most 20"),
+    _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),
 ]
 """in the order in which they are asked"""

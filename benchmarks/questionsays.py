@@ -28,12 +28,12 @@ def _ggn(entry: Entry) -> str:
 
 
 def _layers(entry: Entry) -> str:
-    rows = sorted(entry["layers"], key=lambda layer: -layer["eigenvalues"][0])
-    most = max(entry["layers"], key=lambda layer: layer["trace"])
+    rows = sorted(entry["layers"], key=lambda layer: -layer["largest"][0])
+    most = max(entry["layers"], key=lambda layer: layer["trace"]["value"])
     return (
-        f"The sharpest block is that of `{rows[0]['name']}` ({rows[0]['eigenvalues'][0]:.4g}), the flattest that of "
-        f"`{rows[-1]['name']}` ({rows[-1]['eigenvalues'][0]:.3g}). "
-        f"`{most['name']}` has the largest trace, {most['trace']:.4g}."
+        f"The sharpest block is that of `{rows[0]['name']}` ({rows[0]['largest'][0]:.4g}), the flattest that of "
+        f"`{rows[-1]['name']}` ({rows[-1]['largest'][0]:.3g}). "
+        f"`{most['name']}` has the largest trace, {most['trace']['value']:.3g} ± {most['trace']['error']:.2g}."
     )
 
 
@@ -123,10 +123,12 @@ def _fork(entry: Entry) -> str:
     over = (
         "no barrier is measured, as the ends are equal" if height is None else f"the barrier is {height['height']:.3g}"
     )
+    flip = entry.get("flip")
+    changes = ", ".join(f"another {name}" for name in entry["changes"])
+    what = changes if flip is None else "the other lowest bit in one weight"
     return (
-        f"With another lowest bit of one weight after step {entry['step']}, the runs end "
-        f"{entry['distance'][-1]:.3g} apart. "
-        f"Of the training loss on the line between them, {over}."
+        f"With {what} from step {entry['step']} on, the runs end {entry['distance'][-1]:.3g} apart. "
+        f"On the line between the ends, {over} for the training loss."
     )
 
 
@@ -150,6 +152,7 @@ SAYS: dict[str, Callable[[Entry], str]] = {
     "flow": _flow,
     "decompose": _decompose,
     "fork": _fork,
+    "fork-resnet-0-1": _fork,
     "dial": _dial,
 }
 """question -> its sentences; edges and forks of the published findings have tables of their own"""

@@ -31,7 +31,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "fork": ("step", "until", "changes", "flip", "steps", "distance", "barriers", "line", "images", "reproduced"),
 }
 """kind of an answer -> names of its values"""
-LAYER = ("name", "parameters", "eigenvalues", "trace")
+LAYER = ("name", "parameters", "largest", "trace")
 
 
 def values(path: Path) -> dict[str, Any]:
@@ -57,6 +57,8 @@ def values(path: Path) -> dict[str, Any]:
         kept["rises"] = sum(after > before for before, after in pairwise(losses))
         kept["quarters"] = [fmean(losses[at : at + quarter]) for at in range(0, 4 * quarter, quarter)]
         kept["losses"] = losses[:: found["every"]]
+    if kind == "fork" and "images" in kept:
+        kept["images"] = {name: value for name, value in kept["images"].items() if name != "differ"}
     if kind == "landscape":
         kept["axes"] = [axis["points"] for axis in kept["axes"]]
     short: dict[str, Any] = _short({"kind": kind, "passes": found["passes"], **kept})

@@ -18,6 +18,6 @@ def mlp(channels: int, classes: int, width: int = 32, pixels: int = 64) -> nn.Mo
 
 
 def half_squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """`||output - e_target||^2 / 2` of each example `[n]`, with e the unit vectors: the square loss of arXiv 2103.00065."""
+    """`||output - e_target||^2 / 2` of each example `[n]`, e unit vectors: square loss of arXiv 2103.00065."""
     wanted = torch.arange(output.shape[-1], device=output.device) == target.unsqueeze(-1)  # one_hot has no vmap
     return (output - wanted.to(output.dtype)).square().sum(-1) / 2
