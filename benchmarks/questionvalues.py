@@ -54,6 +54,7 @@ def values(path: Path) -> dict[str, Any]:
         kept |= {name: len(kept[name]) for name in ("crossings", "catapults")}
         losses = kept["losses"]
         quarter = max(len(losses) // 4, 1)
+        kept["followed"] = len(losses)
         kept["rises"] = sum(after > before for before, after in pairwise(losses))
         kept["quarters"] = [fmean(losses[at : at + quarter]) for at in range(0, 4 * quarter, quarter)]
         kept["losses"] = losses[:: found["every"]]
