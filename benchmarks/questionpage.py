@@ -165,7 +165,7 @@ def _edges(optimizer: str, of: str) -> Callable[[Results], Figure | None]:
             bottom.set(xlabel="step", ylabel="training loss", yscale="log")
             if optimizer == "adam":
                 top.set_yscale("log")
-            top.legend(frameon=False, title="dashed: the edge")
+            bottom.legend(*top.get_legend_handles_labels(), frameon=False, title="dashed: the edge")
         return figure
 
     return draw
