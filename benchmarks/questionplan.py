@@ -104,7 +104,7 @@ QUESTIONS: list[Question] = [
     _of("cifar-speednet@20", "speednet/edge-muon", "edge", "--every 5 --pairs 1 --batch 0"),
     Question(
         "speednet/dial",
-        f"dial fb {SPEEDNET} --lr 0.2 --steps 10 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 "
+        f"dial fb {SPEEDNET} --lr 0.2 --steps 20 --batches 50 --seeds 1 --draws 4 --copies 2 --jobs 1 "
         "--run-dir speednet-dial",
         (),
         "speednet-dial",
