@@ -122,7 +122,8 @@ def test_evaluate_a_step_by_class_and_as_json(finished):
     assert [row["images"] for row in classes] == np.bincount(labels).tolist()
     assert sum(row["correct"] for row in classes) == round(state["test"]["accuracy"] * len(labels))
     answer = call("evaluate", f"{finished.path}@1", "--per-class")
-    assert "test images of each class" in answer.out and "predictions" not in answer.out
+    assert "test images of each class" in answer.out
+    assert "analysis/predictions-00000001.npz" in answer.out
 
 
 def test_evaluate_on_other_data(finished, tmp_path):
