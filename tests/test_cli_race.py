@@ -321,7 +321,7 @@ def test_optimizers_of_ones_own_are_contenders(tmp_path, monkeypatch):
     choices = {choice["contender"]: choice for choice in json.loads(Path("race/choices.json").read_text())}
     assert list(choices) == ["sgd", "Slow", "fb-Slow"]
     assert {len(choice["trials"]) for choice in choices.values()} == {2 * len(SIZES["small"])}
-    recipes = [RunDirectory(file.parent).config().recipe for file in Path("race").glob("*/config.json")]
+    recipes = [run.config().recipe for run in runs(Path("race")) if "tuning" not in run.path.parts]
     kinds = {recipe.name: (recipe.optimizer.name, recipe.objective.regime) for recipe in recipes}
     assert kinds["Slow-2"] == ("race_own:Slow", "stochastic")
     assert kinds["fb-Slow-2"] == ("race_own:Slow", "full-batch")
