@@ -133,7 +133,7 @@ def smaller(line: str, soak: bool) -> list[str]:
         line = line.replace("--model resnet18", "--model resnet8")
         line = re.sub(r"--(workers|largest|smallest) \d+", r"--\1 1", line)
         words = shlex.split(line)
-    return [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    return [name for word in words for name in (("*" in word and sorted(map(str, Path().glob(word)))) or [word])]
 
 
 def prepare(place: Path) -> None:

@@ -83,7 +83,9 @@ def test_evaluate_of_an_import_gives_the_numbers_of_plain_torch(data, content, t
     columns = words(line).split()
     assert columns[4] == f"{accuracy:.4%}"
     assert float(columns[2]) == pytest.approx(loss, rel=1e-5)  # float32 sums in another order, six digits shown
-    assert "has ended" in call("resume", tmp_path / "run").out
+    answer = call("resume", tmp_path / "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert "has ended" in answer.out
     saved = predictions.read(tmp_path / "run")  # an import has not been evaluated: evaluate writes them
     assert saved.predicted.tolist() == scores.argmax(1).tolist()
 
