@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "race", "--data", data, "--form", "small", "--model", "resnet8",
+        "race", "--data", data, "--form", "small", "--model", "resnet2",
         "--contenders", ",".join((*TUNED, "aggregated")), "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS,
         "--rates", RATES, "--tuning-seeds", 1, "--run-dir", path, *more,
     )  # fmt: skip
@@ -218,7 +218,7 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
-    arguments = command(data, path, "--budgets", 8, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
+    arguments = command(data, path, "--budgets", 40, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = Copy(tmp_path, *arguments)  # stopped when its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
@@ -229,7 +229,7 @@ def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path)
     answer = call(*arguments)
     assert answer.code == 0, answer.err
     assert all(file.joinpath("model.safetensors").stat().st_mtime_ns == time_ns for file, time_ns in ended.items())
-    assert (path / "sgd-8" / "seed1" / "model.safetensors").exists()
+    assert (path / "sgd-40" / "seed1" / "model.safetensors").exists()
 
 
 def test_a_setting_that_diverges_is_never_chosen(data, tmp_path, monkeypatch):

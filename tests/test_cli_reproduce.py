@@ -21,7 +21,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", *ROWS, "--seeds", SEEDS,
+        "reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--rows", *ROWS, "--seeds", SEEDS,
         "--run-dir", path, *more,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
 
 def test_a_table_for_two_models_has_a_run_for_each(data, tmp_path):
     args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "sgd", "--seeds", 1, "--plan-only")
-    answer = call(*args, "--table", "architectures", "--model", "resnet8", "resnet20", "--run-dir", tmp_path / "runs")
+    answer = call(*args, "--table", "architectures", "--model", "resnet2", "resnet20", "--run-dir", tmp_path / "runs")
     assert answer.code == 0, answer.err
     assert "plan: 4 runs" in answer.out
     for name in ("fb-resnet8", "sgd-resnet8", "fb-resnet20", "sgd-resnet20"):
@@ -197,7 +197,7 @@ def test_the_table_grows_with_rows_and_seeds(data, tmp_path):
 
 def test_what_cannot_run_as_planned_is_refused_at_once(data, tmp_path):
     args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1)
-    twice = ("--model", "resnet8", "resnet8", "--run-dir", tmp_path / "runs")
+    twice = ("--model", "resnet2", "resnet8", "--run-dir", tmp_path / "runs")
     refused(*args, *twice, names=("fb-resnet8-seed0", "give resnet8 once"))
     file = tmp_path / "file"
     file.write_text("mine")
