@@ -20,10 +20,12 @@ import audited
 
 PLACE = Path(sys.argv[1]).resolve()
 SHORT = {
-    "reproduce": ["--rows", "fb", "--seeds", "1", "--plan-only"],
+    "reproduce": ["--rows", "fb", "--model", "linear", "--seeds", "1", "--plan-only"],
     "bench": ["--rounds", "1", "--model", "linear", "--images", "64", "--compile", "off"],
     "plan": ["--steps", "2", "--model", "linear", "--compile", "off"],
-    "race": ["--contenders", "sgd", "--budgets", "2", "--rates", "1", "--seeds", "1", "--plan-only"],
+    "race": [
+        "--contenders", "sgd", "--model", "linear", "--budgets", "2", "--rates", "1", "--seeds", "1", "--plan-only",
+    ],
     "dial": ["--model", "linear", "--steps", "8", "--seeds", "1", "--plan-only"],
 }  # fmt: skip
 """flags with which a command is fast"""

@@ -20,7 +20,8 @@ STEPS = 20
 
 def recipe_of(data, **changes):
     # float64: another machine's rounding must not change a prediction
-    return small_recipe(data, "sgd", steps=STEPS, warmup=0, horizon=STEPS, dtype="float64", **changes)
+    settings = {"model": "resnet8", "steps": STEPS, "warmup": 0, "horizon": STEPS, "dtype": "float64"}
+    return small_recipe(data, "sgd", **settings, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def ending(streaks):
 def ended_command(data, ending, tmp_path_factory):
     """A run by the command that ends early, and the command's output."""
     path = tmp_path_factory.mktemp("perfect") / "ended"
-    small = "--form small --model resnet2 --dtype float64 --block 16 --warmup 0 --threads 1"
+    small = "--form small --model resnet8 --dtype float64 --block 16 --warmup 0 --threads 1"
     shown = f"--steps {STEPS} --horizon {STEPS} --stop-perfect {ending[0]} --checkpoint-seconds 0 --keep 99"
     flags = [*small.split(), *shown.split()]
     answer = call("train", "sgd", "--data", data, *flags, "--run-dir", path)
@@ -122,7 +123,7 @@ def test_the_progress_bar_is_full_at_the_end(ended_command, ending):
 def test_a_ladder_ends_with_full_bars_and_the_same_run(data, ending, ended, tmp_path, monkeypatch):
     monkeypatch.setitem(ladder.RECIPES, "sgd", lambda: ended.config().recipe)
     monkeypatch.setenv("COLUMNS", "200")
-    flags = ("--data", data, "--form", "paper", "--rows", "sgd", "--model", "resnet2", "--seeds", 1, "--jobs", 1)
+    flags = ("--data", data, "--form", "paper", "--rows", "sgd", "--model", "resnet8", "--seeds", 1, "--jobs", 1)
     answer = call("reproduce", *flags, "--run-dir", tmp_path)
     assert answer.code == 0, answer.err
     assert re.search(rf"all runs, in passes .* {STEPS}/{STEPS} ", answer.out), answer.out
