@@ -11,7 +11,7 @@ from small_runs import call, refused
 from noiseless.files import checkpoint
 from noiseless.files.directory import RunDirectory
 
-FLAGS = ("--clip", "None", "--warmup", "0", "--threads", "1", "--model", "resnet2", "--block", "16", "--steps", "5")
+FLAGS = ("--clip", "None", "--warmup", "0", "--threads", "1", "--model", "resnet8", "--block", "16", "--steps", "5")
 
 
 def all_finite(state):
