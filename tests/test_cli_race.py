@@ -218,7 +218,8 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
-    arguments = command(data, path, "--budgets", 40, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
+    longer = ("--model", "resnet8", "--budgets", 8)  # than it takes to send a signal
+    arguments = command(data, path, *longer, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = Copy(tmp_path, *arguments)  # stopped when its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
@@ -229,7 +230,7 @@ def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path)
     answer = call(*arguments)
     assert answer.code == 0, answer.err
     assert all(file.joinpath("model.safetensors").stat().st_mtime_ns == time_ns for file, time_ns in ended.items())
-    assert (path / "sgd-40" / "seed1" / "model.safetensors").exists()
+    assert (path / "sgd-8" / "seed1" / "model.safetensors").exists()
 
 
 def test_a_setting_that_diverges_is_never_chosen(data, tmp_path, monkeypatch):
