@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import gc
 import importlib
 import os
 import re
@@ -37,12 +36,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         compileall.compile_dir(Path(trust.__file__).parent, quiet=2)
         compileall.compile_dir(Path(__file__).parent, maxlevels=0, rx=re.compile("/test_"), quiet=2)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Takes what collecting has made out of the garbage collector's sight."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
