@@ -236,7 +236,7 @@ def test_a_report_is_written_to_the_given_file(finished, tmp_path):
 
 
 def test_a_directory_with_brackets_in_its_name_is_printed_without_changes(data, tmp_path):
-    flags = ("--data", data, "--model", "resnet8", "--steps", 1, "--block", 16, "--threads", 1)
+    flags = ("--data", data, "--model", "resnet2", "--steps", 1, "--block", 16, "--threads", 1)
     path = tmp_path / "a[red]b"
     answer = call("train", "fb", *flags, "--run-dir", path)
     assert answer.code == 0

@@ -26,7 +26,7 @@ def _config(tmp_path, **changes):
 def test_the_table_has_each_sweep_beside_the_plain_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "LONG", 0.05)
     answer = call(
-        "bench", "fb", "--data", npz(tmp_path / "tiny.npz"), "--model", "resnet8", "--threads", 1, "--rounds", 1,
+        "bench", "fb", "--data", npz(tmp_path / "tiny.npz"), "--model", "resnet2", "--threads", 1, "--rounds", 1,
         "--block", 16,
     )  # fmt: skip
     assert answer.code == 0, answer.err

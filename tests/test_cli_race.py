@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "race", "--data", data, "--form", "small", "--model", "resnet8",
+        "race", "--data", data, "--form", "small", "--model", "resnet2",
         "--contenders", ",".join((*TUNED, "aggregated")), "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS,
         "--rates", RATES, "--tuning-seeds", 1, "--run-dir", path, *more,
     )  # fmt: skip
@@ -219,7 +219,8 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
-    arguments = command(data, path, "--budgets", 8, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
+    longer = ("--model", "resnet8", "--budgets", 8)  # than it takes to send a signal
+    arguments = command(data, path, *longer, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = Copy(tmp_path, *arguments)  # stopped when its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
