@@ -33,6 +33,8 @@ ELSEWHERE = {
     "git": "test_cifar_runs.py runs benchmarks/cifar.py with one small experiment",
     "nice": "as git",
     ".venv/bin/python benchmarks/gallery.py": "minutes of training; report/test_contents.py draws the same figures",
+    ".venv/bin/python benchmarks/questions.py": "needs CIFAR-10; test_questions_page.py asks a small run",
+    ".venv/bin/python benchmarks/questionpage.py": "test_questions_page.py compares the page with the file of results",
     "sbatch": "needs Slurm; clusters/on_slurm.py runs the script there",
     "torchrun --nnodes": "needs two machines; run/test_nodes.py has a job of two nodes on this one",
     "noiseless data fetch cifar10": "downloads 170 MB; data/test_download.py downloads from a server on loopback",

@@ -7,7 +7,7 @@ import torch
 from small_runs import call, copy, files, npz, refused, run, small_recipe, words
 
 from noiseless.analysis.decompose import drawn_order
-from noiseless.ask.decompose import carry_out, prepare
+from noiseless.ask.decompose import Store, carry_out, prepare
 from noiseless.ask.onepass import DecomposeOptions
 from noiseless.ask.state import load_state
 from noiseless.files import answers
@@ -117,6 +117,16 @@ def test_an_interrupted_decomposition_goes_on_to_the_same_bits(finished, tmp_pat
     assert len(list(job.folder.iterdir())) == 5
     assert carry_out(prepare(load_state(StateAddress(halted, 1)), options())) == answer
     assert not job.folder.exists()
+
+
+def test_two_processes_do_not_compute_the_same_decomposition(finished, tmp_path):
+    """The first one to end would remove the vectors that the other one reads."""
+    directory = copy(finished, tmp_path / "run")
+    job = prepare(load_state(StateAddress(directory, 1)), options())
+    with Store(job).unfinished.locked():
+        names = ("is being computed by another process", job.folder.name)
+        refused("decompose", f"{directory.path}@1", "--batches", BATCH, "--orders", ORDERS, "--lr", LR, names=names)
+    assert carry_out(job).values["orders"] == ORDERS
 
 
 def test_the_command_prints_saves_and_draws(finished, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +17,8 @@ from noiseless.ask.state import RunState
 from noiseless.files import answers, checkpoint
 from noiseless.files.answers import Answer
 from noiseless.files.parameters import read_parameters, write_parameters
+from noiseless.files.unfinished import Unfinished
+from noiseless.run.session import in_first
 
 KIND = "decompose"
 ORDER_PASSES = {False: 6.0, True: 3.0}
@@ -98,11 +99,20 @@ def carry_out(job: DecomposeJob, tick: Callable[[float], None] = lambda passes: 
         The answer.
 
     Raises:
-        ValueError: if a gradient or displacement is not finite, or the loss gives examples weights.
+        ValueError: if another process computes it, a gradient or displacement is not finite, or the loss gives examples
+            weights.
         SweepStoppedError: if a worker was told to stop; all workers raise it.
     """
+    workers, store = job.state.experiment.workers, Store(job)
+    if workers.rank == 0:
+        answers.folder(job.state.address.directory)
+    with in_first(workers, store.unfinished.locked):
+        return _computed(job, store, tick)
+
+
+def _computed(job: DecomposeJob, store: Store, tick: Callable[[float], None]) -> Answer:
+    """The answer, from vectors that are stored or computed now."""
     one_pass, options = job.one_pass, job.options
-    store = Store(job)
     updates = sorted(job.examples // size for size in job.sizes)
 
     def at_state() -> dict[str, Tensor]:
@@ -201,7 +211,8 @@ class Store:
     """
 
     def __init__(self, job: DecomposeJob):
-        self._folder, self._workers = job.folder, job.state.experiment.workers
+        self.unfinished = Unfinished(job.folder, {})
+        self._workers = job.state.experiment.workers
 
     def get(
         self, name: str, compute: Callable[[], dict[str, Tensor]], passes: float, tick: Callable[[float], None]
@@ -217,7 +228,7 @@ class Store:
         Returns:
             The vectors by name, float64 `[P]`.
         """
-        path = self._folder / f"{name}.safetensors"
+        path = self.unfinished.path / f"{name}.safetensors"
         vectors: dict[str, Tensor] | None = None
         if self._workers.exchange(str(int(path.exists())))[0] == "1":
             try:
@@ -227,7 +238,7 @@ class Store:
         if self._workers.any(vectors is None):
             vectors = {key: vector.cpu() for key, vector in compute().items()}
             if self._workers.rank == 0:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self.unfinished.path.mkdir(exist_ok=True)
                 write_parameters(path, vectors)
         assert vectors is not None
         tick(passes)
@@ -237,4 +248,4 @@ class Store:
         """Removes the files, once all workers have read them."""
         self._workers.exchange("")
         if self._workers.rank == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.unfinished.remove()
