@@ -1,13 +1,14 @@
-"""A small transformer, its steps on several ranks with exact gradients, and what they must be: a worker of a job.
+"""Steps of a small transformer on several ranks with exact gradients, and what they must be: a worker of a test's job.
 
-Arguments: DIR and names of `CASES`. The first rank writes what each case gives to DIR/NAME.json. A step has six blocks; rank r of W
-computes the blocks r, r + W, ...; a rank that has no block left computes another one's with a loss times 0.
+Arguments: DIR and names of `CASES`. The first rank writes what each case gives to DIR/NAME.json. A step has six blocks;
+rank r of W computes the blocks r, r + W, ...; one that has no block left computes another with a loss times 0.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -25,118 +26,145 @@ BLOCKS, STEPS, WORDS, WIDTH = 6, 3, 13, 10
 
 
 class Transformer(nn.Module):
-    """Two layers of width 10; no dimension is a multiple of 4, so that FSDP2 pads shards on 4 ranks."""
+    """Two layers of width 10, for which FSDP2 pads shards on 4 ranks. Block b is read by head b modulo their number."""
 
-    def __init__(self):
+    def __init__(self, heads=1, layers=2):
         super().__init__()
         self.embedding = nn.Embedding(WORDS, WIDTH)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(WIDTH, 2, 22, dropout=0.0, batch_first=True) for _ in range(2)
+            nn.TransformerEncoderLayer(WIDTH, 2, 22, dropout=0.0, batch_first=True) for _ in range(layers)
         )
-        self.head = nn.Linear(WIDTH, WORDS)
+        self.heads = nn.ModuleList(nn.Linear(WIDTH, WORDS) for _ in range(heads))
 
-    def forward(self, x):
+    def forward(self, x, block):
         x = self.embedding(x)
         for layer in self.layers:
             x = layer(x)
-        return self.head(x).clone()
+        return self.heads[block % len(self.heads)](x).clone()
 
 
-def transformer(dtype=torch.float32):
+def transformer(**options):
     torch.manual_seed(0)
-    return Transformer().to(dtype)
+    return Transformer(**options)
 
 
-def words(step, block):
-    """Inputs and targets of a block; blocks have different sizes."""
+def experts():
+    """Two heads, each of which sees only some of the blocks, and a frozen embedding."""
+    model = transformer(heads=2)
+    model.embedding.requires_grad_(False)
+    return model
+
+
+def loss(model, step, block, factor=1.0):
+    """The sum over the tokens of a block; blocks have different sizes."""
     rng = torch.Generator().manual_seed(100 * step + block)
     x = torch.randint(WORDS, (2 + block % 2, 6), generator=rng)
-    return x[:, :-1], x[:, 1:]
+    logits = model(x[:, :-1], block)
+    return factor * nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="sum")
 
 
-def loss(model, step, block):
-    """The sum over the tokens of a block."""
-    x, y = words(step, block)
-    return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum")
-
-
-TOKENS = sum(words(0, block)[1].numel() for block in range(BLOCKS))
-
-
-def full(tensor):
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+TOKENS = sum((2 + block % 2) * 5 for block in range(BLOCKS))
 
 
 def digest(tensors):
     summed = hashlib.sha256()
     for tensor in tensors:
-        summed.update(full(tensor).detach().contiguous().view(torch.uint8).numpy().tobytes())
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        summed.update(whole.detach().contiguous().view(torch.uint8).numpy().tobytes())
     return summed.hexdigest()
 
 
-def plain(step=0, model=None):
-    """Gradients of a step, from block gradients of plain autograd in one process, and the exact sum of whole vectors."""
-    model = model or transformer()
-    parameters = list(model.parameters())
-    total = ExactSum(sum(p.numel() for p in parameters))
+def plain(model, step=0, infinite=None):
+    """Gradients from block gradients of autograd in one process, and the exact sum of whole vectors."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    sizes = [p.numel() for p in parameters]
+    total = ExactSum(sum(sizes))
     for block in range(BLOCKS):
-        gradient = torch.autograd.grad(loss(model, step, block), parameters)
-        total.add(torch.cat([g.flatten() for g in gradient])[None], torch.ones(1))
-    value = total.value() / TOKENS
-    return [
-        v.view_as(p).to(p.dtype) for p, v in zip(parameters, value.split([p.numel() for p in parameters]), strict=True)
-    ]
+        value = loss(model, step, block, math.inf if block == infinite else 1.0)
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        total.add(torch.cat([g.flatten() for g in gradients])[None], torch.ones(1))
+    parts = (total.value() / TOKENS).split(sizes)
+    return [part.view_as(p).to(p.dtype) for p, part in zip(parameters, parts, strict=True)]
 
 
 def shard(model, whole=False, **options):
-    """The model after fully_shard, each layer by itself, or in one piece."""
+    """The model after fully_shard, of each layer by itself, or in one piece."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for layer in () if whole else model.layers:
         fully_shard(layer, mesh=mesh, **options)
     return fully_shard(model, mesh=mesh, **options)
 
 
-def replicate(model):
-    return DistributedDataParallel(model)
-
-
-def backwards(model, step, shift=0, order=1):
-    """This rank's backward passes of a step."""
+def backwards(model, step, shift=0, order=1, infinite=None):
+    """This rank's backward passes of a step, of the blocks in some order."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     blocks = [(k + shift) % BLOCKS for k in range(BLOCKS)][::order]
     for first in range(0, BLOCKS, ranks):
-        left = first + rank < BLOCKS
-        (loss(model, step, blocks[first + rank] if left else 0) * (1.0 if left else 0.0)).backward()
+        block = blocks[first + rank] if first + rank < BLOCKS else None
+        factor = 0.0 if block is None else math.inf if block == infinite else 1.0
+        loss(model, step, block or 0, factor).backward()
 
 
-def train(model, shift=0, order=1, optimizer=torch.optim.AdamW, **options):
-    """Digests of each step's gradients, norm, clipped gradients, and of the parameters after it."""
+def train(model, optimizer=torch.optim.AdamW, steps=STEPS, max_norm=0.05, **blocks):
+    """Digests of each step's gradients, its norm, digests of the clipped gradients and of the parameters after it."""
     gradients = exact_gradients(model)
-    optimizer = optimizer(model.parameters(), lr=1e-2, **options)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer(trained, lr=1e-2)
     rows = []
-    for step in range(STEPS):
-        backwards(model, step, shift, order)
+    for step in range(steps):
+        backwards(model, step, **blocks)
         gradients.write(TOKENS)
-        exact = digest(p.grad for p in model.parameters())
-        norm = clip_grad_norm_(model.parameters(), 0.05)
-        clipped = digest(p.grad for p in model.parameters())
+        row = [digest(p.grad for p in trained)]
+        row.append(float(clip_grad_norm_(trained, max_norm)).hex())
+        row.append(digest(p.grad for p in trained))
         optimizer.step()
         optimizer.zero_grad()
-        rows.append([exact, float(norm).hex(), clipped, digest(model.parameters())])
+        rows.append([*row, digest(model.parameters())])
     return rows
 
 
-HALF = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-HALF_SENT = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16)
+def ordinary(model):
+    """Digest of a step's gradients as FSDP2 sums them, whose bits depend on the number of ranks."""
+    model.set_gradient_divide_factor(TOKENS)
+    backwards(model, 0)
+    return digest(p.grad for p in model.parameters())
+
+
+def refusals():
+    """Messages of mistakes that need two ranks."""
+    model = shard(transformer(layers=0))
+    gradients, messages = exact_gradients(model), []
+    loss(model, 0, 0).backward()
+    alone = [dist.new_group([rank]) for rank in range(dist.get_world_size())][dist.get_rank()]
+    buffers = torch.zeros(4), torch.zeros(4)
+    for mistake in (
+        lambda: gradients.write(TOKENS + dist.get_rank()),
+        lambda: gradients._shards[0](*buffers, alone, dist.ReduceOp.SUM),
+    ):
+        try:
+            mistake()
+        except ValueError as error:
+            messages.append(str(error))
+    return messages
+
+
+HALF = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)}
+HALF_SENT = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16)}
 CASES = {
     "sharded": lambda: train(shard(transformer())),
     "whole": lambda: train(shard(transformer(), whole=True), shift=4, order=-1),
     "kept": lambda: train(shard(transformer(), reshard_after_forward=False), shift=1),
-    "sgd": lambda: train(shard(transformer()), optimizer=torch.optim.SGD, momentum=0.9),
-    "bfloat16": lambda: train(shard(transformer(), mp_policy=HALF)),
-    "bfloat16-sent": lambda: train(shard(transformer(), mp_policy=HALF_SENT)),
-    "replicated": lambda: train(replicate(transformer())),
-    "replicated-shuffled": lambda: train(replicate(transformer()), shift=2, order=-1),
+    "replicated": lambda: train(DistributedDataParallel(transformer())),
+    "shuffled": lambda: train(DistributedDataParallel(transformer(), gradient_as_bucket_view=True), shift=2, order=-1),
+    "sgd": lambda: train(shard(transformer()), optimizer=torch.optim.SGD),
+    "bfloat16": lambda: train(shard(transformer(), **HALF)),
+    "bfloat16-sent": lambda: train(shard(transformer(), **HALF_SENT), shift=3),
+    "experts": lambda: train(shard(experts())),
+    "experts-replicated": lambda: train(DistributedDataParallel(experts(), find_unused_parameters=True), shift=1),
+    "infinite": lambda: train(shard(transformer()), steps=1, infinite=2),
+    "infinite-replicated": lambda: train(DistributedDataParallel(transformer()), steps=1, infinite=2, shift=1),
+    "ordinary": lambda: ordinary(shard(transformer())),
+    "refusals": refusals,
 }
 
 
@@ -151,4 +179,4 @@ def main(place, names):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or list(CASES))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -97,8 +97,8 @@ class Ranks:
         backends = dist.get_backend_config(group)
         if device.type not in [part.partition(":")[0] for part in backends.split(",")]:
             raise ValueError(
-                f"the parameters are on {device.type}, and the process group has backends for {backends} only: call"
-                f" init_process_group with one for {device.type}, as 'gloo' for cpu"
+                f"the parameters are on {device.type}, and the process group has backends for {backends} only: move the"
+                f" model to such a device, or call init_process_group with a backend for {device.type}"
             )
         self.group, self.device, self.count = group, device, group.size()
 
