@@ -74,5 +74,5 @@ def test_a_norm_below_the_largest_changes_no_bit():
 
 @pytest.mark.parametrize("wrong", [-1.0, math.nan])
 def test_a_largest_norm_below_zero_is_refused(wrong):
-    with pytest.raises(ValueError, match="max_norm is .*: give a number of 0 or more"):
+    with pytest.raises(ValueError, match=r"max_norm is .*: give a number of 0 or more"):
         clip_grad_norm_(torch.nn.Parameter(torch.zeros(1)), wrong)

@@ -1,4 +1,4 @@
-"""Exact gradients of FSDP2 and DistributedDataParallel: the bits of one process, for any number of ranks and any order."""
+"""Exact gradients of FSDP2 and DistributedDataParallel: the bits of one process, for any number of ranks and order."""
 
 from __future__ import annotations
 
