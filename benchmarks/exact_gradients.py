@@ -1,6 +1,6 @@
 """Times exact gradients beside FSDP2's own reduction: a transformer, two ranks on one machine, gloo, one thread a rank.
 
-    torchrun --nproc-per-node 2 benchmarks/exact_gradients.py [--width 256] [--layers 4] [--rounds 7]
+    torchrun --nproc-per-node 2 benchmarks/exact_gradients.py [--width 256] [--layers 4] [--examples 8] [--rounds 7]
 
 A step has 4 blocks, so each rank makes two backward passes with a reduction. Steps with either reduction alternate.
 Without torchrun it prints which optimizers of torch change bits when a vector of parameters is cut into shards.
@@ -22,7 +22,7 @@ from torch.distributed.fsdp import fully_shard
 
 from noiseless.distributed import clip_grad_norm_, exact_gradients
 
-BLOCKS, EXAMPLES, LENGTH, WORDS = 4, 8, 64, 512
+BLOCKS, LENGTH, WORDS = 4, 64, 512
 
 
 def main() -> None:
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--examples", type=int, default=8, help="sequences of 64 words in a block")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -41,14 +42,14 @@ def main() -> None:
     gradients = exact_gradients(exact)
     seconds: dict[str, list[float]] = {}
     for round_ in range(args.rounds + 1):
-        times = _ordinary(ordinary) | _exact(exact, gradients)
+        times = _ordinary(ordinary, args.examples) | _exact(exact, gradients, args.examples)
         for name, value in times.items():
             if round_:  # the first one warms up
                 seconds.setdefault(name, []).append(value)
     if dist.get_rank() == 0:
         parameters = sum(p.numel() for p in exact.parameters())
         print(
-            f"{parameters:,} parameters, {dist.get_world_size()} ranks, {BLOCKS} blocks of {EXAMPLES} x {LENGTH} words"
+            f"{parameters:,} parameters, {dist.get_world_size()} ranks, {BLOCKS} blocks of {args.examples} x {LENGTH} words"
         )
         for name, values in seconds.items():
             print(f"{name:32} {_spread(values)} s")
@@ -61,23 +62,24 @@ def main() -> None:
 def _model(width: int, layers: int) -> nn.Module:
     torch.manual_seed(0)
     blocks = [nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True) for _ in range(layers)]
-    model = nn.Sequential(nn.Embedding(WORDS, width), *blocks, nn.Linear(width, WORDS), nn.Flatten(0, 1))
+    model = nn.Sequential(nn.Embedding(WORDS, width), *blocks, nn.Linear(width, WORDS))
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
-def _backwards(model: nn.Module) -> None:
+def _backwards(model: nn.Module, examples: int) -> None:
     for block in range(dist.get_rank(), BLOCKS, dist.get_world_size()):
-        x = torch.randint(WORDS, (EXAMPLES, LENGTH), generator=torch.Generator().manual_seed(block))
-        nn.functional.cross_entropy(model(x).clone(), x.flatten()).backward()
+        x = torch.randint(WORDS, (examples, LENGTH), generator=torch.Generator().manual_seed(block))
+        nn.functional.cross_entropy(model(x).flatten(0, 1), x.flatten()).backward()
 
 
-def _ordinary(model: nn.Module) -> dict[str, float]:
+def _ordinary(model: nn.Module, examples: int) -> dict[str, float]:
     dist.barrier()
     marks = [time.perf_counter()]
-    _backwards(model)
+    _backwards(model, examples)
     marks.append(time.perf_counter())
     float(nn.utils.clip_grad_norm_(model.parameters(), 1.0).full_tensor())  # type: ignore[attr-defined]
     marks.append(time.perf_counter())
@@ -85,10 +87,10 @@ def _ordinary(model: nn.Module) -> dict[str, float]:
     return {"ordinary: step": marks[2] - marks[0], "ordinary: norm and clip": marks[2] - marks[1]}
 
 
-def _exact(model: nn.Module, gradients: Any) -> dict[str, float]:
+def _exact(model: nn.Module, gradients: Any, examples: int) -> dict[str, float]:
     dist.barrier()
     marks = [time.perf_counter()]
-    _backwards(model)
+    _backwards(model, examples)
     marks.append(time.perf_counter())
     gradients.write(BLOCKS)
     marks.append(time.perf_counter())

@@ -22,25 +22,39 @@ from torch.nn.parallel import DistributedDataParallel
 
 from noiseless.distributed import ExactSum, clip_grad_norm_, exact_gradients
 
-BLOCKS, STEPS, WORDS, WIDTH = 6, 3, 13, 10
+BLOCKS, STEPS, WORDS, WIDTH = 6, 2, 13, 10
+
+
+class Louder(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by 2**50."""
+
+    @staticmethod
+    def forward(_, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient * 2.0**50
 
 
 class Transformer(nn.Module):
     """Two layers of width 10, for which FSDP2 pads shards on 4 ranks. Block b is read by head b modulo their number."""
 
-    def __init__(self, heads=1, layers=2):
+    def __init__(self, heads=1, layers=2, loud=False):
         super().__init__()
         self.embedding = nn.Embedding(WORDS, WIDTH)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(WIDTH, 2, 22, dropout=0.0, batch_first=True) for _ in range(layers)
         )
         self.heads = nn.ModuleList(nn.Linear(WIDTH, WORDS) for _ in range(heads))
+        self.loud = nn.Linear(WIDTH, WORDS) if loud else None
 
     def forward(self, x, block):
         x = self.embedding(x)
         for layer in self.layers:
             x = layer(x)
-        return self.heads[block % len(self.heads)](x).clone()
+        logits = self.heads[block % len(self.heads)](x)
+        return logits.clone() if self.loud is None else logits + Louder.apply(self.loud(x.detach()))
 
 
 def transformer(**options):
@@ -160,11 +174,15 @@ CASES = {
     "bfloat16-sent": lambda: train(shard(transformer(), **HALF_SENT), shift=3),
     "experts": lambda: train(shard(experts())),
     "experts-replicated": lambda: train(DistributedDataParallel(experts(), find_unused_parameters=True), shift=1),
+    "wide": lambda: train(shard(transformer(loud=True))),
+    "wide-whole": lambda: train(shard(transformer(loud=True), whole=True), shift=1),
     "infinite": lambda: train(shard(transformer()), steps=1, infinite=2),
     "infinite-replicated": lambda: train(DistributedDataParallel(transformer()), steps=1, infinite=2, shift=1),
     "ordinary": lambda: ordinary(shard(transformer())),
     "refusals": refusals,
 }
+QUICK = ("sharded", "whole", "replicated", "bfloat16", "experts", "wide", "infinite", "ordinary")
+"""cases that `make test` runs; `make soak` runs all"""
 
 
 def main(place, names):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,8 +38,8 @@ class ReplicatedGradients(ExactGradients):
         )  # which torch wants unannotated
         model.register_forward_pre_hook(self._check)
 
-    def take(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """Adds the block gradients of a bucket, and returns zeros in their place."""
+    def take(self, bucket: Any) -> torch.futures.Future[Tensor]:
+        """Adds the block gradients of a bucket (`torch.distributed.GradBucket`), and returns zeros in their place."""
         buffer = bucket.buffer()
         supported(buffer.dtype)
         for p, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
@@ -63,6 +62,7 @@ class ReplicatedGradients(ExactGradients):
         align(sums, self._ranks.maximum)
         reduce(sums, self._ranks.maximum, self._ranks.total)
         for p, total in zip(used, sums, strict=True):
+            assert p.grad is not None
             p.grad.copy_(total.value().div_(divide_by).view_as(p))
 
     def _check(self, model: DistributedDataParallel, _: Any) -> None:

@@ -43,6 +43,10 @@ class ShardedGradients(ExactGradients):
 
     def __init__(self, model: nn.Module):
         modules = fsdp_modules(model)
+        if not hasattr(FSDPModule, "set_custom_reduce_scatter"):
+            raise ValueError(
+                f"FSDP2 of torch {torch.__version__} has no set_custom_reduce_scatter: install a newer torch"
+            )
         for module in modules:
             module.reshard()  # after a forward pass, parameters may be those of the whole model
         for name, p in model.named_parameters():
@@ -136,9 +140,10 @@ class ExactReduceScatter:
         output_tensor.zero_()
 
     def take_alone(self, output: Tensor) -> None:
-        """The all-reduce hook of a single rank, for which FSDP2 calls no reduce-scatter."""
-        self.take(output.clone()[None])
-        output.zero_()
+        """The all-reduce hook of a single rank, for which FSDP2 calls no reduce-scatter (older versions do)."""
+        if self._arriving is None:
+            self.take(output.clone()[None])
+            output.zero_()
 
     def take(self, terms: Tensor) -> None:
         """Keeps the terms `[W, n]` until the hooks of their parameters have told the layout."""
