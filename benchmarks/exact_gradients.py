@@ -48,9 +48,8 @@ def main() -> None:
                 seconds.setdefault(name, []).append(value)
     if dist.get_rank() == 0:
         parameters = sum(p.numel() for p in exact.parameters())
-        print(
-            f"{parameters:,} parameters, {dist.get_world_size()} ranks, {BLOCKS} blocks of {args.examples} x {LENGTH} words"
-        )
+        shape = f"{BLOCKS} blocks of {args.examples} x {LENGTH} words"
+        print(f"{parameters:,} parameters, {dist.get_world_size()} ranks, {shape}")
         for name, values in seconds.items():
             print(f"{name:32} {_spread(values)} s")
         for part in ("step", "norm and clip"):
@@ -62,7 +61,7 @@ def main() -> None:
 def _model(width: int, layers: int) -> nn.Module:
     torch.manual_seed(0)
     blocks = [nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True) for _ in range(layers)]
-    model = nn.Sequential(nn.Embedding(WORDS, width), *blocks, nn.Linear(width, WORDS))
+    model = nn.Sequential(nn.Embedding(WORDS, width), *blocks, nn.Flatten(0, 1), nn.Linear(width, WORDS))
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh)
@@ -73,7 +72,7 @@ def _model(width: int, layers: int) -> nn.Module:
 def _backwards(model: nn.Module, examples: int) -> None:
     for block in range(dist.get_rank(), BLOCKS, dist.get_world_size()):
         x = torch.randint(WORDS, (examples, LENGTH), generator=torch.Generator().manual_seed(block))
-        nn.functional.cross_entropy(model(x).flatten(0, 1), x.flatten()).backward()
+        nn.functional.cross_entropy(model(x), x.flatten()).backward()
 
 
 def _ordinary(model: nn.Module, examples: int) -> dict[str, float]:

@@ -29,7 +29,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
-    model = nn.Sequential(nn.Embedding(WORDS, 32), layer, nn.Linear(32, WORDS))
+    model = nn.Sequential(nn.Embedding(WORDS, 32), layer, nn.Flatten(0, 1), nn.Linear(32, WORDS))
     mesh = init_device_mesh("cpu", (ranks,))
     fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -41,7 +41,7 @@ def main() -> None:
         for block in range(rank, BLOCKS, ranks):  # each rank computes whole blocks
             rng = torch.Generator().manual_seed(step * BLOCKS + block)
             x = torch.randint(WORDS, (EXAMPLES, 12), generator=rng)
-            loss = nn.functional.cross_entropy(model(x).flatten(0, 1), x.flatten())  # the mean over the block
+            loss = nn.functional.cross_entropy(model(x), x.flatten())  # the mean over the block
             loss.backward()
             losses.append(loss.item())
         gradients.write(divide_by=BLOCKS)
