@@ -61,11 +61,11 @@ class ShardedGradients(ExactGradients):
     def write(self, divide_by: float) -> None:
         """See `ExactGradients.write`."""
         self._ranks.check(divide_by)
+        for shard in self._shards:
+            shard.check_whole()
         used = [shard for shard in self._shards if shard.total is not None]
         if not used:
             raise ValueError("no backward pass since the last write: call loss.backward() for each block of the step")
-        for shard in used:
-            shard.check_whole()
         align([shard.total for shard in used if shard.total is not None], self._ranks.maximum)
         for shard in used:
             shard.write(divide_by)

@@ -116,7 +116,7 @@ class Ranks:
         Raises:
             ValueError: if it is so.
         """
-        given = torch.tensor([divide_by, -divide_by], dtype=torch.float64).nan_to_num(math.inf)
+        given = torch.tensor([divide_by, -divide_by], dtype=torch.float64).nan_to_num(math.inf, math.inf, -math.inf)
         self.maximum([given])
         largest, smallest = float(given[0]), -float(given[1])
         if not (smallest > 0 and largest < math.inf):
