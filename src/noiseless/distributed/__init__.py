@@ -3,7 +3,8 @@
 The mean gradient of a step, its norm and the clip have the same bits for any number of ranks.
 """
 
-from noiseless.distributed.gradients import ExactGradients, exact_gradients
+from noiseless.distributed.exact import exact_gradients
+from noiseless.distributed.gradients import ExactGradients
 from noiseless.distributed.norm import clip_grad_norm_, get_total_norm
 from noiseless.objective.exactsum import ExactSum
 

@@ -1,4 +1,4 @@
-"""Exact gradients of a module that is trained on several ranks: the one door, for FSDP2 and DistributedDataParallel."""
+"""What exact gradients of FSDP2 and of DistributedDataParallel have in common: the sum, the ranks, what is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from noiseless.objective.exactsum import ExactSum
 
@@ -45,41 +45,6 @@ class ExactGradients(ABC):
             ValueError: if there was no backward pass since the last `write`, if `divide_by` is not a positive number,
                 or if the ranks' numbers differ.
         """
-
-
-def exact_gradients(model: nn.Module) -> ExactGradients:
-    """Makes the gradients of a model exact, from its next backward pass on.
-
-    Args:
-        model: a model after `fully_shard` (FSDP2), on a mesh of one dimension, or a `DistributedDataParallel`.
-
-            With FSDP2 each rank holds the bins of its own shard, 24 / W bytes per parameter for W ranks, from the first
-            backward pass of a step to `write`. A backward pass sends the block gradients by one all-to-all for each
-            FSDP module, as many bytes as the reduce-scatter that it replaces.
-
-            With DistributedDataParallel each rank holds bins for all parameters, 24 bytes per parameter. A backward
-            pass sends nothing; `write` sums the bins over the ranks by one all-reduce.
-
-    Returns:
-        The sum, whose `write` ends each step.
-
-    Raises:
-        ValueError: if the model is neither; if a trainable parameter is in no FSDP module, or sharded over a mesh of
-            several dimensions; if the process group has no backend for the parameters' device.
-    """
-    from torch.nn.parallel import DistributedDataParallel
-
-    from noiseless.distributed.ddp import ReplicatedGradients
-    from noiseless.distributed.fsdp import ShardedGradients, fsdp_modules
-
-    if isinstance(model, DistributedDataParallel):
-        return ReplicatedGradients(model)
-    if not fsdp_modules(model):
-        raise ValueError(
-            f"no module in this {type(model).__name__} is sharded: call fully_shard(model) or"
-            " DistributedDataParallel(model) first, then exact_gradients"
-        )
-    return ShardedGradients(model)
 
 
 class Ranks:
