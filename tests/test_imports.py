@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "losses": {"examples"},
     "objective": {"examples", "losses"},
     "optim": {"objective"},
+    "distributed": {"objective"},
     "analysis": {"examples", "objective", "optim"},
     "recipes": set(),
     "files": {"recipes", *SCIENCE},
