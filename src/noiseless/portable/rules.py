@@ -1,0 +1,293 @@
+"""What replaces operations of ATen in portable arithmetic: name -> function with the operation's arguments.
+
+A function is called outside the mode, so it calls exact operations (`exact`) and functions of this package only. It
+returns NotImplemented for arguments that it does not support; the operation is then refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseless.portable import draws, functions, layers, norms, small, sums
+from noiseless.portable.convolutions import convolve, input_gradient, output_size, pair, weight_gradient
+from noiseless.portable.products import product
+
+BITS = frozenset({"random", "randint", "randperm"})
+"""draws of whole numbers from the generator's bits"""
+
+
+def add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+    """`x + alpha y`, the product rounded by itself: ATen's kernels fuse the two where the processor can."""
+    return torch.add(x, y) if alpha == 1 else torch.add(x, y * alpha)
+
+
+def subtract(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
+    """`x - alpha y`."""
+    return torch.sub(x, y) if alpha == 1 else torch.sub(x, y * alpha)
+
+
+def reverse_subtract(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
+    """`y - alpha x`."""
+    scaled = x if alpha == 1 else x * alpha
+    return y - scaled
+
+
+def add_product(x: Tensor, y: Tensor, z: Tensor, *, value: float = 1) -> Tensor:
+    """`x + value (y z)`."""
+    scaled = y * z
+    return x + (scaled if value == 1 else scaled * value)
+
+
+def add_quotient(x: Tensor, y: Tensor, z: Tensor, *, value: float = 1) -> Tensor:
+    """`x + value (y / z)`."""
+    scaled = y / z
+    return x + (scaled if value == 1 else scaled * value)
+
+
+def interpolate(x: Tensor, y: Tensor, weight: Any) -> Tensor:
+    """`x + weight (y - x)`, `torch.lerp`."""
+    return x + (y - x) * weight
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """`1 / x`."""
+    return torch.ones_like(x) / x
+
+
+def reciprocal_root(x: Tensor) -> Tensor:
+    """`1 / sqrt(x)`."""
+    return torch.ones_like(x) / x.sqrt()
+
+
+def power(x: Any, exponent: Any) -> Tensor:
+    """`x**exponent`, see `functions.pow`; of a tensor of exponents, by logarithm."""
+    if not isinstance(exponent, Tensor):
+        return functions.pow(x, float(exponent))
+    if isinstance(x, Tensor) and exponent.ndim == 0:
+        return functions.pow(x, float(exponent))
+    base = x.double() if isinstance(x, Tensor) else torch.tensor(float(x), dtype=torch.float64)
+    dtype = x.dtype if isinstance(x, Tensor) else exponent.dtype
+    return functions.exp(functions.log(base) * exponent.double()).to(dtype)
+
+
+def _converted(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return x if dtype is None else x.to(dtype)
+
+
+def total(x: Tensor, dims: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.sum`; sums of whole numbers are torch's."""
+    x = _converted(x, dtype)
+    dims = [dims] if isinstance(dims, int) else dims
+    if not x.is_floating_point():
+        return x.sum(dtype=dtype) if dims is None else torch.sum(x, dims, keepdim, dtype=dtype)
+    return sums.total(x, dims, keepdim)
+
+
+def mean(x: Tensor, dims: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.mean`."""
+    dims = [dims] if isinstance(dims, int) else dims
+    return sums.mean(_converted(x, dtype), dims, keepdim)
+
+
+def variance_and_mean(
+    x: Tensor, dims: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`torch.var_mean`."""
+    return sums.variance_and_mean(x, dims, 1.0 if correction is None else correction, keepdim)
+
+
+def variance(x: Tensor, dims: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+    """`torch.var`."""
+    return variance_and_mean(x, dims, correction=correction, keepdim=keepdim)[0]
+
+
+def deviation(x: Tensor, dims: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+    """`torch.std`."""
+    return variance(x, dims, correction=correction, keepdim=keepdim).sqrt()
+
+
+def norm(x: Tensor, order: Any = 2, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """`torch.linalg.vector_norm` of order 1, 2 or infinity."""
+    x = _converted(x, dtype)
+    dims = [dims] if isinstance(dims, int) else dims
+    order = 2 if order is None else order
+    if order == 2:
+        wide = x.double()
+        return sums.total(wide * wide, dims, keepdim).sqrt().to(x.dtype)
+    if order == 1:
+        return sums.total(x.abs(), dims, keepdim)
+    if order == math.inf:
+        return x.abs().amax(list(dims) if dims else list(range(x.ndim)), keepdim)
+    return NotImplemented
+
+
+def mm(a: Tensor, b: Tensor) -> Tensor:
+    """`a b` for matrices."""
+    return product(a[None], b[None])[0]
+
+
+def bmm(a: Tensor, b: Tensor) -> Tensor:
+    """`a b` for batches of matrices."""
+    return product(a, b)
+
+
+def _combined(x: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
+    scaled = y if alpha == 1 else y * alpha
+    return scaled if beta == 0 else (x if beta == 1 else x * beta) + scaled
+
+
+def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta x + alpha a b`."""
+    return _combined(x, mm(a, b), beta, alpha)
+
+
+def baddbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta x + alpha a b` for batches of matrices."""
+    return _combined(x, product(a, b), beta, alpha)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """`x . y`: the products are added in float64."""
+    return sums.total(x.double() * y.double()).to(x.dtype)
+
+
+def mv(a: Tensor, x: Tensor) -> Tensor:
+    """`a x`."""
+    return product(a[None], x[None, :, None])[0, :, 0]
+
+
+def addmv(x: Tensor, a: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta x + alpha a y`."""
+    return _combined(x, mv(a, y), beta, alpha)
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
+) -> Tensor:  # fmt: skip
+    """One- and two-dimensional convolutions, transposed ones too."""
+    if x.ndim not in (3, 4):
+        return NotImplemented
+    if x.ndim == 3:
+        one = _as_images(stride, padding, dilation, output_padding)
+        return convolution(x[:, :, None], weight[:, :, None], bias, *one[:3], transposed, one[3], groups)[:, :, 0]
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    if transposed:
+        extra = pair(output_padding)
+        size = [
+            (x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + dilation[k] * (weight.shape[2 + k] - 1) + extra[k] + 1
+            for k in (0, 1)
+        ]
+        y = input_gradient(x, weight, size, stride, padding, dilation, groups)
+    else:
+        y = convolve(x, weight, stride, padding, dilation, groups)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def convolution_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias_sizes: Any, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int, mask: Sequence[bool],
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of input, weight and bias, as far as they are asked for."""
+    if x.ndim not in (3, 4):
+        return NotImplemented
+    if x.ndim == 3:
+        one = _as_images(stride, padding, dilation, output_padding)
+        of_images = convolution_backward(
+            dy[:, :, None], x[:, :, None], weight[:, :, None], bias_sizes, *one[:3], transposed, one[3], groups, mask
+        )
+        return (*(None if g is None else g[:, :, 0] for g in of_images[:2]), of_images[2])
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    kernel, dx, dw = (weight.shape[2], weight.shape[3]), None, None
+    if mask[0]:
+        if transposed:
+            dx = convolve(dy, weight, stride, padding, dilation, groups)
+        else:
+            dx = input_gradient(dy, weight, x.shape[2:], stride, padding, dilation, groups)
+    if mask[1]:
+        first, second = (dy, x) if transposed else (x, dy)
+        dw = weight_gradient(first, second, kernel, stride, padding, dilation, groups)
+    return dx, dw, sums.total(dy, [0, 2, 3]) if mask[2] else None
+
+
+def _as_images(*numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Stride, padding, dilation and output padding of a one-dimensional convolution as those of rows of images."""
+    return [(neutral, values[0]) for values, neutral in zip(numbers, (1, 0, 1, 0), strict=True)]
+
+
+def embedding_backward(
+    gradient: Tensor, index: Tensor, count: int, padding_index: int, scale_by_frequency: bool
+) -> Tensor:
+    """The gradient of an embedding; torch's kernel adds the rows in their order."""
+    if scale_by_frequency:
+        return NotImplemented
+    return torch.ops.aten.embedding_dense_backward(gradient, index, count, padding_index, False)  # type: ignore[no-any-return]
+
+
+def index_put(x: Tensor, index: Any, values: Tensor, accumulate: bool = False, unsafe: bool = False) -> Tensor:
+    """`x[index] = values`; sums are refused."""
+    return NotImplemented if accumulate else torch.ops.aten.index_put(x, index, values)  # type: ignore[no-any-return]
+
+
+def scatter(x: Tensor, dim: int, index: Tensor, source: Any, *, reduce: str | None = None) -> Tensor:
+    """`torch.scatter` without a reduction."""
+    return NotImplemented if reduce is not None else torch.scatter(x, dim, index, source)
+
+
+def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`torch.scatter_add` along a dimension, one layer of the source after the other."""
+    dim, result = dim % x.ndim, x.clone()
+    places = [slice(0, n) for n in index.shape]
+    for k in range(index.shape[dim]):
+        layer = index.narrow(dim, k, 1)
+        part = tuple(slice(None) if d == dim else places[d] for d in range(x.ndim))
+        region = result[part]
+        picked = region.gather(dim, layer) + source[tuple(places)].narrow(dim, k, 1)
+        result[part] = region.scatter(dim, layer, picked)
+    return result
+
+
+def cumulative_sum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.cumsum`, one addition after the other."""
+    parts, running = [], None
+    for part in _converted(x, dtype).unbind(dim):
+        running = part if running is None else running + part
+        parts.append(running)
+    return torch.stack(parts, dim) if parts else x.clone()
+
+
+def multiply_transcendental(x: Tensor, y: Any) -> Tensor:
+    """`x log y`, `torch.xlogy`."""
+    y = y if isinstance(y, Tensor) else torch.full_like(x, y)
+    return torch.where((x == 0) & ~y.isnan(), 0.0, x * functions.log(y))
+
+
+RULES: Mapping[str, Callable[..., Any]] = {
+    "add": add, "sub": subtract, "rsub": reverse_subtract, "addcmul": add_product, "addcdiv": add_quotient,
+    "lerp": interpolate, "reciprocal": reciprocal, "rsqrt": reciprocal_root, "pow": power,
+    "square": lambda x: x * x, "exp": functions.exp, "expm1": functions.expm1, "log": functions.log,
+    "log1p": functions.log1p, "log2": functions.log2, "log10": functions.log10, "tanh": functions.tanh,
+    "sigmoid": functions.sigmoid, "erf": functions.erf, "sin": functions.sin, "cos": functions.cos,
+    "xlogy": multiply_transcendental, "logaddexp": layers.logaddexp,
+    "tanh_backward": lambda g, y: g * (1 - y * y), "sigmoid_backward": lambda g, y: g * ((1 - y) * y),
+    "silu": layers.silu, "silu_backward": layers.silu_backward, "gelu": layers.gelu,
+    "gelu_backward": layers.gelu_backward, "sum": total, "mean": mean, "var": variance, "std": deviation,
+    "var_mean": variance_and_mean, "linalg_vector_norm": norm, "norm": norm, "cumsum": cumulative_sum,
+    "logsumexp": layers.logsumexp, "_softmax": layers.softmax, "_softmax_backward_data": layers.softmax_backward,
+    "_log_softmax": layers.log_softmax, "_log_softmax_backward_data": layers.log_softmax_backward,
+    "mm": mm, "bmm": bmm, "addmm": addmm, "baddbmm": baddbmm, "dot": dot, "vdot": dot, "mv": mv, "addmv": addmv,
+    "convolution": convolution, "convolution_backward": convolution_backward, "avg_pool2d": layers.average_pool,
+    "avg_pool2d_backward": layers.average_pool_backward, "embedding_dense_backward": embedding_backward,
+    "index_put": index_put, "_index_put_impl": index_put, "scatter": scatter, "scatter_add": scatter_add,
+    "native_batch_norm": norms.batch_norm, "_native_batch_norm_legit": norms.legitimate_batch_norm,
+    "native_batch_norm_backward": norms.batch_norm_backward, "native_layer_norm": norms.layer_norm,
+    "native_layer_norm_backward": norms.layer_norm_backward, "native_group_norm": norms.group_norm,
+    "native_group_norm_backward": norms.group_norm_backward, "linalg_eigh": small.eigenvectors, "_linalg_eigh": small.eigenvectors, "linalg_qr": small.orthonormal,
+    "uniform": draws.uniform, "normal": draws.normal, "bernoulli": draws.bernoulli,
+}  # fmt: skip
+"""by name of the operation, without the underscore of operations in place"""
