@@ -8,8 +8,9 @@ has its own, as the penalty's probes need.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -32,6 +33,7 @@ from noiseless.objective.contribution import BlockGradients, BlockScores
 from noiseless.objective.layers import centred_group_norms, dense_gradients
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.usercode import told
+from noiseless.portable import arithmetic
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -50,6 +52,8 @@ class BlockLoss:
     """dtype of the operations that `torch.autocast` lists, such as convolutions; None: that of the parameters"""
     compiler: Compiler | None = None
     """compiles the code that computes a chunk; None: nothing is compiled"""
+    portable: bool = False
+    """whether operations have the same bits on every CPU; blocks are then computed one at a time"""
 
     @contextmanager
     def in_sweep(self) -> Iterator[None]:
@@ -63,7 +67,12 @@ class BlockLoss:
         """
         buffers = dict(self.module.named_buffers())
         before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), dense_gradients(self.module), centred_group_norms(self.module), torch.enable_grad():
+        with ExitStack() as stack:
+            stack.enter_context(arithmetic(self.portable))
+            for context in (self.norm.installed, partial(dense_gradients, self.module), torch.enable_grad):
+                stack.enter_context(context())
+            if not self.portable:  # whose group norms are accurate in any format
+                stack.enter_context(centred_group_norms(self.module))
             yield
         for name, buffer in self.module.named_buffers():
             if buffer is not buffers.get(name) or buffer._version != before[name]:
@@ -172,7 +181,7 @@ class BlockLoss:
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
-        return len(batch) > 1 and self.autocast is None and self.follows()
+        return len(batch) > 1 and self.autocast is None and not self.portable and self.follows()
 
     def _leave_vmap(self, error: Exception | None) -> str | None:
         """Remembers that blocks are computed one at a time; returns a warning unless it is for random numbers."""

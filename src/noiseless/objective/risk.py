@@ -77,6 +77,8 @@ class EmpiricalRisk(Blockwise):
     autocast: torch.dtype | None = None
     """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
     and sums keep theirs. None: no autocast"""
+    portable: bool = False
+    """whether a sweep has the same bits on every CPU, for any threads and chunk; see `noiseless.portable`"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     metrics: Mapping[str, PerExample] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class EmpiricalRisk(Blockwise):
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        how = self.autocast, self.execution.compiler
+        how = self.autocast, self.execution.compiler, self.portable
         self.block_loss = BlockLoss(self.module, Scoring(self.loss, self.metrics), self.space, self.norm, *how)
 
     def _settings(self) -> list[str]:
@@ -279,7 +281,7 @@ class EmpiricalRisk(Blockwise):
         partial = Partial.empty(vectors, scalars, len(self.blocks), len(chunks), self.space.device)
         views = self.execution.check and check_once(self.block_loss, lambda n: self._batch(self.blocks.head(n)))
         with self.block_loss.in_sweep():
-            self.block_loss.check(len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
+            self.block_loss.check(not self.portable and len(chunks) < len(self.blocks), lambda: self._batch(self.blocks.chunks(1)[0]))
             self.selection.expect(chunks if workers.count == 1 else [])
             for number in workers.share(partial):
                 partial.add(number, chunks[number].first, report(self._batch(chunks[number], views)))

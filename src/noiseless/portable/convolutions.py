@@ -74,7 +74,7 @@ def convolve(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: P
     step = max(1, BUFFER // max(1, out[0] * out[1] * length * groups))
     for start in range(0, n, step):
         view = _patches(padded[start : start + step], kernel, out, stride, dilation, groups)
-        rows = view.to(torch.float64, memory_format=torch.contiguous_format).reshape(groups, -1, length)
+        rows = _contiguous(view).reshape(groups, -1, length)
         total = torch.bmm(rows.narrow(2, *parts[0]), columns[0])
         for part, column in zip(parts[1:], columns[1:], strict=True):
             total.add_(torch.bmm(rows.narrow(2, *part), column))
@@ -161,24 +161,38 @@ def weight_gradient(
     n, (height, width) = len(x), dy.shape[2:]
     channels, outputs = x.shape[1] // groups, dy.shape[1] // groups
     padded, gradients = _padded(x, padding), dy.permute(0, 2, 3, 1).contiguous()
-    images = max(1, LONGEST // (height * width))
+    images = min(n, max(1, LONGEST // (height * width)))
     lines = height if height * width <= LONGEST else max(1, LONGEST // width)
+    longest = min(LONGEST, images * lines * width)
+    if x.dtype == torch.float32:
+        of_x, of_dy = bits(longest)
+        padded, gradients = _by_images(padded, images, of_x), _by_images(gradients, images, of_dy)
+    gradients = gradients.double()
     total = torch.zeros(groups, kernel[0] * kernel[1] * channels, outputs, dtype=torch.float64)
     for start in range(0, n, images):
-        of_x, of_dy = padded[start : start + images], gradients[start : start + images]
-        wide = bits(min(LONGEST, len(of_x) * lines * width)) if width <= LONGEST else (22, 21)
-        if x.dtype == torch.float32:
-            of_x, of_dy = rounded(of_x, (0, 1, 2), wide[0]), rounded(of_dy, (0, 1, 2), wide[1])
-        patches = _patches(of_x, kernel, (height, width), stride, dilation, groups)
-        by_group = of_dy.reshape(len(of_dy), height, width, groups, outputs).permute(3, 0, 1, 2, 4)
+        patches = _patches(padded[start : start + images], kernel, (height, width), stride, dilation, groups)
+        of_part = gradients[start : start + images]
+        by_group = of_part.reshape(len(of_part), height, width, groups, outputs).permute(3, 0, 1, 2, 4)
         for top in range(0, height, lines):
             for left in range(0, width, LONGEST):
                 part = slice(top, top + lines), slice(left, left + LONGEST)
-                rows = patches[:, :, part[0], part[1]].double().reshape(groups, -1, total.shape[1])
-                columns = by_group[:, :, part[0], part[1]].double().reshape(groups, -1, outputs)
+                rows = _contiguous(patches[:, :, part[0], part[1]]).reshape(groups, -1, total.shape[1])
+                columns = by_group[:, :, part[0], part[1]].reshape(groups, -1, outputs)
                 if x.dtype == torch.float32:
                     total.add_(torch.bmm(rows.mT, columns))
                 else:
                     total.add_(product(rows.mT.contiguous(), columns))
     by_kernel = total.reshape(groups, *kernel, channels, outputs).permute(0, 4, 3, 1, 2)
     return by_kernel.reshape(groups * outputs, channels, *kernel).to(x.dtype)
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    return x.to(torch.float64, memory_format=torch.contiguous_format)
+
+
+def _by_images(x: Tensor, images: int, width: int) -> Tensor:
+    """x `[n, H, W, C]` rounded in each channel of so many images by itself, to `width` bits below the largest value."""
+    whole = len(x) // images * images
+    parts = [x[:whole].reshape(-1, images, *x.shape[1:]), x[whole:][None]]
+    done = [rounded(part, (1, 2, 3), width).flatten(0, 1) for part in parts if part.numel()]
+    return done[0] if len(done) == 1 else torch.cat(done)

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
-from torch.utils._pytree import tree_leaves
 
 from noiseless.portable.exact import EXACT
 from noiseless.portable.rules import BITS, RULES
@@ -39,12 +38,12 @@ class Portable(TorchDispatchMode):
         """Executes an operation, or its replacement."""
         kwargs = kwargs or {}
         name, in_place = _name(func)
-        if name in EXACT:
+        if name in EXACT or (name in ("add", "sub") and kwargs.get("alpha", 1) == 1):
             return func(*args, **kwargs)
         rule = RULES.get(name)
-        if not any(_floating(x) for x in tree_leaves((args, kwargs))) and (name in BITS or not _draws(name)):
+        if not any(_floating(x) for x in _leaves(args, kwargs)) and (name in BITS or not _draws(name)):
             result = func(*args, **kwargs)
-            if not any(_floating(x) for x in tree_leaves(result)):  # whole numbers and truth values are exact
+            if not any(_floating(x) for x in _leaves((result,), {})):  # whole numbers and truth values are exact
                 return result
         _refuse_dtypes(func, args)
         if rule is not None:
@@ -77,12 +76,21 @@ def _floating(x: Any) -> bool:
     return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
 
 
+def _leaves(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+    """The arguments of an operation, and the elements of those that are lists or tuples."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, (list, tuple)):
+            yield from x
+        else:
+            yield x
+
+
 def _draws(name: str) -> bool:
     return name.startswith(("rand", "normal", "bernoulli", "multinomial", "poisson", "binomial"))
 
 
 def _refuse_dtypes(func: Any, args: Any) -> None:
-    for x in tree_leaves(args):
+    for x in _leaves(args, {}):
         if _floating(x) and (x.dtype not in DTYPES or x.device.type != "cpu"):
             raise NotPortableError(
                 f"{_SENTENCE.format(_name(func)[0])} for {x.dtype} on {x.device}: portable bits are those of float32 and"

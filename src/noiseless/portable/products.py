@@ -45,8 +45,22 @@ def anchor(largest: Tensor, width: int) -> Tensor:
 
 
 def largest(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The largest absolute value over dimensions, which are kept."""
-    return torch.maximum(x.amax(dims, keepdim=True), -x.amin(dims, keepdim=True))
+    """The largest absolute value over dimensions, which are kept.
+
+    torch's kernel is fast where the last dimension is among them; else halves are compared until one element is left.
+    """
+    if x.ndim - 1 in {d % x.ndim for d in dims}:
+        return torch.maximum(x.amax(dims, keepdim=True), -x.amin(dims, keepdim=True))
+    result = x.abs()
+    for dim in dims:
+        n = result.shape[dim]
+        while n > 1:
+            half = n // 2
+            first = result.narrow(dim, 0, half)
+            torch.maximum(first, result.narrow(dim, n - half, half), out=first)
+            n -= half
+            result = result.narrow(dim, 0, n)
+    return result
 
 
 def rounded(x: Tensor, dims: tuple[int, ...], width: int) -> Tensor:

@@ -39,14 +39,19 @@ def reverse_subtract(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
 
 def add_product(x: Tensor, y: Tensor, z: Tensor, *, value: float = 1) -> Tensor:
     """`x + value (y z)`."""
-    scaled = y * z
-    return x + (scaled if value == 1 else scaled * value)
+    return _added(x, y * z, value)
 
 
 def add_quotient(x: Tensor, y: Tensor, z: Tensor, *, value: float = 1) -> Tensor:
     """`x + value (y / z)`."""
-    scaled = y / z
-    return x + (scaled if value == 1 else scaled * value)
+    return _added(x, y / z, value)
+
+
+def _added(x: Tensor, own: Tensor, value: float) -> Tensor:
+    """`x + value own`, in the memory of `own` where it has the result's shape and dtype."""
+    own = own if value == 1 else own.mul_(value)
+    fits = own.dtype == x.dtype and torch.broadcast_shapes(own.shape, x.shape) == own.shape
+    return own.add_(x) if fits else x + own
 
 
 def interpolate(x: Tensor, y: Tensor, weight: Any) -> Tensor:
