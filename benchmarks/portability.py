@@ -2,11 +2,11 @@
 
 Each environment is a process of its own: CPU threads, and instruction sets that are emulated by the environment
 variables of ATen, oneDNN and MKL. Each operation is computed forward, backward and double backward, in float32 and
-float64, and for a batch's first sample alone.
+float64, and for a batch's first sample alone; by torch, and by `noiseless.portable`.
 
     python benchmarks/portability.py --out benchmarks/results/portability/PROCESSOR.json
     python benchmarks/portability.py --against benchmarks/results/portability/PROCESSOR.json   # on another machine
-    python benchmarks/portability.py --portable ...   # the same under noiseless.portable
+    python benchmarks/portability.py --compiled ...   # some operations by torch.compile
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,14 @@ PINNED = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     **THREADS,
     "ATen avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
-    "ATen default": {"ATEN_CPU_CAPABILITY": "default"},
-    "oneDNN AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "oneDNN SSE41": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
-    "MKL AVX2": {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "MKL COMPATIBLE": {"MKL_CBWR": "COMPATIBLE"},
     "all avx2": AVX2,
-    "all avx2, threads 2": {**AVX2, "OMP_NUM_THREADS": "2"},
     "all default": OLD,
     "pinned to avx2": PINNED,
     "pinned to avx2, threads 4": {**PINNED, "OMP_NUM_THREADS": "4"},
 }
 """name -> environment variables; one thread and this machine's instructions where they say nothing else"""
+COMPILED = ("exp", "x * y + z", "sum of rows", "softmax", "layer norm")
+"""operations that are compiled with --compiled, which takes long"""
 ODD = 1003
 """length that is no multiple of a vector's, so that a tensor has a tail"""
 
@@ -127,7 +123,7 @@ def value(shape: tuple[int, ...], number: int, dtype: Any) -> Any:
 
     from noiseless import keyed
 
-    words = keyed.words(number, "portability", 0, torch.arange(int(torch.tensor(shape).prod())))
+    words = keyed.words(number, "portability", 0, torch.arange(math.prod(shape)))
     mantissa = words[..., 0] * 2**20 + (words[..., 1] >> 12) if dtype == torch.float64 else words[..., 0] >> 9
     bits = 52 if dtype == torch.float64 else 23
     return ((mantissa - 2 ** (bits - 1)).to(dtype) * 2.0 ** (2 - bits)).reshape(shape)
@@ -141,57 +137,78 @@ def text(tensors: Any) -> str:
     return total.hexdigest()[:16]
 
 
-def measure(portable: bool, compiled: bool) -> dict[str, str]:
-    """The digests of this process."""
+def measure(compiled: bool) -> dict[str, str]:
+    """The digests of this process: of torch's operations, and of portable ones unless operations are compiled."""
     import torch
 
+    from noiseless.portable import arithmetic
+
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    if portable:
-        from noiseless.portable import arithmetic
     found = {}
     for name, (function, shapes) in cases().items():
-        if compiled:
-            function = torch.compile(function)
+        if compiled and name not in COMPILED:
+            continue
         for dtype in (torch.float32, torch.float64):
             kind = f"{name}, {str(dtype)[6:]}"
             inputs = [value(shape, k, dtype).requires_grad_() for k, shape in enumerate(shapes)]
-            try:
-                with arithmetic() if portable else nullcontext():
-                    out = function(*inputs)
-                    found[f"{kind}: forward"] = text([out])
-                    if not compiled and out.ndim and len(out) == len(inputs[0]) and name != "batch norm":
-                        same = len(inputs[0]) == len(inputs[-1])
-                        part = [x[:1] if k == 0 or (same and x.shape == inputs[0].shape) else x
-                                for k, x in enumerate(inputs)]  # fmt: skip
-                        alone = function(*(part if name not in ("mm", "attention", "bmm") else _first(name, inputs)))
-                        found[f"{kind}: alone as in a batch"] = str(bool(torch.equal(alone[0], out[0])))
-                    first = torch.autograd.grad(
-                        out, inputs, value(tuple(out.shape), 90, dtype), create_graph=not compiled
-                    )
-                    found[f"{kind}: backward"] = text(first)
-                    if not compiled and any(g.requires_grad for g in first):
-                        scalar = [g * value(tuple(g.shape), 91, dtype) for g in first if g.requires_grad]
-                        again = torch.autograd.grad(
-                            scalar, inputs, [value(tuple(s.shape), 92, dtype) for s in scalar], allow_unused=True
-                        )
-                        found[f"{kind}: double backward"] = text([g for g in again if g is not None])
-            except Exception as error:
-                found[f"{kind}: refused"] = f"{type(error).__name__}: {str(error)[:120]}"
-    if not compiled:
-        for name, make in optimizers().items():
-            parameters = [value((50, 33), 5, torch.float32), value((33, 20), 6, torch.float32)]
-            with arithmetic() if portable else nullcontext():
-                optimizer = make([p.requires_grad_() for p in parameters])
-                for step in range(5):
-                    for k, p in enumerate(parameters):
-                        p.grad = value(tuple(p.shape), 10 * step + k, torch.float32)
-                    optimizer.step()
-            found[f"{name}: 5 steps"] = text(parameters)
+            if compiled:
+                found |= _derivatives(f"compiled: {kind}", torch.compile(function), inputs, 1)
+                continue
+            for portable in (False, True):
+                with arithmetic(portable):
+                    case = f"{'portable' if portable else 'torch'}: {kind}"
+                    found |= _derivatives(case, function, inputs, 2) | _alone(case, name, function, inputs)
+    for name, make in {} if compiled else optimizers().items():
+        for portable in (False, True):
+            if not (portable and "foreach" in name):
+                with arithmetic(portable):
+                    found[f"{'portable' if portable else 'torch'}: {name}: 5 steps"] = _steps(make)
     return found
 
 
-def _first(name: str, inputs: list[Any]) -> list[Any]:
-    return [inputs[0][:1], inputs[1]] if name == "mm" else [x[:1] for x in inputs]
+def _derivatives(case: str, function: Callable[..., Any], inputs: list[Any], order: int) -> dict[str, str]:
+    """Digests of a function's value, its gradient, and the gradient of that."""
+    import torch
+
+    out = function(*inputs)
+    found = {f"{case}: forward": text([out])}
+    first = torch.autograd.grad(out, inputs, value(tuple(out.shape), 90, out.dtype), create_graph=order > 1)
+    found[f"{case}: backward"] = text(first)
+    moving = [g for g in first if g.requires_grad]
+    if order > 1 and moving:
+        along = [value(tuple(g.shape), 91, g.dtype) for g in moving]
+        again = torch.autograd.grad(moving, inputs, along, allow_unused=True)
+        found[f"{case}: double backward"] = text([g for g in again if g is not None])
+    return found
+
+
+def _alone(case: str, name: str, function: Callable[..., Any], inputs: list[Any]) -> dict[str, str]:
+    """Whether the result of a batch's first sample is the same without the others, where samples are independent."""
+    import torch
+
+    if name in ("batch norm", "embedding", "sum of all", "sum of columns", "norm", "addmm"):
+        return {}
+    weights = ("mm", "convolution", "layer norm", "group norm")
+    shared = 1 if name.startswith(weights) else len(inputs)
+    with torch.no_grad():
+        alone = function(*(x[:1] if k < shared else x for k, x in enumerate(inputs)))
+        return {f"{case}: alone as in a batch": str(torch.equal(alone[0], function(*inputs)[0]))}
+
+
+def _steps(make: Callable[[list[Any]], Any]) -> str:
+    """Digest of parameters after 5 steps of an optimizer."""
+    import torch
+
+    from noiseless.portable.powers import portable_powers
+
+    parameters = [value((50, 33), 5, torch.float32), value((33, 20), 6, torch.float32)]
+    optimizer = make([p.requires_grad_() for p in parameters])
+    for step in range(5):
+        for k, p in enumerate(parameters):
+            p.grad = value(tuple(p.shape), 10 * step + k, torch.float32)
+        with portable_powers(optimizer):
+            optimizer.step()
+    return text(parameters)
 
 
 def processor() -> str:
@@ -207,45 +224,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="file for the digests")
     parser.add_argument("--against", type=Path, help="file of another machine, to be compared")
-    parser.add_argument("--portable", action="store_true", help="under noiseless.portable")
     parser.add_argument("--compiled", action="store_true", help="each operation by torch.compile")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        given.child.write_text(json.dumps(measure(given.portable, given.compiled)))
+        given.child.write_text(json.dumps(measure(given.compiled)))
         return 0
     import torch
 
-    flags = [f"--{name}" for name in ("portable", "compiled") if getattr(given, name)]
+    flags = ["--compiled"] if given.compiled else []
     environments = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, variables in ENVIRONMENTS.items():
             path = Path(folder) / "digests.json"
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-            subprocess.run([sys.executable, __file__, "--child", str(path), *flags], env=environment, check=True)
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **variables}
+            command = [sys.executable, __file__, "--child", str(path), *flags]
+            subprocess.run(command, env=environment, check=True)  # noqa: S603
             environments[name] = json.loads(path.read_text())
     first = environments["threads 1"]
+    different = {name: sorted(k for k in first if found.get(k) != first[k]) for name, found in environments.items()}
     result = {
         "processor": processor(), "torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(),
-        "flags": flags, "digests": first,
-        "different": {name: sorted(k for k in first if found.get(k) != first[k])
-                      for name, found in environments.items()},
+        "digests": first, "different": different,
     }  # fmt: skip
-    result["digests in the environment"] = {
-        name: {k: environments[name].get(k) for k in keys}
-        for name, keys in result["different"].items()
-        if name in ("all avx2", "all default", "pinned to avx2")
-    }
-    for name, keys in result["different"].items():
-        print(f"{name}: {len(keys)} of {len(first)} differ from one thread with this machine's instructions")
+    for name, keys in different.items():
+        for kind in ("compiled",) if given.compiled else ("torch", "portable"):
+            every = [key for key in first if key.startswith(kind)]
+            count = sum(key in every for key in keys)
+            print(f"{name}: {count} of {len(every)} digests of {kind} differ from those of one thread")
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(result, indent=1) + "\n")
     if given.against:
         other = json.loads(given.against.read_text())
-        different = sorted(k for k in first if other["digests"].get(k) != first[k])
-        print(f"{len(different)} of {len(first)} differ from {other['processor']}:", *different, sep="\n  ")
-        return 5 if different else 0
+        apart = sorted(k for k in first if other["digests"].get(k) != first[k])
+        print(f"{len(apart)} of {len(first)} differ from {other['processor']}:", *apart, sep="\n  ")
+        return 5 if any(key.startswith("portable") for key in apart) else 0
     return 0
 
 

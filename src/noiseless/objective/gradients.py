@@ -7,10 +7,9 @@ has its own, as the penalty's probes need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
@@ -30,10 +29,9 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients, BlockScores
-from noiseless.objective.layers import centred_group_norms, dense_gradients
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.sweeping import sweeping
 from noiseless.objective.usercode import told
-from noiseless.portable import arithmetic
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -55,31 +53,9 @@ class BlockLoss:
     portable: bool = False
     """whether operations have the same bits on every CPU; blocks are then computed one at a time"""
 
-    @contextmanager
-    def in_sweep(self) -> Iterator[None]:
-        """Context manager around a sweep: batch norm works on norm blocks; a module that writes buffers is refused.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            ValueError: naming a buffer that the module's forward has written.
-        """
-        buffers = dict(self.module.named_buffers())
-        before = {name: buffer._version for name, buffer in buffers.items()}
-        with ExitStack() as stack:
-            stack.enter_context(arithmetic(self.portable))
-            for context in (self.norm.installed, partial(dense_gradients, self.module), torch.enable_grad):
-                stack.enter_context(context())
-            if not self.portable:  # whose group norms are accurate in any format
-                stack.enter_context(centred_group_norms(self.module))
-            yield
-        for name, buffer in self.module.named_buffers():
-            if buffer is not buffers.get(name) or buffer._version != before[name]:
-                raise ValueError(
-                    f"the module's forward writes its buffer {name!r}, so its loss depends on earlier forwards; only"
-                    " batch norm's statistics are supported. Freeze the layer that does it, or put it in eval()"
-                )
+    def in_sweep(self) -> AbstractContextManager[None]:
+        """Context manager around a sweep, see `sweeping`."""
+        return sweeping(self.module, self.norm, self.portable)
 
     @told
     def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
@@ -163,7 +139,7 @@ class BlockLoss:
             several: whether a sweep computes several blocks together.
             batch: returns the first block.
         """
-        needed = (several and self.autocast is None) or self.compiler is not None
+        needed = (several and self.autocast is None and not self.portable) or self.compiler is not None
         if not needed or self.module in _random or functional.is_known(self.module, self.key()):
             return
         first = batch()

@@ -24,7 +24,7 @@ def inverse_factorials(first: int, last: int) -> list[float]:
 
 @cache
 def split_log2() -> tuple[float, float]:
-    """ln 2 as a sum of two floats, the first of 32 bits: its products with whole numbers below 2**21 are exact."""
+    """The logarithm of 2 as a sum of two floats, the first of 32 bits: its products with small integers are exact."""
     with localcontext() as context:
         context.prec = DIGITS
         exact = Decimal(2).ln()
@@ -51,7 +51,7 @@ def pi() -> Decimal:
 
 @cache
 def split_half_pi() -> tuple[float, float, float]:
-    """pi / 2 as a sum of three floats, the first two of 32 bits."""
+    """Half of pi as a sum of three floats, the first two of 32 bits."""
     with localcontext() as context:
         context.prec = DIGITS
         exact = pi() / 2
@@ -65,6 +65,9 @@ def erf_expansions() -> list[list[float]]:
     """Taylor coefficients of erf at k / 8, k = 0 ... 48: rows of the powers of h.
 
     The derivatives are `erf^(n+1)(c) = 2 / sqrt(pi) (-1)^n H_n(c) exp(-c^2)` with Hermite polynomials H_n.
+
+    Returns:
+        49 rows of 14 numbers, each rounded once.
     """
     with localcontext() as context:
         context.prec = DIGITS

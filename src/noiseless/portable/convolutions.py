@@ -191,7 +191,7 @@ def _contiguous(x: Tensor) -> Tensor:
 
 
 def _by_images(x: Tensor, images: int, width: int) -> Tensor:
-    """x `[n, H, W, C]` rounded in each channel of so many images by itself, to `width` bits below the largest value."""
+    """Values `[n, H, W, C]` rounded in each channel of so many images to `width` bits below the largest one."""
     whole = len(x) // images * images
     parts = [x[:whole].reshape(-1, images, *x.shape[1:]), x[whole:][None]]
     done = [rounded(part, (1, 2, 3), width).flatten(0, 1) for part in parts if part.numel()]

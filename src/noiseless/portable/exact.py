@@ -7,25 +7,32 @@ not here, nor what a processor approximates.
 from __future__ import annotations
 
 ARITHMETIC = frozenset(
-    """
-    mul div neg abs sqrt sign sgn floor ceil round trunc copysign clamp clamp_min clamp_max maximum minimum fmax fmin max
-    min amax amin aminmax argmax argmin any all relu threshold threshold_backward hardtanh hardtanh_backward leaky_relu
-    leaky_relu_backward where masked_fill nan_to_num eq ne lt le gt ge logical_and logical_or logical_not logical_xor
-    isnan isinf isfinite isposinf isneginf signbit equal sort topk nonzero count_nonzero
-    """.split()
-)
+    {
+        "mul", "div", "neg", "abs", "sqrt", "sign", "sgn", "floor", "ceil", "round", "trunc", "copysign", "clamp",
+        "clamp_min", "clamp_max", "maximum", "minimum", "fmax", "fmin", "max", "min", "amax", "amin", "aminmax",
+        "argmax",
+        "argmin", "any", "all", "relu", "threshold", "threshold_backward", "hardtanh", "hardtanh_backward",
+        "leaky_relu",
+        "leaky_relu_backward", "where", "masked_fill", "nan_to_num", "eq", "ne", "lt", "le", "gt", "ge", "logical_and",
+        "logical_or", "logical_not", "logical_xor", "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit",
+        "equal", "nonzero", "count_nonzero",
+    }
+)  # fmt: skip
 """one IEEE operation an element, comparisons, choices"""
 MOVES = frozenset(
-    """
-    clone copy _to_copy _local_scalar_dense detach alias lift lift_fresh lift_fresh_copy view _unsafe_view reshape
-    _reshape_alias expand permute transpose t squeeze unsqueeze slice select split split_with_sizes unbind as_strided cat
-    stack constant_pad_nd flip roll repeat index index_select gather masked_select embedding tril triu diagonal unfold
-    select_backward slice_backward slice_scatter select_scatter fill fill_ zero zero_ full full_like zeros zeros_like ones
-    ones_like empty empty_like empty_strided new_empty new_empty_strided new_full new_zeros new_ones scalar_tensor arange
-    eye index_fill masked_scatter set_ resize_ view_as_real diagonal_backward unsafe_split unsafe_split_with_sizes
-    max_pool2d_with_indices max_pool2d_with_indices_backward frexp pixel_shuffle pixel_unshuffle channel_shuffle
-    new_empty_strided is_same_size hash_tensor is_pinned _pin_memory
-    """.split()
-)
+    {
+        "clone", "copy", "_to_copy", "_local_scalar_dense", "detach", "alias", "lift", "lift_fresh", "lift_fresh_copy",
+        "view", "_unsafe_view", "reshape", "_reshape_alias", "expand", "permute", "transpose", "t", "squeeze",
+        "unsqueeze", "slice", "select", "split", "split_with_sizes", "unbind", "as_strided", "cat", "stack",
+        "constant_pad_nd", "flip", "roll", "repeat", "index", "index_select", "gather", "masked_select", "embedding",
+        "tril", "triu", "diagonal", "unfold", "select_backward", "slice_backward", "slice_scatter", "select_scatter",
+        "fill", "fill_", "zero", "zero_", "full", "full_like", "zeros", "zeros_like", "ones", "ones_like", "empty",
+        "empty_like", "empty_strided", "new_empty", "new_empty_strided", "new_full", "new_zeros", "new_ones",
+        "scalar_tensor", "arange", "eye", "index_fill", "masked_scatter", "set_", "resize_", "view_as_real",
+        "diagonal_backward", "unsafe_split", "unsafe_split_with_sizes", "max_pool2d_with_indices",
+        "max_pool2d_with_indices_backward", "frexp", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+        "is_same_size", "hash_tensor", "is_pinned", "_pin_memory",
+    }
+)  # fmt: skip
 """copies, views, choices of elements; the gradient of a max pool adds to an element in the order of the outputs"""
 EXACT = ARITHMETIC | MOVES

@@ -21,7 +21,7 @@ SLICE = 2**15
 
 
 def in_float64(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Decorates an elementwise function of float64 tensors: it takes float32 as well, in slices, and returns its dtype."""
+    """Decorates an elementwise function of float64 tensors: it takes float32 as well, and returns the dtype."""
 
     @wraps(function)
     def computed(x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def _scaled(x: Tensor, exponent: Tensor) -> Tensor:
 
 
 def _reduced(x: Tensor) -> tuple[Tensor, Tensor]:
-    """k and r with `x = k ln 2 + r`, |r| <= 0.35, for finite x within +-760."""
+    """Whole k and r with `x = k ln 2 + r`, |r| <= 0.35, for finite x within +-760."""
     k = (x * (1 / math.log(2))).round_()
     high, low = constants.split_log2()
     return k.long(), (x - k * high) - k * low
@@ -77,7 +77,8 @@ def _expm1(x: Tensor) -> Tensor:
     k, r = _reduced(torch.where(bounded.isnan(), 0.0, bounded))
     small = r * _polynomial(r, _EXP)  # exp(r) - 1
     scale = _scaled(torch.ones_like(r), k)
-    return torch.where(x.isnan(), x, torch.where(k == 0, small, (scale - 1) + small * scale))
+    result = torch.where(k == 0, small, torch.where(x > 710, math.inf, (scale - 1) + small * scale))
+    return torch.where(x.isnan(), x, result)
 
 
 _ATANH = [1 / (2 * n + 1) for n in range(12)]
@@ -131,7 +132,7 @@ def _erf(x: Tensor) -> Tensor:
 
 
 def _quadrant(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sin r, cos r and k for `x = k pi / 2 + r`, |r| <= pi / 4; accurate for |x| below 2**20."""
+    """The sine and cosine of r, and k, for `x = k pi / 2 + r`, |r| <= pi / 4; accurate for |x| below 2**20."""
     k = (torch.where(x.isfinite(), x, 0.0) * (2 / math.pi)).round_()
     high, middle, low = constants.split_half_pi()
     r = ((x - k * high) - k * middle) - k * low
@@ -160,7 +161,8 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 exp, expm1, log, log1p = in_float64(_exp), in_float64(_expm1), in_float64(_log), in_float64(_log1p)
-tanh, sigmoid, erf, sin, cos = in_float64(_tanh), in_float64(_sigmoid), in_float64(_erf), in_float64(_sin), in_float64(_cos)
+tanh, sigmoid, erf = in_float64(_tanh), in_float64(_sigmoid), in_float64(_erf)
+sin, cos = in_float64(_sin), in_float64(_cos)
 log2 = in_float64(lambda x: _log(x) * 1.4426950408889634)
 log10 = in_float64(lambda x: _log(x) * 0.4342944819032518)
 log_sigmoid = in_float64(lambda x: -_softplus(-x))

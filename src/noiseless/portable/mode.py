@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from noiseless.portable.exact import EXACT
-from noiseless.portable.rules import BITS, RULES
+from noiseless.portable.rules import BITS, RULES, TIES
 
 DTYPES = (torch.float32, torch.float64)
 """floating-point dtypes"""
@@ -41,7 +41,11 @@ class Portable(TorchDispatchMode):
         if name in EXACT or (name in ("add", "sub") and kwargs.get("alpha", 1) == 1):
             return func(*args, **kwargs)
         rule = RULES.get(name)
-        if not any(_floating(x) for x in _leaves(args, kwargs)) and (name in BITS or not _draws(name)):
+        if (
+            name not in TIES
+            and not any(_floating(x) for x in _leaves(args, kwargs))
+            and (name in BITS or not _draws(name))
+        ):
             result = func(*args, **kwargs)
             if not any(_floating(x) for x in _leaves((result,), {})):  # whole numbers and truth values are exact
                 return result
@@ -65,7 +69,9 @@ class Portable(TorchDispatchMode):
 @cache
 def _name(func: Any) -> tuple[str, bool]:
     """The name of an operation without the underscore of one that works in place, and whether it does."""
-    name = func._schema.name.partition("::")[2]
+    space, _, name = func._schema.name.partition("::")
+    if space != "aten":  # of another library, which may have the same name
+        return func._schema.name, False
     if name in EXACT:
         return name, False
     in_place = name.endswith("_") and not name.endswith("__")
@@ -93,8 +99,8 @@ def _refuse_dtypes(func: Any, args: Any) -> None:
     for x in _leaves(args, {}):
         if _floating(x) and (x.dtype not in DTYPES or x.device.type != "cpu"):
             raise NotPortableError(
-                f"{_SENTENCE.format(_name(func)[0])} for {x.dtype} on {x.device}: portable bits are those of float32 and"
-                " float64 on CPUs"
+                f"{_SENTENCE.format(_name(func)[0])} for {x.dtype} on {x.device}: portable bits are those of float32"
+                " and float64 on CPUs"
             )
 
 

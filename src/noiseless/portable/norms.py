@@ -96,8 +96,9 @@ def layer_norm_backward(
 
 
 def group_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, channels: int, positions: int, groups: int, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, channels: int, positions: int, groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`native_group_norm`: output, mean and `1 / sqrt(variance + eps)`, both `[n, groups]`."""
     y, mean, rate = layer_norm(x.reshape(n, groups, -1), [channels // groups * positions], None, None, eps)
     y = y.reshape(x.shape)

@@ -48,6 +48,13 @@ def largest(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The largest absolute value over dimensions, which are kept.
 
     torch's kernel is fast where the last dimension is among them; else halves are compared until one element is left.
+
+    Args:
+        x: any tensor.
+        dims: dimensions.
+
+    Returns:
+        The values, with length 1 in those dimensions.
     """
     if x.ndim - 1 in {d % x.ndim for d in dims}:
         return torch.maximum(x.amax(dims, keepdim=True), -x.amin(dims, keepdim=True))
@@ -64,7 +71,7 @@ def largest(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def rounded(x: Tensor, dims: tuple[int, ...], width: int) -> Tensor:
-    """x rounded to `width` bits below the largest element over dimensions."""
+    """Values rounded to `width` bits below the largest element over dimensions."""
     c = anchor(largest(x, dims), width)
     return (x + c).sub_(c)
 
@@ -81,10 +88,7 @@ def slices(x: Tensor, dim: int, width: int) -> list[Tensor]:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix products of a `[B, M, K]` and b `[B, K, N]`, both float32 or both float64: `[B, M, N]`.
-
-    A row of the result depends on the same row of a alone, whatever stands beside it.
-    """
+    """The matrix products of a `[B, M, K]` and b `[B, K, N]`, both float32 or both float64: `[B, M, N]`."""
     return wide_product(a, b).to(a.dtype)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from noiseless.portable import draws, functions, layers, norms, small, sums
-from noiseless.portable.convolutions import convolve, input_gradient, output_size, pair, weight_gradient
+from noiseless.portable.convolutions import convolve, input_gradient, pair, weight_gradient
 from noiseless.portable.products import product
 
 BITS = frozenset({"random", "randint", "randperm"})
@@ -272,6 +272,19 @@ def multiply_transcendental(x: Tensor, y: Any) -> Tensor:
     return torch.where((x == 0) & ~y.isnan(), 0.0, x * functions.log(y))
 
 
+def ordered(x: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> tuple[Tensor, Tensor]:
+    """`torch.sort`, always stable: equal elements keep their order."""
+    return torch.sort(x, dim=dim, descending=descending, stable=True)
+
+
+def largest(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:
+    """`torch.topk`; of equal elements the first ones."""
+    values, index = torch.sort(x, dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), index.narrow(dim, 0, k)
+
+
+TIES = frozenset({"sort", "topk"})
+"""operations whose order of equal elements is the processor's, of whole numbers too"""
 RULES: Mapping[str, Callable[..., Any]] = {
     "add": add, "sub": subtract, "rsub": reverse_subtract, "addcmul": add_product, "addcdiv": add_quotient,
     "lerp": interpolate, "reciprocal": reciprocal, "rsqrt": reciprocal_root, "pow": power,
@@ -292,7 +305,9 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "native_batch_norm": norms.batch_norm, "_native_batch_norm_legit": norms.legitimate_batch_norm,
     "native_batch_norm_backward": norms.batch_norm_backward, "native_layer_norm": norms.layer_norm,
     "native_layer_norm_backward": norms.layer_norm_backward, "native_group_norm": norms.group_norm,
-    "native_group_norm_backward": norms.group_norm_backward, "linalg_eigh": small.eigenvectors, "_linalg_eigh": small.eigenvectors, "linalg_qr": small.orthonormal,
-    "uniform": draws.uniform, "normal": draws.normal, "bernoulli": draws.bernoulli,
+    "native_group_norm_backward": norms.group_norm_backward, "linalg_eigh": small.eigenvectors,
+    "_linalg_eigh": small.eigenvectors, "linalg_qr": small.orthonormal, "sort": ordered, "topk": largest,
+    "_efficientzerotensor": lambda size, **of: torch.zeros(size, **of), "uniform": draws.uniform,
+    "normal": draws.normal, "bernoulli": draws.bernoulli,
 }  # fmt: skip
 """by name of the operation, without the underscore of operations in place"""

@@ -30,7 +30,8 @@ def eigenvectors(matrix: Tensor, uplo: str = "L", compute_v: bool = True) -> tup
         raise ValueError(f"portable eigenvectors are those of one matrix of at most {MOST} rows: {list(matrix.shape)}")
     n = len(matrix)
     lower = matrix.double().tolist()
-    a = [[lower[max(i, j)][min(i, j)] if uplo == "L" else lower[min(i, j)][max(i, j)] for j in range(n)] for i in range(n)]
+    pairs = [[(max(i, j), min(i, j)) if uplo == "L" else (min(i, j), max(i, j)) for j in range(n)] for i in range(n)]
+    a = [[lower[i][j] for i, j in row] for row in pairs]
     v = [[float(i == j) for j in range(n)] for i in range(n)]
     for _ in range(SWEEPS):
         if not any(a[i][j] for i in range(n) for j in range(i)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 
@@ -78,5 +77,5 @@ def variance_and_mean(x: Tensor, dims: Sequence[int] | None, correction: float, 
     average = first + rest
     if keepdim:
         return square, average
-    shape = total(x[:0] if False else first, dims, False).shape
+    shape = total(first, dims, False).shape
     return square.reshape(shape), average.reshape(shape)

@@ -26,18 +26,18 @@ def refuse_unportable(config: Config) -> None:
     optimizer = recipe.optimizer
     kind = optimizer_entry(optimizer.name).kind.__name__ if ":" not in optimizer.name else optimizer.name
     lacking = {
-        "--compile on": (settings.compile == "on", "compiled code fuses operations as each processor allows: --compile off"),
+        "--compile on": (settings.compile == "on", "compiled code rounds as each processor allows: --compile off"),
         "--autocast bfloat16": (recipe.model.autocast != "none", "bfloat16 has no exact products: --autocast none"),
         f"--device {settings.device}": (settings.device != "cpu", "the bits of GPUs are other ones: --device cpu"),
         f"--optimizer {optimizer.name}": (kind not in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}"),
         f"--line-search {optimizer.line_search}": (optimizer.line_search != "none", "leave it out"),
-        f"--policy {recipe.data.policy}": (recipe.data.policy != "none", "its filters are torchvision's: --policy none"),
+        f"--policy {recipe.data.policy}": (recipe.data.policy != "none", "its filters are not known: --policy none"),
         "--pixels": (recipe.data.pixels is not None, "resizing is another library's: give images of that size"),
         "--transform": (bool(recipe.transforms.transform), "what your function computes is not known: leave it out"),
     }  # fmt: skip
     for flag, (given, remedy) in lacking.items():
         if given:
-            raise ValueError(f"{flag} is not portable, and --portable asks for the same bits on every machine: {remedy}")
+            raise ValueError(f"{flag} is not portable, and --portable asks for the same bits everywhere: {remedy}")
 
 
 def try_block(risk: EmpiricalRisk) -> None:
