@@ -44,7 +44,9 @@ def test_float64_results_are_near_their_rounding(name):
 
 
 def test_special_values_are_those_of_torch():
-    x = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 800.0, -800.0, 1e-45, 1e300, 5e-324]).double()
+    x = torch.tensor(
+        [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 800.0, -800.0, 1e-45, 1e300, 5e-324]
+    ).double()
     for name in NAMES:
         if name in ("sin", "cos"):  # of arguments below 2**20
             continue

@@ -171,7 +171,9 @@ def test_the_context_ends_where_it_ends():
 
 
 def test_layers_of_torch_run_and_differentiate_twice():
-    module = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), nn.Linear(8, 3)).double()
+    module = nn.Sequential(
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), nn.Linear(8, 3)
+    ).double()
     x, parameters = _random(2, 5, 8), list(module.parameters())
 
     def second() -> list[torch.Tensor]:

@@ -23,7 +23,7 @@ def uniform(x: Tensor, low: float = 0.0, high: float = 1.0, generator: torch.Gen
 
 def normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Normal numbers by the transform of Box and Muller (1958), for `Tensor.normal_`."""
-    radius = (-2 * functions.log(_fractions(x.shape, generator))).sqrt()
+    radius = functions.sqrt(-2 * functions.log(_fractions(x.shape, generator)))
     angle = (2 * math.pi) * _fractions(x.shape, generator)
     return (radius * functions.cos(angle) * std + mean).to(x.dtype)
 

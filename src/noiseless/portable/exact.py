@@ -1,14 +1,15 @@
 """Operations of ATen that have the same bits on every machine as they are, by name.
 
 They move or select numbers, or do one IEEE operation an element. What adds or multiplies more than once an element is
-not here, nor what a processor approximates.
+not here, nor what a processor approximates; nor square roots, which torch takes from MKL, where they are not rounded as
+IEEE has it, and differ between AVX2 and AVX-512.
 """
 
 from __future__ import annotations
 
 ARITHMETIC = frozenset(
     {
-        "mul", "div", "neg", "abs", "sqrt", "sign", "sgn", "floor", "ceil", "round", "trunc", "copysign", "clamp",
+        "mul", "div", "neg", "abs", "sign", "sgn", "floor", "ceil", "round", "trunc", "copysign", "clamp",
         "clamp_min", "clamp_max", "maximum", "minimum", "fmax", "fmin", "max", "min", "amax", "amin", "aminmax",
         "argmax",
         "argmin", "any", "all", "relu", "threshold", "threshold_backward", "hardtanh", "hardtanh_backward",

@@ -1,4 +1,4 @@
-"""Transcendental functions from float64 additions, products, quotients and whole-number steps alone.
+"""Square roots and transcendental functions from float64 additions, products, quotients and whole-number steps alone.
 
 IEEE 754 rounds each of these operations in one way, so the results have the same bits on every machine, for every
 number of threads, and wherever an element stands in its tensor. float32 tensors are computed in float64 and rounded
@@ -79,6 +79,26 @@ def _expm1(x: Tensor) -> Tensor:
     scale = _scaled(torch.ones_like(r), k)
     result = torch.where(k == 0, small, torch.where(x > 710, math.inf, (scale - 1) + small * scale))
     return torch.where(x.isnan(), x, result)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """Heron's iteration for the mantissa, and a last correction by its exact remainder."""
+    usable = (x > 0) & x.isfinite()
+    tiny = x < 2.0**-1022
+    raised = torch.where(usable, torch.where(tiny, x * 2.0**54, x), 1.0)
+    half = ((raised.view(torch.int64) >> 52) - 1023) >> 1
+    m = raised * power_of_two(-2 * half)  # exact, 1 <= m < 4
+    y = 0.59 + 0.417 * m
+    y = torch.where(m > 2, 0.83 + 0.295 * m, y)  # within 2 % of the root
+    for _ in range(4):
+        y = 0.5 * (y + m / y)
+    high = y * 134217729.0  # Dekker's splitting: y = high + low, each of 26 bits
+    high = high - (high - y)
+    low = y - high
+    remainder = ((m - high * high) - 2 * high * low) - low * low  # of y^2, without rounding
+    y = y + remainder / (2 * y)
+    root = y * power_of_two(half) * torch.where(tiny, 2.0**-27, 1.0)
+    return torch.where(usable, root, torch.where((x == 0) | (x > 0), x, torch.nan))
 
 
 _ATANH = [1 / (2 * n + 1) for n in range(12)]
@@ -162,7 +182,7 @@ def _softplus(x: Tensor) -> Tensor:
 
 exp, expm1, log, log1p = in_float64(_exp), in_float64(_expm1), in_float64(_log), in_float64(_log1p)
 tanh, sigmoid, erf = in_float64(_tanh), in_float64(_sigmoid), in_float64(_erf)
-sin, cos = in_float64(_sin), in_float64(_cos)
+sin, cos, sqrt = in_float64(_sin), in_float64(_cos), in_float64(_sqrt)
 log2 = in_float64(lambda x: _log(x) * 1.4426950408889634)
 log10 = in_float64(lambda x: _log(x) * 0.4342944819032518)
 log_sigmoid = in_float64(lambda x: -_softplus(-x))
@@ -182,7 +202,7 @@ def pow(x: Tensor, exponent: float) -> Tensor:
         result = torch.ones_like(x) if result is None else result
         return torch.ones_like(x) / result if exponent < 0 else result.clone() if result is x else result
     if exponent == 0.5:
-        return x.sqrt()
+        return sqrt(x)
     if exponent == -0.5:
-        return torch.ones_like(x) / x.sqrt()
+        return torch.ones_like(x) / sqrt(x)
     return in_float64(lambda t: _exp(_log(t) * exponent))(x)

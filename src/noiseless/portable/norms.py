@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseless.portable import sums
+from noiseless.portable import functions, sums
 
 
 def _channels(vector: Tensor, x: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ def batch_norm(
         for running, new in ((running_mean, mean), (running_var, variance * (n / max(n - 1, 1)))):
             if running is not None:
                 running.copy_(running * (1 - momentum) + new * momentum)
-        rate = torch.ones_like(variance) / (variance + eps).sqrt()
+        rate = torch.ones_like(variance) / functions.sqrt(variance + eps)
         saved = mean, rate
     else:
         assert running_mean is not None
         assert running_var is not None
-        mean, rate = running_mean, torch.ones_like(running_var) / (running_var + eps).sqrt()
+        mean, rate = running_mean, torch.ones_like(running_var) / functions.sqrt(running_var + eps)
         saved = x.new_zeros(0), x.new_zeros(0)
     y = (x - _channels(mean, x)) * _channels(rate, x)
     y = y if weight is None else y * _channels(weight, x)
@@ -56,7 +56,7 @@ def batch_norm_backward(
     if not training:
         assert running_mean is not None
         assert running_var is not None
-        mean, rate = running_mean, torch.ones_like(running_var) / (running_var + eps).sqrt()
+        mean, rate = running_mean, torch.ones_like(running_var) / functions.sqrt(running_var + eps)
     assert mean is not None
     assert rate is not None
     n, normal = sums.count(x, _over(x)), (x - _channels(mean, x)) * _channels(rate, x)
@@ -73,7 +73,7 @@ def layer_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`native_layer_norm`: output, mean and `1 / sqrt(variance + eps)`."""
     variance, mean = sums.variance_and_mean(x, range(-len(shape), 0), 0, True)
-    rate = torch.ones_like(variance) / (variance + eps).sqrt()
+    rate = torch.ones_like(variance) / functions.sqrt(variance + eps)
     y = (x - mean) * rate
     y = y if weight is None else y * weight
     return (y if bias is None else y + bias), mean, rate

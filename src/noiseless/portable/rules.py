@@ -66,7 +66,7 @@ def reciprocal(x: Tensor) -> Tensor:
 
 def reciprocal_root(x: Tensor) -> Tensor:
     """`1 / sqrt(x)`."""
-    return torch.ones_like(x) / x.sqrt()
+    return torch.ones_like(x) / functions.sqrt(x)
 
 
 def power(x: Any, exponent: Any) -> Tensor:
@@ -113,7 +113,7 @@ def variance(x: Tensor, dims: Any = None, *, correction: float | None = None, ke
 
 def deviation(x: Tensor, dims: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     """`torch.std`."""
-    return variance(x, dims, correction=correction, keepdim=keepdim).sqrt()
+    return functions.sqrt(variance(x, dims, correction=correction, keepdim=keepdim))
 
 
 def norm(x: Tensor, order: Any = 2, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -123,7 +123,7 @@ def norm(x: Tensor, order: Any = 2, dims: Any = None, keepdim: bool = False, *, 
     order = 2 if order is None else order
     if order == 2:
         wide = x.double()
-        return sums.total(wide * wide, dims, keepdim).sqrt().to(x.dtype)
+        return functions.sqrt(sums.total(wide * wide, dims, keepdim)).to(x.dtype)
     if order == 1:
         return sums.total(x.abs(), dims, keepdim)
     if order == math.inf:
@@ -287,7 +287,7 @@ TIES = frozenset({"sort", "topk"})
 """operations whose order of equal elements is the processor's, of whole numbers too"""
 RULES: Mapping[str, Callable[..., Any]] = {
     "add": add, "sub": subtract, "rsub": reverse_subtract, "addcmul": add_product, "addcdiv": add_quotient,
-    "lerp": interpolate, "reciprocal": reciprocal, "rsqrt": reciprocal_root, "pow": power,
+    "lerp": interpolate, "reciprocal": reciprocal, "rsqrt": reciprocal_root, "pow": power, "sqrt": functions.sqrt,
     "square": lambda x: x * x, "exp": functions.exp, "expm1": functions.expm1, "log": functions.log,
     "log1p": functions.log1p, "log2": functions.log2, "log10": functions.log10, "tanh": functions.tanh,
     "sigmoid": functions.sigmoid, "erf": functions.erf, "sin": functions.sin, "cos": functions.cos,
