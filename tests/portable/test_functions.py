@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from decimal import Decimal, localcontext
 
+import numpy as np
 import pytest
 import torch
 
 from noiseless.portable import constants, functions
 
-NAMES = ("exp", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "log", "log1p", "log2", "log10")
+NAMES = ("exp", "expm1", "tanh", "cosh", "sinh", "sigmoid", "erf", "sin", "cos", "log", "log1p", "log2", "log10")
 POSITIVE = ("log", "log1p", "log2", "log10")
 
 
@@ -52,6 +53,18 @@ def test_special_values_are_those_of_torch():
             continue
         expected, computed = getattr(torch, name)(x), getattr(functions, name)(x)
         torch.testing.assert_close(computed, expected, rtol=1e-15, atol=0, equal_nan=True, msg=name)
+
+
+def test_square_roots_are_correctly_rounded():
+    x = torch.cat([_points("log").double(), 10.0 ** torch.linspace(-307, 307, 20_000, dtype=torch.float64)])
+    assert functions.sqrt(x).tolist() == [math.sqrt(number) for number in x.tolist()]
+    single = x.float()
+    assert functions.sqrt(single).tolist() == [float(np.sqrt(number)) for number in single.numpy()]
+    special = torch.tensor([0.0, -0.0, 5e-324, math.inf, -1.0, -math.inf, math.nan], dtype=torch.float64)
+    expected = [0.0, -0.0, math.sqrt(5e-324), math.inf, math.nan, math.nan, math.nan]
+    torch.testing.assert_close(
+        functions.sqrt(special), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("exponent", [-2, -1, -0.5, 0, 0.5, 1, 2, 3, 7, 0.9, 2.5])

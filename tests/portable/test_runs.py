@@ -188,8 +188,9 @@ def test_powers_within_adamw_are_those_of_exact_arithmetic():
     # a constant gradient moves each element by lr g / (|g| + eps sqrt(...)) a step
     with localcontext() as context:
         context.prec = 40
+        lr, eps = Decimal.from_float(0.1), Decimal.from_float(1e-8)
         for start, moved, g in zip((1, 1, 1), parameter.tolist(), parameter.grad.tolist(), strict=True):
             expected = Decimal(start)
             for _ in range(3):
-                expected -= Decimal(0.1) * Decimal(g) / (abs(Decimal(g)) + Decimal(1e-8))
+                expected -= lr * Decimal(g) / (abs(Decimal(g)) + eps)
             assert moved == pytest.approx(float(expected), rel=1e-14)

@@ -67,8 +67,8 @@ def cases(chunk: int | None = None) -> dict[str, Callable[[], str]]:
     runs = {name: lambda given=given: _run(*given, chunk) for name, given in RUNS.items()}
     return {
         **runs,
-        "a convolutional network: gradient and Hessian product": lambda: _derivatives(_convolutional(), (1, 8, 8)),
-        "a transformer layer: gradient and Hessian product": lambda: _derivatives(_transformer(), (6, 16)),
+        "convolutions: gradient, Hessian product": lambda: _derivatives(_convolutional(), (1, 8, 8)),
+        "attention: gradient, Hessian product": lambda: _derivatives(_transformer(), (6, 16)),
     }
 
 

@@ -74,7 +74,7 @@ class EmpiricalRisk(Blockwise):
     norm_block: int | None = None
     """examples that batch norm normalises together; must divide the block size; None: the block size"""
     autocast: torch.dtype | None = None
-    """dtype in which `torch.autocast` runs convolutions and matrix products; the rest keeps its own. None: no autocast"""
+    """dtype in which `torch.autocast` runs convolutions and matrix products; the rest keeps its own. None: none"""
     portable: bool = False
     """whether a sweep has the same bits on every CPU, for any threads and chunk; see `noiseless.portable`"""
     statistics: Statistics = "average"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,3 +33,17 @@ def normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: torch.Gene
 def bernoulli(x: Tensor, p: float = 0.5, generator: torch.Generator | None = None) -> Tensor:
     """1 with probability p, else 0, for `Tensor.bernoulli_`."""
     return (_fractions(x.shape, generator) < p).to(x.dtype)
+
+
+def new_uniform(
+    size: Sequence[int], *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None, **place: Any
+) -> Tensor:
+    """Numbers within (0, 1), for `torch.rand`."""
+    return uniform(torch.empty(size, dtype=dtype), generator=generator)
+
+
+def new_normal(
+    size: Sequence[int], *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None, **place: Any
+) -> Tensor:
+    """Normal numbers, for `torch.randn`."""
+    return normal(torch.empty(size, dtype=dtype), generator=generator)

@@ -16,7 +16,7 @@ ARITHMETIC = frozenset(
         "leaky_relu",
         "leaky_relu_backward", "where", "masked_fill", "nan_to_num", "eq", "ne", "lt", "le", "gt", "ge", "logical_and",
         "logical_or", "logical_not", "logical_xor", "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit",
-        "equal", "nonzero", "count_nonzero",
+        "equal", "nonzero", "count_nonzero", "allclose", "isclose",
     }
 )  # fmt: skip
 """one IEEE operation an element, comparisons, choices"""

@@ -135,6 +135,16 @@ def _tanh(x: Tensor) -> Tensor:
     return torch.where(x.isnan(), x, torch.where(x < 0, -result, result))
 
 
+def _cosh(x: Tensor) -> Tensor:
+    return 0.5 * (_exp(x.abs()) + _exp(-x.abs()))
+
+
+def _sinh(x: Tensor) -> Tensor:
+    e = _expm1(x.abs())
+    result = 0.5 * (e + torch.where(e.isinf(), 1.0, e / (1 + e)))
+    return torch.where(x < 0, -result, result)
+
+
 def _sigmoid(x: Tensor) -> Tensor:
     e = _exp(-x.abs())
     return torch.where(x.isnan(), x, torch.where(x < 0, e, 1.0) / (1 + e))
@@ -182,6 +192,7 @@ def _softplus(x: Tensor) -> Tensor:
 
 exp, expm1, log, log1p = in_float64(_exp), in_float64(_expm1), in_float64(_log), in_float64(_log1p)
 tanh, sigmoid, erf = in_float64(_tanh), in_float64(_sigmoid), in_float64(_erf)
+cosh, sinh = in_float64(_cosh), in_float64(_sinh)
 sin, cos, sqrt = in_float64(_sin), in_float64(_cos), in_float64(_sqrt)
 log2 = in_float64(lambda x: _log(x) * 1.4426950408889634)
 log10 = in_float64(lambda x: _log(x) * 0.4342944819032518)

@@ -291,6 +291,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "square": lambda x: x * x, "exp": functions.exp, "expm1": functions.expm1, "log": functions.log,
     "log1p": functions.log1p, "log2": functions.log2, "log10": functions.log10, "tanh": functions.tanh,
     "sigmoid": functions.sigmoid, "erf": functions.erf, "sin": functions.sin, "cos": functions.cos,
+    "cosh": functions.cosh, "sinh": functions.sinh,
     "xlogy": multiply_transcendental, "logaddexp": layers.logaddexp,
     "tanh_backward": lambda g, y: g * (1 - y * y), "sigmoid_backward": lambda g, y: g * ((1 - y) * y),
     "silu": layers.silu, "silu_backward": layers.silu_backward, "gelu": layers.gelu,
@@ -308,6 +309,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "native_group_norm_backward": norms.group_norm_backward, "linalg_eigh": small.eigenvectors,
     "_linalg_eigh": small.eigenvectors, "linalg_qr": small.orthonormal, "sort": ordered, "topk": largest,
     "_efficientzerotensor": lambda size, **of: torch.zeros(size, **of), "uniform": draws.uniform,
-    "normal": draws.normal, "bernoulli": draws.bernoulli,
+    "normal": draws.normal, "bernoulli": draws.bernoulli, "rand": draws.new_uniform,
+    "randn": draws.new_normal,
 }  # fmt: skip
 """by name of the operation, without the underscore of operations in place"""
