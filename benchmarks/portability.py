@@ -108,11 +108,10 @@ def optimizers() -> dict[str, Callable[[list[Any]], Any]]:
 
     from noiseless.optim import make_optimizer
 
-    kinds = {}
+    kinds: dict[str, Callable[[list[Any]], Any]] = {}
     for foreach in (False, True):
         suffix = ", foreach" if foreach else ""
-        sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3, foreach=foreach)
-        kinds[f"SGD{suffix}"] = sgd
+        kinds[f"SGD{suffix}"] = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3, foreach=foreach)
         kinds[f"AdamW{suffix}"] = partial(torch.optim.AdamW, lr=1e-2, foreach=foreach)
     return {**kinds, "Muon": lambda p: make_optimizer("Muon", p, lr=1e-2)}
 
@@ -144,7 +143,7 @@ def measure(compiled: bool) -> dict[str, str]:
     from noiseless.portable import arithmetic
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    found = {}
+    found: dict[str, str] = {}
     for name, (function, shapes) in cases().items():
         if compiled and name not in COMPILED:
             continue

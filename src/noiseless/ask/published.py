@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,11 +65,11 @@ def compare(chunk: int | None = None) -> Iterator[Published]:
 
 def cases(chunk: int | None = None) -> dict[str, Callable[[], str]]:
     """Name -> function that computes the digest."""
-    runs = {name: lambda given=given: _run(*given, chunk) for name, given in RUNS.items()}
+    runs = {name: partial(_run, *given, chunk) for name, given in RUNS.items()}
     return {
         **runs,
-        "convolutions: gradient, Hessian product": lambda: _derivatives(_convolutional(), (1, 8, 8)),
-        "attention: gradient, Hessian product": lambda: _derivatives(_transformer(), (6, 16)),
+        "convolutions: gradient, Hessian product": partial(_derivatives, _convolutional(), (1, 8, 8)),
+        "attention: gradient, Hessian product": partial(_derivatives, _transformer(), (6, 16)),
     }
 
 
@@ -113,7 +114,7 @@ def _transformer() -> nn.Module:
             self.head = nn.Linear(16, 10)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.layer(x).mean(1))  # type: ignore[no-any-return]
+            return self.head(self.layer(x).mean(1))
 
     return Classifier()
 

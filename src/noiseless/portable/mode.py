@@ -138,5 +138,5 @@ def arithmetic(portable: bool = True) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(Portable())
+        stack.enter_context(Portable())  # type: ignore[no-untyped-call]
         yield

@@ -179,13 +179,13 @@ def convolution(
     if x.ndim not in (3, 4):
         return NotImplemented
     if x.ndim == 3:
-        one = _as_images(stride, padding, dilation, output_padding)
-        return convolution(x[:, :, None], weight[:, :, None], bias, *one[:3], transposed, one[3], groups)[:, :, 0]
+        s, p, d, extra = _as_images(stride, padding, dilation, output_padding)
+        return convolution(x[:, :, None], weight[:, :, None], bias, s, p, d, transposed, extra, groups)[:, :, 0]
     stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
     if transposed:
-        extra = pair(output_padding)
+        more = pair(output_padding)
         size = [
-            (x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + dilation[k] * (weight.shape[2 + k] - 1) + extra[k] + 1
+            (x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + dilation[k] * (weight.shape[2 + k] - 1) + more[k] + 1
             for k in (0, 1)
         ]
         y = input_gradient(x, weight, size, stride, padding, dilation, groups)
@@ -202,10 +202,9 @@ def convolution_backward(
     if x.ndim not in (3, 4):
         return NotImplemented
     if x.ndim == 3:
-        one = _as_images(stride, padding, dilation, output_padding)
-        of_images = convolution_backward(
-            dy[:, :, None], x[:, :, None], weight[:, :, None], bias_sizes, *one[:3], transposed, one[3], groups, mask
-        )
+        s, p, d, extra = _as_images(stride, padding, dilation, output_padding)
+        images = dy[:, :, None], x[:, :, None], weight[:, :, None]
+        of_images = convolution_backward(*images, bias_sizes, s, p, d, transposed, extra, groups, mask)
         return (*(None if g is None else g[:, :, 0] for g in of_images[:2]), of_images[2])
     stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
     kernel, dx, dw = (weight.shape[2], weight.shape[3]), None, None
@@ -231,12 +230,12 @@ def embedding_backward(
     """The gradient of an embedding; torch's kernel adds the rows in their order."""
     if scale_by_frequency:
         return NotImplemented
-    return torch.ops.aten.embedding_dense_backward(gradient, index, count, padding_index, False)  # type: ignore[no-any-return]
+    return torch.ops.aten.embedding_dense_backward(gradient, index, count, padding_index, False)
 
 
 def index_put(x: Tensor, index: Any, values: Tensor, accumulate: bool = False, unsafe: bool = False) -> Tensor:
     """`x[index] = values`; sums are refused."""
-    return NotImplemented if accumulate else torch.ops.aten.index_put(x, index, values)  # type: ignore[no-any-return]
+    return NotImplemented if accumulate else torch.ops.aten.index_put(x, index, values)
 
 
 def scatter(x: Tensor, dim: int, index: Tensor, source: Any, *, reduce: str | None = None) -> Tensor:
