@@ -1,4 +1,4 @@
-"""What portable arithmetic costs: a sweep's CPU time with it and without, in turn, on one thread.
+"""What portable arithmetic costs: a sweep's CPU time with it and without, in turn, on one thread; and its errors.
 
     python benchmarks/portable_cost.py --model resnet8 --side 32 --rounds 5
 
@@ -8,6 +8,7 @@ Keyed noise as images: the time does not depend on the values. The ordinary swee
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -24,7 +25,7 @@ EXAMPLES = 128
 
 
 def main() -> None:
-    """Prints the times and their ratio as JSON."""
+    """Prints the times, their ratio, and the relative L2 errors of the gradients against float64, as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="resnet8")
     parser.add_argument("--side", type=int, default=32, help="pixels of an image's side")
@@ -42,6 +43,12 @@ def main() -> None:
         )
         for kind in ("ordinary", "portable")
     }  # fmt: skip
+    exact = EmpiricalRisk(copy.deepcopy(model).double(), cross_entropy, (x.double(), torch.arange(EXAMPLES) % 10))
+    reference = exact.evaluate().gradient
+    errors = {
+        kind: float((risk.evaluate().gradient.double() - reference).norm() / reference.norm())
+        for kind, risk in risks.items()
+    }
     seconds: dict[str, list[float]] = {kind: [] for kind in risks}
     for number in range(given.rounds + 1):
         for kind, risk in risks.items():
@@ -51,7 +58,8 @@ def main() -> None:
                 seconds[kind].append(round(time.process_time() - began, 3))
     ratios = [p / o for p, o in zip(seconds["portable"], seconds["ordinary"], strict=True)]
     spread = {"median": statistics.median(ratios), "smallest": min(ratios), "largest": max(ratios)}
-    print(json.dumps({"model": given.model, "side": given.side, "seconds": seconds, "ratio": spread}))
+    result = {"model": given.model, "side": given.side, "seconds": seconds, "ratio": spread, "gradient errors": errors}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
