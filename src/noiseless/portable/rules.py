@@ -7,15 +7,13 @@ returns NotImplemented for arguments that it does not support; the operation is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noiseless.portable import draws, functions, layers, norms, small, sums
-from noiseless.portable.convolutions import convolve, input_gradient, pair, weight_gradient
-from noiseless.portable.products import product
+from noiseless.portable import algebra, draws, functions, layers, norms, small, sums
 
 BITS = frozenset({"random", "randint", "randperm"})
 """draws of whole numbers from the generator's bits"""
@@ -131,99 +129,6 @@ def norm(x: Tensor, order: Any = 2, dims: Any = None, keepdim: bool = False, *, 
     return NotImplemented
 
 
-def mm(a: Tensor, b: Tensor) -> Tensor:
-    """`a b` for matrices."""
-    return product(a[None], b[None])[0]
-
-
-def bmm(a: Tensor, b: Tensor) -> Tensor:
-    """`a b` for batches of matrices."""
-    return product(a, b)
-
-
-def _combined(x: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
-    scaled = y if alpha == 1 else y * alpha
-    return scaled if beta == 0 else (x if beta == 1 else x * beta) + scaled
-
-
-def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """`beta x + alpha a b`."""
-    return _combined(x, mm(a, b), beta, alpha)
-
-
-def baddbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """`beta x + alpha a b` for batches of matrices."""
-    return _combined(x, product(a, b), beta, alpha)
-
-
-def dot(x: Tensor, y: Tensor) -> Tensor:
-    """`x . y`: the products are added in float64."""
-    return sums.total(x.double() * y.double()).to(x.dtype)
-
-
-def mv(a: Tensor, x: Tensor) -> Tensor:
-    """`a x`."""
-    return product(a[None], x[None, :, None])[0, :, 0]
-
-
-def addmv(x: Tensor, a: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """`beta x + alpha a y`."""
-    return _combined(x, mv(a, y), beta, alpha)
-
-
-def convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
-) -> Tensor:  # fmt: skip
-    """One- and two-dimensional convolutions, transposed ones too."""
-    if x.ndim not in (3, 4):
-        return NotImplemented
-    if x.ndim == 3:
-        s, p, d, extra = _as_images(stride, padding, dilation, output_padding)
-        return convolution(x[:, :, None], weight[:, :, None], bias, s, p, d, transposed, extra, groups)[:, :, 0]
-    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
-    if transposed:
-        more = pair(output_padding)
-        size = [
-            (x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + dilation[k] * (weight.shape[2 + k] - 1) + more[k] + 1
-            for k in (0, 1)
-        ]
-        y = input_gradient(x, weight, size, stride, padding, dilation, groups)
-    else:
-        y = convolve(x, weight, stride, padding, dilation, groups)
-    return y if bias is None else y + bias[:, None, None]
-
-
-def convolution_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, bias_sizes: Any, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int, mask: Sequence[bool],
-) -> tuple[Tensor | None, ...]:  # fmt: skip
-    """The gradients of input, weight and bias, as far as they are asked for."""
-    if x.ndim not in (3, 4):
-        return NotImplemented
-    if x.ndim == 3:
-        s, p, d, extra = _as_images(stride, padding, dilation, output_padding)
-        images = dy[:, :, None], x[:, :, None], weight[:, :, None]
-        of_images = convolution_backward(*images, bias_sizes, s, p, d, transposed, extra, groups, mask)
-        return (*(None if g is None else g[:, :, 0] for g in of_images[:2]), of_images[2])
-    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
-    kernel, dx, dw = (weight.shape[2], weight.shape[3]), None, None
-    if mask[0]:
-        if transposed:
-            dx = convolve(dy, weight, stride, padding, dilation, groups)
-        else:
-            dx = input_gradient(dy, weight, x.shape[2:], stride, padding, dilation, groups)
-    if mask[1]:
-        first, second = (dy, x) if transposed else (x, dy)
-        dw = weight_gradient(first, second, kernel, stride, padding, dilation, groups)
-    return dx, dw, sums.total(dy, [0, 2, 3]) if mask[2] else None
-
-
-def _as_images(*numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Stride, padding, dilation and output padding of a one-dimensional convolution as those of rows of images."""
-    return [(neutral, values[0]) for values, neutral in zip(numbers, (1, 0, 1, 0), strict=True)]
-
-
 def embedding_backward(
     gradient: Tensor, index: Tensor, count: int, padding_index: int, scale_by_frequency: bool
 ) -> Tensor:
@@ -298,8 +203,8 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "var_mean": variance_and_mean, "linalg_vector_norm": norm, "norm": norm, "cumsum": cumulative_sum,
     "logsumexp": layers.logsumexp, "_softmax": layers.softmax, "_softmax_backward_data": layers.softmax_backward,
     "_log_softmax": layers.log_softmax, "_log_softmax_backward_data": layers.log_softmax_backward,
-    "mm": mm, "bmm": bmm, "addmm": addmm, "baddbmm": baddbmm, "dot": dot, "vdot": dot, "mv": mv, "addmv": addmv,
-    "convolution": convolution, "convolution_backward": convolution_backward, "avg_pool2d": layers.average_pool,
+    "mm": algebra.mm, "bmm": algebra.bmm, "addmm": algebra.addmm, "baddbmm": algebra.baddbmm, "dot": algebra.dot, "vdot": algebra.dot, "mv": algebra.mv, "addmv": algebra.addmv,
+    "convolution": algebra.convolution, "convolution_backward": algebra.convolution_backward, "avg_pool2d": layers.average_pool,
     "avg_pool2d_backward": layers.average_pool_backward, "embedding_dense_backward": embedding_backward,
     "index_put": index_put, "_index_put_impl": index_put, "scatter": scatter, "scatter_add": scatter_add,
     "native_batch_norm": norms.batch_norm, "_native_batch_norm_legit": norms.legitimate_batch_norm,
