@@ -36,4 +36,9 @@ MOVES = frozenset(
     }
 )  # fmt: skip
 """copies, views, choices of elements; the gradient of a max pool adds to an element in the order of the outputs"""
-EXACT = ARITHMETIC | MOVES
+COLLECTIVES = frozenset(
+    f"c10d::{name}"
+    for name in ("allreduce_", "allgather_", "_allgather_base_", "broadcast_", "gather_", "barrier", "send", "recv_")
+)
+"""exchanges between workers: they move numbers, and what they add are the whole numbers of exact sums"""
+EXACT = ARITHMETIC | MOVES | COLLECTIVES
