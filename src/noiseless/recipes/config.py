@@ -15,7 +15,7 @@ from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
 LATER: Mapping[str, Mapping[str, Any]] = {
-    "model": {"freeze": []},
+    "model": {"freeze": [], "portable": False},
     "objective": {"loss_options": "", "draw": "examples"},
     "transforms": {"transform": [], "transform_options": []},
     "optimizer": {"lr_factors": ""},

@@ -103,7 +103,10 @@ def checked_storage(path: Path, names: Names = FLAGS, copy: Path | None = None) 
 def changed(experiment: Training, directory: RunDirectory) -> str | None:
     """A message about what has changed since a run was made of the things that its bits can depend on."""
     recorded = read_environment(directory.path)
-    listed = differences(recorded, environment(experiment.config, experiment.data_sha256, []))
+    now = environment(experiment.config, experiment.data_sha256, [])
+    if experiment.config.recipe.model.portable:  # its bits do not depend on these
+        now = {name: value for name, value in now.items() if name not in ("processor", "threads")}
+    listed = differences(recorded, now)
     if not listed:
         return None
     return (
