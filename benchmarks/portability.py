@@ -218,14 +218,30 @@ def processor() -> str:
     return f"{known.get('model name', platform.processor())}, {platform.machine()}, {'-'.join(numbers)}"
 
 
+def count_roots(count: int = 150_000) -> None:
+    """Prints how many of torch's square roots differ from numpy's, which are the processor's and correctly rounded."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    numbers = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 100
+    for values in (numbers.float(), numbers):
+        off = int((values.sqrt().numpy() != np.sqrt(values.numpy())).sum())
+        print(f"{values.dtype}: {off} of {count} square roots of torch are not the nearest number")
+
+
 def main() -> int:
     """Measures in all environments, prints what differs, and writes or compares a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="file for the digests")
     parser.add_argument("--against", type=Path, help="file of another machine, to be compared")
     parser.add_argument("--compiled", action="store_true", help="each operation by torch.compile")
+    parser.add_argument("--roots", action="store_true", help="count square roots that are not the nearest number")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.roots:
+        count_roots()
+        return 0
     if given.child:
         given.child.write_text(json.dumps(measure(given.compiled)))
         return 0
