@@ -42,7 +42,8 @@ def words(usage, run, exported):
     given, named = [], False
     if usage.startswith("predict"):  # also with an image that is none
         return [[str(run), str(run / name)] for name in ("model.pt", "config.json")]
-    for word in re.sub(r"\[(?!@STEP|DIR)[^]]*\]", "", usage).split()[1:]:
+    with_run = usage.split(", ")[0]  # the other form of verify names none
+    for word in re.sub(r"\[(?!@STEP|DIR)[^]]*\]", "", with_run).split()[1:]:
         if word.startswith("RUN"):
             given.append(str(run))
             named = True
