@@ -30,6 +30,8 @@ LARGEST = 50_000
 """bytes of a file"""
 GONE = {"block_orthogonal": False, "input_moments": 1}
 """flags of the revision that ran first which exist no more, with the values that switch them off"""
+RENAMED = {"trust": "trust_coefficient"}
+"""flags of the revision that ran first which have another name now"""
 RESOLVED = ("mean", "std", "norm_block", "horizon", "shuffle")
 """flags that an arm may leave open, and a run does not"""
 
@@ -106,7 +108,8 @@ class Ledger:
 def recipe_flags(recipe: dict[str, Any]) -> dict[str, Any]:
     """The flags of a file's recipe with their values; files of the revision that ran first have no parts."""
     if not isinstance(recipe["data"], dict):
-        return {flag: value for flag, value in recipe.items() if flag not in GONE or value != GONE[flag]}
+        kept = {flag: value for flag, value in recipe.items() if flag not in GONE or value != GONE[flag]}
+        return {RENAMED.get(flag, flag): value for flag, value in kept.items()}
     parts = {name: recipe[flag.part] if flag.part else recipe for name, flag in FLAGS.items()}
     return {name: parts[name][flag.field] for name, flag in FLAGS.items() if flag.field in parts[name]}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,13 @@ SLOW = (
     "test_resume", "test_landscape", "test_runs", "test_speednet", "test_team", "test_cli_bench", "test_damaged",
 )  # fmt: skip
 """files of tests that take half a minute or more; they come first, so that no process is left with one at the end"""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compiles the package and the helpers once; some environments forbid it to the many programs that tests start."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compileall.compile_dir(Path(trust.__file__).parent, quiet=2)
+        compileall.compile_dir(Path(__file__).parent, maxlevels=0, rx=re.compile("/test_"), quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

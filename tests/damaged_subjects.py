@@ -64,7 +64,7 @@ SUBJECTS = (
         "predictions.npz": "npz", "analysis/*.json": "json json", "analysis/*.jsonl": "lines", "wandb.json": "json",
         "report.html": "other", "lock": "other",
     }, (*READING, *QUESTIONS, "compare RUN --against PLACE/subjects/other", "export RUN NEW",
-        "train fb --model resnet8 --data DATA --init RUN/model.safetensors --steps 1 --block 24 --run-dir NEW"), (
+        "train fb --model resnet2 --data DATA --init RUN/model.safetensors --steps 1 --block 24 --run-dir NEW"), (
         *STATE, pretrained.from_run, lambda run: answers.read(RunDirectory.open(run)),
         lambda run: trackers._run_id(run / "wandb.json", "project", "new"),
     )),
@@ -121,7 +121,7 @@ def make(place: Path) -> str:
     data = npz(place / "tiny.npz", **tiny)
     subjects.mkdir()
     flags = ("--data", data, "--block", 12, "--steps", 2, "--threads", 1, "--ema", 0.5, "--keep-every", 1)
-    for name, model in (("ended", "resnet8"), ("other", "linear")):
+    for name, model in (("ended", "resnet2"), ("other", "linear")):
         answer = call("train", "fb", *flags, "--model", model, "--run-dir", subjects / name)
         assert answer.code == 0, answer
     ended = subjects / "ended"

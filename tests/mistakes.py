@@ -124,6 +124,7 @@ def campaign(count: int, seed: int, first: int = 0) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train = ["train", "fb", "--steps", "2", "--threads", "1", "--images", "64", "--block", "32"]
+        train += ["--model", "resnet2"]
         words = [*train, "--run-dir", str(run)]
         assert copies.execute(lambda: cli.main(words), Path(folder)).code == 0
         for number in range(count):

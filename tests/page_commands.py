@@ -36,6 +36,7 @@ ELSEWHERE = {
     ".venv/bin/python benchmarks/questions.py": "needs CIFAR-10; test_questions_page.py asks a small run",
     ".venv/bin/python benchmarks/questionpage.py": "test_questions_page.py compares the page with the file of results",
     "sbatch": "needs Slurm; clusters/on_slurm.py runs the script there",
+    "torchrun --nproc-per-node 2 examples/fsdp.py": "distributed/test_example.py runs it on one and two ranks",
     "torchrun --nnodes": "needs two machines; run/test_nodes.py has a job of two nodes on this one",
     "noiseless data fetch cifar10": "downloads 170 MB; data/test_download.py downloads from a server on loopback",
     "noiseless data pack imagenet": "needs ImageNet; data/test_packed.py packs a folder",
@@ -135,7 +136,7 @@ def smaller(line: str, soak: bool) -> list[str]:
         line = line.replace("--model resnet18", "--model resnet8")
         line = re.sub(r"--(workers|largest|smallest) \d+", r"--\1 1", line)
         words = shlex.split(line)
-    return [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    return [name for word in words for name in (("*" in word and sorted(map(str, Path().glob(word)))) or [word])]
 
 
 def prepare(place: Path) -> None:

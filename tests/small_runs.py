@@ -124,7 +124,7 @@ def words(text: str) -> str:
 
 def small_recipe(data: str, name: str = "fb-practice", **changes: Any) -> Recipe:
     """A row of the ladder on tiny data: 3 steps, blocks of 16, a warm-up of one step."""
-    tiny = {"data": data, "model": "resnet8", "steps": 3, "block": 16, "warmup": 1, "horizon": 4}
+    tiny = {"data": data, "model": "resnet2", "steps": 3, "block": 16, "warmup": 1, "horizon": 4}
     return with_flags(row(name), **(tiny | changes))
 
 

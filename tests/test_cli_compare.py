@@ -239,3 +239,28 @@ def test_held_out_images_are_compared_for_one_seed_and_refused_for_several(tiny,
     refused("compare", one, "--against", other, next_seed, names=("validation 0.25", "seeds 0, 1", "one seed"))
     plain = run(tmp_path / "plain", small_recipe(tiny, "fb", steps=1)).path
     refused("compare", one, "--against", plain, names=("different images", str(len(arrays()["y_test"]))))
+
+
+def test_states_of_runs_are_compared_once_they_are_evaluated(tmp_path):
+    recipe = small_recipe("digits", "fb", model="linear", **(DIGITS | {"steps": 4}))
+    long, short = run(tmp_path / "long", recipe, keep_every=2), tmp_path / "short"
+    state = f"{long.path}@2"
+    names = (f"{state} has no analysis/predictions-00000002.npz", f"noiseless evaluate {state}")
+    refused("compare", state, "--against", long.path, names=names)
+    assert "predictions-00000002.npz" in call("evaluate", state).out
+    answer = call("compare", state, "--against", long.path, "--json", tmp_path / "numbers.json")
+    assert (answer.code, answer.err) == (0, "")
+    assert "steps 2" in words(answer.out)
+    (row,) = json.loads((tmp_path / "numbers.json").read_text())["compared"]
+    assert row["runs"][0]["path"] == state
+    assert row["accuracy_mean"] == pytest.approx(100 * predictions.read(long.path, 2).correct.mean())
+    # a run of two steps with this warm-up and horizon is the same function of the step, and has the same bits
+    run(short, small_recipe("digits", "fb", model="linear", **DIGITS, horizon=4))
+    assert np.array_equal(predictions.read(short).predicted, predictions.read(long.path, 2).predicted)
+    refused("compare", state, "--against", short, names=("same recipe with the same seed 0", state, short))
+
+
+def test_a_state_of_a_run_with_an_average_is_refused(tmp_path):
+    directory = run(tmp_path / "run", small_recipe("digits", "fb", model="linear", ema=0.9, **DIGITS), keep_every=1)
+    names = (f"{directory.path}@1 cannot be compared", "average (--ema)")
+    refused("compare", f"{directory.path}@1", "--against", directory.path, names=names)

@@ -19,7 +19,7 @@ STEP = (
     "train",
     "fb",
     "--model",
-    "resnet8",
+    "resnet2",
     "--block",
     "16",
     "--steps",

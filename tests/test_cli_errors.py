@@ -8,7 +8,7 @@ from small_runs import call, npz, refused, start_program
 
 from noiseless import cli
 
-SMALL = ("--model", "resnet8", "--block", "16", "--steps", "3", "--threads", "1")
+SMALL = ("--model", "resnet2", "--block", "16", "--steps", "3", "--threads", "1")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from small_runs import arrays, call, npz, record, refused, run, small_recipe
 
 from noiseless.files.directory import RunDirectory
 
-FLAGS = ("--model", "resnet8", "--block", "16", "--steps", "1", "--threads", "1")
+FLAGS = ("--model", "resnet2", "--block", "16", "--steps", "1", "--threads", "1")
 GOOD = arrays()
 
 

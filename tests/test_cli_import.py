@@ -2,12 +2,14 @@
 
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
+import small_runs
 import torch
 from published_files import parts, write
-from small_runs import arrays, call, npz, record, refused, run, small_recipe, words
+from small_runs import arrays, call, npz, record, refused, run, words
 from torch.nn import functional as F
 
 from noiseless import models
@@ -18,6 +20,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.objective.workers import Alone
 from noiseless.optim import schedules
 
+small_recipe = partial(small_runs.small_recipe, model="resnet8")  # whose states the published code has
 FLAGS = ("--block", "16", "--threads", "1", "--warmup", "2", "--horizon", "4", "--steps")
 
 
@@ -83,7 +86,9 @@ def test_evaluate_of_an_import_gives_the_numbers_of_plain_torch(data, content, t
     columns = words(line).split()
     assert columns[4] == f"{accuracy:.4%}"
     assert float(columns[2]) == pytest.approx(loss, rel=1e-5)  # float32 sums in another order, six digits shown
-    assert "has ended" in call("resume", tmp_path / "run").out
+    answer = call("resume", tmp_path / "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert "has ended" in answer.out
     saved = predictions.read(tmp_path / "run")  # an import has not been evaluated: evaluate writes them
     assert saved.predicted.tolist() == scores.argmax(1).tolist()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -351,12 +352,12 @@ def test_a_run_that_names_code_imports_nothing(place, kind):
 
 
 def test_a_state_where_a_command_is_about_a_run(place):
-    """verify takes a state; resume, compare, report and watch say what to do instead."""
+    """verify and compare take a state; resume, report and watch say what to do instead."""
     assert _train("--steps", "1").code == 0
     remedies = {"resume": "--init DIR/model.safetensors", "report": "all steps", "watch": "all steps"}
     for command, remedy in remedies.items():
         refused(command, "run@1", names=("run@1 is one state", f"{command} is about the run run", remedy))
-    refused("compare", "run@1", "--against", "run", names=("run@1 is one state", "noiseless evaluate"))
+    refused("compare", "run@1", "--against", "run", names=("run@1 has no analysis/", "noiseless evaluate run@1"))
     refused("verify", "run@7", "--no-precision", names=("has no state of step 7",))
 
 
@@ -367,3 +368,12 @@ def test_a_config_of_an_older_version_is_read(place):
     del config["recipe"]["transforms"]["transform_options"]
     write_config(place / "run", config)
     assert call("evaluate", "run").code == 0
+
+
+def test_the_coefficient_of_layer_rates_is_not_the_flag_for_code(tmp_path):
+    line = ("train", "fb", "--model", "linear", "--data", npz(tmp_path / "small.npz"), "--steps", "2", "--block", "8")
+    run = tmp_path / "run"
+    names = ("--trust 0.1 names no code", "--trust-coefficient 0.1")
+    refused(*line, "--layer-rate", "lars", "--trust", "0.1", "--run-dir", run, names=names)
+    assert call(*line, "--layer-rate", "lars", "--trust-coefficient", "0.1", "--run-dir", run).code == 0
+    assert json.loads((run / "config.json").read_text())["recipe"]["transforms"]["trust"] == 0.1

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from small_runs import call, copy, files, npz, record, refused, resume, run, small_recipe
+import small_runs
+from small_runs import call, copy, files, npz, record, refused, resume, run
 
 from noiseless.files.directory import RunDirectory
 from noiseless.plain import sealed, unsealed
 from noiseless.recipes.flags import flag_value
+
+small_recipe = partial(small_runs.small_recipe, model="resnet8")  # whose checkpoints fill a disk of 1 MiB
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import csv
 import json
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "race", "--data", data, "--form", "small", "--model", "resnet8",
+        "race", "--data", data, "--form", "small", "--model", "resnet2",
         "--contenders", ",".join((*TUNED, "aggregated")), "--budgets", ",".join(map(str, BUDGETS)), "--seeds", SEEDS,
         "--rates", RATES, "--tuning-seeds", 1, "--run-dir", path, *more,
     )  # fmt: skip
@@ -218,7 +219,8 @@ def test_choices_that_cannot_be_used_are_refused(race, data, tmp_path):
 
 def test_a_race_that_was_stopped_continues_with_the_same_command(data, tmp_path):
     path = tmp_path / "race"
-    arguments = command(data, path, "--budgets", 8, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
+    longer = ("--model", "resnet8", "--budgets", 8)  # than it takes to send a signal
+    arguments = command(data, path, *longer, "--contenders", "sgd", "--jobs", 1, "--rates", 1)
     program = Copy(tmp_path, *arguments)  # stopped when its first tuning run has ended
     wait_until(program, lambda: list(path.rglob("model.safetensors")), program.communicate)
     program.terminate()
@@ -297,3 +299,36 @@ def test_every_axis_at_the_edge_of_its_grid_is_named(race):
         assert f"{choice['chosen']} ({ends})" in text
         assert f"{choice['chosen']} (edge of its grid: {ends})" in words(out)
     assert "aggregated | lr 0.03 decay 1 norm-block 8 |" in text  # not tuned: at no edge
+
+
+OWN = """
+from torch.optim import SGD
+
+class Slow(SGD):
+    pass
+"""
+
+
+def test_optimizers_of_ones_own_are_contenders(tmp_path, monkeypatch):
+    many = {name: np.concatenate([arrays(seed)[name] for seed in range(4)]) for name in ("x_train", "y_train")}
+    data = npz(tmp_path / "tiny.npz", **many)  # more than a block of 128
+    (tmp_path / "race_own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = ("race", "--data", data, "--form", "small", "--model", "linear", "--budgets", 2, "--seeds", 1)
+    line += ("--rates", 2, "--tuning-seeds", 1, "--contenders")
+    answer = call(*line, "sgd,race_own:Slow@0.1,fb-race_own:Slow@0.2", "--run-dir", "race")
+    assert answer.code == 0, answer.err
+    choices = {choice["contender"]: choice for choice in json.loads(Path("race/choices.json").read_text())}
+    assert list(choices) == ["sgd", "Slow", "fb-Slow"]
+    assert {len(choice["trials"]) for choice in choices.values()} == {2 * len(SIZES["small"])}
+    recipes = [run.config().recipe for run in runs(Path("race")) if "tuning" not in run.path.parts]
+    kinds = {recipe.name: (recipe.optimizer.name, recipe.objective.regime) for recipe in recipes}
+    assert kinds["Slow-2"] == ("race_own:Slow", "stochastic")
+    assert kinds["fb-Slow-2"] == ("race_own:Slow", "full-batch")
+    for name, problem in {
+        "race_own:Slow": "needs a positive learning rate", "race_own:Slow@0": "race_own:Slow@0.001",
+        "race_own:Slo@0.1": "did you mean Slow", "race_owm:Slow@0.1": "race_own", "race_own:Slow@x": "learning rate",
+    }.items():  # fmt: skip
+        refused(*line, name, "--run-dir", "other", names=(problem,))
+    refused(*line, "race_own:Slow@0.1,race_own:Slow@0.2", "--run-dir", "other", names=("a name twice",))

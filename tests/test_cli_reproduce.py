@@ -21,7 +21,7 @@ def data(tmp_path_factory):
 
 def command(data, path, *more):
     return (
-        "reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", *ROWS, "--seeds", SEEDS,
+        "reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--rows", *ROWS, "--seeds", SEEDS,
         "--run-dir", path, *more,
     )  # fmt: skip
 
@@ -101,8 +101,8 @@ def test_the_table_is_written_as_markdown_and_csv(ladder):
 def test_a_table_with_fixed_copies_in_the_published_arithmetic(data, tmp_path):
     """Compat applies to every run, and the same command accepts the finished runs."""
     path = tmp_path / "runs"
-    args = ("reproduce", "--form", "small", "--data", data, "--rows", "fb", "--seeds", 1, "--jobs", 1)
-    args = (*args, "--table", "fixed", "--compat", "published", "--run-dir", path)
+    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--rows", "fb", "--seeds", 1)
+    args = (*args, "--jobs", 1, "--table", "fixed", "--compat", "published", "--run-dir", path)
     assert call(*args).code == 0
     runs = {p.name: RunDirectory(p) for p in path.iterdir() if p.is_dir()}
     # of the 48 images one block of 32 is used, of ten copies 15 full blocks: 10 steps of 2 / 3 of a pass, and of 10
@@ -179,7 +179,7 @@ def test_an_error_in_a_run_is_printed_without_changes(ladder, data, tmp_path):
 
 def test_the_table_grows_with_rows_and_seeds(data, tmp_path):
     """Runs that earlier commands have finished in the directory are in the table, in the table's order."""
-    args = ("reproduce", "--form", "small", "--data", data, "--run-dir", tmp_path / "runs")
+    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--run-dir", tmp_path / "runs")
     for more in (("--rows", "fb", "--seeds", 2), ("--rows", "sgd", "--seeds", 1)):
         answer = call(*args, *more)
         assert answer.code == 0, answer.err

@@ -27,7 +27,7 @@ def test_the_plan_is_each_row_with_each_seed(tmp_path):
 
 def start_ladder(data, path, rows, start):
     """Starts a ladder of one run by `start` and waits for some rows; its command, program and run."""
-    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", "fb-longer")
+    args = ("reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--rows", "fb-longer")
     args = (*args, "--seeds", 1, "--jobs", 1, "--run-dir", path)
     program, directory = start(*args), RunDirectory(path / "fb-longer-seed0")
     wait_until(program, lambda: len(directory.rows()) >= rows, program.communicate)

@@ -49,7 +49,7 @@ def test_runs_are_listed_with_their_settings_and_state(finished, other, place, m
     assert list(listed) == ["deeper/two", "one", "stopped", "zz"]
     accuracy = finished.rows()[-1]["test_accuracy"]
     assert listed["one"] == {
-        "run": "one", "path": str(finished.path), "data": finished.config().recipe.data.name, "model": "resnet8",
+        "run": "one", "path": str(finished.path), "data": finished.config().recipe.data.name, "model": "resnet2",
         "recipe": "fb-practice", "seed": 0, "step": 3, "steps": 3, "test_accuracy": accuracy, "state": "ended",
         "tags": [],
     }  # fmt: skip
@@ -59,7 +59,7 @@ def test_runs_are_listed_with_their_settings_and_state(finished, other, place, m
     answer = call("runs", place / "many")
     assert answer.code == 0
     (line,) = [line for line in answer.out.splitlines() if line.startswith("one ")]
-    assert line.split() == ["one", "tiny", "resnet8", "fb-practice", "3/3", f"{100 * accuracy:.2f}", "ended"]
+    assert line.split() == ["one", "tiny", "resnet2", "fb-practice", "3/3", f"{100 * accuracy:.2f}", "ended"]
     refused("runs", place / "none", names=("none", "no directory"))
     (place / "empty").mkdir()
     refused("runs", place / "empty", names=("holds no runs", "noiseless train"))
@@ -122,7 +122,8 @@ def test_evaluate_a_step_by_class_and_as_json(finished):
     assert [row["images"] for row in classes] == np.bincount(labels).tolist()
     assert sum(row["correct"] for row in classes) == round(state["test"]["accuracy"] * len(labels))
     answer = call("evaluate", f"{finished.path}@1", "--per-class")
-    assert "test images of each class" in answer.out and "predictions" not in answer.out
+    assert "test images of each class" in answer.out
+    assert "analysis/predictions-00000001.npz" in answer.out
 
 
 def test_evaluate_on_other_data(finished, tmp_path):
@@ -186,4 +187,4 @@ def test_report_and_watch_take_a_directory_of_runs(finished, other, tmp_path):
     assert answer.code == 0, answer.err
     assert "reading 2 runs" in answer.out
     assert (tmp_path / "race" / "report.html").exists()
-    assert call("watch", tmp_path / "race").out.count("fb-practice: resnet8") == 2
+    assert call("watch", tmp_path / "race").out.count("fb-practice: resnet2") == 2

@@ -17,7 +17,7 @@ from noiseless.files.directory import RunDirectory
 from noiseless.run import trackers
 from noiseless.run.trackers import flat
 
-FLAGS = ("--model", "resnet8", "--block", "16", "--threads", "1")
+FLAGS = ("--model", "resnet2", "--block", "16", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,8 @@ def test_bits_are_the_same_with_and_without_trackers(data, tmp_path, offline):
 
 def test_a_run_that_was_killed_continues_one_series(data, tmp_path, offline):
     directory = RunDirectory(tmp_path / "run")
-    train = ("train", "fb", "--data", data, *FLAGS, "--steps", 60, "--run-dir", directory.path)
+    flags = ("--model", "resnet8", *FLAGS[2:], "--steps", 60)  # long enough to be killed before its end
+    train = ("train", "fb", "--data", data, *flags, "--run-dir", directory.path)
     process = Copy(tmp_path, *train, "--tensorboard", "--wandb", "p", "--checkpoint-seconds", 0.5, **offline)
     wait_until(process, lambda: len(directory.rows()) > 20, process.communicate, 120)
     process.send_signal(signal.SIGKILL)
@@ -144,7 +145,7 @@ def test_workers_end_together_where_a_tracker_cannot_begin(data, tmp_path):
 
 def test_each_run_of_a_ladder_is_tracked(data, tmp_path):
     answer = call(
-        "reproduce", "--form", "small", "--data", data, "--model", "resnet8", "--rows", "sgd", "fb", "--seeds", 1,
+        "reproduce", "--form", "small", "--data", data, "--model", "resnet2", "--rows", "sgd", "fb", "--seeds", 1,
         "--jobs", 2, "--run-dir", tmp_path / "runs", "--tensorboard",
     )  # fmt: skip
     assert answer.code == 0, answer

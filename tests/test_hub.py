@@ -80,7 +80,7 @@ def test_unknown_names_are_refused():
 
 
 def test_runs_and_exports_are_loaded(tmp_path):
-    directory = run(tmp_path / "run", small_recipe(npz(tmp_path / "tiny.npz"), "fb", steps=1))
+    directory = run(tmp_path / "run", small_recipe(npz(tmp_path / "tiny.npz"), "fb", model="resnet8", steps=1))
     model = hub("from_run", str(directory.path))
     assert checkpoint.digest(model.state_dict()) == checkpoint.digest(directory.state())
     save_pretrained(model, tmp_path / "model", Description("resnet8", 1, 4))

@@ -20,7 +20,7 @@ GROUND = {
     "system",
 }  # fmt: skip
 SCIENCE = {"examples", "losses", "objective", "optim", "analysis"}
-RUNS = {"data", "models", "recipes", "files", "run", *SCIENCE}
+RUNS = {"data", "models", "recipes", "files", "run", "portable", *SCIENCE}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "own": {"errors", "trust"},
@@ -30,12 +30,14 @@ MAY_IMPORT = {
     "models": set(),
     "examples": set(),
     "losses": {"examples"},
-    "objective": {"examples", "losses"},
-    "optim": {"objective"},
+    "portable": set(),
+    "objective": {"examples", "losses", "portable"},
+    "optim": {"objective", "portable"},
+    "distributed": {"objective"},
     "analysis": {"examples", "objective", "optim"},
     "recipes": set(),
     "files": {"recipes", *SCIENCE},
-    "run": {"recipes", "files", "data", "models", *SCIENCE},
+    "run": {"recipes", "files", "data", "models", "portable", *SCIENCE},
     "cost": RUNS,
     "ask": RUNS,
     "study": {"cost", *RUNS},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from noiseless.patterns import first_factors, matched, read_factors, written_factors
@@ -86,3 +89,19 @@ def test_factors_are_read_as_they_are_written():
 def test_a_mistake_in_factors_is_a_sentence(text, problem):
     with pytest.raises(ValueError, match=problem):
         read_factors("--lr-factors", text)
+
+
+def test_powers_as_patterns_are_timms_layer_decay():
+    """The factors of docs/howto/finetuning.md for a ViT, compared with those that timm gives each parameter."""
+    timm = pytest.importorskip("timm")
+    from timm.optim import param_groups_layer_decay
+
+    page = (Path(__file__).parents[1] / "docs/howto/finetuning.md").read_text()
+    (code,) = re.findall(r"```python\n(decay, depth = .*?)```", page, re.S)
+    exec(code, names := {})
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=3)
+    groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=names["decay"])
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    theirs = {name_of[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    assert len(theirs) == 152
+    assert first_factors("lr_factors", names["factors"], list(name_of.values())) == pytest.approx(theirs, rel=1e-12)

@@ -20,14 +20,15 @@ STEPS = 3
 
 
 def recipe(name):
-    """A row of the ladder on 128 images in 16 blocks, or 80 in 10 where a step takes several sweeps."""
-    images = 80 if name in ("fb-strong", "fb-practice", "lbfgs") else 128
-    small = {"steps": STEPS, "images": images, "block": 8}
+    """A row of the ladder on 128 or 80 images in blocks of 8; two with all of resnet8, the others with its stem."""
+    images = 128 if name == "fb-clipped" else 80
+    model = "resnet8" if name in ("fb-clipped", "tuned") else "resnet2"
+    small = {"steps": STEPS, "images": images, "block": 8, "model": model}
     if name == "parts":
         return with_flags(ladder.row("aggregated"), name=name, parts=2, **small)
     if name == "tuned":
         tuned = {"freeze": ("stem", "layers.0"), "lr_factors": "fc=1,*=0.1", "decay_biases": False}
-        return with_flags(ladder.row("fb-clipped"), name=name, warmup=0, model="resnet8", **tuned, **small)
+        return with_flags(ladder.row("fb-clipped"), name=name, warmup=0, **tuned, **small)
     if name != "lbfgs":
         return with_flags(ladder.row(name), warmup=0, **small)
     row = with_flags(ladder.row("fb"), optimizer="LBFGS", lr=1.0, momentum=None, nesterov=None, **small)

@@ -117,7 +117,7 @@ COMMANDS: dict[str, Command] = {
     "models": Command(_from("models", "models"), "models [NAME ...]", "list models and their numbers of parameters"),
     "verify": Command(
         _from("checking", "verify"),
-        "verify RUN[@STEP] [--no-precision]",
+        "verify RUN[@STEP] [--no-precision], verify --published",
         "check that a gradient has the same bits for any workers",
     ),
     "noise": Command(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 
 class HeldError(Exception):
     """Another process holds the lock."""
@@ -28,6 +26,8 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
         HeldError: if another process holds the lock and `on_wait` is None.
         OSError: if the file cannot be opened, or the file system has no locks.
     """
+    from filelock import FileLock, Timeout  # not above: commands that only read have no lock
+
     lock = FileLock(path, thread_local=False, preserve_lock_file=True, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)

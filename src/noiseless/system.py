@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 STOPS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
@@ -45,6 +47,27 @@ def blocked(signals: tuple[signal.Signals, ...] = STOPS) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def signal_handler(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
+    """A context in which signals have another handler. Outside the main thread nothing changes: Python forbids it.
+
+    Args:
+        handler: argument of `signal.signal`.
+        numbers: the signals.
+
+    Yields:
+        Nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():  # of Ray Train, which trains in a thread of its own
+        numbers = ()
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
 def unblock(signals: tuple[signal.Signals, ...] = STOPS) -> None:

@@ -202,7 +202,7 @@ EVERY_CHOICE = [(name, value) for name, choices in CHOICES.items() for value in 
 
 def test_the_channels_of_a_recipe_are_described(data):
     description = description_of(small_recipe(data, mean=(0.1, 0.3), std=(0.2, 0.4)), 4)
-    assert (description.model, description.channels, description.classes) == ("resnet8", 2, 4)
+    assert (description.model, description.channels, description.classes) == ("resnet2", 2, 4)
     assert (description.mean, description.std) == ((0.1, 0.3), (0.2, 0.4))
 
 

@@ -14,7 +14,7 @@ NEWEST, BEFORE = "step-00000003", "step-00000002"
 
 
 def truncated(part):
-    return lambda content: content[: int(len(content) * part)]
+    return lambda content: content[: min(int(len(content) * part), len(content) - 2)]
 
 
 def flipped(part, bit):

@@ -42,7 +42,7 @@ def test_a_foreign_file_needs_no_seal_but_a_run_does(tmp_path):
 
 
 def test_a_directory_that_is_no_run_is_refused(data, tmp_path):
-    flags = ("--data", data, "--model", "resnet8", "--block", 16, "--run-dir", tmp_path / "run")
+    flags = ("--data", data, "--model", "resnet2", "--block", 16, "--run-dir", tmp_path / "run")
     refused("train", "fb", *flags, "--init", tmp_path, names=(f"{tmp_path} is a directory", "model.saf"))
 
 

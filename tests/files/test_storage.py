@@ -14,7 +14,7 @@ from noiseless.files import runcopy
 from noiseless.files.directory import RunDirectory
 from noiseless.files.storage import refuse_unfit
 
-TRAIN = ("train", "fb", "--model", "resnet8", "--steps", 3, "--block", 16, "--threads", 1, "--checkpoint-seconds", 0)
+TRAIN = ("train", "fb", "--model", "resnet2", "--steps", 3, "--block", 16, "--threads", 1, "--checkpoint-seconds", 0)
 
 
 def _failing(number):

@@ -44,7 +44,10 @@ def _label(value):
     return "-".join(str(v) for k, v in vars(value).items() if v != getattr(Form(), k)) or "default"
 
 
-@pytest.mark.parametrize("size", [8, 14, 28, 32, 64])
+SIZES = [8, 28, *(pytest.param(size, marks=pytest.mark.soak) for size in (14, 32, 64))]
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=_label)
 def test_scores_are_finite_for_images_of_any_size(name, form, size):
     for channels in (1, 3):

@@ -16,8 +16,8 @@ from noiseless.models.resnet import Basic, Bottleneck, Residual, ResNet
 
 DEPTHS = {
     "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3), "resnet8": (1,) * 3, "resnet20": (3,) * 3, "resnet32": (5,) * 3, "resnet56": (9,) * 3,
-    "resnet110": (18,) * 3,
+    "resnet152": (3, 8, 36, 3), "resnet2": (0,) * 3, "resnet8": (1,) * 3, "resnet20": (3,) * 3, "resnet32": (5,) * 3,
+    "resnet56": (9,) * 3, "resnet110": (18,) * 3,
 }  # fmt: skip
 CHEAP = ["resnet8", "resnet20"]
 

@@ -247,6 +247,7 @@ def test_a_run_and_a_resumed_one_have_the_whitening_of_their_images(tmp_path):
     assert not torch.equal(models.build("speednet128", 1, 10).whiten.weight, layer.weight)
 
 
+@pytest.mark.soak  # half a minute of compiling; objective/test_accuracy.py compiles a group norm in make test
 def test_with_group_norm_it_is_compiled():
     messages = []
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noiseless.objective import ExactSum
-from noiseless.objective.exactsum import MOST_TERMS, exact_total
+from noiseless.objective.exactsum import MOST_TERMS, align, exact_total
 
 WIDE = st.floats(min_value=-1e300, max_value=1e300, allow_subnormal=True)
 DENORMAL = st.integers(-50, 50).map(lambda k: k * 5e-324)
@@ -144,3 +144,20 @@ def test_the_total_of_scalars_is_fsum(values):
     special = [v for v in values if not math.isfinite(v)]
     expected = math.fsum(values) if not special else sum(special)
     assert total == expected or (math.isnan(total) and math.isnan(expected))
+
+
+def test_aligned_sums_of_slices_have_the_bits_of_the_whole_vector():
+    terms = torch.tensor([[2.0**60, 2.0**-40, 1.0], [-3.0, 2.0**-41, math.inf]])
+
+    def summed(part):
+        total = ExactSum(part.shape[1])
+        for k in range(len(part)):
+            total.add(part[k : k + 1], torch.ones(1))
+        return total
+
+    slices = [summed(terms[:, :1]), summed(terms[:, 1:]), ExactSum(0)]
+    assert slices[1].value()[0] > 0  # by itself, a slice of small terms keeps more of their bits
+    align(slices, lambda tensors: None)
+    whole = summed(terms).value()
+    assert whole.tolist() == [2.0**60 - 3, 0.0, math.inf]
+    assert torch.equal(torch.cat([one.value() for one in slices]), whole)

@@ -107,7 +107,7 @@ def test_rounding_is_no_difference(name, scale):
     with torch.no_grad():
         for p in module.parameters():
             p.mul_(scale)
-    images = torch.randn(16, 3, 32, 32)
+    images = torch.randn(8, 3, 16, 16)
     labels = module.eval()(images).argmax(1).detach()
     risk = EmpiricalRisk(module.train(), cross_entropy, (images, labels), block=8)
     assert selfcheck._compared(risk.block_loss, risk._batch(risk.blocks.head(8))) == (None, True)

@@ -71,7 +71,7 @@ def test_values_under_armijo_never_rise(data, tmp_path):
 
 
 def test_the_command_line_reads_their_flags(data, tmp_path):
-    tiny = ("--data", data, "--model", "resnet8", "--block", 24, "--steps", 2, "--threads", 1, "--schedule", "constant")
+    tiny = ("--data", data, "--model", "resnet2", "--block", 24, "--steps", 2, "--threads", 1, "--schedule", "constant")
     flags = {
         "wolfe": ("--line-search", "wolfe", "--penalty", 0.5, "--penalty-method", "exact", "--warmup", 0),
         "sam": ("--sam", 0.05, "--optimizer", "Muon", "--no-decay-biases", "--agc", 0.1, "--layer-rate", "larc"),

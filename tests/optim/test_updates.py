@@ -20,7 +20,7 @@ def prepare_with(data, **changes):
 def test_the_transforms_are_chained_in_their_order(data):
     experiment = prepare_with(
         data, norm_bias=0.1, norm_target=1.0, agc=0.2, clip=0.3, additive_noise=0.4, multiplicative_noise=0.5,
-        layer_rate="larc", trust=0.6,
+        layer_rate="larc", trust_coefficient=0.6,
     )  # fmt: skip
     assert experiment.transform.name == (
         "norm_bias(0.1, 1, l2) -> agc(0.2) -> clip_norm(0.3, l2) -> additive_noise(0.4) -> multiplicative_noise(0.5)"

@@ -17,7 +17,8 @@ FROM_ZERO = (
     "snapshot_seconds",
 )  # fmt: skip
 POSITIVE = (
-    "lr", "norm_block", "horizon", "block_clip", "clip", "agc", "trust", "penalty_eps", "decay", "pixels", "images",
+    "lr", "norm_block", "horizon", "block_clip", "clip", "agc", "trust_coefficient", "penalty_eps", "decay", "pixels",
+    "images",
 )  # fmt: skip
 BELOW_ONE = ("validation", "label_smoothing", "ema", "momentum")
 OTHERS = ("flip", "mean", "std")
@@ -25,15 +26,15 @@ OTHERS = ("flip", "mean", "std")
 
 NEEDED = {
     "norm_target": {"norm_bias": 1.0},
-    "trust": {"layer_rate": "lars"},
+    "trust_coefficient": {"layer_rate": "lars"},
     "decay": {"schedule": "exponential"},
 }
 """what must be on for a flag to do anything"""
 
 FRACTIONS = {
     "penalty", "full_penalty", "additive_noise", "multiplicative_noise", "norm_bias", "norm_target", "sam",
-    "weight_decay", "checkpoint_seconds", "snapshot_seconds", "lr", "block_clip", "clip", "agc", "trust", "penalty_eps",
-    "decay",
+    "weight_decay", "checkpoint_seconds", "snapshot_seconds", "lr", "block_clip", "clip", "agc", "trust_coefficient",
+    "penalty_eps", "decay",
 }  # fmt: skip
 """flags whose numbers need not be whole, so that they have no largest value"""
 
@@ -122,7 +123,7 @@ def test_means_must_be_finite(value):
         ({"switch": 2}, ("--switch", "--regime switch")),
         ({"regime": "switch"}, ("--switch", "--regime switch")),
         ({"regime": "switch", "switch": 3, "steps": 3}, ("--switch 3", "--steps 3")),
-        ({"trust": 0.5}, ("--trust 0.5", "--layer-rate")),
+        ({"trust_coefficient": 0.5}, ("--trust-coefficient 0.5", "--layer-rate")),
         ({"norm_target": 3.0}, ("--norm-target 3", "--norm-bias")),
         ({"norm_bias_type": "l1"}, ("--norm-bias-type l1", "--norm-bias")),
         ({"clip_type": "max"}, ("--clip-type max", "--clip")),

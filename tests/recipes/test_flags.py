@@ -17,7 +17,8 @@ def test_each_field_has_one_flag():
         value = getattr(Recipe(), field.name)
         expected += [(field.name, f.name) for f in fields(value)] if is_dataclass(value) else [(None, field.name)]
     assert [(flag.part, flag.field) for flag in FLAGS.values()] == expected
-    assert all(name == flag.field for name, flag in FLAGS.items() if flag.field not in ("name", "options"))
+    others = {"name", "options", "trust"}  # --trust names code
+    assert all(name == flag.field for name, flag in FLAGS.items() if flag.field not in others)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -54,7 +55,7 @@ def test_an_unknown_flag_is_refused_with_a_suggestion():
         (parts.Objective(label_smoothing=-0.1), "--label-smoothing"),
         (parts.Objective(block=33, max_up=2), "--max-up 2"),
         (parts.Transforms(clip_type="max"), "--clip-type max does nothing without --clip"),
-        (parts.Transforms(trust=0.1), "--trust 0.1 does nothing without --layer-rate"),
+        (parts.Transforms(trust=0.1), "--trust-coefficient 0.1 does nothing without --layer-rate"),
         (parts.Optimizer(lr=0.0), "--lr"),
         (parts.Optimizer(weight_decay=float("nan")), "--weight-decay"),
         (parts.Schedule(decay=0.9), "--decay 0.9 does nothing without --schedule exponential"),

@@ -231,3 +231,28 @@ def test_a_single_run_without_analyses_has_table_curves_and_run(driver, tmp_path
     headings = driver.execute_script("return [...document.querySelectorAll('h2')].map((h) => h.textContent)")
     assert headings == ["Table", "Curves", "Runs"]
     assert complaints(driver) == []
+
+
+def test_a_logarithmic_axis_has_its_values_in_full(driver, tmp_path):
+    """From 12 to 70 % there is no power of ten: plotly alone would write 2 and 5 for 20 and 50."""
+    rows = [row(k, test_accuracy=accuracy, test_loss=1.0) for k, accuracy in enumerate((0.3, 0.6, 0.88))]
+    page.write(tmp_path / "page.html", [shown(tmp_path / "run", rows)], "x")
+    open_page(driver, tmp_path / "page.html")
+    ticks = "[...document.querySelectorAll('#plot-test-error .ytick text')].map((t) => t.textContent)"
+    assert driver.execute_script(f"return {ticks}") == ["20", "50"]
+
+
+@pytest.mark.parametrize(("width", "buttons"), [(390, False), (1400, True)])
+def test_the_buttons_of_a_plot_cover_no_title(width, buttons, tmp_path):
+    page.write(tmp_path / "page.html", [shown(tmp_path / "run", [row(0), row(1)])], "x")
+    covered = """[...document.querySelectorAll('.plot')].filter((place) => {
+        const [bar, title] = ['.modebar', '.gtitle'].map((part) => place.querySelector(part).getBoundingClientRect());
+        return bar.width && bar.left < title.right && bar.top < title.bottom && bar.bottom > title.top;
+    }).map((place) => place.id)"""
+    with browser(tmp_path / "profile", size=f"{width},900") as chrome:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        open_page(chrome, tmp_path / "page.html")
+        assert chrome.execute_script(f"return {covered}") == []
+        shown_bars = "[...document.querySelectorAll('.modebar')].some((bar) => bar.getBoundingClientRect().width)"
+        assert chrome.execute_script(f"return {shown_bars}") is buttons

@@ -126,8 +126,7 @@ def test_a_landscape_has_holes_where_points_are_missing(figures):
 )
 def test_grids_without_values_or_without_differences_can_be_drawn(z, scale, surface):
     figure = Grid("x", "x", Axis("a"), Axis("b"), Axis("loss", scale), [0.0, 1.0], [0.0, 1.0], z, surface=surface)
-    for kind in ("png", "svg"):
-        assert len(drawing.encode(drawing.draw(figure, "steps"), kind)) > 1000
+    assert len(drawing.encode(drawing.draw(figure, "steps"), "png")) > 1000
 
 
 def test_names_are_shown_as_they_are(figures):

@@ -185,7 +185,7 @@ def test_a_run_with_a_policy_resumes_to_the_same_bits(colour, tmp_path, changes)
 @pytest.mark.parametrize(("policy", "name"), [("rand", "digits"), *((policy, "colour") for policy in POLICIES)])
 def test_the_command_trains_with_each_policy(colour, tmp_path, policy, name):
     data, block = (colour, 16) if name == "colour" else (name, 64)
-    flags = ("--data", data, "--steps", 2, "--block", block, "--warmup", 0, "--threads", 1, "--model", "resnet8")
+    flags = ("--data", data, "--steps", 2, "--block", block, "--warmup", 0, "--threads", 1, "--model", "resnet2")
     options = ("--policy", policy, "--policy-options", POLICIES[policy])
     answer = call("train", "fb", *flags, *options, "--run-dir", tmp_path / "run")
     assert answer.code == 0, answer.err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+import small_runs
 import torch
-from small_runs import CLASSES, call, copy, npz, prepare, read_config, record, refused, resume, run, small_recipe, words
+from small_runs import CLASSES, call, copy, npz, prepare, read_config, record, refused, resume, run, words
 
 from noiseless import from_pretrained, models
 from noiseless.analysis import Hessian
@@ -23,8 +25,16 @@ from noiseless.recipes.config import Config
 from noiseless.recipes.flags import with_flags
 from noiseless.run.train import train
 
+small_recipe = partial(small_runs.small_recipe, model="resnet8")  # which has layers to freeze
 FROZEN = ("stem", "layers.0")
 TUNED = {"freeze": FROZEN, "lr_factors": "fc=1,layers.2=0.5,*=0.1", "decay_biases": False}
+
+
+@pytest.fixture(scope="module")
+def practice(data, tmp_path_factory):
+    """A finished run of fb-practice with a checkpoint after each step."""
+    path = tmp_path_factory.mktemp("runs") / "practice"
+    return run(path, small_recipe(data), checkpoint_seconds=0, keep=9, evaluate_every=2)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from small_runs import call
 
 
 def _train(data, path, *more):
-    short = ("--model", "resnet8", "--steps", 2, "--block", 16, "--chunk", 1, "--threads", 1)
+    short = ("--model", "resnet2", "--steps", 2, "--block", 16, "--chunk", 1, "--threads", 1)
     return [str(word) for word in ("train", "fb-clipped", "--data", data, *short, "--run-dir", path, *more)]
 
 

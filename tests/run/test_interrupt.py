@@ -22,7 +22,7 @@ FLAGS = ("--model", "resnet8", "--steps", STEPS, "--block", 16, "--warmup", 1, "
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
     """Digest and rows of the run without an interrupt."""
-    recipe = small_recipe(data, steps=STEPS)
+    recipe = small_recipe(data, model="resnet8", steps=STEPS)
     return record(run_here(tmp_path_factory.mktemp("undisturbed") / "run", recipe))
 
 

@@ -6,7 +6,7 @@ from small_runs import prepare, run, small_recipe
 
 from noiseless.files import checkpoint
 
-LR, STRENGTH, TARGET, CLIP = 0.1, 0.7, 5.0, 0.5
+LR, STRENGTH, TARGET, CLIP = 0.1, 0.7, 2.0, 0.5
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2"])

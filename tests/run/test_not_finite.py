@@ -78,6 +78,6 @@ def test_initial_parameters_that_are_not_finite_are_refused(data, tmp_path, prac
     state["fc.bias"] = torch.full_like(state["fc.bias"], torch.nan)
     safetensors.torch.save_file(state, tmp_path / "nan.safetensors")
     refused(
-        "train", "--data", data, "--model", "resnet8", "--init", tmp_path / "nan.safetensors", "--block", 16,
+        "train", "--data", data, "--model", "resnet2", "--init", tmp_path / "nan.safetensors", "--block", 16,
         names=("nan.safetensors", "fc.bias", "NaN"),
     )  # fmt: skip

@@ -74,11 +74,11 @@ FAR_BELOW = 1e-9
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_small_model_follows_the_published_arithmetic(tmp_path, name):
-    _assert_agree(*_run_both(tmp_path, "resnet8", name, 16, **FAST), FAR_BELOW)
+    _assert_agree(*_run_both(tmp_path, "resnet8", name, 8, **FAST), FAR_BELOW)
 
 
 def test_the_penalty_by_central_differences_follows_the_published_arithmetic(tmp_path):
-    _assert_agree(*_run_both(tmp_path, "resnet8", "fb-regularized", 16, penalty_method="central", **FAST), FAR_BELOW)
+    _assert_agree(*_run_both(tmp_path, "resnet8", "fb-regularized", 8, penalty_method="central", **FAST), FAR_BELOW)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -99,6 +99,6 @@ def test_the_paper_s_models_follow_the_published_arithmetic(tmp_path, model, sid
 
 @pytest.mark.parametrize("change", [{"compat": "none"}, {"compat": "none", "drop_last": True, "statistics": "ema"}])
 def test_without_compat_the_rows_differ_from_the_published_arithmetic(tmp_path, change):
-    rows, expected = _run_both(tmp_path, "resnet8", "fb-regularized", 16, **(FAST | change))
+    rows, expected = _run_both(tmp_path, "resnet8", "fb-regularized", 8, **(FAST | change))
     with pytest.raises(AssertionError):
         _assert_agree(rows, expected, 1e-4)

@@ -70,7 +70,7 @@ def test_one_update_a_step_is_the_same_by_both(data, tmp_path):
 
 def sgd_loop(images, labels, block, time_of):
     """Two steps of mini-batch SGD in float64 with the keyed orders of a run; the model's state."""
-    model = models.build("resnet8", 1, 4, seed=0).double().train()
+    model = models.build("resnet2", 1, 4, seed=0).double().train()
     optimizer = torch.optim.SGD(model.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(2):
         parts = keyed.permutation(0, "shuffle", step, IMAGES).split(block)

@@ -10,7 +10,7 @@ from noiseless import keyed, models
 
 def plain_loop(norm, images, labels, order_of, steps, block, lr_of):
     """Ordinary mini-batch SGD in float64: the model's own batch norm, its own running statistics, torch's SGD."""
-    model = models.build("resnet8", 1, 4, models.Form(norm), seed=0).double().train()
+    model = models.build("resnet2", 1, 4, models.Form(norm), seed=0).double().train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     losses = []
     for step in range(steps):

@@ -20,7 +20,8 @@ STEPS = 20
 
 def recipe_of(data, **changes):
     # float64: another machine's rounding must not change a prediction
-    return small_recipe(data, "sgd", steps=STEPS, warmup=0, horizon=STEPS, dtype="float64", **changes)
+    settings = {"model": "resnet8", "steps": STEPS, "warmup": 0, "horizon": STEPS, "dtype": "float64"}
+    return small_recipe(data, "sgd", **settings, **changes)
 
 
 @pytest.fixture(scope="module")

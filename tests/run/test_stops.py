@@ -20,8 +20,10 @@ from noiseless.run.train import Interrupted, Progress, train
 
 
 def _recipe(kind, data):
-    if kind == "lbfgs":
-        recipe = small_recipe(data, "fb", optimizer="LBFGS", lr=0.5, schedule="constant", steps=2, warmup=0)
+    if kind == "lbfgs":  # many sweeps, each of them a stop: the smallest model
+        recipe = small_recipe(
+            data, "fb", model="linear", optimizer="LBFGS", lr=0.5, schedule="constant", steps=2, warmup=0
+        )
         return with_flags(recipe, momentum=None, nesterov=None, weight_decay=None, optimizer_options="max_iter=3")
     if kind == "two-sweeps":
         return small_recipe(data, "fb-practice", steps=2, block=24, full_penalty=0.3, ema=0.5)

@@ -54,7 +54,7 @@ def test_a_signal_before_the_workers_begin_ends_the_job(data, tmp_path, monkeypa
 
     monkeypatch.setattr(team, "elastic_launch", told_before)
     handlers = [signal.getsignal(number) for number in system.STOPS]
-    assert call(*_train(data, tmp_path / "run", "--model", "resnet8"), "--workers", 2).code == 130
+    assert call(*_train(data, tmp_path / "run", "--model", "resnet2"), "--workers", 2).code == 130
     assert not (tmp_path / "run").exists()
     assert [signal.getsignal(number) for number in system.STOPS] == handlers
 

@@ -87,8 +87,8 @@ def test_both_sweeps_resume_where_they_stopped(after, tmp_path):
 def test_a_job_of_two_workers_ends_with_the_bits_of_one(data, tmp_path):
     """All of these in one run: two sweeps, another loss, an average, an early end, and a resume."""
     recipe = small_recipe(
-        data, "fb", steps=20, warmup=0, horizon=20, lr=0.2, augment="none", dtype="float64", penalty=0.5,
-        full_penalty=0.3, ema=0.8, label_smoothing=0.1, loss="incorrect", stop_perfect=2, test_flips=True,
+        data, "fb", model="resnet8", steps=20, warmup=0, horizon=20, lr=0.2, augment="none", dtype="float64",
+        penalty=0.5, full_penalty=0.3, ema=0.8, label_smoothing=0.1, loss="incorrect", stop_perfect=2, test_flips=True,
     )  # fmt: skip
     settings = {"chunk": 1, "evaluate_every": 1, "keep": 99}
     alone = run(tmp_path / "alone", recipe, **settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from noiseless.api.fitted import Fit
 from noiseless.api.own import Built, OptimizerLike, Own, built
 from noiseless.api.progress import Bar
 from noiseless.api.rates import Scheduler
+from noiseless.api.stopping import Stop, stoppable
 from noiseless.exits import UNEXPECTED
 from noiseless.files import reading
 from noiseless.files.checkpoint import digest
 from noiseless.files.directory import Row, RunDirectory
 from noiseless.files.environment import environment
 from noiseless.files.parameters import fill
+from noiseless.files.runcopy import RunCopy
+from noiseless.files.storage import IN_PYTHON
 from noiseless.losses.terms import PerExample
 from noiseless.models.freezing import frozen
 from noiseless.objective import Execution
@@ -50,6 +53,7 @@ def fit(
     metrics: Mapping[str, PerExample] | None = None,
     callbacks: Sequence[Callable[[Row], object]] = (),
     run_dir: str | Path | None = None,
+    copy_to: str | Path | None = None,
     recipe: str | Recipe | None = None,
     freeze: str | Sequence[str] = (),
     lr_factors: str | Mapping[str, float] = "",
@@ -61,7 +65,9 @@ def fit(
 
     It is the loop of the command `noiseless train`. With `run_dir` it writes what the command writes. If it is
     interrupted, call it again with the same arguments: it goes on from the newest checkpoint, with the same bits as
-    without the interruption. After the end, the same call returns the result, and restores the parameters.
+    without the interruption. After the end, the same call returns the result, and restores the parameters. Ctrl-C and
+    SIGTERM leave a checkpoint of that moment in `run_dir`, and then have their usual effect; handlers of signals that
+    your program has set are left as they are.
 
     Args:
         model: any `torch.nn.Module`; its mode decides what batch norm and dropout do in training.
@@ -76,6 +82,8 @@ def fit(
         metrics: functions like the loss, by name, whose means over the validation data are recorded.
         callbacks: functions that are called after each step with its row of numbers.
         run_dir: directory of the run, new or with the same run; None: nothing is written.
+        copy_to: directory to which finished checkpoints, the record and the final parameters are copied, such as a
+            mount of an object store, where a run itself cannot be kept.
         recipe: name of a recipe (`noiseless recipes`), or a `Recipe`: transforms, penalty, schedule, block, optimizer.
             What it says of images and models is left out.
         freeze: patterns of parameter names, `"conv1*"` or `["stem", "layer1"]`, of which a module's name stands for all
@@ -96,8 +104,8 @@ def fit(
         with _joined() as workers:
             return fit(
                 model, loss, data, optimizer=optimizer, scheduler=scheduler, steps=steps, validation=validation,
-                metrics=metrics, callbacks=callbacks, run_dir=run_dir, recipe=recipe, freeze=freeze,
-                lr_factors=lr_factors, execution=Execution(workers=workers), progress=progress, **flags,
+                metrics=metrics, callbacks=callbacks, run_dir=run_dir, copy_to=copy_to, recipe=recipe,
+                freeze=freeze, lr_factors=lr_factors, execution=Execution(workers=workers), progress=progress, **flags,
             )  # fmt: skip
     path = None if run_dir is None else real(Path(run_dir))
     patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
@@ -107,18 +115,23 @@ def fit(
         model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path, execution,
         patterns, flags,
     )  # fmt: skip
-    with frozen(model, patterns):
-        return _fit(own, callbacks, progress)
+    with stoppable(execution.workers) as stop, frozen(model, patterns):
+        return _fit(own, callbacks, progress, stop, None if copy_to is None else Path(copy_to))
 
 
-def _fit(own: Own, callbacks: Sequence[Callable[[Row], object]], progress: bool | None) -> Fit:
+def _fit(
+    own: Own, callbacks: Sequence[Callable[[Row], object]], progress: bool | None, stop: Stop, copy: Path | None
+) -> Fit:
     """Trains, or goes on, or reads the result of a run that has ended."""
-    objects, model, path = built(own), own.model, own.run_dir
+    model, path = own.model, own.run_dir
+    if copy is not None and path is None:
+        raise ValueError("copy_to copies a run's directory: give run_dir, too")
+    objects = built(own)
     training = objects.training
     refuse_disagreement(training.workers, training)
     history: list[Row] = []
     show = progress if training.workers.rank == 0 else False
-    with _opened(training, path) as directory, Bar("fit", show, "steps") as bar:
+    with _opened(training, path, copy) as directory, Bar("fit", show, "steps") as bar:
         bar.total = training.config.recipe.schedule.steps
         if directory is not None and directory.model.exists():
             fill(model, directory.state(), directory.model)
@@ -130,8 +143,18 @@ def _fit(own: Own, callbacks: Sequence[Callable[[Row], object]], progress: bool 
                     callback(row)
                 bar.advance()
 
-            train(training, directory, Progress(on_row=on_row, on_message=print_note))
-        return _result(objects, directory, history)
+            copied = _copied(directory, copy)
+            with nullcontext() if directory is None else stop.listening():
+                train(training, directory, Progress(on_row, print_note, copied))
+        result = _result(objects, directory, history)
+        if training.workers.rank == 0:
+            _copied(directory, copy)()  # with the report
+        return result
+
+
+def _copied(directory: RunDirectory | None, copy: Path | None) -> Callable[[], None]:
+    """A function that brings the copy of a run up to date, if there is to be one."""
+    return (lambda: None) if directory is None or copy is None else RunCopy(directory, copy, print_note).update
 
 
 @contextmanager
@@ -146,13 +169,13 @@ def _joined() -> Iterator[Workers]:
 
 
 @contextmanager
-def _opened(training: Training, path: Path | None) -> Iterator[RunDirectory | None]:
+def _opened(training: Training, path: Path | None, copy: Path | None) -> Iterator[RunDirectory | None]:
     """A context in which the directory of a new run, or of the same run as before, is locked; None without a path."""
     if path is None:
         yield None
         return
     directory, workers = RunDirectory(path), training.workers
-    with in_first(workers, lambda: checked_storage(path)):
+    with in_first(workers, lambda: checked_storage(path, IN_PYTHON, copy)):
         exists = (path / reading.CONFIG).exists()
     if bool(int(workers.exchange(str(int(exists)))[0])):
         directory = RunDirectory.open(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -81,6 +82,11 @@ def parse_config(arguments: list[str], usage: str, description: str, data: str) 
     form, arguments = take(arguments, "--form")
     file, arguments = take(arguments, "--config")
     trusted, arguments = take_all(arguments, "--trust")
+    for text in trusted:
+        if re.fullmatch(r"[\d.]+(e-?\d+)?", text):
+            raise ValueError(
+                f"--trust {text} names no code; the coefficient of --layer-rate is --trust-coefficient {text}"
+            )
     permit(*trusted)
     in_file = _in_file(file)
     data_set = take(list(arguments), "--data")[0] or in_file.get("data")

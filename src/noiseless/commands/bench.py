@@ -9,6 +9,7 @@ from rich.table import Table
 
 from noiseless.commands.arguments import parse_config, take_count
 from noiseless.commands.console import console
+from noiseless.report.text import number
 
 ROUNDS = 5
 """default number of timed sweeps of each kind"""
@@ -47,9 +48,9 @@ def bench(arguments: list[str]) -> int:
         ratios = [plain / ours for ours, plain in zip(times.seconds, times.plain_seconds, strict=True)]
         table.add_row(
             times.name,
-            f"{seconds:.3g}",
-            f"{images / seconds:.4g}",
-            f"{images / plain_seconds:.4g}",
+            number(seconds),
+            number(images / seconds),
+            number(images / plain_seconds),
             f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         )
     console.print(table)

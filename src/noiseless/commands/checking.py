@@ -58,14 +58,17 @@ def _state(address: StateAddress) -> dict[str, Tensor]:
 def verify(arguments: list[str]) -> int:
     """Compares the bits of a run's gradient between orders of blocks and numbers of workers, and with other sums."""
     part, arguments = take(arguments, "--part")  # given in the worker jobs that verify starts: file for the digest
+    if arguments[:1] == ["--published"]:
+        return _verify_published(arguments[1:])
     precision = "--no-precision" not in arguments  # float64 may be many times slower
     address = one_state(
         [argument for argument in arguments if argument != "--no-precision"],
-        "verify [--no-precision]",
+        "verify [--no-precision | --published]",
         "Check that the gradient at a state of a run, by default its newest, has the same bits for other orders of"
         " blocks and other numbers of workers. Then print how much it differs from plain float32 sums, and loss,"
         " gradient and a penalty's finite difference from those in float64; --no-precision leaves out the latter, which"
-        " may be slow.",
+        " may be slow. With --published and no run, compute the published digests of tiny portable runs instead: see"
+        " docs/portable.md.",
     )
     if part is None:
         console.print(f"computing the gradient of {address} in several ways")
@@ -94,6 +97,21 @@ def verify(arguments: list[str]) -> int:
             console.print(
                 f"the penalty's finite difference on the first block is {noise:.2e} of its length from that in float64"
             )
+    console.print("all equal" if equal else "not equal")
+    return 0 if equal else DIFFERENT
+
+
+def _verify_published(arguments: list[str]) -> int:
+    """Computes the published digests of portable runs on this machine."""
+    if arguments:
+        raise ValueError(f"verify --published takes no run and no other flag: leave {' '.join(arguments)} out")
+    from noiseless.ask import published
+
+    equal = True
+    for case in published.compare():
+        equal &= case.equal
+        verdict = "equal" if case.equal else f"DIFFERENT, published: {case.published}"
+        console.print(f"{case.digest}  {verdict}  {case.name}")
     console.print("all equal" if equal else "not equal")
     return 0 if equal else DIFFERENT
 

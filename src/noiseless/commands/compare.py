@@ -16,13 +16,14 @@ from noiseless.commands.parsing import parse
 class Compare:
     """Compare the test accuracy of recipes, with errors over seeds and test images.
 
-    Runs that differ only in their seed form a group. Each group is compared with the runs of --against.
+    Runs that differ only in their seed form a group. Each group is compared with the runs of --against. RUN@STEP is the
+    state after that many steps, whose predictions noiseless evaluate RUN@STEP writes.
     """
 
-    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """directories of finished runs"""
-    against: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN [RUN ...]")] = ()
-    """directories of finished runs of one recipe, the reference"""
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN[@STEP] [...]")]
+    """directories of finished runs, or states of runs"""
+    against: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN[@STEP] [...]")] = ()
+    """directories of finished runs of one recipe, the reference, or states of runs"""
     margin: float = 0.5
     """difference in accuracy, in percentage points, within which two recipes count as equivalent"""
     confidence: float = 0.95
@@ -36,15 +37,10 @@ class Compare:
 def compare(arguments: list[str]) -> int:
     """Compares groups of runs."""
     args = parse(Compare, arguments, "compare")
-    from noiseless.files.address import refuse_state
     from noiseless.files.atomic import write_json
     from noiseless.report import comparison
     from noiseless.study.compared import as_json, compare_runs
 
-    for run in (*args.runs, *args.against):
-        refuse_state(
-            run, "compare", "it compares the predictions at the end; noiseless evaluate has a state's accuracy"
-        )
     runs, against = ([Path(run) for run in group] for group in (args.runs, args.against))
     table = compare_runs(runs, against, args.margin, args.confidence, args.label)
     for part in (comparison.differences(table), "", comparison.rights(table), "", *comparison.legend(table)):

@@ -12,6 +12,7 @@ from noiseless.ask.options import EdgeOptions
 from noiseless.commands.asking import CostlyFlags, answer_question, bar
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
+from noiseless.report.text import number
 
 if TYPE_CHECKING:
     from noiseless.ask.following import StepsJob
@@ -107,9 +108,9 @@ def _table(values: dict[str, Any], path: str) -> Table:
         sharpness, limit = values["sharpness"][k], values["edge"][k]
         loss = values["losses"][steps[k] - values["step"]]
         table.add_row(
-            str(steps[k]), format_value(loss), format_value(sharpness), format_value(limit),
-            format_value(sharpness / limit if limit else None), format_value(values["overlaps"][k][0], ".3f"),
-            format_value(values["step_ratio"][k]), format_value(values["batch_sharpness"][k]),
+            str(steps[k]), number(loss), number(sharpness), number(limit),
+            number(sharpness / limit if limit else None), number(values["overlaps"][k][0]),
+            number(values["step_ratio"][k]), number(values["batch_sharpness"][k]),
         )  # fmt: skip
     return table
 
@@ -130,8 +131,3 @@ def print_end(values: dict[str, Any]) -> None:
     lost = values["converged"].count(False)
     if lost:
         console.print(f"not converged at {lost} steps: allow more products with --most", style="yellow")
-
-
-def format_value(value: float | None, form: str = ".4g") -> str:
-    """A number in a table; a dash if there is none."""
-    return "-" if value is None else format(value, form)

@@ -86,10 +86,10 @@ def evaluate(arguments: list[str]) -> int:
             )
     if args.per_class:
         console.print(_by_class(scored[0].parts["test"]), soft_wrap=False)
-    if address.step is not None or args.data is not None:
+    if args.data is not None:
         return 0
-    if ended:
-        _save_predictions(address.directory.path, scored[0].parts["test"])
+    if ended or address.step is not None:
+        _save_predictions(address, scored[0].parts["test"])
     else:
         console.print("the run has not ended: these are the results of its newest checkpoint")
     return 0
@@ -168,13 +168,14 @@ def _values(args: Evaluate, address: StateAddress, scored: list[Scored]) -> dict
             "ended": address.directory.model.exists(), "states": states}  # fmt: skip
 
 
-def _save_predictions(path: Path, score: Score) -> None:
-    """Writes the predictions of a run unless the file exists, and warns if they differ from the file."""
+def _save_predictions(address: StateAddress, score: Score) -> None:
+    """Writes the predictions of a state unless the file exists, and warns if they differ from the file."""
     from noiseless.files import predictions
 
-    file = path / predictions.FILE
+    path, step = address.directory.path, address.step
+    file = predictions.place(path, step)
     try:
-        differing = predictions.keep(path, score.predictions)
+        differing = predictions.keep(path, score.predictions, step)
     except OSError as error:
         console.print(f"predictions are not saved: {message(error)}", style="yellow")
         return

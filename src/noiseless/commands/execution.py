@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from noiseless.commands.console import console
 from noiseless.commands.interrupt import stop_signals
 from noiseless.files.atomic import clear, try_place
-from noiseless.files.storage import refuse_unfit
+from noiseless.files.storage import WITHOUT_COPY, refuse_unfit
 
 if TYPE_CHECKING:
     from noiseless.files.directory import Row
@@ -25,7 +25,7 @@ def refuse_place(path: Path) -> None:
     existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise ValueError(f"{existing} is not a directory: choose another --run-dir than {path}")
-    refuse_unfit(path.absolute(), copies=False)
+    refuse_unfit(path.absolute(), WITHOUT_COPY)
     try:
         try_place(existing)
         if existing == path.absolute():

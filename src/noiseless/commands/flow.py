@@ -12,6 +12,7 @@ from noiseless.ask.options import FlowOptions
 from noiseless.commands.asking import CostlyFlags, answer_question, bar, load
 from noiseless.commands.console import console, duration
 from noiseless.commands.interrupt import interruptible
+from noiseless.report.text import number
 
 if TYPE_CHECKING:
     from noiseless.ask.flowjob import FlowJob
@@ -88,7 +89,7 @@ def _print(args: FlowFlags, address: StateAddress, answer: Answer) -> None:
         top = [f"{value:.4g}" for value in central["eigenvalues"][-1]]
         console.print(
             f"central flow at the end: eigenvalues {', '.join(top)} of P^-1 H, edge at 2;"
-            f" a new search gives {_number(values['search'])}"
+            f" a new search gives {number(values['search'])}"
         )
     if values["beyond"] is not None and values["beyond"] > BEYOND:
         console.print(
@@ -114,7 +115,7 @@ def _table(values: dict[str, Any], title: str) -> Table:
         table.add_column(heading, justify="right" if heading else "left")
     observed = values["observed"]
     table.add_row(
-        "run", _number(observed["loss"][-1]), _number(observed["mean_loss"][-1]), _number(observed["moved"][-1]),
+        "run", number(observed["loss"][-1]), number(observed["mean_loss"][-1]), number(observed["moved"][-1]),
         "", "", "",
     )  # fmt: skip
     for name, flow in values["by_flow"].items():
@@ -122,11 +123,7 @@ def _table(values: dict[str, Any], title: str) -> Table:
         parted = "no" if flow["parted"] is None else f"at {values['step'] + flow['parted']}"
         share = "-" if last["share"] is None else f"{100 * last['share']:.3g} %"
         table.add_row(
-            name, _number(last["loss"]), _number(last["mean_loss"]), _number(last["distance"]), share, parted,
+            name, number(last["loss"]), number(last["mean_loss"]), number(last["distance"]), share, parted,
             f"{flow['passes']:,.0f}",
         )  # fmt: skip
     return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from noiseless.exits import first_worker, in_job
-from noiseless.system import STOPS
+from noiseless.system import STOPS, signal_handler
 
 STOPPING = b"\nstopping at the next block; repeat to stop immediately, which loses what is not yet written\n"
 
@@ -51,24 +49,3 @@ def interruptible() -> Iterator[None]:
     """
     with signal_handler(signal.default_int_handler, *(() if in_job() else STOPS)):
         yield
-
-
-@contextmanager
-def signal_handler(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
-    """A context in which signals have another handler. Outside the main thread nothing changes: Python forbids it.
-
-    Args:
-        handler: argument of `signal.signal`.
-        numbers: the signals.
-
-    Yields:
-        Nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():  # of Ray Train, which trains in a thread of its own
-        numbers = ()
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, signal.SIG_DFL if old is None else old)

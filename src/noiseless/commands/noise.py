@@ -12,6 +12,7 @@ from rich.table import Table
 from noiseless.ask.options import NoiseOptions
 from noiseless.commands.asking import StateFlags, answer_question, load
 from noiseless.commands.console import console
+from noiseless.report.text import number
 
 if TYPE_CHECKING:
     from noiseless.files.address import StateAddress
@@ -68,7 +69,7 @@ def _print_weights(args: WeightFlags, address: StateAddress, answer: Answer) -> 
     for heading in headings.values():
         table.add_column(heading, justify="right")
     for name, numbers in [*values["layers"].items(), ("all", values["whole"])]:
-        table.add_row(name, *(_number(numbers[key]) for key in headings))
+        table.add_row(name, *(number(numbers[key]) for key in headings))
     console.print(table)
     for reason in values["reasons"]:
         console.print(reason, style="yellow")
@@ -96,8 +97,8 @@ def _print_noise(args: NoiseFlags, address: StateAddress, answer: Answer) -> Non
     ):
         value = values[key]
         interval = values.get(f"{key}_interval")
-        text = _spread(value) if isinstance(value, list) else _number(value)
-        table.add_row(label, f"{text} ({_number(interval[0])} to {_number(interval[1])})" if interval else text)
+        text = _spread(value) if isinstance(value, list) else number(value)
+        table.add_row(label, f"{text} ({number(interval[0])} to {number(interval[1])})" if interval else text)
     console.print(table)
     if values["reason"]:
         console.print(f"no noise scale: {values['reason']}", style="yellow")
@@ -112,7 +113,7 @@ def _predicted(values: dict[str, Any]) -> Table:
     for heading in ("examples", "signal to noise", "distance from the full gradient, rms"):
         table.add_column(heading, justify="right")
     for row in values["by_block"]:
-        table.add_row(str(row["block"]), _number(row["signal_to_noise"]), _number(row["noise_norm"]))
+        table.add_row(str(row["block"]), number(row["signal_to_noise"]), number(row["noise_norm"]))
     return table
 
 
@@ -123,7 +124,7 @@ def _by_layer(values: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     for name, numbers in values["layers"].items():
         keys = ("gradient_norm", "covariance_trace", "noise_scale", "signal_to_noise")
-        table.add_row(name, *(_number(numbers[key]) for key in keys))
+        table.add_row(name, *(number(numbers[key]) for key in keys))
     return table
 
 
@@ -132,8 +133,4 @@ def _spread(values: list[float]) -> str:
     known = [value for value in values if value == value]
     if not known:
         return "-"
-    return f"{_number(min(known))} to {_number(max(known))}, median {_number(median(known))}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return f"{number(min(known))} to {number(max(known))}, median {number(median(known))}"

@@ -54,7 +54,8 @@ class Race:
     budgets: str = "15,30,60,120,300"
     """budgets in passes over the training images, separated by commas"""
     contenders: str = ""
-    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ"""
+    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ. An
+    optimizer of yours is package.module:Class@RATE, or fb-package.module:Class@RATE for full-batch steps"""
     seeds: int = 5
     """number of seeds of each contender, from 0 on"""
     rates: int = 5
@@ -157,6 +158,7 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     data = full_name(args.data, args.pixels)
     console.print(f"planning a race on {_course(args)}")
     from noiseless.data import extent, home
+    from noiseless.optim import optimizer_entry
     from noiseless.study import contenders, earlier
     from noiseless.study.race import Protocol
     from noiseless.study.race import Race as Running
@@ -168,10 +170,14 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
         data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,
         args.augment == "fresh",
     )  # fmt: skip
+    chosen = contenders.select(names)
+    permit_functions(*map(contenders.code, names))
+    for contender in chosen:
+        optimizer_entry(contender.recipe.optimizer.name)  # imports the user's, and refuses what is none
     protocol = Protocol(budgets, args.seeds, args.rates, args.tuning_seeds, args.validation, args.tune_at)
     place = args.run_dir or race_place(data, args.pixels, args.augment == "fresh")
     prior_choices = earlier.read(Path(args.choices)) if args.choices else None
-    return Running(course, protocol, contenders.select(names), Path(place), prior_choices)
+    return Running(course, protocol, chosen, Path(place), prior_choices)
 
 
 def _course(args: Race) -> str:

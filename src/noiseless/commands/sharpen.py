@@ -11,7 +11,8 @@ from rich.table import Table
 from noiseless.ask.options import SharpenOptions
 from noiseless.commands.asking import CostlyFlags, answer_question
 from noiseless.commands.console import console, duration
-from noiseless.commands.edge import STOPPED, follow, format_value, print_end, shown_rows
+from noiseless.commands.edge import STOPPED, follow, print_end, shown_rows
+from noiseless.report.text import number
 
 if TYPE_CHECKING:
     from noiseless.ask.following import StepsJob
@@ -83,8 +84,8 @@ def _table(values: dict[str, Any], path: str) -> Table:
     rows |= {"sum, first order": values["predicted"]}
     rows |= {"second order": values["second_order"]} if values["both_ends"] else {}
     rows |= {"actual change": values["change"]}
-    table.add_row("sharpness", *(format_value(values["sharpness"][k]) for k in chosen))
+    table.add_row("sharpness", *(number(values["sharpness"][k]) for k in chosen))
     for name, numbers in rows.items():
-        total = [format_value(sum(x for x in numbers if x is not None))] if several else []
-        table.add_row(name, *(format_value(numbers[k]) for k in chosen), *total)
+        total = [number(sum(x for x in numbers if x is not None))] if several else []
+        table.add_row(name, *(number(numbers[k]) for k in chosen), *total)
     return table

@@ -243,6 +243,8 @@ def _report(directory: RunDirectory) -> None:
     """Prints the table of a run that has ended, and writes its report."""
     from noiseless.report import page, summary
 
+    if not directory.rows():  # of an import that had no step left
+        return
     runs, path = summary.read([directory]), directory.path / REPORT
     console.print(summary.table(summary.by_recipe(runs), str(directory.path)))
     page.write(path, runs, f"Noiseless: {runs[0].recipe.name} on {runs[0].recipe.data.name}")

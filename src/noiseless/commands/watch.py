@@ -14,13 +14,13 @@ from typing import Annotated
 import tyro
 from rich.live import Live
 
-from noiseless.commands.interrupt import signal_handler
 from noiseless.commands.parsing import parse
 from noiseless.files.address import refuse_state
 from noiseless.files.finding import has_runs, runs_below
 from noiseless.files.reading import Followed
 from noiseless.report import watching
 from noiseless.screen import Screen
+from noiseless.system import signal_handler
 
 TICK = 0.1
 """seconds between two looks at whether a signal has come; an exception in its handler could be lost in a callback"""

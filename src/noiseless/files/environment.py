@@ -6,7 +6,6 @@ import json
 import platform
 import subprocess
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ DEPENDS = ("noiseless", "python", "git_revision", "processor", "device", "thread
 
 def environment(config: Config, data_sha256: str, command: list[str]) -> dict[str, Any]:
     """What the bits of a run may depend on besides its config: versions, machine, threads, revision, data, command."""
-    import torch  # not above: comparisons of runs read this file without it
+    from importlib import metadata  # not above, as torch: comparisons of runs read this file without them
+
+    import torch
 
     device = config.settings.device
     return {

@@ -1,4 +1,4 @@
-"""The predicted and the right class of each test image, in `predictions.npz` of a run that has ended.
+"""The predicted and the right class of each test image: `predictions.npz` at a run's end, others in `analysis/`.
 
 Comparisons of runs read it (study/). Torch is not needed here.
 """
@@ -40,24 +40,33 @@ class Predictions(NamedTuple):
         return self.predicted == self.target
 
 
-def write(run: Path, predictions: Predictions) -> None:
-    """Writes `predictions.npz` atomically, in the smallest unsigned integer dtype that holds the classes.
+def place(run: Path, step: int | None = None) -> Path:
+    """The file of the predictions of a run's end, or of its state after a number of steps."""
+    return run / FILE if step is None else run / "analysis" / f"predictions-{step:08d}.npz"
+
+
+def write(run: Path, predictions: Predictions, step: int | None = None) -> None:
+    """Writes a file of predictions atomically, in the smallest unsigned integer dtype that holds the classes.
 
     Args:
         run: directory of the run.
-        predictions: of the run's final state; classes count from 0.
+        predictions: of the state; classes count from 0.
+        step: steps done; None: the run's final state.
     """
     dtype = np.min_scalar_type(max(int(array.max()) for array in predictions))
     content = io.BytesIO()
     np.savez_compressed(content, **{name: array.astype(dtype) for name, array in predictions._asdict().items()})
-    write_bytes(run / FILE, content.getvalue())
+    file = place(run, step)
+    file.parent.mkdir(exist_ok=True)
+    write_bytes(file, content.getvalue())
 
 
-def read(run: Path) -> Predictions:
-    """Reads `predictions.npz`. Nothing in it is unpickled.
+def read(run: Path, step: int | None = None) -> Predictions:
+    """Reads a file of predictions. Nothing in it is unpickled.
 
     Args:
         run: directory of the run.
+        step: steps done; None: the run's final state.
 
     Returns:
         The predictions.
@@ -65,10 +74,10 @@ def read(run: Path) -> Predictions:
     Raises:
         ValueError: if there is no such file, or if its arrays are not like those that a run writes.
     """
-    path = run / FILE
+    path, state = place(run, step), run if step is None else f"{run}@{step}"
     if not path.exists():
-        raise ValueError(f"{run} has no {FILE}: write it with {command('evaluate', run)}")
-    remedy = f"write it again with {command('evaluate', run)}"
+        raise ValueError(f"{state} has no {path.relative_to(run)}: write it with {command('evaluate', state)}")
+    remedy = f"write it again with {command('evaluate', state)}"
     try:
         with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in Predictions._fields if name in file}
@@ -89,21 +98,22 @@ def read(run: Path) -> Predictions:
     return Predictions(**arrays)
 
 
-def keep(run: Path, predictions: Predictions) -> int | None:
+def keep(run: Path, predictions: Predictions, step: int | None = None) -> int | None:
     """Writes predictions of a run, unless the run has written its own, which may differ on another device.
 
     Args:
         run: directory of the run.
-        predictions: of the run's final state, computed now.
+        predictions: of the state, computed now.
+        step: steps done; None: the run's final state.
 
     Returns:
         Number of images whose prediction differs from the one in the file; None if the file was written now.
     """
     try:
-        existing = read(run)
+        existing = read(run, step)
     except ValueError:
         existing = None
     if existing is None or not np.array_equal(existing.target, predictions.target):
-        write(run, predictions)
+        write(run, predictions, step)
         return None
     return int((existing.predicted != predictions.predicted).sum())

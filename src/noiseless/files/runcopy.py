@@ -17,6 +17,7 @@ from noiseless.errors import command
 from noiseless.files import heads, reading
 from noiseless.files.directory import RunDirectory
 from noiseless.files.outside import refuse_outside
+from noiseless.files.storage import FLAGS, Names
 from noiseless.plain import real
 
 FILES = (
@@ -25,37 +26,41 @@ FILES = (
 """what is copied besides `config.json` and checkpoints, where it exists"""
 
 
-def refuse_target(target: Path, run: Path) -> None:
+def refuse_target(target: Path, run: Path, names: Names = FLAGS) -> None:
     """Raises unless a directory can take the copy of a run: it is new or empty, or has an earlier copy of this run.
 
     Args:
         target: of the copy.
         run: directory of the run; need not exist.
+        names: of the arguments that the message names.
 
     Raises:
         ValueError: saying what is there.
     """
+    name = names.copy_to
+    assert name is not None
     inner, outer = real(target), real(run)
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise ValueError(f"--copy-to {target} and the run's directory {run} must not hold each other: choose another")
+        raise ValueError(f"{name}{target} and the run's directory {run} must not hold each other: choose another")
     if not target.exists():
         return
     if not target.is_dir():
-        raise ValueError(f"--copy-to {target} is not a directory: choose another")
+        raise ValueError(f"{name}{target} is not a directory: choose another")
     refuse_outside(target)
     if not any(target.iterdir()):
         return
     back = shlex.join(["cp", "-r", str(target), str(run)])
     theirs, mine = target / reading.CONFIG, run / reading.CONFIG
     if not theirs.exists():
-        raise ValueError(f"--copy-to {target} holds other files than a run's: choose a new or empty directory")
+        raise ValueError(f"{name}{target} holds other files than a run's: choose a new or empty directory")
     if not mine.exists():
+        go_on = command("resume", run, "--copy-to", target) if names is FLAGS else "the same call"
         raise ValueError(
-            f"--copy-to {target} holds a run already, and {run} none: copy it back ({back}) and go on with"
-            f" {command('resume', run, '--copy-to', target)}, or choose another --copy-to"
+            f"{name}{target} holds a run already, and {run} none: copy it back ({back}) and go on with"
+            f" {go_on}, or choose another {name.rstrip(' =')}"
         )
     if theirs.read_bytes() != mine.read_bytes():
-        raise ValueError(f"--copy-to {target} holds another run than {run}: choose a new or empty directory")
+        raise ValueError(f"{name}{target} holds another run than {run}: choose a new or empty directory")
 
 
 class RunCopy:

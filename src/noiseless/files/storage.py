@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from noiseless.files.reading import CONFIG
@@ -23,14 +24,28 @@ OTHER_CAUSES = frozenset(
 """errors that are not about what the storage can do; the run itself reports them where they meet it"""
 
 
-def refuse_unfit(path: Path, copies: bool = True) -> None:
+@dataclass(frozen=True)
+class Names:
+    """How a user gives the directory of a run and that of its copy."""
+
+    run_dir: str
+    copy_to: str | None
+    """with what stands before the value; None: there are no copies"""
+
+
+FLAGS = Names("--run-dir", "--copy-to ")
+WITHOUT_COPY = Names("--run-dir", None)
+IN_PYTHON = Names("run_dir", "copy_to=")
+
+
+def refuse_unfit(path: Path, names: Names = FLAGS) -> None:
     """Raises if a run cannot be kept in a directory, because its storage lacks locks, flushing, appending or renaming.
 
     What several machines do at the same time is not tried: a lock may hold on one machine alone.
 
     Args:
         path: of the run; need not exist. Then its nearest parent that exists is tried.
-        copies: whether the command has `--copy-to`.
+        names: of the arguments that the message names.
 
     Raises:
         ValueError: naming what the storage lacks, with the remedy.
@@ -48,10 +63,11 @@ def refuse_unfit(path: Path, copies: bool = True) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if lacking:
-        copy = f", and add --copy-to {shlex.quote(str(path))} to have finished checkpoints copied there"
+        given = shlex.quote(str(path)) if names is FLAGS else repr(str(path))
+        copy = f", and add {names.copy_to}{given} to have finished checkpoints copied there" if names.copy_to else ""
         raise ValueError(
             f"the storage of {path} cannot {' and '.join(lacking)}, as mounts of object stores cannot, so a run there"
-            f" could be damaged: choose a --run-dir on a local disk or a shared file system{copy if copies else ''}"
+            f" could be damaged: choose a {names.run_dir} on a local disk or a shared file system{copy}"
         )
 
 

@@ -161,6 +161,6 @@ FAMILIES = {
     "resnet50": _family(Bottleneck, (3, 4, 6, 3), _WIDE),
     "resnet101": _family(Bottleneck, (3, 4, 23, 3), _WIDE),
     "resnet152": _family(Bottleneck, (3, 8, 36, 3), _WIDE),
-    # depth 6 n + 2: n blocks in each of three narrow stages
-    **{f"resnet{6 * n + 2}": _family(Basic, (n, n, n), (16, 32, 64)) for n in (1, 3, 5, 9, 18)},
+    # depth 6 n + 2: n blocks in each of three narrow stages; resnet2 has none, for trials: a stem and a linear head
+    **{f"resnet{6 * n + 2}": _family(Basic, (n, n, n), (16, 32, 64)) for n in (0, 1, 3, 5, 9, 18)},
 }

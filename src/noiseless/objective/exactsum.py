@@ -233,6 +233,24 @@ def reduce(sums: Sequence[ExactSum], maximum: Together, total: Together, others:
         one._terms = count
 
 
+def align(sums: Sequence[ExactSum], maximum: Together) -> None:
+    """Gives all sums one position: the highest that any of them has at any worker.
+
+    Sums of slices of a vector, however it is cut and whichever worker has which slice, then have the bits of one sum of
+    the whole vector.
+
+    Args:
+        sums: the sums of this worker's slices.
+        maximum: takes the maximum over the workers.
+    """
+    for one in sums:
+        one._settle()
+    top = torch.tensor([max((one._top for one in sums), default=LOWEST)])
+    maximum([top])
+    for one in sums:
+        one._raise_top(int(top))
+
+
 def exact_total(values: Tensor) -> float:
     """The sum of float64 values, correctly rounded in any order (`math.fsum`); inf and NaN as in `ExactSum`."""
     listed = values.tolist()

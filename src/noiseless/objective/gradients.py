@@ -7,8 +7,8 @@ has its own, as the penalty's probes need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
@@ -29,8 +29,8 @@ from noiseless.objective.base import square_norms
 from noiseless.objective.batchnorm import BlockNorm
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients, BlockScores
-from noiseless.objective.layers import centred_group_norms, dense_gradients
 from noiseless.objective.space import ParameterSpace
+from noiseless.objective.sweeping import sweeping
 from noiseless.objective.usercode import told
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -50,27 +50,12 @@ class BlockLoss:
     """dtype of the operations that `torch.autocast` lists, such as convolutions; None: that of the parameters"""
     compiler: Compiler | None = None
     """compiles the code that computes a chunk; None: nothing is compiled"""
+    portable: bool = False
+    """whether operations have the same bits on every CPU; blocks are then computed one at a time"""
 
-    @contextmanager
-    def in_sweep(self) -> Iterator[None]:
-        """Context manager around a sweep: batch norm works on norm blocks; a module that writes buffers is refused.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            ValueError: naming a buffer that the module's forward has written.
-        """
-        buffers = dict(self.module.named_buffers())
-        before = {name: buffer._version for name, buffer in buffers.items()}
-        with self.norm.installed(), dense_gradients(self.module), centred_group_norms(self.module), torch.enable_grad():
-            yield
-        for name, buffer in self.module.named_buffers():
-            if buffer is not buffers.get(name) or buffer._version != before[name]:
-                raise ValueError(
-                    f"the module's forward writes its buffer {name!r}, so its loss depends on earlier forwards; only"
-                    " batch norm's statistics are supported. Freeze the layer that does it, or put it in eval()"
-                )
+    def in_sweep(self) -> AbstractContextManager[None]:
+        """Context manager around a sweep, see `sweeping`."""
+        return sweeping(self.module, self.norm, self.portable)
 
     @told
     def differentiate(self, theta: Tensor, batch: Batch, record: bool = False) -> BlockGradients:
@@ -154,7 +139,7 @@ class BlockLoss:
             several: whether a sweep computes several blocks together.
             batch: returns the first block.
         """
-        needed = (several and self.autocast is None) or self.compiler is not None
+        needed = (several and self.autocast is None and not self.portable) or self.compiler is not None
         if not needed or self.module in _random or functional.is_known(self.module, self.key()):
             return
         first = batch()
@@ -172,7 +157,7 @@ class BlockLoss:
 
     def _takes_together(self, batch: Batch) -> bool:
         # autocast mixes dtypes, which vmap's rule for batch norm does not support
-        return len(batch) > 1 and self.autocast is None and self.follows()
+        return len(batch) > 1 and self.autocast is None and not self.portable and self.follows()
 
     def _leave_vmap(self, error: Exception | None) -> str | None:
         """Remembers that blocks are computed one at a time; returns a warning unless it is for random numbers."""

@@ -58,8 +58,7 @@ class EmpiricalRisk(Blockwise):
     same function of other examples, `dataclasses.replace` another function.
 
     Raises:
-        ValueError: for sizes that do not fit the data, unequal lengths, empty or non-finite data, and parameters that
-            cannot be trained.
+        ValueError: for sizes and lengths that do not fit, empty or non-finite data, parameters that cannot be trained.
     """
 
     module: nn.Module
@@ -75,8 +74,9 @@ class EmpiricalRisk(Blockwise):
     norm_block: int | None = None
     """examples that batch norm normalises together; must divide the block size; None: the block size"""
     autocast: torch.dtype | None = None
-    """dtype in which `torch.autocast` runs convolutions and matrix products (`torch.bfloat16`); parameters, gradients
-    and sums keep theirs. None: no autocast"""
+    """dtype in which `torch.autocast` runs convolutions and matrix products; the rest keeps its own. None: none"""
+    portable: bool = False
+    """whether a sweep has the same bits on every CPU, for any threads and chunk; see `noiseless.portable`"""
     statistics: Statistics = "average"
     """how `accept` sets batch norm's running statistics, see `BlockNorm`"""
     metrics: Mapping[str, PerExample] = field(default_factory=dict)
@@ -92,8 +92,8 @@ class EmpiricalRisk(Blockwise):
         norm_block = self.blocks.size if self.norm_block is None else self.norm_block
         check_norm_block(norm_block, self.blocks.size)
         self.norm = BlockNorm(self.module, norm_block, self.statistics)
-        how = self.autocast, self.execution.compiler
-        self.block_loss = BlockLoss(self.module, Scoring(self.loss, self.metrics), self.space, self.norm, *how)
+        arguments = self.module, Scoring(self.loss, self.metrics), self.space, self.norm
+        self.block_loss = BlockLoss(*arguments, self.autocast, self.execution.compiler, self.portable)
 
     def _settings(self) -> list[str]:
         blocks = f"{self.blocks.count} examples in {len(self.blocks)} blocks of {self.blocks.size}"
@@ -219,8 +219,8 @@ class EmpiricalRisk(Blockwise):
             ValueError: if V has another shape.
         """
         check_vectors(V, self.space)
-        V, compiles = V.to(self.space.theta), self.execution.compile_products
-        return self.mean_vectors(len(V), lambda batch: block_products(self.block_loss, batch, V, compiles))
+        arguments = V.to(self.space.theta), self.execution.compile_products
+        return self.mean_vectors(len(V), lambda batch: block_products(self.block_loss, batch, *arguments))
 
     def hvp_passes(self, vectors: int) -> float:
         """One pass for the gradient and two for each product, times the share of the data set that is covered."""

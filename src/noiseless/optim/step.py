@@ -18,6 +18,7 @@ from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search
 from noiseless.optim.searched import Outcome, Searched
 from noiseless.optim.transforms import State, Transform
+from noiseless.portable.powers import portable_powers
 
 TRANSFORM_FLAGS = {
     "aggregate": "--parts", "norm_bias": "--norm-bias", "agc": "--agc", "clip_norm": "--clip",
@@ -117,7 +118,8 @@ def take_step(
         return torch.tensor(evaluation.value, dtype=torch.float64)
 
     try:
-        optimizer.step(closure)  # type: ignore[arg-type]
+        with portable_powers(optimizer):
+            optimizer.step(closure)  # type: ignore[arg-type]
     except SweepStoppedError as stopped:
         stopped.moved = True
         raise

@@ -15,7 +15,7 @@ from noiseless.recipes.flags import flag_values
 from noiseless.recipes.recipe import Recipe
 
 LATER: Mapping[str, Mapping[str, Any]] = {
-    "model": {"freeze": []},
+    "model": {"freeze": [], "portable": False},
     "objective": {"loss_options": "", "draw": "examples"},
     "transforms": {"transform": [], "transform_options": []},
     "optimizer": {"lr_factors": ""},
@@ -37,10 +37,11 @@ class Settings:
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
     threads: int | None = None
-    """CPU threads; None: one for each core. The last bits of the results depend on it"""
+    """CPU threads; None: one for each core. The last bits of the results depend on it, except with
+    --portable"""
     chunk: int | None = None
-    """blocks computed at once; changes only the speed and the last bits; None: chosen by size of block, image and
-    model"""
+    """blocks computed at once; changes only the speed and (except with --portable) the last bits; None: chosen by size
+    of block, image and model"""
     compile: Literal["auto", "on", "off"] = "auto"
     """compile the model's code; changes only the speed and the last bits; auto: on CPUs, where the run is long enough
     to save more time than compiling takes"""

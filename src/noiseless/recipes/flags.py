@@ -1,7 +1,8 @@
 """The flags of a recipe: each names one field of the recipe or of one of its parts.
 
 A flag has the name of its field. Only `name` and `options` occur in several parts: there the flags are `--data`,
-`--model`, `--optimizer`, `--schedule`, and `--model-options`, `--optimizer-options`.
+`--model`, `--optimizer`, `--schedule`, and `--model-options`, `--optimizer-options`. And `trust` is set by
+`--trust-coefficient`, because `--trust` names code that may be imported.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _flags() -> dict[str, Flag]:
             flags[name] = Flag(None, name, Recipe, kind)
             continue
         for field, type_ in get_type_hints(kind).items():
-            flag = {"name": name, "options": f"{name}_options"}.get(field, field)
+            flag = {"name": name, "options": f"{name}_options", "trust": "trust_coefficient"}.get(field, field)
             assert flag not in flags, flag
             flags[flag] = Flag(name, field, kind, type_)
     return flags

@@ -76,7 +76,8 @@ def _curves(figure: Curves, view: View, pool: Pool) -> Json:
     shown = [v for series in view.series for part in (series.y, series.low or (), series.high or ()) for v in part]
     positive = [v for v in shown if v is not None and v > 0]
     if scale == "log" and FEW < max(positive) / min(positive) < MANY:
-        y["dtick"] = "D2"  # ticks at 1, 2 and 5 of each decade; all digits would overlap
+        # ticks at 1, 2 and 5 of each decade, as all would overlap; in full: plotly writes the digit alone, 5 for 50
+        y |= {"dtick": "D2", "tickformat": "~g"}
     elif scale == "linear" and (ends := _one_value(shown)):
         y["range"] = ends
     if figure.y.floor is not None:

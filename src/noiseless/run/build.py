@@ -24,6 +24,7 @@ from noiseless.objective import EmpiricalRisk, Execution, ParameterSpace, Select
 from noiseless.objective.compiled import Compiler
 from noiseless.objective.workers import Alone, Workers
 from noiseless.optim import Transform, parse_options, refuse_line_search, schedules
+from noiseless.portable import arithmetic
 from noiseless.recipes.config import Config
 from noiseless.recipes.flags import code_in, with_flags
 from noiseless.recipes.ladder import published
@@ -31,6 +32,7 @@ from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
 from noiseless.run.evaluate import Tested, score
 from noiseless.run.initial import load_initial, resolved
+from noiseless.run.portability import refuse_unportable, try_block
 from noiseless.run.regimes import Regime
 from noiseless.run.sequence import make_images, make_loss, make_regime, make_test_loss
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
@@ -91,6 +93,15 @@ def build(
     """
     config.check()
     refuse_untrusted(code_in(config.recipe))
+    if config.recipe.model.portable:
+        refuse_unportable(config)
+        config = replace(config, settings=replace(config.settings, compile="off"))
+    with arithmetic(config.recipe.model.portable):
+        return _build(config, workers, run_dir, read_only)
+
+
+def _build(config: Config, workers: Workers | None, run_dir: Path | None, read_only: bool) -> Experiment:
+    """`build`, whose draws and statistics are portable where the recipe wants that."""
     device = _device(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -135,11 +146,14 @@ def build(
         block=objective.block,
         norm_block=objective.norm_block,
         autocast=torch.bfloat16 if recipe.model.autocast == "bfloat16" else None,
+        portable=recipe.model.portable,
         statistics=objective.statistics,
         execution=Execution(workers, settings.chunk or 1, compiler, compile_products=False),
     )
     if settings.noise_every is not None:
         check_blocks(risk)
+    if recipe.model.portable:
+        try_block(risk)
     optimizer, test_loss = make_optimizer(recipe, model), make_test_loss(recipe, dataset.classes, device)
     transform = make_transform(recipe, risk.space, schedule, len(train))
     regime = make_regime(recipe, risk, train, schedule)

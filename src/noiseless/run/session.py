@@ -10,7 +10,8 @@ from pathlib import Path
 from noiseless.files.directory import RunDirectory
 from noiseless.files.environment import differences, environment
 from noiseless.files.environment import read as read_environment
-from noiseless.files.storage import refuse_unfit
+from noiseless.files.runcopy import refuse_target
+from noiseless.files.storage import FLAGS, Names, refuse_unfit
 from noiseless.objective.workers import Workers
 from noiseless.plain import real
 from noiseless.recipes.config import Config
@@ -91,16 +92,21 @@ def existing(path: Path, workers: Workers, config: Config | None = None) -> Iter
 
 
 @contextmanager
-def checked_storage(path: Path) -> Iterator[None]:
-    """A context that is refused if the storage of a run's directory lacks what a run needs."""
-    refuse_unfit(path)
+def checked_storage(path: Path, names: Names = FLAGS, copy: Path | None = None) -> Iterator[None]:
+    """A context that is refused if a run cannot be kept in a directory, or its copy in another."""
+    if copy is not None:
+        refuse_target(copy, path, names)
+    refuse_unfit(path, names)
     yield
 
 
 def changed(experiment: Training, directory: RunDirectory) -> str | None:
     """A message about what has changed since a run was made of the things that its bits can depend on."""
     recorded = read_environment(directory.path)
-    listed = differences(recorded, environment(experiment.config, experiment.data_sha256, []))
+    now = environment(experiment.config, experiment.data_sha256, [])
+    if experiment.config.recipe.model.portable:  # its bits do not depend on these
+        now = {name: value for name, value in now.items() if name not in ("processor", "threads")}
+    listed = differences(recorded, now)
     if not listed:
         return None
     return (

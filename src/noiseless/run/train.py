@@ -17,6 +17,7 @@ from noiseless.files.state import restored_from
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim import take_step
 from noiseless.optim.transforms import State
+from noiseless.portable import arithmetic
 from noiseless.run import within
 from noiseless.run.average import Average
 from noiseless.run.build import Training
@@ -92,7 +93,12 @@ def train(
         Diverged: with step, learning rate and gradient norm, if value or gradient is not finite.
         Interrupted: if a worker was told to stop; all workers raise it.
     """
-    progress = progress or Progress()
+    with arithmetic(experiment.config.recipe.model.portable):
+        _train(experiment, directory, progress or Progress(), until)
+
+
+def _train(experiment: Training, directory: RunDirectory | None, progress: Progress, until: int | None) -> None:
+    """`train`, whose operations are portable where the recipe wants that."""
     recipe, settings, workers = experiment.config.recipe, experiment.config.settings, experiment.workers
     if experiment.compiler is not None:
         experiment.compiler.on_message = progress.on_message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from noiseless.optim import (
 from noiseless.optim.function import transform_from
 from noiseless.optim.groups import parameter_groups, refuse_several_rates
 from noiseless.patterns import first_factors, read_factors
+from noiseless.portable import constants
 from noiseless.recipes.parts import Optimizer
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.regimes import part_sizes
@@ -42,15 +44,16 @@ def make_schedule(recipe: Recipe) -> schedules.Schedule:
     schedule = recipe.schedule
     lr, warmup, published = recipe.optimizer.lr, schedule.warmup, recipe.compat == "published"
     assert schedule.horizon is not None
+    cos, power = (constants.cosine, constants.power) if recipe.model.portable else (math.cos, pow)
     match schedule.name:
         case "cosine":
-            return schedules.cosine(lr, warmup, schedule.horizon)
+            return schedules.cosine(lr, warmup, schedule.horizon, cos=cos)
         case "cosine-floor":
-            return schedules.cosine(lr, warmup, schedule.horizon, floor=lr / 25)
+            return schedules.cosine(lr, warmup, schedule.horizon, lr / 25, cos)
         case "multi-step":
-            return schedules.multi_step(lr, warmup, schedule.steps, published)
+            return schedules.multi_step(lr, warmup, schedule.steps, published, power)
         case "exponential":
-            return schedules.exponential(lr, warmup, schedule.decay, published)
+            return schedules.exponential(lr, warmup, schedule.decay, published, power)
         case "constant":
             return schedules.constant(lr, warmup)
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from noiseless.errors import command
 from noiseless.files import environment, predictions, reading
+from noiseless.files.address import StateAddress
 from noiseless.files.predictions import Predictions
 from noiseless.plain import real
+from noiseless.recipes.flags import with_flags
 from noiseless.recipes.recipe import Recipe
 from noiseless.study import comparison, grouping
 from noiseless.study.comparison import POINTS, Agreement, Comparison, Correct
@@ -28,10 +30,12 @@ IMAGES_ONLY = "images only: one seed"
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """A finished run with its predictions on the test images."""
+    """A finished run, or a state of a run, with its predictions on the test images."""
 
     path: Path
+    """with `@STEP` for a state"""
     recipe: Recipe
+    """with the number of steps done"""
     predictions: Predictions
     data_sha256: str
 
@@ -112,8 +116,8 @@ def compare_runs(
     """Compares runs of one or more recipes with runs of a reference recipe.
 
     Args:
-        runs: directories of the runs; runs that differ only in their seed form a group.
-        against: directories of the runs of the reference recipe.
+        runs: directories of the runs, or `RUN@STEP`; runs that differ only in their seed form a group.
+        against: directories of the runs of the reference recipe, or `RUN@STEP`.
         margin: margin of equivalence, in points of accuracy.
         confidence: confidence of the intervals.
         labels: names of the recipes in the order of first appearance, the reference last; empty: their own.
@@ -185,8 +189,17 @@ def _refuse_repeated(runs: Sequence[Path], against: Sequence[Path]) -> None:
 
 def _read(path: Path) -> EvaluatedRun:
     """Reads a run; raises if it has not ended or its data are not known."""
-    recipe = reading.config(reading.find(path)).recipe
-    if not (path / "model.safetensors").exists():
+    address = StateAddress.read(str(path))
+    step, path = address.step, address.directory.path
+    recipe = reading.config(path).recipe
+    if step is not None:
+        if recipe.evaluation.ema:
+            raise ValueError(
+                f"{address} cannot be compared: the predictions of this run are those of its average (--ema), and those"
+                " of a state are not: compare runs without --ema, or runs that have ended"
+            )
+        recipe = with_flags(recipe, steps=step)  # the same function of the step: warm-up and horizon are given
+    elif not (path / "model.safetensors").exists():
         raise ValueError(
             f"{path} has not ended, so it has no result to compare: finish it with {command('resume', path)}"
         )
@@ -196,7 +209,7 @@ def _read(path: Path) -> EvaluatedRun:
         raise ValueError(
             f"{error}, so it is not known on which data the run was trained: restore the file, or leave the run out"
         ) from None
-    return EvaluatedRun(path, recipe, predictions.read(path), data_sha256)
+    return EvaluatedRun(Path(str(address)), recipe, predictions.read(path, step), data_sha256)
 
 
 def _refuse_other_images(runs: Sequence[EvaluatedRun]) -> None:

@@ -8,12 +8,16 @@ All grids have the same number of settings. `aggregated` is not tuned: it has on
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
+from noiseless.own import PATTERN
+from noiseless.recipes.checks import known_or_code
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import BLOCK_SCALE, LADDER, aggregated, default_form, on_small, sgd
 from noiseless.recipes.recipe import Recipe
@@ -21,6 +25,8 @@ from noiseless.run.work import passes_a_step
 
 FACTOR = 2.0
 """ratio of neighbouring learning rates of a grid"""
+FULL = "fb-"
+"""before the name of an optimizer: in full-batch steps"""
 SIZES = {"paper": (32, 64, 128), "small": (32 // BLOCK_SCALE, 64 // BLOCK_SCALE, 128 // BLOCK_SCALE)}
 """block sizes of a grid, by form"""
 Group = Literal["mini-batch", "paper", "full-batch", "aggregated"]
@@ -173,8 +179,40 @@ def _sized(recipe: Recipe, field: str, size: int) -> Recipe:
     return with_flags(recipe, norm_block=size, block=max(size, recipe.objective.block))
 
 
+def code(text: str) -> str:
+    """The class in the name of a contender, `package.module:Class@RATE`, with or without `fb-` before it."""
+    return text.removeprefix(FULL).partition("@")[0]
+
+
+def own(text: str) -> Contender:
+    """A contender with an optimizer of the user's own, in mini-batches, or with `fb-` before it in full-batch steps.
+
+    Args:
+        text: `package.module:Class@RATE`, with the learning rate in the middle of the grid. Weight decay and momentum
+            are those of the row sgd, where the class has such arguments.
+
+    Returns:
+        The contender, which is called as the class, with `fb-` before it for full-batch steps.
+
+    Raises:
+        ValueError: if the rate is missing, or the name is none.
+    """
+    name, _, rate = text.partition("@")
+    name = code(name)
+    known_or_code("optimizer", name, ())
+    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", rate) or not 0 < float(rate) < math.inf:
+        raise ValueError(
+            f"--contenders {text} needs a positive learning rate, around which others are tried: {name}@0.001"
+        )
+    full = text.startswith(FULL)
+    recipe = with_flags(sgd(), name=f"{FULL if full else ''}{name.rpartition(':')[2]}", optimizer=name, lr=float(rate))
+    if not full:
+        return Contender(recipe, "mini-batch")
+    return Contender(with_flags(recipe, regime="full-batch", shuffle=True), "full-batch", "norm_block")
+
+
 def select(names: Sequence[str]) -> list[Contender]:
-    """Looks up contenders by name.
+    """Looks up contenders by name, or makes those of the user's own optimizers, see `own`.
 
     Args:
         names: of the contenders; empty: `USUAL`.
@@ -184,11 +222,12 @@ def select(names: Sequence[str]) -> list[Contender]:
 
     Raises:
         UnknownNameError: for an unknown name; the message has the nearest names.
-        ValueError: if a name is given twice.
+        ValueError: if two have the same name.
     """
     for name in names:
-        if name not in CONTENDERS:
-            raise UnknownNameError("contender", name, CONTENDERS)
-    if len(set(names)) < len(names):
+        if name not in CONTENDERS and ":" not in name:
+            raise UnknownNameError("contender", name, [*CONTENDERS, f"{PATTERN}@RATE", f"{FULL}{PATTERN}@RATE"])
+    chosen = [own(name) if ":" in name else CONTENDERS[name] for name in names or USUAL]
+    if len({contender.name for contender in chosen}) < len(chosen):
         raise ValueError(f"--contenders has a name twice: {', '.join(names)}; give each contender once")
-    return [CONTENDERS[name] for name in names or USUAL]
+    return chosen

@@ -41,3 +41,6 @@ class Model:
     autocast: Literal["none", "bfloat16"] = "none"
     """dtype of convolutions and matrix products in training; parameters, gradients and sums keep theirs; none: as
     --dtype"""
+    portable: bool = False
+    """compute with the same bits on every kind of CPU and for any number of threads, which is slower; what has no such
+    form is refused, see docs/portable.md"""

@@ -60,11 +60,11 @@ class Transforms:
         positive("clip", self.clip)
         at_least("additive-noise", self.additive_noise, 0)
         at_least("multiplicative-noise", self.multiplicative_noise, 0)
-        positive("trust", self.trust)
+        positive("trust-coefficient", self.trust)
         if not self.norm_bias:
             without_effect("norm-target", self.norm_target, Transforms.norm_target, "--norm-bias")
             without_effect("norm-bias-type", self.norm_bias_type, Transforms.norm_bias_type, "--norm-bias")
         if self.clip is None:
             without_effect("clip-type", self.clip_type, Transforms.clip_type, "--clip")
         if self.layer_rate == "none":
-            without_effect("trust", self.trust, Transforms.trust, "--layer-rate lars or larc")
+            without_effect("trust-coefficient", self.trust, Transforms.trust, "--layer-rate lars or larc")

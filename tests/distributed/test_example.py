@@ -1,0 +1,23 @@
+"""examples/fsdp.py prints the same for one and two ranks of torchrun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jobs
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.py"
+
+
+def _printed(ranks, path):
+    job = jobs.Job(jobs.command(ranks, str(EXAMPLE)), path)
+    assert job.wait() == 0, path.read_text()[-3000:]
+    return [line for line in path.read_text().splitlines() if line.startswith(("step", "parameters"))]
+
+
+def test_the_example_has_the_same_bits_on_one_and_two_ranks(tmp_path):
+    lines = _printed(1, tmp_path / "one")
+    assert len(lines) == 6
+    losses = [float(line.split()[3].rstrip(",")) for line in lines[:5]]
+    assert losses[4] < losses[0] / 2  # it learns
+    assert _printed(2, tmp_path / "two") == lines
