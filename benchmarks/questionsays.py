@@ -10,7 +10,7 @@ Entry = Mapping[str, Any]
 
 def _sharpness(entry: Entry) -> str:
     first, *others = entry["largest"]
-    edge = entry["stability"]
+    edge = entry.get("stability")
     beside = "no edge is known for this optimizer" if edge is None else f"{first / edge:.2f} of the edge, {edge:.4g}"
     return (
         f"The largest eigenvalue of the Hessian is {first:.4g}: {beside}. "
