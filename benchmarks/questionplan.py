@@ -110,7 +110,7 @@ QUESTIONS: list[Question] = [
         "speednet-dial",
         data=True,
     ),
-    _of("cifar-speednet", "speednet/layers", "sharpness", "--of layer --trace 5 --tolerance 0.05 --most 20"),
+    _of("cifar-speednet", "speednet/layers", "sharpness", "--of layer --trace 6 --tolerance 0.05 --most 20"),
     _of("cifar-gd-0.035", "cifar/edge-gd-0.035", "edge", "--every 12 --pairs 1 --batch 0"),
 ]
 """in the order in which they are asked"""
