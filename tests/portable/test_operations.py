@@ -133,6 +133,14 @@ def test_sums_over_any_dimensions(shape):
     assert total(x).shape == ()
 
 
+@pytest.mark.parametrize(("operation", "sign"), [(torch.ops.aten.add.Scalar, 1), (torch.ops.aten.sub.Scalar, -1)])
+def test_a_factor_by_position_is_rounded_by_itself(operation, sign):
+    """As decompositions call them; ATen's kernel would fuse product and sum where the processor can."""
+    x, factor = _random(1000, dtype=torch.float32), 0.1
+    with arithmetic():
+        assert torch.equal(operation(x, 0.3, factor), x + sign * (0.3 * factor))
+
+
 def test_not_finite_numbers_stay_visible():
     x = torch.tensor([[1.0, torch.inf], [torch.nan, 1.0], [1.0, 2.0]])
     with arithmetic():

@@ -38,7 +38,7 @@ class Portable(TorchDispatchMode):
         """Executes an operation, or its replacement."""
         kwargs = kwargs or {}
         name, in_place = _name(func)
-        if name in EXACT or (name in ("add", "sub") and kwargs.get("alpha", 1) == 1):
+        if name in EXACT or (name in ("add", "sub") and len(args) == 2 and kwargs.get("alpha", 1) == 1):
             return func(*args, **kwargs)
         rule = RULES.get(name)
         if (

@@ -19,20 +19,19 @@ BITS = frozenset({"random", "randint", "randperm"})
 """draws of whole numbers from the generator's bits"""
 
 
-def add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+def add(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
     """`x + alpha y`, the product rounded by itself: ATen's kernels fuse the two where the processor can."""
-    return torch.add(x, y) if alpha == 1 else torch.add(x, y * alpha)
+    return torch.add(x, y * alpha)
 
 
 def subtract(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
     """`x - alpha y`."""
-    return torch.sub(x, y) if alpha == 1 else torch.sub(x, y * alpha)
+    return torch.sub(x, y * alpha)
 
 
 def reverse_subtract(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
     """`y - alpha x`."""
-    scaled = x if alpha == 1 else x * alpha
-    return y - scaled
+    return y - x * alpha
 
 
 def add_product(x: Tensor, y: Tensor, z: Tensor, *, value: float = 1) -> Tensor:

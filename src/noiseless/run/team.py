@@ -61,14 +61,12 @@ def refuse_disagreement(workers: Workers, experiment: Training) -> None:
     """
     record = environment(experiment.config, experiment.data_sha256, [])
     mine = {name: record[name] for name in ("noiseless", "python", "git_revision", "data_sha256", "device", "threads")}
-    if experiment.config.recipe.model.portable:
-        del mine["threads"]
     mine |= {f"package {name}": version for name, version in record["packages"].items()}
     settings = {n: value for n, value in asdict(experiment.config.settings).items() if n not in SEPARATE}
     for name, value in (flag_values(experiment.config.recipe) | settings).items():
         mine[f"--{name.replace('_', '-')}"] = value
     if experiment.config.recipe.model.portable:
-        del mine["--threads"]
+        del mine["threads"], mine["--threads"]
     setups = [json.loads(text) for text in workers.exchange(json.dumps(mine))]
     differences = [
         f"{name}: {', '.join(f'worker {rank} has {setup[name]}' for rank, setup in enumerate(setups))}"
