@@ -2,7 +2,7 @@
 
 IEEE 754 rounds each of these operations in one way, so the results have the same bits on every machine, for every
 number of threads, and wherever an element stands in its tensor. float32 tensors are computed in float64 and rounded
-once: the error is 0.5000001 units in the last place at most where tests/portable/test_functions.py measures it.
+once: the error is 0.500001 units in the last place at most where tests/portable/test_functions.py measures it.
 """
 
 from __future__ import annotations
