@@ -88,8 +88,28 @@ def test_constants_are_those_of_exact_arithmetic():
         assert abs(Decimal(high) + Decimal(low) - Decimal(2).ln()) < Decimal(2) ** -84
         assert abs(sum(map(Decimal, constants.split_half_pi())) - constants.pi() / 2) < Decimal(2) ** -110
     assert float(constants.pi()) == math.pi
-    for k, row in enumerate(constants.erf_expansions()):
-        assert row[0] == pytest.approx(math.erf(k / 8), abs=2e-16)
+    for cells, degree in ((8, 13), (64, 6)):
+        for k, row in enumerate(constants.erf_expansions(cells, degree)):
+            assert row[0] == pytest.approx(math.erf(k / cells), abs=2e-16)
+            assert len(row) == degree + 1
+
+
+def test_gelu_and_its_derivative():
+    x, gradient = _points("exp"), torch.linspace(-2, 2, 48_000)
+    wide = x.double()
+    share = 0.5 * torch.erfc(-wide / math.sqrt(2))
+    slope = share + wide * (-wide * wide / 2).exp() / math.sqrt(2 * math.pi)
+    # 1 + erf has an error of some 2**-53, which the negative side keeps
+    torch.testing.assert_close(functions.gelu(x).double(), wide * share, rtol=2**-24 + 1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        functions.gelu_backward(gradient, x).double(), gradient.double() * slope, rtol=2**-24 + 1e-12, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("name", ["tanh", "sinh", "erf"])
+def test_odd_functions_keep_the_sign_of_zero(name):
+    computed = getattr(functions, name)(torch.tensor([0.0, -0.0]))
+    assert computed.signbit().tolist() == [False, True]
 
 
 def test_python_numbers():

@@ -9,12 +9,8 @@ from math import factorial
 
 DIGITS = 80
 """decimal digits of the arithmetic; the cancellation in a value of erf takes at most 32 of them"""
-CELL = 8
-"""expansions of erf in a unit"""
 ERF_END = 6
 """from here on, erf is 1 in float64: 1 - erf(6) = 2e-17"""
-ERF_DEGREE = 13
-"""of the expansions of erf: the next term is below 1e-17 at |h| = 1 / 16"""
 
 
 def inverse_factorials(first: int, last: int) -> list[float]:
@@ -61,24 +57,29 @@ def split_half_pi() -> tuple[float, float, float]:
 
 
 @cache
-def erf_expansions() -> list[list[float]]:
-    """Taylor coefficients of erf at k / 8, k = 0 ... 48: rows of the powers of h.
+def erf_expansions(cells: int, degree: int) -> list[list[float]]:
+    """Taylor coefficients of erf at k / cells, k = 0 ... 6 cells: rows of the powers of h.
 
-    The derivatives are `erf^(n+1)(c) = 2 / sqrt(pi) (-1)^n H_n(c) exp(-c^2)` with Hermite polynomials H_n.
+    The derivatives are `erf^(n+1)(c) = 2 / sqrt(pi) (-1)^n H_n(c) exp(-c^2)` with Hermite polynomials H_n. The next term
+    is below 1e-17 with 8 cells and degree 13, and with 64 cells and degree 6.
+
+    Args:
+        cells: expansions in a unit; |h| is at most half of its inverse.
+        degree: of the polynomials.
 
     Returns:
-        49 rows of 14 numbers, each rounded once.
+        Rows of `degree + 1` numbers, each rounded once.
     """
     with localcontext() as context:
         context.prec = DIGITS
         factor, rows = 2 / pi().sqrt(), []
-        for k in range(ERF_END * CELL + 1):
-            c = Decimal(k) / CELL
+        for k in range(ERF_END * cells + 1):
+            c = Decimal(k) / cells
             hermite = [Decimal(1), 2 * c]
-            for n in range(1, ERF_DEGREE):
+            for n in range(1, degree):
                 hermite.append(2 * c * hermite[n] - 2 * n * hermite[n - 1])
             slope = factor * (-c * c).exp()
-            terms = [slope * (-1) ** n * hermite[n] / factorial(n + 1) for n in range(ERF_DEGREE)]
+            terms = [slope * (-1) ** n * hermite[n] / factorial(n + 1) for n in range(degree)]
             rows.append([float(t) for t in (factor * _integral(c), *terms)])
         return rows
 

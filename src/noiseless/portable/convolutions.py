@@ -59,35 +59,35 @@ def convolve(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: P
     if groups == 1 and kernel[0] * kernel[1] > max(16, out[0] * out[1]):  # torch's double backward has such ones
         by_channel = weight_gradient(x.transpose(0, 1), weight.transpose(0, 1), out, dilation, padding, stride, 1)
         return by_channel.transpose(0, 1)
-    filters = weight.reshape(groups, -1, *weight.shape[1:]).permute(0, 3, 4, 2, 1)  # [g, KH, KW, C / g, O / g]
-    filters = filters.reshape(groups, -1, filters.shape[-1])
+    filters = weight.reshape(groups, -1, *weight.shape[1:]).permute(0, 1, 3, 4, 2)  # [g, O / g, KH, KW, C / g]
+    filters = filters.reshape(groups, filters.shape[1], -1)
     if x.dtype == torch.float64:
         return _simply(x, filters, kernel, out, stride, padding, dilation, groups)
-    n, length = len(x), filters.shape[1]
+    n, outputs, length = len(x), filters.shape[1], filters.shape[2]
     parts = [(start, min(LONGEST, length - start)) for start in range(0, length, LONGEST)]
     of_x, of_w = bits(min(length, LONGEST))
-    columns = [rounded(filters.narrow(1, *part), (1,), of_w).double() for part in parts]
+    factors = [rounded(filters.narrow(2, *part), (2,), of_w).double() for part in parts]
     padded = _padded(x, padding)
     c = anchor(largest(padded, (1, 2, 3)), of_x)
     padded = padded.add_(c).sub_(c) if padded.data_ptr() != x.data_ptr() else (padded + c).sub_(c)
-    result = x.new_empty(groups, n, *out, filters.shape[2])
+    result = x.new_empty(n, groups, outputs, *out)
     step = max(1, BUFFER // max(1, out[0] * out[1] * length * groups))
     for start in range(0, n, step):
         view = _patches(padded[start : start + step], kernel, out, stride, dilation, groups)
         rows = _contiguous(view).reshape(groups, -1, length)
-        total = torch.bmm(rows.narrow(2, *parts[0]), columns[0])
-        for part, column in zip(parts[1:], columns[1:], strict=True):
-            total.add_(torch.bmm(rows.narrow(2, *part), column))
-        result[:, start : start + step] = total.reshape(groups, -1, *out, total.shape[2])
-    return result.permute(1, 0, 4, 2, 3).reshape(n, -1, *out)
+        total = torch.bmm(factors[0], rows.narrow(2, *parts[0]).mT)  # this order is up to twice as fast as the other
+        for part, factor in zip(parts[1:], factors[1:], strict=True):
+            total.add_(torch.bmm(factor, rows.narrow(2, *part).mT))
+        result[start : start + step] = total.reshape(groups, outputs, -1, *out).permute(2, 0, 1, 3, 4)
+    return result.reshape(n, -1, *out)
 
 
 def _simply(
     x: Tensor, filters: Tensor, kernel: Pair, out: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
     """`convolve` of float64 tensors: patches of all images at once."""
-    rows = _patches(_padded(x, padding), kernel, out, stride, dilation, groups).reshape(groups, -1, filters.shape[1])
-    result = product(rows, filters).reshape(groups, len(x), *out, -1)
+    rows = _patches(_padded(x, padding), kernel, out, stride, dilation, groups).reshape(groups, -1, filters.shape[2])
+    result = product(rows, filters.mT).reshape(groups, len(x), *out, -1)
     return result.permute(1, 0, 4, 2, 3).reshape(len(x), -1, *out)
 
 
@@ -168,7 +168,7 @@ def weight_gradient(
         of_x, of_dy = bits(longest)
         padded, gradients = _by_images(padded, images, of_x), _by_images(gradients, images, of_dy)
     gradients = gradients.double()
-    total = torch.zeros(groups, kernel[0] * kernel[1] * channels, outputs, dtype=torch.float64)
+    total = torch.zeros(groups, outputs, kernel[0] * kernel[1] * channels, dtype=torch.float64)
     for start in range(0, n, images):
         patches = _patches(padded[start : start + images], kernel, (height, width), stride, dilation, groups)
         of_part = gradients[start : start + images]
@@ -176,13 +176,13 @@ def weight_gradient(
         for top in range(0, height, lines):
             for left in range(0, width, LONGEST):
                 part = slice(top, top + lines), slice(left, left + LONGEST)
-                rows = _contiguous(patches[:, :, part[0], part[1]]).reshape(groups, -1, total.shape[1])
+                rows = _contiguous(patches[:, :, part[0], part[1]]).reshape(groups, -1, total.shape[2])
                 columns = by_group[:, :, part[0], part[1]].reshape(groups, -1, outputs)
                 if x.dtype == torch.float32:
-                    total.add_(torch.bmm(rows.mT, columns))
+                    total.add_(torch.bmm(columns.mT, rows))
                 else:
-                    total.add_(product(rows.mT.contiguous(), columns))
-    by_kernel = total.reshape(groups, *kernel, channels, outputs).permute(0, 4, 3, 1, 2)
+                    total.add_(product(columns.mT, rows))
+    by_kernel = total.reshape(groups, outputs, *kernel, channels).permute(0, 1, 4, 2, 3)
     return by_kernel.reshape(groups * outputs, channels, *kernel).to(x.dtype)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 
 import torch
 from torch import Tensor
@@ -20,18 +20,24 @@ SLICE = 2**15
 """elements computed at once: the temporaries stay in the cache; it changes no bit, as all operations are elementwise"""
 
 
-def in_float64(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Decorates an elementwise function of float64 tensors: it takes float32 as well, and returns the dtype."""
+def in_float64(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorates an elementwise function of float64 tensors, so that it takes float32 as well, and returns the dtype.
+
+    The function's last argument says whether its tensors hold float32 numbers and its result will be rounded to
+    float32: then it may leave out what serves float64's range and last bits. It must not write into its tensors.
+    """
 
     @wraps(function)
-    def computed(x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        flat = x.contiguous().reshape(-1)
-        result = torch.empty_like(flat)
-        for start in range(0, len(flat), SLICE):
-            result[start : start + SLICE] = function(flat[start : start + SLICE].double())
-        return result.reshape(x.shape)
+    def computed(*tensors: Tensor) -> Tensor:
+        first = tensors[0]
+        if not first.is_floating_point():
+            first = first.to(torch.get_default_dtype())
+        flat = [t.to(first.dtype).contiguous().reshape(-1) for t in tensors]
+        result, single = torch.empty_like(flat[0]), first.dtype == torch.float32
+        for start in range(0, len(result), SLICE):
+            wide = [t[start : start + SLICE].double() for t in flat]
+            result[start : start + SLICE] = function(*wide, single)
+        return result.reshape(first.shape)
 
     return computed
 
@@ -46,42 +52,48 @@ def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
 
 def power_of_two(exponent: Tensor) -> Tensor:
     """`2.0**exponent` in float64 for int64 exponents within -1022 ... 1023."""
-    return ((exponent + 1023) << 52).view(torch.float64)
+    return (exponent + 1023).bitwise_left_shift_(52).view(torch.float64)
 
 
-def _scaled(x: Tensor, exponent: Tensor) -> Tensor:
-    """`x 2**exponent`, in two exact factors, so that results below 2**-1022 are rounded once."""
+def _scaled(x: Tensor, exponent: Tensor, single: bool) -> Tensor:
+    """`x 2**exponent`; unless single in two exact factors, so that results below 2**-1022 are rounded once."""
+    if single:
+        return x * power_of_two(exponent)
     half = exponent >> 1
     return x * power_of_two(half) * power_of_two(exponent - half)
 
 
 def _reduced(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole k and r with `x = k ln 2 + r`, |r| <= 0.35, for finite x within +-760."""
+    """Whole k and r with `x = k ln 2 + r`, |r| <= 0.35, for x within +-760; where x is not a number, r is none."""
     k = (x * (1 / math.log(2))).round_()
     high, low = constants.split_log2()
-    return k.long(), (x - k * high) - k * low
+    r = k * high
+    torch.sub(x, r, out=r)
+    return k.long(), r.sub_(k.mul_(low))
 
 
 _EXP = constants.inverse_factorials(1, 14)
 
 
-def _exp(x: Tensor) -> Tensor:
-    bounded = x.clamp(-760, 720)
-    k, r = _reduced(torch.where(bounded.isnan(), 0.0, bounded))
-    result = _scaled(1 + r * _polynomial(r, _EXP), k)
-    return torch.where(x.isnan(), x, result)
+def _bounded(x: Tensor, single: bool) -> Tensor:
+    """x, with what lies beyond the range of the exponential function replaced by a number there."""
+    return x.clamp(-110, 100) if single else x.clamp(-760, 720)
 
 
-def _expm1(x: Tensor) -> Tensor:
-    bounded = x.clamp(-760, 720)
-    k, r = _reduced(torch.where(bounded.isnan(), 0.0, bounded))
-    small = r * _polynomial(r, _EXP)  # exp(r) - 1
-    scale = _scaled(torch.ones_like(r), k)
-    result = torch.where(k == 0, small, torch.where(x > 710, math.inf, (scale - 1) + small * scale))
-    return torch.where(x.isnan(), x, result)
+def _exp(x: Tensor, single: bool) -> Tensor:
+    k, r = _reduced(_bounded(x, single))
+    return _scaled(_polynomial(r, _EXP).mul_(r).add_(1), k, single)
 
 
-def _sqrt(x: Tensor) -> Tensor:
+def _expm1(x: Tensor, single: bool) -> Tensor:
+    k, r = _reduced(_bounded(x, single))
+    small = _polynomial(r, _EXP).mul_(r)  # exp(r) - 1
+    scale = _scaled(torch.ones_like(r), k, single)
+    result = torch.where(k == 0, small, (scale - 1).add_(small * scale))
+    return result if single else torch.where(x > 710, math.inf, result)
+
+
+def _sqrt(x: Tensor, single: bool) -> Tensor:
     """Heron's iteration for the mantissa, and a last correction by its exact remainder."""
     usable = (x > 0) & x.isfinite()
     tiny = x < 2.0**-1022
@@ -104,7 +116,7 @@ def _sqrt(x: Tensor) -> Tensor:
 _ATANH = [1 / (2 * n + 1) for n in range(12)]
 
 
-def _log(x: Tensor) -> Tensor:
+def _log(x: Tensor, single: bool) -> Tensor:
     tiny = x < 2.0**-1022
     bits = torch.where(tiny, x * 2.0**54, x).view(torch.int64)
     exponent = (bits >> 52) - 1023 - torch.where(tiny, 54, 0)
@@ -122,43 +134,50 @@ def _log(x: Tensor) -> Tensor:
     return torch.where(x.isinf() & (x > 0) | x.isnan(), x, result)
 
 
-def _log1p(x: Tensor) -> Tensor:
+def _log1p(x: Tensor, single: bool) -> Tensor:
     u = 1 + x
     correction = (x - (u - 1)) / u  # of the rounding of u; 0 where u is exact
-    result = torch.where(u == 1, x, _log(u) + torch.where(u.isfinite() & (u > 0), correction, 0.0))
+    result = torch.where(u == 1, x, _log(u, single) + torch.where(u.isfinite() & (u > 0), correction, 0.0))
     return torch.where(x.isinf() & (x > 0), x, result)
 
 
-def _tanh(x: Tensor) -> Tensor:
-    e = _expm1(-2 * x.abs().clamp(max=40))
-    result = -e / (2 + e)
-    return torch.where(x.isnan(), x, torch.where(x < 0, -result, result))
+def _tanh(x: Tensor, single: bool) -> Tensor:
+    e = _expm1(x.abs().clamp_(max=40).mul_(-2), single)
+    return (e / (-2 - e)).copysign_(x)
 
 
-def _cosh(x: Tensor) -> Tensor:
-    return 0.5 * (_exp(x.abs()) + _exp(-x.abs()))
+def _cosh(x: Tensor, single: bool) -> Tensor:
+    return 0.5 * (_exp(x.abs(), single) + _exp(-x.abs(), single))
 
 
-def _sinh(x: Tensor) -> Tensor:
-    e = _expm1(x.abs())
-    result = 0.5 * (e + torch.where(e.isinf(), 1.0, e / (1 + e)))
-    return torch.where(x < 0, -result, result)
+def _sinh(x: Tensor, single: bool) -> Tensor:
+    e = _expm1(x.abs(), single)
+    return (0.5 * (e + torch.where(e.isinf(), 1.0, e / (1 + e)))).copysign_(x)
 
 
-def _sigmoid(x: Tensor) -> Tensor:
-    e = _exp(-x.abs())
-    return torch.where(x.isnan(), x, torch.where(x < 0, e, 1.0) / (1 + e))
+def _sigmoid(x: Tensor, single: bool) -> Tensor:
+    e = _exp(-x.abs(), single)
+    return torch.where(x < 0, e, 1.0).div_(e.add_(1))
 
 
-def _erf(x: Tensor) -> Tensor:
-    size = x.abs().clamp(max=constants.ERF_END)
-    cell = torch.where(size.isnan(), 0.0, size * constants.CELL).round_().long()
-    h = size - cell.double() / constants.CELL  # exact
-    table = torch.tensor(constants.erf_expansions(), dtype=torch.float64).T
-    total = table[-1][cell]
-    for row in reversed(table[:-1].unbind()):
-        total = total * h + row[cell]
-    return torch.where(x.isnan(), x, torch.where(x < 0, -total, total))
+def _erf(x: Tensor, single: bool) -> Tensor:
+    cells, rows = _expansions(single)
+    size = x.abs().clamp_(max=constants.ERF_END)
+    nearest = (size * cells).round_()
+    cell = nearest.long().clamp_(0, rows.shape[1] - 1)  # of what is not a number: any cell
+    h = size.sub_(nearest.mul_(1 / cells))  # exact
+    total = rows[-1].index_select(0, cell)
+    coefficient = torch.empty_like(total)
+    for row in reversed(rows[:-1].unbind()):
+        total.mul_(h).add_(torch.index_select(row, 0, cell, out=coefficient))
+    return total.copysign_(x)
+
+
+@cache
+def _expansions(single: bool) -> tuple[int, Tensor]:
+    """Expansions of erf in a unit, and their coefficients `[power, expansion]`."""
+    cells, degree = (64, 6) if single else (8, 13)
+    return cells, torch.tensor(constants.erf_expansions(cells, degree), dtype=torch.float64).T.contiguous()
 
 
 def _quadrant(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,31 +193,42 @@ def _quadrant(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sine, cosine, k.long() & 3
 
 
-def _sin(x: Tensor) -> Tensor:
+def _sin(x: Tensor, single: bool) -> Tensor:
     sine, cosine, k = _quadrant(x)
     result = torch.where((k & 1) == 0, sine, cosine)
     return torch.where(k >= 2, -result, result)
 
 
-def _cos(x: Tensor) -> Tensor:
+def _cos(x: Tensor, single: bool) -> Tensor:
     sine, cosine, k = _quadrant(x)
     result = torch.where((k & 1) == 0, cosine, sine)
     return torch.where((k == 1) | (k == 2), -result, result)
 
 
-def _softplus(x: Tensor) -> Tensor:
-    return x.clamp(min=0) + _log1p(_exp(-x.abs()))
+def _softplus(x: Tensor, single: bool) -> Tensor:
+    return x.clamp(min=0) + _log1p(_exp(-x.abs(), single), single)
+
+
+def _normal_share(x: Tensor, single: bool) -> Tensor:
+    return _erf(x * 0.7071067811865476, single).add_(1).mul_(0.5)
+
+
+def _normal_density(x: Tensor, single: bool) -> Tensor:
+    return _exp((x * x).mul_(-0.5), single).mul_(0.3989422804014327)
+
+
+def _gelu_backward(gradient: Tensor, x: Tensor, single: bool) -> Tensor:
+    return _normal_density(x, single).mul_(x).add_(_normal_share(x, single)).mul_(gradient)
 
 
 exp, expm1, log, log1p = in_float64(_exp), in_float64(_expm1), in_float64(_log), in_float64(_log1p)
 tanh, sigmoid, erf = in_float64(_tanh), in_float64(_sigmoid), in_float64(_erf)
 cosh, sinh = in_float64(_cosh), in_float64(_sinh)
 sin, cos, sqrt = in_float64(_sin), in_float64(_cos), in_float64(_sqrt)
-log2 = in_float64(lambda x: _log(x) * 1.4426950408889634)
-log10 = in_float64(lambda x: _log(x) * 0.4342944819032518)
-log_sigmoid = in_float64(lambda x: -_softplus(-x))
-normal_density = in_float64(lambda x: _exp(x * x * -0.5) * 0.3989422804014327)
-normal_share = in_float64(lambda x: 0.5 * (1 + _erf(x * 0.7071067811865476)))
+log2 = in_float64(lambda x, single: _log(x, single) * 1.4426950408889634)
+log10 = in_float64(lambda x, single: _log(x, single) * 0.4342944819032518)
+log_sigmoid = in_float64(lambda x, single: -_softplus(-x, single))
+gelu, gelu_backward = in_float64(lambda x, single: _normal_share(x, single).mul_(x)), in_float64(_gelu_backward)
 
 
 def pow(x: Tensor, exponent: float) -> Tensor:
@@ -216,4 +246,4 @@ def pow(x: Tensor, exponent: float) -> Tensor:
         return sqrt(x)
     if exponent == -0.5:
         return torch.ones_like(x) / sqrt(x)
-    return in_float64(lambda t: _exp(_log(t) * exponent))(x)
+    return in_float64(lambda t, single: _exp(_log(t, single) * exponent, single))(x)

@@ -58,21 +58,20 @@ def _shifted(x: Tensor, dim: int) -> Tensor:
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """`x Phi(x)` in float64, rounded once; or its approximation by tanh."""
-    wide = x.double()
     if approximate == "none":
-        return (wide * functions.normal_share(wide)).to(x.dtype)
+        return functions.gelu(x)
+    wide = x.double()
     return (0.5 * wide * (1 + functions.tanh(_inner(wide)))).to(x.dtype)
 
 
 def gelu_backward(gradient: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
     """`g (Phi(x) + x phi(x))`, or the derivative of the approximation."""
-    wide = x.double()
     if approximate == "none":
-        slope = functions.normal_share(wide) + wide * functions.normal_density(wide)
-    else:
-        t = functions.tanh(_inner(wide))
-        inner_slope = 0.7978845608028654 * (1 + 3 * 0.044715 * (wide * wide))
-        slope = 0.5 * (1 + t) + 0.5 * wide * (1 - t * t) * inner_slope
+        return functions.gelu_backward(gradient, x)
+    wide = x.double()
+    t = functions.tanh(_inner(wide))
+    inner_slope = 0.7978845608028654 * (1 + 3 * 0.044715 * (wide * wide))
+    slope = 0.5 * (1 + t) + 0.5 * wide * (1 - t * t) * inner_slope
     return (gradient.double() * slope).to(x.dtype)
 
 
