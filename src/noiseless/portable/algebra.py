@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from noiseless.portable import sums
-from noiseless.portable.convolutions import convolve, input_gradient, pair, weight_gradient
+from noiseless.portable.convolutions import Window, convolve, input_gradient, pair, weight_gradient
 from noiseless.portable.products import product
 
 
@@ -62,16 +62,16 @@ def convolution(
     if x.ndim == 3:
         s, p, d, extra = _as_images(stride, padding, dilation, output_padding)
         return convolution(x[:, :, None], weight[:, :, None], bias, s, p, d, transposed, extra, groups)[:, :, 0]
-    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    window = Window(pair(stride), pair(padding), pair(dilation), groups)
     if transposed:
-        more = pair(output_padding)
+        steps, around, apart, more = *window[:3], pair(output_padding)
         size = [
-            (x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + dilation[k] * (weight.shape[2 + k] - 1) + more[k] + 1
+            (x.shape[2 + k] - 1) * steps[k] - 2 * around[k] + apart[k] * (weight.shape[2 + k] - 1) + more[k] + 1
             for k in (0, 1)
         ]
-        y = input_gradient(x, weight, size, stride, padding, dilation, groups)
+        y = input_gradient(x, weight, size, window)
     else:
-        y = convolve(x, weight, stride, padding, dilation, groups)
+        y = convolve(x, weight, window)
     return y if bias is None else y + bias[:, None, None]
 
 
@@ -87,16 +87,13 @@ def convolution_backward(
         images = dy[:, :, None], x[:, :, None], weight[:, :, None]
         of_images = convolution_backward(*images, bias_sizes, s, p, d, transposed, extra, groups, mask)
         return (*(None if g is None else g[:, :, 0] for g in of_images[:2]), of_images[2])
-    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    window = Window(pair(stride), pair(padding), pair(dilation), groups)
     kernel, dx, dw = (weight.shape[2], weight.shape[3]), None, None
     if mask[0]:
-        if transposed:
-            dx = convolve(dy, weight, stride, padding, dilation, groups)
-        else:
-            dx = input_gradient(dy, weight, x.shape[2:], stride, padding, dilation, groups)
+        dx = convolve(dy, weight, window) if transposed else input_gradient(dy, weight, x.shape[2:], window)
     if mask[1]:
         first, second = (dy, x) if transposed else (x, dy)
-        dw = weight_gradient(first, second, kernel, stride, padding, dilation, groups)
+        dw = weight_gradient(first, second, kernel, window)
     return dx, dw, sums.total(dy, [0, 2, 3]) if mask[2] else None
 
 

@@ -60,8 +60,8 @@ def split_half_pi() -> tuple[float, float, float]:
 def erf_expansions(cells: int, degree: int) -> list[list[float]]:
     """Taylor coefficients of erf at k / cells, k = 0 ... 6 cells: rows of the powers of h.
 
-    The derivatives are `erf^(n+1)(c) = 2 / sqrt(pi) (-1)^n H_n(c) exp(-c^2)` with Hermite polynomials H_n. The next term
-    is below 1e-17 with 8 cells and degree 13, and with 64 cells and degree 6.
+    The derivatives are `erf^(n+1)(c) = 2 / sqrt(pi) (-1)^n H_n(c) exp(-c^2)` with Hermite polynomials H_n.
+    The next term is below 1e-17 with 8 cells and degree 13, and with 64 cells and degree 6.
 
     Args:
         cells: expansions in a unit; |h| is at most half of its inverse.

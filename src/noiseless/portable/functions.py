@@ -25,6 +25,12 @@ def in_float64(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     The function's last argument says whether its tensors hold float32 numbers and its result will be rounded to
     float32: then it may leave out what serves float64's range and last bits. It must not write into its tensors.
+
+    Args:
+        function: of float64 tensors of one shape, and of that truth value.
+
+    Returns:
+        The function of tensors of one shape, float32 or float64.
     """
 
     @wraps(function)
