@@ -194,3 +194,16 @@ def test_powers_within_adamw_are_those_of_exact_arithmetic():
             for _ in range(3):
                 expected -= lr * Decimal(g) / (abs(Decimal(g)) + eps)
             assert moved == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_measured_processors_agree_in_every_portable_digest():
+    files = sorted((Path(__file__).parents[2] / "benchmarks/results/portability").glob("*.json"))
+    measured = [json.loads(path.read_text()) for path in files]
+    assert len({result["processor"] for result in measured}) == len(files) > 1
+    portable, ordinary = (
+        [{k: v for k, v in result["digests"].items() if k.startswith(kind)} for result in measured]
+        for kind in ("portable: ", "torch: ")
+    )
+    assert all(digests == portable[0] for digests in portable)
+    assert len(portable[0]) > 300
+    assert ordinary[0] != ordinary[1]  # so these processors do compute by other kernels

@@ -183,7 +183,7 @@ def weight_gradient(x: Tensor, dy: Tensor, kernel: Pair, window: Window) -> Tens
                 if x.dtype == torch.float32:
                     total.add_(torch.bmm(columns.mT, rows))
                 else:
-                    total.add_(product(columns.mT, rows))
+                    total.add_(product(rows.mT.contiguous(), columns).mT)  # slices are added in this order
     by_kernel = total.reshape(groups, outputs, *kernel, channels).permute(0, 1, 4, 2, 3)
     return by_kernel.reshape(groups * outputs, channels, *kernel).to(x.dtype)
 
