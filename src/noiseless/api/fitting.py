@@ -57,6 +57,7 @@ def fit(
     recipe: str | Recipe | None = None,
     freeze: str | Sequence[str] = (),
     lr_factors: str | Mapping[str, float] = "",
+    portable: bool = False,
     execution: Execution | None = None,
     progress: bool | None = None,
     **flags: Any,
@@ -91,6 +92,8 @@ def fit(
         lr_factors: learning rates by layer in units of `lr`, by pattern, of which the first that matches decides:
             `{"fc": 1, "*": 0.1}`. An optimizer of yours has the learning rates of its groups, which are kept in
             proportion.
+        portable: whether the run has the same bits on every CPU, for any threads and chunk, from the same initial
+            parameters and data; slower, see `docs/portable.md`.
         execution: workers, chunk and compiler; None: the processes of the process group that exists or of the torchrun
             job, or this process alone.
         progress: True: a progress bar; False: none; None: one for long work in a terminal or a notebook.
@@ -105,7 +108,8 @@ def fit(
             return fit(
                 model, loss, data, optimizer=optimizer, scheduler=scheduler, steps=steps, validation=validation,
                 metrics=metrics, callbacks=callbacks, run_dir=run_dir, copy_to=copy_to, recipe=recipe,
-                freeze=freeze, lr_factors=lr_factors, execution=Execution(workers=workers), progress=progress, **flags,
+                freeze=freeze, lr_factors=lr_factors, portable=portable, execution=Execution(workers=workers),
+                progress=progress, **flags,
             )  # fmt: skip
     path = None if run_dir is None else real(Path(run_dir))
     patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
@@ -113,7 +117,7 @@ def fit(
     flags |= {"lr_factors": factors} if factors else {}
     own = Own(
         model, loss, data, validation, optimizer, scheduler, steps, recipe, dict(metrics or {}), path, execution,
-        patterns, flags,
+        patterns, portable, flags,
     )  # fmt: skip
     with stoppable(execution.workers) as stop, frozen(model, patterns):
         return _fit(own, callbacks, progress, stop, None if copy_to is None else Path(copy_to))

@@ -33,6 +33,7 @@ from noiseless.recipes.implied import implied
 from noiseless.recipes.ladder import row
 from noiseless.recipes.recipe import Recipe
 from noiseless.run.build import Training
+from noiseless.run.portability import refuse_unportable, try_block
 from noiseless.run.sequence import regime_of
 from noiseless.run.updates import make_optimizer, make_schedule, make_transform
 
@@ -72,6 +73,7 @@ class Own:
     run_dir: Path | None
     execution: Execution
     freeze: tuple[str, ...] = ()
+    portable: bool = False
     flags: Mapping[str, Any] = field(default_factory=dict)
     """further values of the recipe and the settings, by name"""
 
@@ -97,6 +99,11 @@ def built(own: Own) -> Built:
     """
     if unknown := [name for name in own.flags if name not in (*RECIPE_FLAGS, *SETTINGS)]:
         raise UnknownNameError("argument of fit", unknown[0], [*RECIPE_FLAGS, *SETTINGS])
+    if own.portable and own.scheduler is not None:
+        raise ValueError(
+            "a scheduler computes by functions of the C library, which have other bits on other machines: leave out"
+            ' scheduler and give schedule="cosine", ..., or leave out portable'
+        )
     if own.optimizer is None and own.recipe is None:
         raise ValueError('fit needs an optimizer, such as optimizer="AdamW", or a recipe, such as recipe="fb-clipped"')
     selection = _all_of(own.data, "data")
@@ -116,6 +123,13 @@ def built(own: Own) -> Built:
         **({"evaluate_every": max(1, steps // 10)} | given),
     )  # fmt: skip
     settings.check()
+    python = FromPython(
+        _name(own.model), _name(own.loss), f"{_name(own.data)}, {len(selection)} examples", _described(optimizer),
+        "the recipe's" if own.scheduler is None else _name(own.scheduler),
+    )  # fmt: skip
+    config = Config(recipe, settings, python)
+    if own.portable:
+        refuse_unportable(config, optimizer)
     workers = execution.workers
     if own.run_dir is not None:
         place = own.run_dir / "snapshots"
@@ -123,20 +137,19 @@ def built(own: Own) -> Built:
     risk = EmpiricalRisk(
         own.model, own.loss, replace(selection, examples_per_pass=len(selection), seed=recipe.seed),
         block=recipe.objective.block, norm_block=recipe.objective.norm_block,
-        statistics=recipe.objective.statistics, metrics=own.metrics, execution=replace(execution, workers=workers),
+        portable=own.portable, statistics=recipe.objective.statistics, metrics=own.metrics,
+        execution=replace(execution, workers=workers),
     )  # fmt: skip
     if settings.noise_every is not None:
         check_blocks(risk)
+    if own.portable:
+        try_block(risk)
     transform = make_transform(recipe, space, schedule, len(selection))
     regime = regime_of(recipe, risk, schedule, lambda step: selection.examples, lambda step: selection.examples)
     refuse_line_search(optimizer, next(iter(regime.objectives(0))), transform)
     validation = None if own.validation is None else _validation(own, recipe.objective.block)
-    python = FromPython(
-        _name(own.model), _name(own.loss), f"{_name(own.data)}, {len(selection)} examples", _described(optimizer),
-        "the recipe's" if own.scheduler is None else _name(own.scheduler),
-    )  # fmt: skip
     training = Training(
-        Config(recipe, settings, python), own.model, space, regime, schedule, optimizer, transform,
+        config, own.model, space, regime, schedule, optimizer, transform,
         data_digest(selection.examples), workers, execution.compiler,
         None if validation is None else Validation(validation, own.run_dir is not None),
     )  # fmt: skip
@@ -184,7 +197,10 @@ def _recipe(own: Own, examples: int) -> Recipe:
         objective=objective,
         data=parts.Data(name=f"python:{_name(own.data)}", augment="none"),
         model=parts.Model(
-            name=f"python:{_name(own.model)}", freeze=own.freeze, dtype="float64" if dtype == "float64" else "float32"
+            name=f"python:{_name(own.model)}",
+            freeze=own.freeze,
+            portable=own.portable,
+            dtype="float64" if dtype == "float64" else "float32",
         ),
         evaluation=replace(recipe.evaluation, test_flips=False),
         compat="none",
@@ -229,7 +245,9 @@ def _validation(own: Own, block: int) -> EmpiricalRisk:
     selection = _all_of(own.validation, "validation")
     execution = replace(own.execution, workers=Alone(), compiler=None)
     size = min(block, len(selection))
-    return EmpiricalRisk(own.model, own.loss, selection, block=size, metrics=own.metrics, execution=execution)
+    return EmpiricalRisk(
+        own.model, own.loss, selection, block=size, portable=own.portable, metrics=own.metrics, execution=execution
+    )
 
 
 def data_digest(examples: Examples) -> str:

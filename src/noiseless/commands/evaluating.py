@@ -98,15 +98,17 @@ def evaluate(arguments: list[str]) -> int:
 def _scored(address: StateAddress, recipe: Recipe, evaluated: Evaluated) -> Iterator[Scored]:
     """Scores a model in each state that is to be evaluated: that of the record first."""
     from noiseless.files.parameters import fill
+    from noiseless.portable import arithmetic
     from noiseless.run.evaluate import score
 
     for title, state, source in _states(address, recipe):
         if state is not None:
             fill(evaluated.model, state, source)
         flips = recipe.evaluation.test_flips
-        scores = {
-            part: score(evaluated.model, images, flips, evaluated.loss) for part, images in evaluated.images.items()
-        }
+        with arithmetic(recipe.model.portable):
+            scores = {
+                part: score(evaluated.model, images, flips, evaluated.loss) for part, images in evaluated.images.items()
+            }
         yield Scored(title, scores)
 
 

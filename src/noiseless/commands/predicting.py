@@ -57,6 +57,7 @@ def predict(arguments: list[str]) -> int:
 
     from noiseless.commands import subject
     from noiseless.objective.usercode import user_code
+    from noiseless.portable import arithmetic
     from noiseless.run.evaluate import class_scores
 
     recipe = address.directory.config().recipe
@@ -68,9 +69,9 @@ def predict(arguments: list[str]) -> int:
     names = subject.class_names(recipe)
     rows: list[dict[str, Any]] = []
     for path, image in zip(args.images, images, strict=True):
-        with torch.no_grad(), user_code(model):
+        with torch.no_grad(), user_code(model), arithmetic(recipe.model.portable):
             scores = class_scores(model, subject.normalised(recipe, image[None]), recipe.evaluation.test_flips)
-        probabilities = scores.double().softmax(1)[0].tolist()
+            probabilities = scores.double().softmax(1)[0].tolist()
         label = max(range(len(probabilities)), key=probabilities.__getitem__)
         row = {"image": path, "class": label, "probability": probabilities[label], "probabilities": probabilities}
         rows.append(row | ({"name": names[label]} if label < len(names) else {}))
