@@ -115,7 +115,7 @@ def walked(data, tmp_path_factory, request):
     home["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     answer = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("hostile_walk.py")), str(place), request.param],
-        env=os.environ | home, capture_output=True, text=True, timeout=600, check=False,
+        env=os.environ | home, capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(answer.stdout), place
