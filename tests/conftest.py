@@ -26,11 +26,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 SLOW = (
-    "test_hostile_runs", "test_normalise", "test_workers", "test_cifar_runs", "test_cli_race",
-    "test_cli_reproduce_unfinished", "test_browser", "test_periodic", "test_compiled", "test_stops", "test_kills",
-    "test_resume", "test_landscape", "test_runs", "test_speednet", "test_team", "test_cli_bench", "test_damaged",
+    "test_compiled", "test_browser", "test_workers", "test_kills", "test_pages", "test_speed", "test_cli_race",
+    "test_team", "test_noise", "test_hostile_runs", "test_landscape", "test_cifar_runs", "test_runs", "test_modes",
+    "test_thresholds", "test_cli_reproduce_unfinished", "test_site", "test_searched", "test_centralflow",
+    "test_page_commands", "test_stops", "test_resume", "test_periodic", "test_edge", "test_damaged", "test_cli_bench",
 )  # fmt: skip
-"""files of tests that take half a minute or more; they come first, so that no process is left with one at the end"""
+"""files of tests that take some ten processor seconds or more; they come first, so that none is alone at the end"""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
