@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs dist install soak clusters bench mutants
+.PHONY: help demo test lint suite docs dist install soak clusters bench mutants
 .DEFAULT_GOAL := help
 
 help:
@@ -27,8 +27,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Checks of the code beside the tests: mypy takes most of a minute on one core where it has no cache yet.
+test: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs 2 lint suite
+
 # A process a core and one more, since some tests wait, but no more than four: each takes some 3 GB.
-test: lint
+suite: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$($(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))") \
 		--dist loadfile --no-loadscope-reorder -m "not soak"
 

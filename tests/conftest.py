@@ -7,12 +7,14 @@ import importlib
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import small_runs
 import torch
+from _pytest.assertion import rewrite
 
 os.environ.pop("COLUMNS", None)
 import noiseless.commands.console  # noqa: F401  imported while COLUMNS is not set, so that tests can set a width
@@ -24,18 +26,30 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 SLOW = (
-    "test_hostile_runs", "test_normalise", "test_workers", "test_cifar_runs", "test_cli_race",
-    "test_cli_reproduce_unfinished", "test_browser", "test_periodic", "test_compiled", "test_stops", "test_kills",
-    "test_resume", "test_landscape", "test_runs", "test_speednet", "test_team", "test_cli_bench", "test_damaged",
+    "test_compiled", "test_browser", "test_workers", "test_kills", "test_pages", "test_speed", "test_cli_race",
+    "test_team", "test_noise", "test_hostile_runs", "test_landscape", "test_cifar_runs", "test_runs", "test_modes",
+    "test_thresholds", "test_cli_reproduce_unfinished", "test_site", "test_searched", "test_centralflow",
+    "test_page_commands", "test_stops", "test_resume", "test_periodic", "test_edge", "test_damaged", "test_cli_bench",
 )  # fmt: skip
-"""files of tests that take half a minute or more; they come first, so that no process is left with one at the end"""
+"""files of tests that take some ten processor seconds or more; they come first, so that none is alone at the end"""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compiles the package and the helpers once; some environments forbid it to the many programs that tests start."""
+    """Compiles the package, the helpers and the tests once; some environments forbid it to the programs themselves."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         compileall.compile_dir(Path(trust.__file__).parent, quiet=2)
         compileall.compile_dir(Path(__file__).parent, maxlevels=0, rx=re.compile("/test_"), quiet=2)
+        if "xdist" in sys.modules and session.config.getoption("numprocesses", None):
+            _rewrite_tests(session.config)
+
+
+def _rewrite_tests(config: pytest.Config) -> None:
+    """Writes the code of all tests, with pytest's asserts, as pytest does: else each of its processes takes 10 s."""
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        file = rewrite.get_cache_dir(path) / (path.stem + rewrite.PYC_TAIL)
+        if rewrite._read_pyc(path, file) is None and rewrite.try_makedirs(file.parent):
+            stat, code = rewrite._rewrite_test(path, config)
+            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, stat, file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,6 +77,12 @@ def _permits() -> Iterator[None]:
     """Ends what a test permits with the test."""
     with trust.trusting(None):
         yield
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are empty files: to render those of a command takes a second or two."""
+    monkeypatch.setattr("noiseless.report.drawing.encode", lambda drawing, kind: b"")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 
 from noiseless.run import prepared
@@ -25,6 +26,11 @@ class Copy:
         settings = (self._files, dict(os.environ) | environ, program, [str(a) for a in arguments])
         self._process = multiprocessing.get_context("forkserver").Process(target=execute, args=settings)
         self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
@@ -60,4 +66,6 @@ def execute(files: list[Path], environ: dict[str, str], program: str, arguments:
     """Executes a command line in this process, with its output to two files."""
     for path, stream in zip(files, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    # the processes of its jobs begin as copies of the same prepared process: to start another would import torch again
+    forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
     prepared.execute(program, arguments, environ)

@@ -123,8 +123,8 @@ def test_predictions_are_packed_without_loss(benchmark, classes):
     assert len(text) < 15_000
 
 
-def _cifar(path: Path, data: str, steps: int) -> Copy:
-    return Copy(path, "benchmarks", data, path / "ledger", path / "runs", steps, program="tiny_cifar")
+def _cifar(path: Path, data: str, steps: int, *start: str) -> Copy:
+    return Copy(path, "benchmarks", data, path / "ledger", path / "runs", steps, *start, program="tiny_cifar")
 
 
 def _ended(program: Copy) -> str:
@@ -138,7 +138,7 @@ def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benc
     ledger = benchmark("ledger").Ledger(tmp_path / "ledger")
     data = npz(tmp_path / "tiny.npz")
     record = tmp_path / "runs" / "tiny-seed0" / "metrics.jsonl"
-    started = _cifar(tmp_path, data, steps=400)
+    started = _cifar(tmp_path, data, 400, "copies")
     wait_until(started, lambda: count_lines(record) > 20, (tmp_path / "out.txt").read_text)
     started.send_signal(signal.SIGTERM)
     assert '"stopped": true' in _ended(started)
@@ -146,7 +146,7 @@ def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benc
     assert stopped_at < 400
     assert list(ledger.results()) == ["tiny-trial-lr0.1-wd0.0005"]
 
-    _ended(_cifar(tmp_path, data, steps=400))
+    _ended(_cifar(tmp_path, data, 400, "copies"))
     assert set(ledger.results()) == {"tiny-trial-lr0.1-wd0.0005", "tiny-seed0"}
     entry = ledger.entry("tiny-seed0")
     directory = RunDirectory.open(tmp_path / "runs" / "tiny-seed0")
@@ -162,14 +162,14 @@ def test_stopped_runs_are_resumed_and_those_in_the_ledger_are_not_run_again(benc
     tested = [row["step"] for row in directory.rows() if "test_accuracy" in row]
     assert tested == [399]  # test images are evaluated once
 
-    assert "start" not in _ended(_cifar(tmp_path, data, steps=400))
+    assert "start" not in _ended(_cifar(tmp_path, data, 400, "copies"))
 
 
 def test_a_run_that_fails_is_reported_and_files_in_its_directory_are_kept(benchmark, tmp_path):
     data = npz(tmp_path / "tiny.npz")
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005").mkdir(parents=True)
     (tmp_path / "runs" / "tiny-trial-lr0.1-wd0.0005" / "mine.txt").write_text("something of somebody's own")
-    program = _cifar(tmp_path, data, steps=2)
+    program = _cifar(tmp_path, data, 2)
     out, _ = program.communicate(timeout=240)
     assert program.returncode == 1
     assert "failed  tiny-trial-lr0.1-wd0.0005: exit 2" in out

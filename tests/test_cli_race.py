@@ -18,6 +18,15 @@ from noiseless.study.earlier import AXES
 from noiseless.study.race import TUNING_SEED
 
 BUDGETS, SEEDS, RATES, TUNED = (2, 3), 2, 2, ("sgd", "fb-regularized")
+pytestmark = pytest.mark.usefixtures("unrendered")  # the first race, of the fixture, has figures
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _two_sizes():
+    """Two of the three block sizes are tried, which is a third fewer runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "small", SIZES["small"][:2])
+        yield
 
 
 def more_images(seed):

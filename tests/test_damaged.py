@@ -2,20 +2,19 @@
 
 import itertools
 import random
-import subprocess
-import sys
 
 import damaged
 import damages
 import pytest
 from damaged_subjects import SUBJECTS
 from forgeries import FORGERIES
+from programs import Copy
 
 
-def _campaign(count, seed):
-    command = [sys.executable, damaged.__file__, str(count), str(seed)]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    return ended.stdout.splitlines(), ended.returncode, ended.stderr
+def _campaign(folder, count, seed):
+    program = Copy(folder, count, seed, program="damaged")
+    out, err = program.communicate()
+    return out.splitlines(), program.returncode, err
 
 
 def test_every_kind_of_file_meets_every_damage():
@@ -41,15 +40,15 @@ def test_the_text_of_a_value_is_replaced_anywhere(tmp_path, text):
     assert len(texts) > 15
 
 
-def test_a_few_damaged_files_are_met_as_they_should_be():
-    lines, code, err = _campaign(25, 1)
+def test_a_few_damaged_files_are_met_as_they_should_be(tmp_path):
+    lines, code, err = _campaign(tmp_path, 25, 1)
     assert lines[-1:] == ["25 passed, 0 failed"], (lines, err[-2000:])
     assert code == 0
 
 
 @pytest.mark.soak
-def test_two_thousand_damaged_files_are_met_as_they_should_be():
-    lines, code, err = _campaign(2000, 27)
+def test_two_thousand_damaged_files_are_met_as_they_should_be(tmp_path):
+    lines, code, err = _campaign(tmp_path, 2000, 27)
     print("\n".join(lines))
     assert lines[-1:] == ["2000 passed, 0 failed"], err[-2000:]
     assert code == 0

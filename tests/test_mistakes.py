@@ -1,15 +1,14 @@
 """Mistaken commands, drawn from the parsers: one sentence, the exit code, no traceback and no end without end."""
 
-import subprocess
-import sys
-
 import mistakes
 import pytest
+from programs import Copy
 
 
-def _campaign(count, seed):
-    ended = subprocess.run([sys.executable, mistakes.__file__, str(count), str(seed)], capture_output=True, text=True)
-    return ended.stdout.splitlines(), ended.returncode
+def _campaign(folder, count, seed):
+    program = Copy(folder, count, seed, program="mistakes")
+    out, _ = program.communicate()
+    return out.splitlines(), program.returncode
 
 
 def test_the_flags_of_every_command_are_drawn():
@@ -37,15 +36,15 @@ def test_what_is_wrong_with_an_end_is_seen(answer, wrong):
     assert mistakes.problem(*answer) == wrong
 
 
-def test_a_few_mistaken_commands_are_refused_as_they_should_be():
-    lines, code = _campaign(12, 1)
+def test_a_few_mistaken_commands_are_refused_as_they_should_be(tmp_path):
+    lines, code = _campaign(tmp_path, 12, 1)
     assert lines[-1] == "12 passed, 0 failed", lines
     assert code == 0
 
 
 @pytest.mark.soak
-def test_five_hundred_mistaken_commands_are_refused_as_they_should_be():
-    lines, code = _campaign(500, 27)
+def test_five_hundred_mistaken_commands_are_refused_as_they_should_be(tmp_path):
+    lines, code = _campaign(tmp_path, 500, 27)
     print("\n".join(lines))
     assert lines[-1] == "500 passed, 0 failed"
     assert code == 0

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jobs
+import printed
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def _printed(ranks, path):
-    job = jobs.Job(jobs.command(ranks, str(EXAMPLE)), path)
-    assert job.wait() == 0, path.read_text()[-3000:]
-    return [line for line in path.read_text().splitlines() if line.startswith(("step", "parameters"))]
+    code, out = printed.launch(ranks, path, restarts=0, module="fsdp")
+    assert code == 0, out
+    return [line for line in out.splitlines() if line.startswith(("step", "parameters"))]
 
 
-def test_the_example_has_the_same_bits_on_one_and_two_ranks(tmp_path):
+def test_the_example_has_the_same_bits_on_one_and_two_ranks(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
     lines = _printed(1, tmp_path / "one")
     assert len(lines) == 6
     losses = [float(line.split()[3].rstrip(",")) for line in lines[:5]]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import statistics
-
+import float32_errors
 import numpy as np
 import oracles
 import problems
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from float32_errors import relative_error
 from torch.func import grad, vmap
 
-from noiseless import EmpiricalRisk, Execution, cross_entropy
-from noiseless.objective.compiled import Compiler
 from noiseless.objective.normalise import NormBlocks
 
 EPS = 1e-5
@@ -41,10 +37,6 @@ def norm_blocks(shape, layout, dtype=torch.float64):
 def torch_batch_norm(x, weight=None, bias=None):
     """torch's batch norm, one norm block after the other."""
     return torch.stack([F.batch_norm(part, None, None, weight, bias, training=True, eps=EPS) for part in x])
-
-
-def relative_error(value, expected):
-    return float((value.double() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("affine", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
@@ -166,55 +158,8 @@ def test_bfloat16_has_statistics_in_float32():
         torch.testing.assert_close(one.double(), other, rtol=2**-8 * 1.001, atol=1e-5)
 
 
-# --- in a sweep ---
-
-COUNT, WIDTH, SEEDS = 256, 16, (0, 1, 2)
-ULP = 1.2e-7  # of a float32 loss
-# Twice the error of plain PyTorch leaves room for luck of three seeds on other processors: both are near 7e-7 here, and
-# values added one by one give 3.4e-6.
-
-
-def network(shift):
-    """A convolution with batch norm behind; `shift` is about the mean of what the norm sees, whose deviation is 0.6.
-
-    A pool, or more layers, would multiply the time that it takes to compile.
-    """
-    layers = [nn.Conv2d(3, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.GELU()]
-    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10))
-    with torch.no_grad():
-        module[0].bias.add_(shift)
-    return module
-
-
-def errors(shift, compiler=None):
-    """Medians over seeds of relative errors against float64: (loss, gradient) of plain PyTorch, and of a sweep."""
-    torch.manual_seed(0)
-    module, rows = network(shift), []
-    for seed in SEEDS:
-        images, labels = gaussian(COUNT, 3, 16, 16, seed=seed), torch.arange(COUNT) % 10
-        loss, gradient = oracles.one_batch(copy.deepcopy(module).double(), cross_entropy, (images, labels))
-        plain_loss, plain = oracles.one_batch(copy.deepcopy(module), cross_entropy, (images.float(), labels))
-        data = (images.float().contiguous(memory_format=torch.channels_last), labels)
-        evaluation = EmpiricalRisk(module, cross_entropy, data, execution=Execution(compiler=compiler)).evaluate()
-        rows.append([
-            abs(plain_loss / loss - 1), relative_error(plain, gradient),
-            abs(evaluation.loss / loss - 1), relative_error(evaluation.gradient, gradient),
-        ])  # fmt: skip
-    plain_loss, plain, loss, gradient = map(statistics.median, zip(*rows, strict=True))
-    return (plain_loss, plain), (loss, gradient)
-
-
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_a_channels_last_sweep_is_as_accurate_as_contiguous_pytorch(shift):
-    (plain_loss, plain), (loss, gradient) = errors(shift)
-    assert loss <= 2 * plain_loss + ULP
-    assert gradient <= 2 * plain
-
-
-@pytest.mark.slow
-def test_a_compiled_sweep_is_as_accurate():
-    messages = []
-    (plain_loss, plain), (loss, gradient) = errors(3.0, Compiler(messages.append))
-    assert messages == []  # no message: it was compiled
-    assert loss <= 2 * plain_loss + ULP
+    (plain_loss, plain), (loss, gradient) = float32_errors.errors(shift)
+    assert loss <= 2 * plain_loss + float32_errors.ULP
     assert gradient <= 2 * plain

@@ -18,6 +18,10 @@ SGD_OPTIONS = [
 ]
 
 
+BELOW = 1000
+"""steps below a threshold: a run that grows as slowly as those above it, 1000-fold in 3000 steps, grows 10-fold"""
+
+
 def growth(make, curvature, steps=3000, start=1.0):
     """|x / start| after the steps on curvature x^2 / 2, from x = start."""
     x = nn.Parameter(torch.full((1,), start, dtype=torch.float64))
@@ -37,7 +41,7 @@ def test_sgd_grows_just_above_its_threshold_and_not_below(options, lr):
         return torch.optim.SGD(parameters, lr=lr, **options)
 
     limit = stability_threshold(make([nn.Parameter(torch.ones(1))]))
-    assert growth(make, 0.99 * limit - 0.01 * options.get("weight_decay", 0)) < 1
+    assert growth(make, 0.99 * limit - 0.01 * options.get("weight_decay", 0), BELOW) < 1
     assert growth(make, 1.01 * limit) > 1e3
 
 
@@ -71,7 +75,7 @@ def test_adam_grows_just_above_its_threshold_and_not_below(kind, options, eps):
 
     limit = stability_threshold(make([nn.Parameter(torch.ones(1))]))
     assert limit < 1e3
-    assert growth(make, 0.99 * eps * limit, start=1e-20) < 1
+    assert growth(make, 0.99 * eps * limit, BELOW, start=1e-20) < 1
     assert growth(make, 1.01 * eps * limit, start=1e-20) > 1e3
 
 

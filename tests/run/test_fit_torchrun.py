@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import jobs
 import torchrun_fit
 from small_runs import call
+
+from noiseless.run import team
 
 
 def test_fit_under_torchrun_has_the_bits_of_one_process(tmp_path):
     for name in ("alone", "job"):
         (tmp_path / name).mkdir()
     alone = torchrun_fit.digests(tmp_path / "alone")
-    job = jobs.Job(jobs.command(2, torchrun_fit.__file__, str(tmp_path / "job")), tmp_path / "log")
-    assert job.wait() == 0, job.log.read_text()[-3000:]
+    assert team.launch(2, [str(tmp_path / "job")], restarts=0, program="torchrun_fit") == 0
     for rank in (0, 1):
         assert (tmp_path / "job" / f"digests-{rank}").read_text().splitlines() == alone
     assert call("digest", tmp_path / "job" / "run").out == call("digest", tmp_path / "alone" / "run").out

@@ -13,6 +13,7 @@ import time
 import jobs
 import kills
 import pytest
+from programs import Copy
 from small_runs import call
 
 from noiseless.files import checkpoint
@@ -62,10 +63,12 @@ def test_a_run_stopped_in_a_sweep_resumes_with_another_number_of_workers(undistu
 def _kill_often(path, kills, rng):
     """Kills random workers of a job, which torchrun starts again; returns the number of kills."""
     count = rng.choice([2, 3])
-    job = _train(path, "--workers", str(count))
+    output = path.with_suffix(".output")
+    output.mkdir()
+    program = Copy(output, "train", *TRAIN, "--run-dir", path, "--workers", count)
     kills_done = 0
-    while kills_done < kills and job.process.poll() is None:
-        workers = job.workers()
+    while kills_done < kills and program.poll() is None:
+        workers = [process for process in jobs.copies() if process != program.pid]
         if len(workers) >= count and (path / "config.json").exists():
             time.sleep(rng.uniform(0, 1.5))
             victim = rng.choice(workers)
@@ -74,10 +77,10 @@ def _kill_often(path, kills, rng):
             except ProcessLookupError:
                 continue
             kills_done += 1
-            while victim in job.workers() and job.process.poll() is None:
+            while victim in jobs.copies() and program.poll() is None:
                 time.sleep(0.05)
         time.sleep(0.05)
-    job.wait()
+    program.communicate(timeout=240)
     return kills_done
 
 

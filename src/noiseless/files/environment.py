@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import subprocess
@@ -49,8 +50,9 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """The git revision of noiseless; None if it was installed as a package."""
+    """The git revision of noiseless at the first call, whose code this process has; None if it is a package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
