@@ -79,6 +79,11 @@ class Partial:
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where its sums are."""
+        return self.scalars.device
+
+    @property
     def complete(self) -> bool:
         """Whether every chunk is done."""
         return bool(self.done.all())
