@@ -114,5 +114,5 @@ def test_nothing_is_read_while_terms_are_added():
         total.value()
 
 
-def test_the_two_loops_are_those_of_torch_without_a_gpu():
+def test_the_two_loops_are_those_of_torch_without_a_gpu():  # test_fused has those of Triton
     assert kernels.chosen(torch.device("cpu")) == (kernels.largest, kernels.deposit)
