@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint suite docs dist install soak clusters bench mutants
+.PHONY: help demo test lint suite docs dist install soak clusters bench gpu mutants
 .DEFAULT_GOAL := help
 
 help:
@@ -67,6 +67,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/job_start.py
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/ladder.py --seeds 3
+
+# Everything that a GPU has to show, in ten minutes: bits, parity, no waiting, speed. Writes gpu.json; docs/howto/gpus.md says what is in it.
+gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py
 
 # Which changes of one operator or number do the tests notice? Some hours, at low priority; goes on where it was stopped.
 mutants: $(VENV)/.installed

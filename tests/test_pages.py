@@ -29,8 +29,8 @@ from noiseless.optim import LINE_SEARCHES, OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NOT_RUN = {"clusters.md": 2, "index.md": 1, "howto/machines.md": 1, "howto/finetuning.md": 1}
-"""Downloads; Ray and Lightning, which `make clusters` runs; pip, which `make dist` runs; a job on two machines"""
+NOT_RUN = {"clusters.md": 2, "index.md": 1, "howto/machines.md": 1, "howto/finetuning.md": 1, "howto/gpus.md": 2}
+"""Downloads; Ray and Lightning, which `make clusters` runs; pip, which `make dist` runs; a job on two machines; GPUs"""
 ELSEWHERE = ("analyses.md", "data.md", "library.md", "losses.md")  # tests of these compare what the examples compute
 COMMANDS = ("index.md", "howto/")
 

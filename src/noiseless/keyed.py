@@ -124,7 +124,7 @@ def torch_generators(seed: int, stream: str, step: int, index: int, device: torc
         Nothing.
     """
     key = _torch_seed(_words(seed, stream, step, index, 0))
-    accelerators = [device] if device.type != "cpu" else []
+    accelerators = [device] if device.type not in ("cpu", "meta") else []
     with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.default_generator.manual_seed(key)
         if device.type == "cuda":

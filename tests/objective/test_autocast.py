@@ -6,11 +6,13 @@ import problems
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from noiseless import EmpiricalRisk, Execution, GradientPenalty, cross_entropy
+from noiseless.objective import layout
 from noiseless.objective.compiled import Compiler
 
-COUNT, BLOCK = 11, 3
+COUNT, BLOCK, BFLOAT16 = 11, 3, torch.bfloat16
 # bfloat16 has 8 bits: an operation rounds by up to 2**-9 of its result, by a third of that in the mean. Forward and
 # backward of the model are ten operations in a row, whose roundings differ with the order and the layout; those of
 # single elements do not add up in the norm of the full gradient.
@@ -111,3 +113,20 @@ def test_compiled_code_also_rounds_to_bfloat16():
     assert distance(compiled.gradient, uncompiled.gradient) < ROUNDED
     assert distance(compiled.gradient, risk_of(autocast=None).evaluate().gradient) > 1e-4
     assert torch.equal(risk_of(compiler=compiler).evaluate().gradient, compiled.gradient)
+
+
+@pytest.mark.parametrize(
+    ("device", "autocast", "last"),
+    [
+        ("cuda", torch.bfloat16, True),
+        ("cuda", None, False),
+        ("cpu", torch.bfloat16, True),
+        ("meta", torch.bfloat16, False),
+    ],
+)
+def test_images_on_a_gpu_are_channels_last_in_bfloat16_only(device, autocast, last):
+    """Of torch's fake tensors, which have a device and a format, and no values."""
+    with FakeTensorMode():
+        images = torch.empty(2, 3, 8, 8, device=device)
+        (formatted,) = layout.preferred(nn.Sequential(nn.Conv2d(3, 4, 3)), (images,), autocast)
+    assert formatted.is_contiguous(memory_format=torch.channels_last) == last

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noiseless.objective import ExactSum, exactsum
+from noiseless.objective import ExactSum, bins
 
 
 def test_a_weighted_sum_equals_that_of_fractions():
@@ -59,10 +59,10 @@ def test_another_number_of_weights_than_of_terms_is_refused():
 @pytest.mark.parametrize("mantissa", [1.0, 1.0 + 2**-52, 1.5, 2.0 - 2**-52])
 def test_the_highest_bin_is_the_lowest_that_holds_the_largest_term(exponent, mantissa):
     largest = math.ldexp(mantissa, exponent)
-    top = exactsum._top(largest)
+    top = bins.top_of(largest)
     # u_i = 2**(32 i): bin I holds what is at most u_(I+1) / 2
     assert Fraction(largest) <= Fraction(2) ** (32 * (top + 1)) / 2
-    assert top == exactsum.LOWEST or Fraction(largest) > Fraction(2) ** (32 * top) / 2
+    assert top == bins.LOWEST or Fraction(largest) > Fraction(2) ** (32 * top) / 2
 
 
 @settings(deadline=None, derandomize=True)

@@ -78,7 +78,7 @@ class Chains:
             if not groups:
                 return images
             for (name, magnitude), members in groups.items():
-                rows = torch.tensor(members, device=images.device)
+                rows = torch.tensor(members).to(images.device, non_blocking=True)
                 apply = getattr(transform, METHOD)
                 images[rows] = apply(images[rows], name, magnitude, transform.interpolation, transform._fill)
             place += 1

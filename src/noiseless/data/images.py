@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -107,7 +108,7 @@ class Images:
     first_clean: bool = False
     """whether the copy of epoch 0, the first of a fixed set, is not augmented"""
     chosen: Tensor | None = None
-    """numbers of the images that are used, int64 `[n]` on the images' device; None: all. They key the images' draws"""
+    """numbers of the images that are used, int64 `[n]` on the CPU; None: all. They key the images' draws"""
 
     def __post_init__(self) -> None:
         if self.augment not in ("none", "crop-flip"):
@@ -122,7 +123,7 @@ class Images:
 
     def only(self, numbers: Tensor) -> Images:
         """A copy with the images of these numbers only, int64 `[n]`, in this order; it shares the pixels."""
-        numbers = numbers.to(self.images.device)
+        numbers = numbers.cpu()
         return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
 
     def batches(self, size: int = 500) -> Iterator[Tensor]:
@@ -131,25 +132,38 @@ class Images:
         Yields:
             uint8 `[n, C, H, W]`, n at most `size`.
         """
-        numbers = torch.arange(self._count, device=self.images.device) if self.chosen is None else self.chosen
+        numbers = torch.arange(self._count) if self.chosen is None else self.chosen
         for part in numbers.split(size):
-            yield self.images[part]
+            yield self.images[part.to(self.images.device)]
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples with these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`."""
-        number = index.flatten().to(self.images.device)
+        """The examples with these numbers: images `[*index.shape, C, H, W]`, labels `[*index.shape]`.
+
+        Args:
+            index: example numbers, int64 of any shape.
+
+        Returns:
+            Both, on the images' device. Numbers are computed on the CPU and only sent there: a GPU is not waited for.
+        """
+        number, device = index.flatten().cpu(), self.images.device
         image = number % self._count
         if self.chosen is not None:
             image = self.chosen[image]
-        x = self.images[image]
+        place = image.to(device, non_blocking=True)
+        x = self.images[place]
         if self.policy is not None or self.augment == "crop-flip":
             copy = number // self._count
-            for k in copy.unique().tolist():
-                of_copy = copy == k
-                x[of_copy] = self._augmented(x[of_copy], image[of_copy], self.epoch + k)
-        mean, std = (torch.tensor(v, dtype=self.dtype, device=x.device)[:, None, None] for v in (self.mean, self.std))
+            several = copy.unique().tolist()
+            for k in several:
+                if len(several) == 1:
+                    x = self._augmented(x, image, self.epoch + k)
+                else:
+                    rows = (copy == k).nonzero().flatten()
+                    there = rows.to(device, non_blocking=True)
+                    x[there] = self._augmented(x[there], image[rows], self.epoch + k)
+        mean, std = (_by_channel(tuple(v), self.dtype, device) for v in (self.mean, self.std))
         x = (x.to(self.dtype) / 255 - mean) / std
-        return x.reshape(*index.shape, *x.shape[1:]), self.labels[image].reshape(index.shape)
+        return x.reshape(*index.shape, *x.shape[1:]), self.labels[place].reshape(index.shape)
 
     def _augmented(self, x: Tensor, image: Tensor, epoch: int) -> Tensor:
         """Applies the policy, crop and flip of an epoch to images uint8 `[n, C, H, W]` with the numbers `image [n]`."""
@@ -158,5 +172,11 @@ class Images:
         if self.policy is not None:
             x = self.policy(x, self.seed, epoch, image)
         if self.augment == "crop-flip":
-            x = crop_flip(x, self.seed, epoch, image, self.padding, self.flip)
+            x = crop_flip(x, self.seed, epoch, image.to(x.device, non_blocking=True), self.padding, self.flip)
         return x
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number for each channel, `[C, 1, 1]`; it is shared, so it must not be modified."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]

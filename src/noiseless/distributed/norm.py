@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from noiseless.objective.exactsum import LOWEST, WIDTH, _factors, _top, largest_of
+from noiseless.objective.bins import LOWEST, WIDTH, factors, largest_of, top_of
 
 BINS = 33 - LOWEST
 """bins from `LOWEST` to the one of the largest float64, which is below 2**1024"""
@@ -109,8 +109,8 @@ def _squares(tensors: list[Tensor]) -> tuple[list[int], float]:
             if not math.isfinite(largest):
                 special += largest
                 continue
-            top = _top(largest)
-            for factor in _factors(-WIDTH * top):
+            top = top_of(largest)
+            for factor in factors(-WIDTH * top):
                 if factor != 1:
                     part.mul_(factor)
             while largest:  # until no bits are left

@@ -78,7 +78,7 @@ class TensorExamples:
         if bool((numbers == torch.arange(first, first + count)).all()):
             part = slice(first, first + count)
             return mapped(lambda t: t[part].reshape(*index.shape, *t.shape[1:]), self.tensors)
-        return mapped(lambda t: t[index.to(t.device)], self.tensors)
+        return mapped(lambda t: t[index.to(t.device, non_blocking=True)], self.tensors)
 
 
 def first_not_finite(tensor: Tensor) -> int | None:

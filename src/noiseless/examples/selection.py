@@ -87,7 +87,7 @@ class Selection:
         """
 
         def moved(t: Tensor) -> Tensor:
-            there = t.to(device)
+            there = t.to(device, non_blocking=True)  # to a GPU: the copy is queued, and the sweep goes on
             return there.clone() if there is t and t._is_view() and not views else there
 
         inputs, target = mapped(moved, parted(self.examples.take(chunk.index)))

@@ -14,7 +14,7 @@ from noiseless.plain import parse, read_file, typed, what
 from noiseless.recipes.config import Config
 
 FILE = "environment.json"
-DEPENDS = ("noiseless", "python", "git_revision", "processor", "device", "threads")
+DEPENDS = ("noiseless", "python", "git_revision", "processor", "device", "cuda", "threads")
 """values, besides the versions of packages, in which a difference can change bits"""
 
 
@@ -25,6 +25,8 @@ def environment(config: Config, data_sha256: str, command: list[str]) -> dict[st
     import torch
 
     device = config.settings.device
+    on_gpu = device.startswith("cuda")
+    libraries = {"cuda": f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"} if on_gpu else {}
     return {
         "noiseless": metadata.version("noiseless"),
         "python": platform.python_version(),
@@ -33,7 +35,8 @@ def environment(config: Config, data_sha256: str, command: list[str]) -> dict[st
         },
         "platform": platform.platform(),
         "processor": _processor(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        **libraries,
         "threads": torch.get_num_threads(),
         "data_sha256": data_sha256,
         "git_revision": git_revision(),
@@ -76,8 +79,8 @@ class Source:
 
 
 KINDS: dict[str, Any] = {
-    "noiseless": str, "python": str, "packages": dict, "platform": str, "processor": str, "device": str, "threads": int,
-    "data_sha256": str, "git_revision": str | None, "command": tuple[str, ...], "imported": Source,
+    "noiseless": str, "python": str, "packages": dict, "platform": str, "processor": str, "device": str, "cuda": str,
+    "threads": int, "data_sha256": str, "git_revision": str | None, "command": tuple[str, ...], "imported": Source,
     "tags": tuple[str, ...],
 }  # fmt: skip
 """name -> type of each value"""

@@ -33,12 +33,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-WIDTH = 32
-"""bits of a bin"""
+from noiseless.objective import resident
+from noiseless.objective.bins import LOWEST, WIDTH, factors, largest_of, slice_of, top_of
+
 MOST_TERMS = 2**21
 """terms of a sum; each adds at most 2**31 to a bin, so bins stay at most 2**52, exact in float64"""
-LOWEST = -(1074 // WIDTH + 1)
-"""bin index below every float64: where a sum starts"""
 
 
 class ExactSum:
@@ -53,12 +52,14 @@ class ExactSum:
     """
 
     def __init__(self, length: int, device: torch.device | str = "cpu"):
-        self._length, self._device = length, device
+        self._length, self._device = length, torch.device(device)
         self._filled: Tensor | None = None
         self._only: tuple[Tensor, Tensor] | None = None
         self._top = LOWEST
         self._terms = 0
         self._special: Tensor | None = None
+        self._resident: resident.ResidentBins | None = None
+        """on a device: the bins while terms are added; they hold what `_top` and `_special` do not know yet"""
 
     def add(self, terms: Tensor, weights: Tensor) -> None:
         """Adds `weights[k] * terms[k]` for each k.
@@ -73,14 +74,21 @@ class ExactSum:
         self._terms += len(terms)
         if self._terms > MOST_TERMS:
             raise ValueError(f"an exact sum takes at most {MOST_TERMS} terms: choose larger blocks")
-        weights = weights.to(terms.device, torch.float64)
+        weights = weights.to(terms.device, torch.float64, non_blocking=True)
         if self._terms == 1 == len(weights):
             self._only = terms.clone(), weights
             return
-        self._settle()
+        only, self._only = self._only, None
+        if only is not None:
+            self._add(*only)
         self._add(terms, weights)
 
     def _add(self, terms: Tensor, weights: Tensor) -> None:
+        if resident.stays(self._device):
+            if self._resident is None:
+                self._resident = resident.ResidentBins(self._bins, self._top, self._special)
+            self._resident.add(terms, weights)
+            return
         for term, weight in zip(terms, weights, strict=True):
             if weight.ndim:
                 term, weight = term.double() * weight, weight.new_ones(())
@@ -88,7 +96,7 @@ class ExactSum:
             if not math.isfinite(largest):
                 term, weight = self._set_aside(term.double() * weight), weight.new_ones(())
                 largest = float(term.abs().max())
-            self._raise_top(_top(largest))
+            self._raise_top(top_of(largest))
             self._add_one(term, float(weight))
 
     @property
@@ -99,10 +107,13 @@ class ExactSum:
         return self._filled
 
     def _settle(self) -> None:
-        """Brings a term that is alone so far, which needs no bins, into the bins."""
+        """Brings all terms into the bins: also one that is alone so far, and what is known on the device only."""
         if self._only is not None:
             only, self._only = self._only, None
             self._add(*only)
+        if self._resident is not None:
+            self._top, self._special = self._resident.settled()
+            self._resident = None
 
     def merge(self, other: ExactSum) -> None:
         """Adds another sum's terms."""
@@ -138,9 +149,9 @@ class ExactSum:
             alone = self._value_of_one(*self._only)
             if alone is not None:
                 return alone
-            self._settle()
+        self._settle()
         result = torch.empty(self._length, dtype=torch.float64, device=self._device)
-        size = _slice()
+        size = slice_of(self._device)
         for start in range(0, len(result), size):  # temporaries of full length would be as large as the sum
             part = slice(start, start + size)
             result[part] = self._rounded(part)
@@ -150,12 +161,12 @@ class ExactSum:
         """The sum of one term: the multiple of u_(I-2) nearest to it, as the bins give it; None if it needs them."""
         if weights.ndim > 1 or not math.isfinite(largest := largest_of(terms[0]) * abs(float(weights[0]))):
             return None
-        exponent = WIDTH * (_top(largest) - 2)
-        (down, down_rest), (up, up_rest) = _factors(-exponent), _factors(exponent)
+        exponent = WIDTH * (top_of(largest) - 2)
+        (down, down_rest), (up, up_rest) = factors(-exponent), factors(exponent)
         if (down_rest, up_rest) != (1.0, 1.0):
             return None
         result, weight = torch.empty(self._length, dtype=torch.float64, device=self._device), float(weights[0])
-        size = _slice()
+        size = slice_of(self._device)
         for start in range(0, self._length, size):
             part = result[start : start + size]
             part.copy_(terms[0, start : start + size]).mul_(weight * down).round_().add_(0.0).mul_(up)  # no -0
@@ -182,8 +193,8 @@ class ExactSum:
             self._top = top
 
     def _add_one(self, term: Tensor, weight: float) -> None:
-        factor, rest = _factors(-WIDTH * self._top)
-        size = min(_slice(), len(term))
+        factor, rest = factors(-WIDTH * self._top)
+        size = min(slice_of(self._device), len(term))
         parts, multiples = torch.empty(2, size, dtype=torch.float64, device=term.device)
         for start in range(0, len(term), size or 1):
             bins = self._bins[:, start : start + size]
@@ -260,37 +271,6 @@ def exact_total(values: Tensor) -> float:
     return math.fsum(listed)
 
 
-def _slice() -> int:
-    """Elements processed at once: few enough for the cache, enough for torch to use all threads; changes no bit."""
-    threads = torch.get_num_threads()
-    return 2**14 if threads == 1 else 2**16 * threads
-
-
-def largest_of(term: Tensor) -> float:
-    """The largest absolute value of a tensor, in one pass; NaN if it holds one, 0 if it is empty."""
-    if not term.numel():
-        return 0.0
-    low, high = torch.aminmax(term)
-    return max(-float(low), float(high))
-
-
-def _top(largest: float) -> int:
-    """The lowest bin I with `largest <= u_(I+1) / 2`."""
-    if largest == 0:
-        return LOWEST
-    mantissa, exponent = math.frexp(largest)  # largest = mantissa * 2**exponent, 0.5 <= mantissa < 1
-    if mantissa == 0.5:
-        exponent -= 1
-    return max(LOWEST, -(-(exponent + 1) // WIDTH) - 1)  # 2**exponent is the least power of two not below largest
-
-
-def _factors(exponent: int) -> tuple[float, float]:
-    """Two numbers whose product is 2**exponent; the second is 1 where 2**exponent is well within float64's range."""
-    if abs(exponent) <= 900:
-        return 2.0**exponent, 1.0
-    return 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
-
-
 def _scaled(x: Tensor, exponent: int) -> Tensor:
-    factor, rest = _factors(exponent)
+    factor, rest = factors(exponent)
     return x * factor * rest

@@ -1,5 +1,7 @@
 """Memory format of images: channels-last, which convolutions on CPUs prefer, unless it would cost digits.
 
+On a GPU it is what the convolutions of bfloat16 are made for; those of float32 keep contiguous images.
+
 oneDNN's channels-last convolution adds all terms of an output in float32, one after the other: kernel size times input
 channels. Its rounding error grows with the square root of that number, while that of its other kernel, which adds
 partial sums, does not. So modules whose convolutions have long sums get contiguous images in float32; such modules are
@@ -37,14 +39,16 @@ def preferred(module: nn.Module, inputs: Inputs, autocast: torch.dtype | None) -
 
     Returns:
         The inputs. Images on a CPU are in channels-last format, or contiguous if they are float32 and the module has
-        long sums; if the module has refused another format, they have the one that they had.
+        long sums; on a GPU, in channels-last format under autocast. If the module has refused another format, they have
+        the one that they had.
     """
     if module in _contiguous:
         return inputs
     split = splits_sums(module, autocast)
 
     def formatted(x: Tensor) -> Tensor:
-        if x.ndim != 4 or not x.is_floating_point() or x.device.type != "cpu":
+        on_gpu = x.device.type == "cuda" and autocast is not None
+        if x.ndim != 4 or not x.is_floating_point() or not (on_gpu or x.device.type == "cpu"):
             return x
         single = split and x.dtype == torch.float32
         return x.contiguous(memory_format=torch.contiguous_format if single else torch.channels_last)

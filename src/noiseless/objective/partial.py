@@ -46,7 +46,7 @@ class Partial:
     vectors: dict[str, ExactSum]
     """name -> weighted sum of the reported vectors"""
     scalars: Tensor
-    """float64 `[rows, blocks]` on the CPU; 0 where a block is not done"""
+    """float64 `[rows, blocks]`, on the device of the vectors; 0 where a block is not done"""
     done: Tensor
     """uint8 `[chunks]` on the CPU: 1 for a chunk that is summed"""
     rows: Mapping[str, slice]
@@ -63,7 +63,7 @@ class Partial:
             scalars: name -> how many numbers each block reports under this name.
             blocks: number of blocks in the sweep.
             chunks: number of chunks in the sweep.
-            device: where vectors are summed.
+            device: of the sums.
 
         Returns:
             The partial sum.
@@ -73,10 +73,15 @@ class Partial:
             rows[name] = slice(end, end := end + count)
         return Partial(
             {name: ExactSum(length, device) for name, length in vectors.items()},
-            torch.zeros(end, blocks, dtype=torch.float64),
+            torch.zeros(end, blocks, dtype=torch.float64, device=device),
             torch.zeros(chunks, dtype=torch.uint8),
             rows,
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its sums are."""
+        return self.scalars.device
 
     @property
     def complete(self) -> bool:
@@ -86,10 +91,11 @@ class Partial:
     def sums(self) -> Sums:
         """The sums over the chunks that are done, each rounded once."""
         vectors = {name: summed.value() for name, summed in self.vectors.items()}
-        return Sums(vectors, {name: self.scalars[rows] for name, rows in self.rows.items()})
+        scalars = self.scalars.cpu()
+        return Sums(vectors, {name: scalars[rows] for name, rows in self.rows.items()})
 
     def add(self, chunk: int, first: int, report: Report) -> None:
-        """Adds the terms of a chunk.
+        """Adds the terms of a chunk. On a GPU, nothing is read from it, so it is not waited for.
 
         Args:
             chunk: number of the chunk.
@@ -98,8 +104,8 @@ class Partial:
         """
         for name, (terms, weights) in report.vectors.items():
             self.vectors[name].add(terms, weights)
-        if report.scalars:  # one copy for all, because each copy waits for the device
-            table = torch.cat([numbers.reshape(-1, numbers.shape[-1]) for numbers in report.scalars.values()]).cpu()
+        if report.scalars:
+            table = torch.cat([numbers.reshape(-1, numbers.shape[-1]) for numbers in report.scalars.values()])
             self.scalars[:, first : first + table.shape[1]] = table
         self.done[chunk] = 1
 
@@ -137,4 +143,4 @@ class Partial:
         scalars, done = tensors.get("scalars"), tensors.get("done")
         if scalars is None or done is None or scalars.shape != self.scalars.shape or done.shape != self.done.shape:
             return None
-        return Partial(vectors, scalars, done, self.rows)
+        return Partial(vectors, scalars.to(self.scalars.device), done, self.rows)

@@ -28,6 +28,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from noiseless.exits import first_worker
+from noiseless.objective.devices import Ahead, agreed
 from noiseless.objective.exactsum import reduce
 from noiseless.objective.partial import Partial
 from noiseless.objective.workers import JobFailedError, SweepStoppedError, WorkerLostError, Workers
@@ -131,12 +132,14 @@ class Team(Workers):
 
         Yields:
             Chunk numbers.
+
+        Raises:
+            ValueError: if workers compute on devices of different kinds.
         """
         self._gather()
-        done = partial.done.clone()
-        self._maximum([done])
+        done = agreed(partial.done, partial.device, self.rank, self._maximum)
         waiting = torch.nonzero(done == 0).flatten().tolist()
-        counter = f"claimed/{self._number}"
+        counter, ahead = f"claimed/{self._number}", Ahead(partial.device)
         looked = time.monotonic()
         while True:
             if time.monotonic() - looked > BEAT_SECONDS:
@@ -149,6 +152,7 @@ class Team(Workers):
             if claimed >= len(waiting):
                 return
             yield waiting[claimed]
+            ahead.sent()
 
     def combine(self, partial: Partial) -> None:
         """Sums over the workers; the bits do not depend on their order.

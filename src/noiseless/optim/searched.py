@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseless.objective.exactsum import largest_of
+from noiseless.objective.bins import largest_of
 from noiseless.optim.linesearch import Line, LinePoint, LineSearch, SearchStep
 from noiseless.optim.registry import entry_of
 from noiseless.optim.searches import line_search_name

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from noiseless.documented import documented
 from noiseless.objective import Evaluation, GradientPenalty, Objective, SharpnessAware
+from noiseless.objective.bins import largest_of
 from noiseless.objective.blockclip import BlockClip
-from noiseless.objective.exactsum import largest_of
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.workers import SweepStoppedError
 from noiseless.optim.optimizers import line_search

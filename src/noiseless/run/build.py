@@ -30,6 +30,7 @@ from noiseless.recipes.flags import code_in, with_flags
 from noiseless.recipes.ladder import published
 from noiseless.recipes.recipe import Recipe
 from noiseless.run import speed
+from noiseless.run.devices import device_of, try_deterministic
 from noiseless.run.evaluate import Tested, score
 from noiseless.run.initial import load_initial, resolved
 from noiseless.run.portability import refuse_unportable, try_block
@@ -102,11 +103,9 @@ def build(
 
 def _build(config: Config, workers: Workers | None, run_dir: Path | None, read_only: bool) -> Experiment:
     """`build`, whose draws and statistics are portable where the recipe wants that."""
-    device = _device(config.settings.device)
+    device = device_of(config.settings.device)
     threads = config.settings.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     data_dir = home(config.settings.data_dir)
     dataset = load(config.recipe.data.name, data_dir, config.recipe.data.pixels, read_only=read_only)
     recipe = _resolve(config.recipe, dataset)
@@ -154,6 +153,8 @@ def _build(config: Config, workers: Workers | None, run_dir: Path | None, read_o
         check_blocks(risk)
     if recipe.model.portable:
         try_block(risk)
+    if device.type != "cpu":
+        try_deterministic(risk)
     optimizer, test_loss = make_optimizer(recipe, model), make_test_loss(recipe, dataset.classes, device)
     transform = make_transform(recipe, risk.space, schedule, len(train))
     regime = make_regime(recipe, risk, train, schedule)
@@ -211,25 +212,6 @@ def data_directory(config: Config) -> str:
     usable = recorded is not None and os.path.isdir(recorded) and os.access(recorded, os.R_OK | os.X_OK)  # noqa: PTH112
     places = [home(recorded), home()] if usable else [home()]
     return str(next((place for place in places if is_local(data.name, place, data.pixels)), places[-1]))
-
-
-def _device(name: str) -> torch.device:
-    """The device of that name. A GPU becomes the current device; `cuda` without a number is the worker's own GPU."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
-    if device.type == "cuda":
-        # torchrun numbers its workers on a node: each has a GPU to itself
-        number = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
-        if number >= torch.cuda.device_count():
-            count = torch.cuda.device_count()
-            raise ValueError(f"there is no device cuda:{number}: torch sees {count} CUDA devices; use --device cpu")
-        device = torch.device("cuda", number)
-        torch.cuda.set_device(device)
-    return device
 
 
 def choices(recipe: Recipe) -> tuple[models.Form, dict[str, Any]]:

@@ -26,6 +26,8 @@ MODULES = (
 def start() -> None:
     """Starts the prepared process, if there is none yet, and does not wait for it. Copies have one thread each."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # so torch asks for GPUs without starting CUDA, which a copy of this process could not use then
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     multiprocessing.set_forkserver_preload(list(MODULES))
     resource_tracker.ensure_running()  # its start would unblock signals
     with blocked():  # it has to outlive its copies, which may be sent these signals together with it

@@ -60,7 +60,8 @@ def refuse_disagreement(workers: Workers, experiment: Training) -> None:
         ValueError: naming each difference.
     """
     record = environment(experiment.config, experiment.data_sha256, [])
-    mine = {name: record[name] for name in ("noiseless", "python", "git_revision", "data_sha256", "device", "threads")}
+    names = ("noiseless", "python", "git_revision", "data_sha256", "device", "cuda", "threads")
+    mine = {name: record.get(name, "none") for name in names}
     mine |= {f"package {name}": version for name, version in record["packages"].items()}
     settings = {n: value for n, value in asdict(experiment.config.settings).items() if n not in SEPARATE}
     for name, value in (flag_values(experiment.config.recipe) | settings).items():
