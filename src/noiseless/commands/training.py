@@ -24,7 +24,7 @@ from noiseless.trust import flags, permit
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
     from noiseless.objective.workers import Workers
-    from noiseless.recipes.config import Settings
+    from noiseless.recipes.config import Config, Settings
     from noiseless.run.session import Session
     from noiseless.run.trackers import Tracker
 
@@ -65,6 +65,7 @@ def train(arguments: list[str]) -> int:
     config.check()
     if in_job() and not config.settings.run_dir:
         raise ValueError("--run-dir is required in a job, so that all workers find the run")
+    _refuse_early(config)
     several = job.needed(workers)
     console.print(f"starting {workers} workers" if several else _intro(parsed))  # before torch is imported
     from noiseless.run import session, tracking
@@ -77,6 +78,19 @@ def train(arguments: list[str]) -> int:
         return job.execute(workers, [*take(command_line, "--workers")[1], *place])
     written = ["noiseless", "train", name, "--form", form, *parsed.flags]
     return _as_worker(lambda joined: session.new(config, path, written, joined, again, tags), trackers, copy)
+
+
+def _refuse_early(config: Config) -> None:
+    """Refuses what a look at the disk shows to be wrong, before torch is imported."""
+    from noiseless.files.beginning import refuse_other
+
+    init = config.recipe.model.init or ""
+    path = Path(init)
+    if init and not path.exists() and init.partition(":")[0] != "pretrained" and "@" not in init:
+        if path.parent.name != "checkpoints":  # a checkpoint may be named without its suffix
+            raise ValueError(f"there is no file {path.absolute()}: --init takes a file, a run, or pretrained")
+    if config.settings.run_dir:
+        refuse_other(Path(config.settings.run_dir), config)
 
 
 def _intro(parsed: Parsed) -> str:
@@ -114,20 +128,23 @@ def resume(arguments: list[str]) -> int:
     permit(*args.trust)
     from noiseless.files.address import refuse_state
     from noiseless.files.directory import RunDirectory
-    from noiseless.files.runcopy import RunCopy
+    from noiseless.files.plaindigest import final_digest
 
     remedy = "export the state to DIR, and train a new run with --init DIR/model.safetensors"
     refuse_state(args.run, "resume", remedy)
     directory = RunDirectory.open(Path(args.run))
     copy = _target(args.copy_to, directory.path)
     if directory.model.exists():
-        directory.state()  # raises if the final parameters are not those that the run wrote
+        if final_digest(directory) is None:
+            directory.state()  # raises if the final parameters are not those that the run wrote
         console.print(
             f"{directory.path} has ended; see its result with: {command('evaluate', directory.path, *flags())}"
         )
         if not (directory.path / REPORT).exists():
             _report(directory)  # it was stopped before its report
         if copy:
+            from noiseless.files.runcopy import RunCopy
+
             RunCopy(directory, copy, _warn).update()
         return 0
     several = job.needed(workers)
