@@ -236,7 +236,8 @@ def _print_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str
     left = [job for jobs in planned.values() for job in jobs if not job.finished]
     costs |= reproduce.costs(dict.fromkeys(replace(job.recipe, seed=0) for job in left), data_dir)
     at = ", ".join(map(str, running.protocol.budgets))
-    table = Table(title=f"plan: budgets of {at} passes, {at_once} run{'s' * (at_once > 1)} in parallel on one thread each")
+    runs_at_once = f"{at_once} run{'s' * (at_once > 1)} in parallel on one thread each"
+    table = Table(title=f"plan: budgets of {at} passes, {runs_at_once}")
     for heading in ("contender", "group", "tuning left", "runs left", "longest run"):
         table.add_column(heading, justify="left" if heading in ("contender", "group") else "right", no_wrap=True)
     for contender in running.contenders:

@@ -86,9 +86,9 @@ def _refuse_early(config: Config) -> None:
 
     init = config.recipe.model.init or ""
     path = Path(init)
-    if init and not path.exists() and init.partition(":")[0] != "pretrained" and "@" not in init:
-        if path.parent.name != "checkpoints":  # a checkpoint may be named without its suffix
-            raise ValueError(f"there is no file {path.absolute()}: --init takes a file, a run, or pretrained")
+    other = init.partition(":")[0] == "pretrained" or "@" in init or path.parent.name == "checkpoints"  # no file
+    if init and not other and not path.exists():
+        raise ValueError(f"there is no file {path.absolute()}: --init takes a file, a run, or pretrained")
     if config.settings.run_dir:
         refuse_other(Path(config.settings.run_dir), config)
 

@@ -59,9 +59,9 @@ def refuse_other(path: Path, config: Config) -> None:
     others = {flag: there for flag, (there, here) in pairs.items() if here and flag not in ("data", "init")}
     if others:
         flag, there = max(others.items(), key=lambda item: item[0] != "name")  # a name says little
+        setting = f"--{flag.replace('_', '-')} {shown(there)}"
         raise ValueError(
-            f"{path} holds a run already, made by another config, with --{flag.replace('_', '-')} {shown(there)}: choose"
-            " another --run-dir"
+            f"{path} holds a run already, made by another config, with {setting}: choose another --run-dir"
         )
 
 
