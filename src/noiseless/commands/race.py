@@ -13,9 +13,10 @@ from noiseless.commands import execution
 from noiseless.commands.arguments import whole
 from noiseless.commands.console import console, duration
 from noiseless.commands.execution import MOST_JOBS
+from noiseless.commands.models import parameters
 from noiseless.commands.parsing import parse
 from noiseless.commands.places import race_place
-from noiseless.errors import shown
+from noiseless.errors import shown, spelled
 from noiseless.exits import INTERRUPTED
 from noiseless.recipes.checks import MOST_BUDGET, at_least, known_or_code, positive
 from noiseless.recipes.config import Settings
@@ -84,6 +85,7 @@ class Race:
 def race(arguments: list[str]) -> int:
     """Runs a race: tuning, then the runs with the chosen settings."""
     args = parse(Race, arguments, "race")
+    args = replace(args, loss=spelled(args.loss, LOSSES), model=args.model and spelled(args.model, parameters()))
     known_or_code("loss", args.loss, LOSSES)
     permit_functions(args.data, args.model or "", args.loss)
     at_least("jobs", args.jobs, 1, MOST_JOBS)

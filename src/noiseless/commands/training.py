@@ -95,10 +95,13 @@ def _refuse_early(config: Config) -> None:
 
 def _intro(parsed: Parsed) -> str:
     """What is trained, with the values that follow from the given flags."""
-    words = {"warmup": "a warm-up of {} steps", "horizon": "a horizon of {} steps", "lr": "a learning rate of {:g}"}
-    follows = [words[flag].format(value) for flag, value in parsed.implied.items()]
+    words = {"warmup": "a warm-up of {} step{}", "horizon": "a horizon of {} step{}", "lr": "a learning rate of {:g}"}
+    follows = [words[flag].format(value, "s" * (value != 1)) for flag, value in parsed.implied.items()]
+    follows = [", ".join(follows[:-1]), follows[-1]] if len(follows) > 2 else follows
     of = f", the usual one of {parsed.config.recipe.optimizer.name}" if "lr" in parsed.implied else ""
-    intro = f"recipe {parsed.name} in its {parsed.form} form, with the given flags"
+    file, others = take(parsed.flags, "--config")
+    given = [*([f"the values of {file}"] if file else []), *(["the given flags"] if others else [])]
+    intro = f"recipe {parsed.name} in its {parsed.form} form" + (f", with {' and '.join(given)}" if given else "")
     return intro + (f", and so with {' and '.join(follows)}{of}" if follows else "")
 
 
