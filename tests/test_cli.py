@@ -62,6 +62,33 @@ def test_help_is_quick_and_imports_no_torch():
     assert all(re.search(rf"^ *{command}\b", out, re.MULTILINE) for command in COMMANDS), out
 
 
+def test_what_the_files_names_show_to_be_wrong_is_refused_before_torch_is_imported(finished):
+    run = str(finished[0].path)
+    cases = {
+        ("sharpness", f"{run}@2"): "has no state of step 2",
+        ("evaluate", f"{run}@2"): "has no state of step 2",
+        ("digest", f"{run}@2"): "has no state of step 2",
+        ("export", f"{run}@2", "there"): "has no state of step 2",
+        ("import", "none.pth"): "there is no file none.pth",
+        ("train", "--init", "none.safetensors"): "there is no file",
+        ("train", "fb-clipped", "--lr", "7", "--run-dir", run): "holds a run already, made by another config",
+        ("race", "--contenders", "sgd,admw"): "did you mean adamw",
+        ("compare", run, "--against", "no-run"): "no-run does not exist",
+        ("resume", run): "has ended",
+    }
+    program = (
+        "import json, sys\nfrom noiseless import cli\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    cli.main(arguments)\n"
+        "    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    program = [sys.executable, "-c", program, json.dumps([list(arguments) for arguments in cases])]
+    ended = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert "True" not in ended.stderr.splitlines()
+    for message in cases.values():
+        assert message in ended.stdout + ended.stderr
+
+
 def test_the_installed_command_is_the_module():
     program = Path(sys.executable).with_name("noiseless")
     completed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)

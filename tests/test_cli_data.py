@@ -133,7 +133,7 @@ def test_the_data_commands_have_help(arguments):
 
 def test_info_describes_a_set_and_downloads_nothing(tmp_path):
     assert call("data", "info", "cifar100").out == (
-        f"cifar100 is not in {tmp_path}/home: 169.0 MB to download\n"
+        f"looking for cifar100\ncifar100 is not in {tmp_path}/home: 169.0 MB to download\n"
     )  # fmt: skip
     text = words(call("data", "info", "mnist-5k", "--pixels", "14").out)
     for part in ("1,000 for training, 4,000 for testing", "1x14x14", load("mnist-5k", pixels=14).sha256()):

@@ -37,6 +37,25 @@ class UnknownNameError(ValueError):
         return UnknownNameError, self._parts
 
 
+def spelled(name: str, known: Iterable[str]) -> str:
+    """The known name that differs from a name only in case, hyphens and underscores; the name itself if there is none.
+
+    Args:
+        name: as the user wrote it.
+        known: all valid names.
+
+    Returns:
+        The name.
+    """
+    known = tuple(known)
+    same = [other for other in known if _plainest(other) == _plainest(name)]
+    return same[0] if len(same) == 1 and name not in known else name
+
+
+def _plainest(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
 class ModuleError(ValueError):
     """An error of a user's module or loss, with its place; the original error is its `__cause__`."""
 

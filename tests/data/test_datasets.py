@@ -257,7 +257,7 @@ def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("digit", "did you mean digits"), ("Digits", "did you mean digits"), ("cifar-10", "did you mean cifar10")],
+    [("digit", "did you mean digits"), ("Digitz", "did you mean digits"), ("cifar 10", "did you mean cifar10")],
 )
 def test_unknown_names_are_refused_with_a_suggestion(wrong, hint):
     with pytest.raises(

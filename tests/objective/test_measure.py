@@ -140,6 +140,22 @@ def test_modules_that_write_buffers_are_refused_and_those_that_branch_on_data_ar
     with pytest.raises(ValueError, match="writes its buffer 'seen'"):
         EmpiricalRisk(Counts(), cross_entropy, problems.points(), block=3).measure()
     branches = EmpiricalRisk(Branches(), cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
-    with pytest.warns(UserWarning, match="blocks are computed one at a time"):
+    with pytest.warns(
+        UserWarning, match=r"one at a time.* branches on a value.*test_measure\.py, line \d+\).*torch\.where"
+    ):
         measured = branches.measure()
     assert measured.loss == branches.evaluate().loss
+
+
+@pytest.mark.parametrize("encode", [lambda y: nn.functional.one_hot(y, 4), lambda y: torch.eye(4)[y]])
+def test_one_hot_stops_vmap_and_the_warning_has_what_does_not(encode, recwarn):
+    x, y = torch.randn(12, 3), torch.randint(4, (12,))
+
+    def loss(output, target):
+        return (output - encode(target)).square().sum(1)
+
+    risk = EmpiricalRisk(nn.Linear(3, 4), loss, (x, y), block=3, execution=Execution(chunk=2))
+    risk.evaluate()
+    texts = [str(warning.message) for warning in recwarn if "one at a time" in str(warning.message)]
+    assert len(texts) == (1 if "one_hot" in encode.__code__.co_names else 0)
+    assert all("torch.eye(classes)[target] in place of one_hot" in text for text in texts)

@@ -129,9 +129,12 @@ def test_means_must_be_finite(value):
         ({"clip_type": "max"}, ("--clip-type max", "--clip")),
         ({"decay": 0.5}, ("--decay 0.5", "--schedule exponential")),
         ({"replacement": True}, ("--replacement", "stochastic")),
-        ({"parts": 2, "regime": "stochastic"}, ("--parts 2", "--regime full-batch without --drop-last")),
-        ({"parts": 2, "drop_last": True}, ("--parts 2", "--regime full-batch without --drop-last")),
-        ({"parts": 2, "regime": "switch", "switch": 1}, ("--parts 2", "--regime full-batch without --drop-last")),
+        ({"parts": 2, "regime": "stochastic"}, ("--parts 2", "--regime stochastic", "--regime full-batch")),
+        ({"parts": 2, "drop_last": True}, ("--parts 2", "--drop-last leaves some out")),
+        ({"parts": 2, "regime": "switch", "switch": 1}, ("--parts 2", "--regime switch", "--regime full-batch")),
+        ({"draw": "norm-blocks"}, ("--draw norm-blocks", "add --regime stochastic")),
+        ({"draw": "norm-blocks", "regime": "stochastic", "shuffle": False}, ("random order", "--shuffle False")),
+        ({"draw": "norm-blocks", "regime": "stochastic", "max_up": 2}, ("--draw norm-blocks", "--max-up 2")),
         ({"parts": 2, "additive_noise": 1e-3}, ("--additive-noise", "--parts 1")),
         ({"parts": 2, "multiplicative_noise": 1e-3}, ("--multiplicative-noise", "--parts 1")),
         ({"rate_by": "update", "layer_rate": "larc"}, ("--layer-rate larc", "--rate-by step")),
@@ -144,6 +147,21 @@ def test_means_must_be_finite(value):
 )
 def test_values_that_do_not_go_together_are_refused(values, names):
     assert_refused(*names, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "others"),
+    [
+        ({"draw": "norm-blocks"}, ("--shuffle", "--max-up")),
+        ({"parts": 2, "drop_last": True}, ("--regime",)),
+        ({"parts": 2, "additive_noise": 1e-3}, ("--multiplicative-noise",)),
+        ({"regime": "switch"}, ("does nothing",)),
+    ],
+)
+def test_a_message_names_the_cause_at_hand_alone(values, others):
+    with pytest.raises(ValueError, match=r"\S") as error:
+        check_values(**values)
+    assert not [other for other in others if other in str(error.value)]
 
 
 def test_a_message_is_one_line():

@@ -62,8 +62,9 @@ def test_an_optimizer_brings_its_usual_rate_unless_one_is_given(flags, rate):
 
 
 def test_names_get_their_spelling():
-    values = flag_values(recipe("fb", "--optimizer", "adamw", "--model", "ResNet18", "--data", "MNIST-5k"))
+    values = flag_values(recipe("FB", "--optimizer", "adamw", "--model", "ResNet-18", "--data", "MNIST_5k"))
     assert (values["optimizer"], values["model"], values["data"]) == ("AdamW", "resnet18", "mnist-5k")
+    assert flag_values(recipe("fb", "--loss", "Cross_Entropy", "--policy", "RAND"))["loss"] == "cross-entropy"
     assert values["padding"] == 3  # of mnist-5k, whose recipe is small
 
 

@@ -72,6 +72,15 @@ def test_without_augmentation_nothing_else_changes():
         assert set(differing(recipe, other)) == {"augment"}
 
 
+def test_a_loss_of_the_users_own_is_that_of_all_contenders_and_smooths_by_itself():
+    course = Course("digits", DIGITS.extent, loss="my_things:margin")
+    for name in USUAL:
+        recipe, other = course.recipe(CONTENDERS[name], 60), DIGITS.recipe(CONTENDERS[name], 60)
+        recipe.objective.check()
+        assert recipe.objective.loss == "my_things:margin"
+        assert set(differing(recipe, other)) == {"loss"} | ({"label_smoothing"} if name == "aggregated" else set())
+
+
 def test_aggregated_in_a_race_is_the_recipe():
     for augment in ("crop-flip", "none"):
         recipe = Course("digits", DIGITS.extent, augment=augment != "none").recipe(CONTENDERS["aggregated"], 60)

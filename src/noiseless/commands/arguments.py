@@ -7,7 +7,6 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from noiseless.commands.flags import read_flags
 from noiseless.commands.models import parameters
 from noiseless.commands.parsing import given_flags
 from noiseless.data.catalogue import ENTRIES, full_name
-from noiseless.errors import UnknownNameError, shown
+from noiseless.errors import UnknownNameError, shown, spelled
 from noiseless.own import PATTERN
 from noiseless.recipes.checks import MOST, known_or_code
 from noiseless.recipes.config import Config, Settings
@@ -37,7 +36,7 @@ MOST_WORKERS = 1_000_000
 def take_recipe(arguments: list[str], command: str = "train") -> tuple[str, list[str]]:
     """Splits off the name of the recipe, which comes before the flags; the default is `fb-regularized`."""
     if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
+        return spelled(arguments[0], RECIPES), arguments[1:]
     for before, argument in pairwise(arguments):
         if argument in RECIPES and before != "--name":
             flags = [other for other in arguments if other != argument]
@@ -129,10 +128,11 @@ def _with_values(recipe: Recipe, values: dict[str, Any]) -> Config:
 
 
 def _named(recipe: Recipe) -> Recipe:
-    """A copy with the names of data set, model and optimizer in their spelling; raises for unknown ones."""
+    """A copy with the names of data set, model, loss and the like in their spelling; raises for unknown ones."""
     data, model, optimizer = recipe.data.name, recipe.model.name, recipe.optimizer.name
-    known_or_code("loss", recipe.objective.loss, LOSSES)
-    known_or_code("policy", recipe.data.policy, POLICIES)
+    loss, policy = spelled(recipe.objective.loss, LOSSES), spelled(recipe.data.policy, POLICIES)
+    known_or_code("loss", loss, LOSSES)
+    known_or_code("policy", policy, POLICIES)
     for transform in recipe.transforms.transform:
         known_or_code("transform", transform, ())
     data, model = spelled(data, ENTRIES), spelled(model, models := parameters())
@@ -143,7 +143,7 @@ def _named(recipe: Recipe) -> Recipe:
     if ":" not in optimizer and optimizer not in USUAL_RATES:
         optimizer = spelled(optimizer, names := optimizer_names())
         known_or_code("optimizer", optimizer, names)
-    return with_flags(recipe, data=data, model=model, optimizer=optimizer)
+    return with_flags(recipe, data=data, model=model, optimizer=optimizer, loss=loss, policy=policy)
 
 
 def optimizer_names() -> list[str]:
@@ -158,13 +158,6 @@ def optimizer_names() -> list[str]:
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     imported = {alias.asname or alias.name for node in imports for alias in node.names}
     return sorted({*USUAL_RATES, *(name for name in imported - {"Optimizer"} if name[0].isupper())})
-
-
-def spelled(name: str, known: Iterable[str]) -> str:
-    """The known name that differs from a name in upper and lower case only; the name itself if there is none."""
-    known = tuple(known)
-    same = [other for other in known if other.lower() == name.lower()]
-    return same[0] if len(same) == 1 and name not in known else name
 
 
 def take_all(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:

@@ -112,6 +112,7 @@ def answer_question(
     question: Callable[[Flags, StateAddress, Workers], Iterable[Answer]],
     show: Callable[[Flags, StateAddress, Answer], None],
     stopped: str = "there is no result; start again with",
+    replays: bool = False,
 ) -> int:
     """Runs a command that analyses a state of a run: parses, starts the workers, saves and prints each answer.
 
@@ -122,6 +123,7 @@ def answer_question(
         question: computes the answers; called by each worker, loads the state by `load`.
         show: prints an answer; called by the first worker.
         stopped: message after a signal, printed before the command that continues or repeats the work.
+        replays: whether the steps to the state are made again, so that no file needs to hold it.
 
     Returns:
         The exit code.
@@ -134,6 +136,8 @@ def answer_question(
     from noiseless.files.address import StateAddress
 
     address = StateAddress.read(args.run)
+    if not replays:
+        address.refuse_missing()  # before torch is imported
     several = job.needed(args.workers)
     if not in_job():  # the command that started the job has said so
         console.print(f"{command} of {address}")

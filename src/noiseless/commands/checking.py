@@ -34,6 +34,7 @@ def digest(arguments: list[str]) -> int:
 
     digest = final_digest(address.directory) if address.step is None else None
     if digest is None:
+        address.refuse_missing()
         from noiseless.files import checkpoint
 
         digest = checkpoint.digest(_state(address))

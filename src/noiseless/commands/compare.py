@@ -37,6 +37,11 @@ class Compare:
 def compare(arguments: list[str]) -> int:
     """Compares groups of runs."""
     args = parse(Compare, arguments, "compare")
+    from noiseless.files.address import StateAddress
+
+    for run in (*args.runs, *args.against):
+        StateAddress.read(run)  # refused before the statistics are imported
+    console.print(f"reading {len(args.runs) + len(args.against)} runs")
     from noiseless.files.atomic import write_json
     from noiseless.report import comparison
     from noiseless.study.compared import as_json, compare_runs

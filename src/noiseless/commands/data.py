@@ -123,6 +123,7 @@ def info(arguments: list[str]) -> int:
     from noiseless.data.catalogue import ENTRIES, full_name
 
     directory, name = home(args.data_dir), full_name(args.name, args.pixels)
+    console.print(f"looking for {name}")
     from noiseless.data import packed
     from noiseless.data.datasets import opened, stale
     from noiseless.data.images import ImageSet

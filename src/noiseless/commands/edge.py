@@ -39,7 +39,7 @@ class EdgeFlags(CostlyFlags):
 
 def edge(arguments: list[str]) -> int:
     """Follows the edge of stability along a run."""
-    return answer_question("edge", arguments, EdgeFlags, _edge, _print, STOPPED)
+    return answer_question("edge", arguments, EdgeFlags, _edge, _print, STOPPED, replays=True)
 
 
 def _edge(args: EdgeFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:

@@ -64,6 +64,7 @@ def evaluate(arguments: list[str]) -> int:
     from noiseless.files.address import StateAddress
 
     address = StateAddress.read(args.run)
+    address.refuse_missing()
     if not args.json:
         console.print(f"evaluating {address}{f' on {args.data}' if args.data else ''}")
     from noiseless.commands import subject

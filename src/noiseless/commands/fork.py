@@ -77,7 +77,7 @@ class ForkFlags(CostlyFlags):
 def fork(arguments: list[str]) -> int:
     """Forks a run."""
     stopped = "what is done is saved; continue with"
-    return answer_question("fork", arguments, ForkFlags, _fork, _print, stopped)
+    return answer_question("fork", arguments, ForkFlags, _fork, _print, stopped, replays=True)
 
 
 def changed(config: Config, changes: tuple[str, ...]) -> Config:

@@ -35,6 +35,8 @@ def import_checkpoint(arguments: list[str]) -> int:
         data="",
     )
     config, file = parsed.config, Path(first[0])
+    if not file.exists():
+        raise ValueError(f"there is no file {file}")
     console.print(f"reading {file}")
     from noiseless.exchange.description import form_of
     from noiseless.exchange.imported import import_run
@@ -79,6 +81,7 @@ def export(arguments: list[str]) -> int:
     from noiseless.files.address import StateAddress
 
     address = StateAddress.read(args.run)
+    address.refuse_missing()
     console.print(f"exporting {address}")
     from noiseless.exchange.card import NEEDED, Facts, card
     from noiseless.exchange.description import description_of

@@ -13,13 +13,15 @@ from noiseless.commands import execution
 from noiseless.commands.arguments import whole
 from noiseless.commands.console import console, duration
 from noiseless.commands.execution import MOST_JOBS
+from noiseless.commands.models import parameters
 from noiseless.commands.parsing import parse
 from noiseless.commands.places import race_place
-from noiseless.errors import shown
+from noiseless.errors import shown, spelled
 from noiseless.exits import INTERRUPTED
-from noiseless.recipes.checks import MOST_BUDGET, at_least, positive
+from noiseless.recipes.checks import MOST_BUDGET, at_least, known_or_code, positive
 from noiseless.recipes.config import Settings
 from noiseless.recipes.parts.data import MOST_PIXELS
+from noiseless.recipes.parts.objective import LOSSES
 from noiseless.run import prepared
 from noiseless.system import cores
 from noiseless.trust import permit_functions
@@ -49,6 +51,8 @@ class Race:
     """model, see noiseless models; none: resnet8 in the small form, resnet18 in the paper form"""
     form: Literal["small", "paper"] | None = None
     """paper: as in the paper; small: scaled down; none: small for digits and mnist-5k, paper for other data"""
+    loss: str = "cross-entropy"
+    """cross-entropy, incorrect, or a function of yours, package.module:name, which replaces aggregated's smoothing"""
     augment: Literal["fresh", "none"] = "fresh"
     """fresh: random crops and mirror images, drawn anew at each step; none: no augmentation"""
     budgets: str = "15,30,60,120,300"
@@ -81,12 +85,12 @@ class Race:
 def race(arguments: list[str]) -> int:
     """Runs a race: tuning, then the runs with the chosen settings."""
     args = parse(Race, arguments, "race")
-    permit_functions(args.data, args.model or "")
+    args = replace(args, loss=spelled(args.loss, LOSSES), model=args.model and spelled(args.model, parameters()))
+    known_or_code("loss", args.loss, LOSSES)
+    permit_functions(args.data, args.model or "", args.loss)
     at_least("jobs", args.jobs, 1, MOST_JOBS)
     positive("pixels", args.pixels, MOST_PIXELS)
     budgets = _numbers("--budgets", args.budgets)
-    if not args.plan_only:
-        prepared.start()
     running = _race(args, budgets)
     path = running.directory
     execution.refuse_place(path)
@@ -156,22 +160,26 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
     from noiseless.data.catalogue import full_name
 
     data = full_name(args.data, args.pixels)
-    console.print(f"planning a race on {_course(args)}")
-    from noiseless.data import extent, home
-    from noiseless.optim import optimizer_entry
-    from noiseless.study import contenders, earlier
-    from noiseless.study.race import Protocol
-    from noiseless.study.race import Race as Running
-
     names = [name.strip() for name in args.contenders.split(",") if name.strip()]
     if args.contenders and not names:
         raise ValueError(f"--contenders {args.contenders!r} names none: give names separated by commas, as sgd,adamw")
-    course = contenders.Course(
-        data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,
-        args.augment == "fresh",
-    )  # fmt: skip
+    from noiseless.study import contenders
+
     chosen = contenders.select(names)
     permit_functions(*map(contenders.code, names))
+    if not args.plan_only:
+        prepared.start()
+    console.print(f"planning a race on {_course(args)}")
+    from noiseless.data import extent, home
+    from noiseless.optim import optimizer_entry
+    from noiseless.study import earlier
+    from noiseless.study.race import Protocol
+    from noiseless.study.race import Race as Running
+
+    course = contenders.Course(
+        data, extent(data, home(args.data_dir), args.pixels), args.pixels, args.model, args.form,
+        args.augment == "fresh", args.loss,
+    )  # fmt: skip
     for contender in chosen:
         optimizer_entry(contender.recipe.optimizer.name)  # imports the user's, and refuses what is none
     protocol = Protocol(budgets, args.seeds, args.rates, args.tuning_seeds, args.validation, args.tune_at)
@@ -182,7 +190,8 @@ def _race(args: Race, budgets: tuple[int, ...]) -> Running:
 
 def _course(args: Race) -> str:
     pixels = f" at {args.pixels} pixels" if args.pixels else ""
-    return f"{args.data}{pixels}, {'fresh augmentation' if args.augment == 'fresh' else 'without augmentation'}"
+    augmentation = "fresh augmentation" if args.augment == "fresh" else "without augmentation"
+    return f"{args.data}{pixels}, {augmentation}" + (f", loss {args.loss}" if args.loss != Race.loss else "")
 
 
 def _protocol(args: Race) -> str:
@@ -229,7 +238,8 @@ def _print_plan(running: Running, tuning: list[Job], at_once: int, data_dir: str
     left = [job for jobs in planned.values() for job in jobs if not job.finished]
     costs |= reproduce.costs(dict.fromkeys(replace(job.recipe, seed=0) for job in left), data_dir)
     at = ", ".join(map(str, running.protocol.budgets))
-    table = Table(title=f"plan: budgets of {at} passes, {at_once} runs in parallel on one thread each")
+    runs_at_once = f"{at_once} run{'s' * (at_once > 1)} in parallel on one thread each"
+    table = Table(title=f"plan: budgets of {at} passes, {runs_at_once}")
     for heading in ("contender", "group", "tuning left", "runs left", "longest run"):
         table.add_column(heading, justify="left" if heading in ("contender", "group") else "right", no_wrap=True)
     for contender in running.contenders:

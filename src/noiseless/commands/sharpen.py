@@ -38,7 +38,7 @@ class SharpenFlags(CostlyFlags):
 
 def sharpen(arguments: list[str]) -> int:
     """Explains the change of the sharpness along a run."""
-    return answer_question("sharpen", arguments, SharpenFlags, _sharpen, _print, STOPPED)
+    return answer_question("sharpen", arguments, SharpenFlags, _sharpen, _print, STOPPED, replays=True)
 
 
 def _sharpen(args: SharpenFlags, address: StateAddress, workers: Workers) -> Iterator[Answer]:

@@ -24,7 +24,7 @@ from noiseless.trust import flags, permit
 if TYPE_CHECKING:
     from noiseless.files.directory import Row, RunDirectory
     from noiseless.objective.workers import Workers
-    from noiseless.recipes.config import Settings
+    from noiseless.recipes.config import Config, Settings
     from noiseless.run.session import Session
     from noiseless.run.trackers import Tracker
 
@@ -65,6 +65,7 @@ def train(arguments: list[str]) -> int:
     config.check()
     if in_job() and not config.settings.run_dir:
         raise ValueError("--run-dir is required in a job, so that all workers find the run")
+    _refuse_early(config)
     several = job.needed(workers)
     console.print(f"starting {workers} workers" if several else _intro(parsed))  # before torch is imported
     from noiseless.run import session, tracking
@@ -79,12 +80,28 @@ def train(arguments: list[str]) -> int:
     return _as_worker(lambda joined: session.new(config, path, written, joined, again, tags), trackers, copy)
 
 
+def _refuse_early(config: Config) -> None:
+    """Refuses what a look at the disk shows to be wrong, before torch is imported."""
+    from noiseless.files.beginning import refuse_other
+
+    init = config.recipe.model.init or ""
+    path = Path(init)
+    other = init.partition(":")[0] == "pretrained" or "@" in init or path.parent.name == "checkpoints"  # no file
+    if init and not other and not path.exists():
+        raise ValueError(f"there is no file {path.absolute()}: --init takes a file, a run, or pretrained")
+    if config.settings.run_dir:
+        refuse_other(Path(config.settings.run_dir), config)
+
+
 def _intro(parsed: Parsed) -> str:
     """What is trained, with the values that follow from the given flags."""
-    words = {"warmup": "a warm-up of {} steps", "horizon": "a horizon of {} steps", "lr": "a learning rate of {:g}"}
-    follows = [words[flag].format(value) for flag, value in parsed.implied.items()]
+    words = {"warmup": "a warm-up of {} step{}", "horizon": "a horizon of {} step{}", "lr": "a learning rate of {:g}"}
+    follows = [words[flag].format(value, "s" * (value != 1)) for flag, value in parsed.implied.items()]
+    follows = [", ".join(follows[:-1]), follows[-1]] if len(follows) > 2 else follows
     of = f", the usual one of {parsed.config.recipe.optimizer.name}" if "lr" in parsed.implied else ""
-    intro = f"recipe {parsed.name} in its {parsed.form} form, with the given flags"
+    file, others = take(parsed.flags, "--config")
+    given = [*([f"the values of {file}"] if file else []), *(["the given flags"] if others else [])]
+    intro = f"recipe {parsed.name} in its {parsed.form} form" + (f", with {' and '.join(given)}" if given else "")
     return intro + (f", and so with {' and '.join(follows)}{of}" if follows else "")
 
 
@@ -114,20 +131,23 @@ def resume(arguments: list[str]) -> int:
     permit(*args.trust)
     from noiseless.files.address import refuse_state
     from noiseless.files.directory import RunDirectory
-    from noiseless.files.runcopy import RunCopy
+    from noiseless.files.plaindigest import final_digest
 
     remedy = "export the state to DIR, and train a new run with --init DIR/model.safetensors"
     refuse_state(args.run, "resume", remedy)
     directory = RunDirectory.open(Path(args.run))
     copy = _target(args.copy_to, directory.path)
     if directory.model.exists():
-        directory.state()  # raises if the final parameters are not those that the run wrote
+        if final_digest(directory) is None:
+            directory.state()  # raises if the final parameters are not those that the run wrote
         console.print(
             f"{directory.path} has ended; see its result with: {command('evaluate', directory.path, *flags())}"
         )
         if not (directory.path / REPORT).exists():
             _report(directory)  # it was stopped before its report
         if copy:
+            from noiseless.files.runcopy import RunCopy
+
             RunCopy(directory, copy, _warn).update()
         return 0
     several = job.needed(workers)

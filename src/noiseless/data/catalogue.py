@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from noiseless import own
 from noiseless.data import sources
 from noiseless.data.progress import size
-from noiseless.errors import UnknownNameError
+from noiseless.errors import UnknownNameError, spelled
 from noiseless.plain import real
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def full_name(name: str, pixels: int | None = None) -> str:
         return f"{kind}:{real(Path(path).expanduser())}"
     if colon:
         return name
+    name = spelled(name, ENTRIES)
     if name not in ENTRIES:
         raise UnknownNameError("data set", name, (*ENTRIES, *PATH_NAMES))
     return name

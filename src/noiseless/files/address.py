@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from noiseless.files import heads
 from noiseless.files.directory import RunDirectory
 
 
@@ -37,6 +38,28 @@ class StateAddress:
         if not step.isdecimal():
             raise ValueError(f"{text}: the step must be a whole number of steps done, as in {run}@100, not {step!r}")
         return StateAddress(RunDirectory.open(Path(run)), int(step))
+
+    def refuse_missing(self) -> None:
+        """Refuses a step of which the run has no file, by the names of its files: without torch, in a moment.
+
+        Raises:
+            ValueError: with the steps whose states it has.
+        """
+        directory, steps = self.directory, heads.steps(self.directory.checkpoints)
+        if self.step is None or self.step in steps:
+            return
+        end = directory.end()
+        if end is not None:
+            steps = sorted({*steps, end.step})
+        follows = self.step == 0 and directory.config().recipe.model.init is None  # from the config, without a file
+        if self.step in steps or follows:
+            return
+        last = ", ".join(map(str, steps[-8:]))
+        listed = f"it has those of {'..., ' if len(steps) > 8 else ''}{last}" if steps else "it has none"
+        raise ValueError(
+            f"{directory.path} has no state of step {self.step}: {listed}; noiseless train --keep-every N keeps one"
+            " every N steps"
+        )
 
     def __str__(self) -> str:
         return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")

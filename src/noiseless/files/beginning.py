@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from noiseless import trust
-from noiseless.errors import command
+from noiseless.errors import command, shown
 from noiseless.files import heads, reading
 from noiseless.files.atomic import TEMPORARY
 from noiseless.recipes.config import Config
+from noiseless.recipes.flags import differing
 from noiseless.system import is_device_name
 
 FILES = (
@@ -38,6 +39,30 @@ def refuse_occupied(path: Path, config: Config) -> None:
         )
     if path.exists() and not (path.is_dir() and _hardly_begun(path)):
         raise ValueError(f"{path} is not an empty directory: choose another --run-dir")
+
+
+def refuse_other(path: Path, config: Config) -> None:
+    """Raises if a path holds a run whose given settings are certainly others: before torch and data are loaded.
+
+    Settings that are derived from the data are not compared; `refuse_occupied` compares all of them.
+
+    Args:
+        path: of a new run.
+        config: of the new run, as the user gave it.
+
+    Raises:
+        ValueError: naming a setting that differs.
+    """
+    if not (path / reading.CONFIG).exists() or config.recipe.compat == "published":
+        return
+    pairs = differing(reading.config(path).recipe, config.recipe)
+    others = {flag: there for flag, (there, here) in pairs.items() if here and flag not in ("data", "init")}
+    if others:
+        flag, there = max(others.items(), key=lambda item: item[0] != "name")  # a name says little
+        setting = f"--{flag.replace('_', '-')} {shown(there)}"
+        raise ValueError(
+            f"{path} holds a run already, made by another config, with {setting}: choose another --run-dir"
+        )
 
 
 def clear_unfinished(path: Path) -> None:

@@ -112,6 +112,7 @@ def _flags(values: Any) -> dict[str, Any]:
     flags: dict[str, Any] = {}
     groups = _mapping(values, "it")
     groups.pop(SEAL, None)  # of a config.json, which may have been edited
+    _refuse_misplaced(groups)
     _refuse_unknown(groups, ("recipe", "settings"), "it")
     by_place = {(flag.part, flag.field): (name, flag.type) for name, flag in FLAGS.items()}
     parts = {part for part, _ in by_place if part}
@@ -131,6 +132,15 @@ def _flags(values: Any) -> dict[str, Any]:
         if name not in LEFT_OUT:
             flags[name] = typed(hints[name], value, f"settings.{name}")
     return flags
+
+
+def _refuse_misplaced(groups: dict[str, Any]) -> None:
+    """Raises for a part or a flag at the top of a file, with the place where it belongs."""
+    places = {name: f"recipe: {flag.part + ': ' if flag.part else ''}{flag.field}" for name, flag in FLAGS.items()}
+    places |= {flag.part: f"recipe: {flag.part}" for flag in FLAGS.values() if flag.part}
+    places |= {name: f"settings: {name}" for name in get_type_hints(Settings)}
+    for key in groups.keys() & places.keys():
+        raise NotPlainError(f"it has {key!r} at its top, which belongs below: {places[key]}")
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

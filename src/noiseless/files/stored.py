@@ -58,8 +58,7 @@ def read_state(address: StateAddress) -> StateFile:
         return StateFile(step, state["model"], state["optimizer"], file, state["transforms"])
     if step == end:
         return StateFile(step, directory.state(), None, directory.model)
-    if step != 0 or directory.config().recipe.model.init is not None:
-        raise ValueError(f"{directory.path} has no state of step {step}: {_states(directory, end)}")
+    StateAddress(directory, step).refuse_missing()
     return StateFile(0, None, None, file)
 
 
@@ -74,11 +73,3 @@ def _newest(directory: RunDirectory) -> int:
         raise ValueError(f"{directory.path} has no checkpoint yet, so it has no state")
     directory.tell(newest)
     return newest.step
-
-
-def _states(directory: RunDirectory, end: int | None) -> str:
-    """The steps whose states a run has, for an error message."""
-    steps = sorted({*checkpoint_steps(directory), *([end] if end is not None else [])})
-    last = ", ".join(map(str, steps[-8:]))
-    listed = f"it has those of {'..., ' if len(steps) > 8 else ''}{last}" if steps else "it has none"
-    return f"{listed}; noiseless train --keep-every N keeps one every N steps"

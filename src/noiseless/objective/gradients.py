@@ -20,7 +20,6 @@ from torch.func import functional_call, grad_and_value
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from noiseless import keyed
-from noiseless.errors import reason
 from noiseless.examples.blocks import Batch
 from noiseless.examples.trees import Inputs, Tree, called, mapped
 from noiseless.losses.scoring import Scoring
@@ -31,7 +30,7 @@ from noiseless.objective.compiled import Compiler
 from noiseless.objective.contribution import BlockGradients, BlockScores
 from noiseless.objective.space import ParameterSpace
 from noiseless.objective.sweeping import sweeping
-from noiseless.objective.usercode import told
+from noiseless.objective.usercode import outside_vmap, told
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 _random: WeakSet[nn.Module] = WeakSet()
@@ -167,9 +166,7 @@ class BlockLoss:
             _random.add(self.module)
             return None
         functional.set_alone(self.module, self.key())
-        return (
-            f"blocks are computed one at a time, because the module does not run under torch.func.vmap: {reason(error)}"
-        )
+        return outside_vmap(error)
 
     def _together(self, thetas: bool, examples: int, record: bool = True) -> Callable[..., tuple[Tensor, ...]]:
         """A function (theta, target, inputs, held) -> gradients `[K, P]` and reports of K blocks at once."""

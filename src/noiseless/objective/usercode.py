@@ -64,6 +64,16 @@ HESSIAN_GRADIENTS = Need(
 )
 
 
+OUTSIDE_VMAP = (
+    (".item()", "it reads a value of a tensor, as .item() and one_hot do",
+     "use torch.eye(classes)[target] in place of one_hot, and tensors in place of numbers"),
+    ("control flow", "it branches on a value of a tensor", "use torch.where in place of if"),
+    ("dynamic shape", "the shape of a result depends on values, as with a boolean mask",
+     "use torch.where, or multiply by the mask"),
+)  # fmt: skip
+"""words in an error of `torch.func.vmap` -> what the user's code does, and what to write instead"""
+
+
 class _HasModule(Protocol):
     @property
     def module(self) -> nn.Module: ...
@@ -141,6 +151,25 @@ def _told(error: Exception, module: nn.Module, need: Need | None) -> ModuleError
             return None
     what = "the backward" if differentiates else "the loss" if in_loss else "the module's forward"
     return ModuleError(f"{what} raises {reason(error)} ({place})")
+
+
+def outside_vmap(error: Exception) -> str:
+    """Why blocks cannot be computed together, and what to write instead; the results are the same.
+
+    Args:
+        error: of a module or loss under `torch.func.vmap`.
+
+    Returns:
+        A message of one sentence, with the line of the user's code.
+    """
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _kind(frame) == "user"]
+    place = "" if not frames else f" ({frames[-1][0].f_code.co_filename}, line {frames[-1][1]})"
+    known = (texts for word, *texts in OUTSIDE_VMAP if word in str(error))
+    cause, remedy = next(known, (reason(error), "rewrite that line"))
+    return (
+        f"blocks are computed one at a time, because the module or loss does not run under torch.func.vmap: {cause}"
+        f"{place}; to compute a chunk's blocks together, {remedy}"
+    )
 
 
 def refuse_once(value: Tensor, gradient: Tensor, need: Need) -> None:

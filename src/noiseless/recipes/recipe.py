@@ -47,9 +47,10 @@ class Recipe:
                 f"--switch {objective.switch} is never reached in --steps {schedule.steps}: give a smaller one"
             )
         if objective.parts > 1 and (transforms.additive_noise or transforms.multiplicative_noise):
+            noise = "additive" if transforms.additive_noise else "multiplicative"
             raise ValueError(
-                f"--additive-noise and --multiplicative-noise are drawn once a step, and --parts {objective.parts} has"
-                " several updates: give --parts 1"
+                f"--{noise}-noise is drawn once a step, and --parts {objective.parts} has several updates: give"
+                " --parts 1"
             )
         if schedule.rate_by == "update" and transforms.layer_rate == "larc":
             raise ValueError("--layer-rate larc reads the learning rate of the step: use --rate-by step with it")

@@ -67,8 +67,9 @@ class Result:
 def table(results: Sequence[Result], title: str) -> Table:
     """The table of test accuracies by contender and budget for the terminal; five budgets fit into 80 columns."""
     seeds = max(result.planned for result in results)
+    means = f"mean ± standard deviation of {seeds} seed{'s' * (seeds > 1)}"
     accuracies = Table(
-        title=f"{title}: test accuracy %, mean ± standard deviation of {seeds} seeds, by passes", box=box.SIMPLE,
+        title=f"{title}: test accuracy %, {means}, by passes", box=box.SIMPLE,
         padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
     (_, *budgets), rows = _cells(results, lambda result: result.shown("test_accuracy", 100).replace("± ", "±"))

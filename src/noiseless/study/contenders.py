@@ -12,16 +12,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from noiseless.data import Extent
 from noiseless.errors import UnknownNameError
 from noiseless.own import PATTERN
 from noiseless.recipes.checks import known_or_code
 from noiseless.recipes.flags import with_flags
 from noiseless.recipes.ladder import BLOCK_SCALE, LADDER, aggregated, default_form, on_small, sgd
 from noiseless.recipes.recipe import Recipe
-from noiseless.run.work import passes_a_step
+from noiseless.trust import is_code
+
+if TYPE_CHECKING:
+    from noiseless.data import Extent
 
 FACTOR = 2.0
 """ratio of neighbouring learning rates of a grid"""
@@ -89,7 +91,7 @@ USUAL = (
 
 @dataclass(frozen=True)
 class Course:
-    """Data, model and augmentation, which are the same for all contenders of a race."""
+    """Data, model, loss and augmentation, which are the same for all contenders of a race."""
 
     data: str
     extent: Extent
@@ -102,6 +104,8 @@ class Course:
     """None: the usual form for the data set"""
     augment: bool = True
     """True: fresh augmentation at each step; False: none"""
+    loss: str = "cross-entropy"
+    """name of the loss, or `package.module:name`"""
 
     @property
     def kind(self) -> str:
@@ -124,6 +128,8 @@ class Course:
         Raises:
             ValueError: if a step costs more than the budget.
         """
+        from noiseless.run.work import passes_a_step  # not above: it imports torch
+
         recipe = contender.recipe
         cost = passes_a_step(recipe)
         steps = int(budget / cost)
@@ -139,6 +145,8 @@ class Course:
             name=f"{contender.name}-{budget}",
             pixels=self.pixels,
             model=self.model or recipe.model.name,
+            loss=self.loss,
+            label_smoothing=0.0 if is_code(self.loss) else recipe.objective.label_smoothing,
             steps=steps,
             warmup=round(recipe.schedule.warmup * scale),
             horizon=None if recipe.schedule.horizon is None else round(recipe.schedule.horizon * scale),

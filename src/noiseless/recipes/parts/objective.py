@@ -89,24 +89,43 @@ class Objective:
         at_least("penalty", self.penalty, 0)
         at_least("full-penalty", self.full_penalty, 0)
         positive("penalty-eps", self.penalty_eps)
-        if (self.regime == "switch") != (self.switch > 0):
-            raise ValueError("--switch N and --regime switch belong together: N is the first step with the full batch")
+        if self.regime == "switch" and not self.switch:
+            raise ValueError("--regime switch needs --switch N: N is the first step with the full batch")
+        if self.switch and self.regime != "switch":
+            raise ValueError(
+                f"--switch {self.switch} does nothing with --regime {self.regime}: add --regime switch, or leave it out"
+            )
         if self.replacement and self.regime == "full-batch":
             raise ValueError(
                 "--replacement draws the examples of stochastic updates; the full batch holds each one once"
             )
-        if self.draw == "norm-blocks" and (self.regime == "full-batch" or self.shuffle is False or self.max_up > 1):
+        self._check_draw()
+        if self.parts > 1 and self.regime != "full-batch":
             raise ValueError(
-                "--draw norm-blocks draws fixed blocks for stochastic updates: give it --regime stochastic, without"
-                " --shuffle False and --max-up"
+                f"--parts {self.parts} divides the full batch, and --regime {self.regime} has stochastic updates: give"
+                " --regime full-batch, or --parts 1"
             )
-        if self.parts > 1 and (self.regime != "full-batch" or self.drop_last):
+        if self.parts > 1 and self.drop_last:
             raise ValueError(
-                f"--parts {self.parts} divides all examples of the full batch: use --regime full-batch without"
-                " --drop-last, or --parts 1"
+                f"--parts {self.parts} divides all examples, and --drop-last leaves some out: give one of them"
             )
         if self.block % self.max_up:
             raise ValueError(
                 f"--block {self.block} must be divisible by --max-up {self.max_up}: a block counts draws, and all draws"
                 " of an image are in one block"
+            )
+
+    def _check_draw(self) -> None:
+        """Refuses what fixed blocks that are drawn as mini-batches cannot be combined with."""
+        if self.draw != "norm-blocks":
+            return
+        if self.regime == "full-batch":
+            raise ValueError(
+                "--draw norm-blocks draws mini-batches, and the full batch has none: add --regime stochastic"
+            )
+        if self.shuffle is False:
+            raise ValueError("--draw norm-blocks draws blocks in a random order: leave out --shuffle False")
+        if self.max_up > 1:
+            raise ValueError(
+                f"--draw norm-blocks draws blocks once each, and --max-up {self.max_up} several times: give one of them"
             )
