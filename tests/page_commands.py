@@ -69,7 +69,7 @@ READERS = {
     "RUN [RUN ...]": "run other-run", "RUN": "run", "FILE.npz": "small.npz", "PATH": "photos",
     "/local/run": "local/run", "/bucket/run": "bucket/run", "package.module:": "reader:", "mymodels:": "reader:",
     "my_models.small:": "reader:", "my_models.small": "reader", "--data cifar10": "--data npz:cifar-like.npz",
-    "npz:cifar10.npz": "npz:cifar-like.npz",
+    "npz:cifar10.npz": "npz:cifar-like.npz", "layers.2.*": "*bias",
 }  # fmt: skip
 """what stands in a line for files that readers have, and what they are in the test"""
 CODE = """

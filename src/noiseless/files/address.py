@@ -39,27 +39,34 @@ class StateAddress:
             raise ValueError(f"{text}: the step must be a whole number of steps done, as in {run}@100, not {step!r}")
         return StateAddress(RunDirectory.open(Path(run)), int(step))
 
+    @property
+    def follows(self) -> bool:
+        """Whether the state follows from the run's config, without a file."""
+        return self.step == 0 and self.directory.config().recipe.model.init is None
+
     def refuse_missing(self) -> None:
         """Refuses a step of which the run has no file, by the names of its files: without torch, in a moment.
 
         Raises:
             ValueError: with the steps whose states it has.
         """
-        directory, steps = self.directory, heads.steps(self.directory.checkpoints)
-        if self.step is None or self.step in steps:
-            return
-        end = directory.end()
-        if end is not None:
-            steps = sorted({*steps, end.step})
-        follows = self.step == 0 and directory.config().recipe.model.init is None  # from the config, without a file
-        if self.step in steps or follows:
-            return
+        if self.step is not None and self.step not in self._steps() and not self.follows:
+            raise self.missing()
+
+    def missing(self) -> ValueError:
+        """The error of a step of which the run has no state, with the steps whose states it has."""
+        steps = self._steps()
         last = ", ".join(map(str, steps[-8:]))
         listed = f"it has those of {'..., ' if len(steps) > 8 else ''}{last}" if steps else "it has none"
-        raise ValueError(
-            f"{directory.path} has no state of step {self.step}: {listed}; noiseless train --keep-every N keeps one"
-            " every N steps"
+        return ValueError(
+            f"{self.directory.path} has no state of step {self.step}: {listed}; noiseless train --keep-every N keeps"
+            " one every N steps"
         )
+
+    def _steps(self) -> list[int]:
+        """Steps that a file of the run names, whole or not."""
+        end = self.directory.end()
+        return sorted({*heads.steps(self.directory.checkpoints), *([end.step] if end else [])})
 
     def __str__(self) -> str:
         return str(self.directory.path) + ("" if self.step is None else f"@{self.step}")

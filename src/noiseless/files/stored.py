@@ -58,7 +58,8 @@ def read_state(address: StateAddress) -> StateFile:
         return StateFile(step, state["model"], state["optimizer"], file, state["transforms"])
     if step == end:
         return StateFile(step, directory.state(), None, directory.model)
-    StateAddress(directory, step).refuse_missing()
+    if not (wanted := StateAddress(directory, step)).follows:
+        raise wanted.missing()
     return StateFile(0, None, None, file)
 
 
