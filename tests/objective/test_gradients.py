@@ -133,7 +133,10 @@ def test_a_module_that_vmap_cannot_run_is_computed_block_by_block_with_a_warning
 
     module = Branching(3, 3).double()
     risk = EmpiricalRisk(module, cross_entropy, problems.points(), block=3, execution=Execution(chunk=2))
-    with pytest.warns(UserWarning, match="one at a time, because the module does not run under torch.func.vmap"):
+    with pytest.warns(
+        UserWarning,
+        match="one at a time, because the module or loss does not run under.*torch.where in place of if",
+    ):
         evaluation = risk.evaluate()
     assert torch.equal(risk.evaluate().gradient, evaluation.gradient)  # without another warning
     assert risk.measure().loss == evaluation.loss

@@ -65,8 +65,8 @@ HESSIAN_GRADIENTS = Need(
 
 
 OUTSIDE_VMAP = (
-    (".item()", "it reads a value of a tensor, as .item() and one_hot do",
-     "use torch.eye(classes)[target] in place of one_hot, and tensors in place of numbers"),
+    (".item()", "it reads a value of a tensor, as if, .item() and one_hot do",
+     "use torch.where in place of if, torch.eye(classes)[target] in place of one_hot, and tensors in place of numbers"),
     ("control flow", "it branches on a value of a tensor", "use torch.where in place of if"),
     ("dynamic shape", "the shape of a result depends on values, as with a boolean mask",
      "use torch.where, or multiply by the mask"),
