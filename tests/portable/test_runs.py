@@ -137,7 +137,7 @@ def test_the_committed_measurement_has_one_digest_for_portable_operations():
         assert "False" not in [value for key, value in result["digests"].items() if key.startswith("portable")]
         for name, keys in result["different"].items():
             assert [key for key in keys if key.startswith("portable")] == [], name
-        assert result["different"]["all default"]  # of torch's own
+        assert file.stem.startswith("qemu") or result["different"]["all default"]  # of torch's own
 
 
 @pytest.mark.parametrize(
