@@ -106,6 +106,11 @@ def test_gelu_and_its_derivative():
     )
 
 
+def test_the_slope_of_gelu_vanishes_far_below_zero():
+    x = torch.tensor([-15.0, -1e3, -1e4, -1e10, -1e30])
+    assert functions.gelu_backward(torch.ones(5), x).abs().tolist() == [0.0] * 5
+
+
 @pytest.mark.parametrize("name", ["tanh", "sinh", "erf"])
 def test_odd_functions_keep_the_sign_of_zero(name):
     computed = getattr(functions, name)(torch.tensor([0.0, -0.0]))

@@ -83,7 +83,7 @@ _EXP = constants.inverse_factorials(1, 14)
 
 def _bounded(x: Tensor, single: bool) -> Tensor:
     """x, with what lies beyond the range of the exponential function replaced by a number there."""
-    return x.clamp(-110, 100) if single else x.clamp(-760, 720)
+    return x.clamp(-700, 700) if single else x.clamp(-760, 720)  # 2**k of the first range is a normal float64
 
 
 def _exp(x: Tensor, single: bool) -> Tensor:
