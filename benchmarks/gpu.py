@@ -25,8 +25,8 @@ from statistics import median
 from typing import Any
 
 import gpuchecks
-import numpy as np
 import torch
+from sweeps import random_images
 from torch import Tensor, nn
 
 from noiseless.cost.bench import Sweep, ours, plain_sweeps, wait
@@ -214,17 +214,6 @@ def step(images: str, device: torch.device, size: Size, data_dir: str | None) ->
         "passed": True, "data": data if data == "cifar10" else "random images", "images": len(experiment.train),
         "seconds of a step": seconds[-1], "images per second": len(experiment.train) / seconds[-1], "peak bytes": peak,
     }  # fmt: skip
-
-
-def random_images(path: Path, count: int) -> str:
-    """Writes a data set of random images; returns its name for `--data`."""
-    random = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for part, number in (("train", count), ("test", 32)):
-        arrays[f"x_{part}"] = random.integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
-        arrays[f"y_{part}"] = np.arange(number) % 10
-    np.savez(path, **arrays)
-    return f"npz:{path}"
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def main() -> None:
     parser.add_argument("--ratios", action="store_true", help="time sweeps only: no overhead, memory or workers")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        data = _random_images(Path(place) / "many.npz", MANY)
-        shared = _random_images(Path(place) / "shared.npz", SHARED)
+        data = random_images(Path(place) / "many.npz", MANY)
+        shared = random_images(Path(place) / "shared.npz", SHARED)
         peak = ceiling.peaks(args.threads)
         for name, rate in peak.items():
             kind = "fastest matrix product" if "product" in name else "fastest kernel"
@@ -230,7 +230,7 @@ def _workers(data: str, compiled: str, workers: int, threads: int) -> list[float
         return [row["seconds"] for row in rows[1:]]
 
 
-def _random_images(path: Path, count: int) -> str:
+def random_images(path: Path, count: int) -> str:
     """Writes a data set with `count` random training images; returns its name for `--data`."""
     random = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
