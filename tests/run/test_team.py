@@ -113,6 +113,36 @@ def test_an_error_of_one_worker_alone_ends_all_at_once(kind, rank, code, tmp_pat
         assert printed_text == "error: of one worker alone\n"
 
 
+TOGETHER = """
+import os
+import sys
+import time
+from pathlib import Path
+from torch import distributed
+from noiseless.commands import job
+
+connected, connect = Path(sys.argv[1]), distributed.init_process_group
+
+def slowly(*arguments, **options):
+    connect(*arguments, **options)
+    time.sleep(1)
+    connected.touch()
+
+if os.environ["RANK"] == "0":
+    distributed.init_process_group = slowly
+with job.joined():
+    if not connected.exists():
+        raise ValueError("joined before worker 0 was connected")
+"""
+
+
+def test_no_worker_leaves_while_another_connects(tmp_path, monkeypatch):
+    (tmp_path / "together.py").write_text(TOGETHER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    answer, printed_text = printed.launch(2, tmp_path / "log", str(tmp_path / "connected"), module="together")
+    assert (answer, printed_text) == (0, "")
+
+
 MISTAKEN = "error: unknown flag --stepz; did you mean --steps? noiseless train --help-all explains each flag\n"
 APART = """
 import os

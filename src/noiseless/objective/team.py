@@ -82,6 +82,10 @@ class Team(Workers):
         self._group: dist.ProcessGroup | None = None
         """of the sums; None: the default group, which this object has made"""
         self._store: Store
+        self._number = 0
+        self._seen: dict[int, tuple[bytes, float]] = {}
+        self._closed = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beating, daemon=True)
         self.rank, self.count = 0, 0
         try:
             if dist.is_initialized():
@@ -93,6 +97,7 @@ class Team(Workers):
                 self._store, self.rank, self.count = _store_of_job()
                 global _joined
                 _joined += 1
+                self._ask("set", f"beat/{self.rank}", "0")  # before the others may look for it
                 self._await_all()
                 dist.init_process_group(
                     backend, store=self._store, rank=self.rank, world_size=self.count, timeout=_TIMEOUT
@@ -101,13 +106,9 @@ class Team(Workers):
             raise
         except RuntimeError as error:
             raise WorkerLostError(_UNREACHED.format(self.rank, self.count, error)) from error
-        self._number = 0
-        self._seen: dict[int, tuple[bytes, float]] = {}
-        self._closed = threading.Event()
-        self._beat = threading.Thread(target=self._keep_beating, daemon=True)
-        self._store.set(f"beat/{self.rank}", "0")
         self._beat.start()
         atexit.register(self.close)
+        self._gather()  # a worker that left while another still connects would look like a lost one
 
     def _common_name(self) -> str:
         """A name that no earlier team of this store has had, the same in all workers."""
@@ -267,7 +268,7 @@ class Team(Workers):
         with suppress(RuntimeError):  # without the store, `_ask` raises an error
             store = self._store.clone()
             beats = 0
-            while not self._closed.wait(BEAT_SECONDS):
+            while not self._closed.wait(BEAT_SECONDS if beats else 0):
                 beats += 1
                 store.set(f"beat/{self.rank}", str(beats))
 
