@@ -112,7 +112,6 @@ def _flags(values: Any) -> dict[str, Any]:
     flags: dict[str, Any] = {}
     groups = _mapping(values, "it")
     groups.pop(SEAL, None)  # of a config.json, which may have been edited
-    _refuse_misplaced(groups)
     _refuse_unknown(groups, ("recipe", "settings"), "it")
     by_place = {(flag.part, flag.field): (name, flag.type) for name, flag in FLAGS.items()}
     parts = {part for part, _ in by_place if part}
@@ -134,13 +133,14 @@ def _flags(values: Any) -> dict[str, Any]:
     return flags
 
 
-def _refuse_misplaced(groups: dict[str, Any]) -> None:
-    """Raises for a part or a flag at the top of a file, with the place where it belongs."""
-    places = {name: f"recipe: {flag.part + ': ' if flag.part else ''}{flag.field}" for name, flag in FLAGS.items()}
-    places |= {flag.part: f"recipe: {flag.part}" for flag in FLAGS.values() if flag.part}
-    places |= {name: f"settings: {name}" for name in get_type_hints(Settings)}
-    for key in groups.keys() & places.keys():
-        raise NotPlainError(f"it has {key!r} at its top, which belongs below: {places[key]}")
+def _place(name: str, value: Any) -> str | None:
+    """Where a flag or a part of a recipe with this value stands in a file; None for another name."""
+    if name in FLAGS and not isinstance(value, dict):
+        flag = FLAGS[name]
+        return f"recipe: {flag.part + ': ' if flag.part else ''}{flag.field}"
+    if any(flag.part == name for flag in FLAGS.values()):
+        return f"recipe: {name}"
+    return f"settings: {name}" if name in get_type_hints(Settings) else None
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -151,9 +151,12 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def _refuse_unknown(values: dict[str, Any], known: Any, name: str) -> None:
-    """Raises for a name that is not known, with the one that is most like it."""
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it may have {', '.join(sorted(known))}"
-            raise NotPlainError(f"{name} has {key[:40]!r}, which is not known{hint}")
+    """Raises for a name that is not known, with the place where it belongs or the name that is most like it."""
+    for key, value in values.items():
+        if key in known:
+            continue
+        if place := _place(key, value):
+            raise NotPlainError(f"{name} has {key!r}, which belongs elsewhere: {place}")
+        near = difflib.get_close_matches(key, list(known), n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it may have {', '.join(sorted(known))}"
+        raise NotPlainError(f"{name} has {key[:40]!r}, which is not known{hint}")
