@@ -65,7 +65,7 @@ def bar(title: str) -> Iterator[Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, auto_refresh=console.is_terminal, refresh_per_second=4,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal, transient=True,
     ) as progress:  # fmt: skip
         yield Bar(title, progress)
 

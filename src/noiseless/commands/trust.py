@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -45,4 +48,12 @@ def trust(arguments: list[str]) -> int:
     else:
         path = write_trusted([*before, *args.names])
     console.print(f"{'no longer trusted' if args.remove else 'trusted'}: {', '.join(args.names)} (in {path})")
+    if not args.remove and (absent := [name for name in args.names if not _can_be_found(name)]):
+        console.print(f"not found from here, so look at the spelling: {', '.join(absent)}")
     return 0
+
+
+def _can_be_found(name: str) -> bool:
+    """Whether a module's package lies in this directory or in Python's path. Nothing is imported."""
+    package = name.partition(":")[0].partition(".")[0]
+    return PathFinder.find_spec(package, [str(Path.cwd())]) is not None or find_spec(package) is not None
