@@ -58,8 +58,8 @@ class Race:
     budgets: str = "15,30,60,120,300"
     """budgets in passes over the training images, separated by commas"""
     contenders: str = ""
-    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ. An
-    optimizer of yours is package.module:Class@RATE, or fb-package.module:Class@RATE for full-batch steps"""
+    """of sgd, adamw, muon, rows of the paper, fb-adamw, fb-muon, aggregated, with commas; none: all that differ;
+    package.module:Class@RATE is an optimizer of yours, and fb-package.module:Class@RATE its full-batch steps"""
     seeds: int = 5
     """number of seeds of each contender, from 0 on"""
     rates: int = 5
