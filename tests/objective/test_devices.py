@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from noiseless.objective.devices import AHEAD, Ahead
+from noiseless.run import team
 
 WORKER = """
 import sys
@@ -53,17 +51,16 @@ def test_a_worker_is_not_far_ahead_of_its_device(device, most):
     assert queue.most == most
 
 
-@pytest.mark.parametrize("kinds", ["cpu,cpu", "cpu,meta"])
-def test_devices_of_two_kinds_are_refused_by_both_workers(kinds, tmp_path):
+def test_devices_of_two_kinds_are_refused_by_both_workers(tmp_path, monkeypatch):
     """Two processes over gloo. A sum on torch's meta device, which has no values, stands for one on a GPU."""
-    job = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    program = [sys.executable, "-c", WORKER, kinds, str(tmp_path)]
-    subprocess.run([*job, *program], capture_output=True, check=True, timeout=300)
-    lines = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
-    if kinds == "cpu,cpu":
-        assert lines == ["True", "True"]
-    else:
-        assert [line.partition(" and another")[0] for line in lines] == [
-            "worker 0 computes on cpu", "worker 1 computes on meta",
-        ]  # fmt: skip
-        assert all("move all models to GPUs, or all to CPUs" in line for line in lines)
+    (tmp_path / "mixed.py").write_text(WORKER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for kinds, place in (("cpu,cpu", tmp_path / "equal"), ("cpu,meta", tmp_path / "mixed")):
+        place.mkdir()
+        assert team.launch(2, [kinds, str(place)], restarts=0, program="mixed") == 0
+    assert [(tmp_path / "equal" / str(rank)).read_text() for rank in (0, 1)] == ["True", "True"]
+    lines = [(tmp_path / "mixed" / str(rank)).read_text() for rank in (0, 1)]
+    assert [line.partition(" and another")[0] for line in lines] == [
+        "worker 0 computes on cpu", "worker 1 computes on meta",
+    ]  # fmt: skip
+    assert all("move all models to GPUs, or all to CPUs" in line for line in lines)
