@@ -150,8 +150,9 @@ def test_settings_allow_it_always(run, place):
     assert str(file) in answer.out.replace("\n", "")
     assert "not found" not in answer.out
     assert call("evaluate", "run").code == 0
-    assert "look at the spelling: trusted_code_, nope.a:f" in call("trust", "trusted_code_", "nope.a:f", "trusted_code:g").out
-    assert call("trust", "trusted_code_", "nope.a:f", "trusted_code:g", "--remove").code == 0
+    names = ("trusted_code_", "nope.a:f", "trusted_code:g")
+    assert "look at the spelling: trusted_code_, nope.a:f" in call("trust", *names).out
+    assert call("trust", *names, "--remove").code == 0
     assert call("trust").out.split() == ["trusted_code"]
     assert call("trust", "trusted_code", "--remove").code == 0
     _forget(place)
