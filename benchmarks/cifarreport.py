@@ -37,6 +37,8 @@ PLANNED = {
     ),
 }  # fmt: skip
 """experiment -> the comparisons (arm, reference) of its table"""
+TRIALS = ("B", "N")
+"""experiments whose trials have a table of their own: those of B until its runs end, and N, which has nothing else"""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,27 @@ def lines(experiment: str, ledger: Ledger) -> list[str]:
     return text
 
 
+def trial_lines(experiment: str, ledger: Ledger) -> list[str]:
+    """The table of an experiment's finished trials: accuracy on the 5,000 training images that they left out."""
+    results = ledger.results()
+    (arms,) = (e.arms for e in EXPERIMENTS if e.name == experiment)
+    text = [
+        "| arm | images | passes | lr | decay | held-out accuracy % |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for arm in arms:
+        for run in arm.trials(results) if arm.like is None else ():
+            if run.name not in results:
+                continue
+            entry, recipe = ledger.entry(run.name), run.recipe
+            images = recipe.data.images or round(50_000 * (1 - recipe.data.validation))
+            setting = f"{recipe.optimizer.lr:g} | {recipe.optimizer.weight_decay:g}"
+            accuracy = f"{100 * entry['accuracy']:.2f}"
+            name = arm.name.removeprefix(f"{experiment}-")
+            text.append(f"| {name} | {images:,} | {entry['passes']:g} | {setting} | {accuracy} |")
+    return text
+
+
 def _compare(first: Group, second: Group) -> Comparison:
     """Paired by the seeds that both have."""
     common = [seed for seed in first.seeds if seed in second.seeds]
@@ -136,9 +159,9 @@ def _interval(one: Comparison, confidence: float) -> str:
     return "{:+.2f} to {:+.2f}".format(*one.interval(confidence))
 
 
-def with_results(page: str, experiment: str, tables: Sequence[str]) -> str:
-    """The page with an experiment's tables between its two marks."""
-    begin, end = (f"<!-- results of {experiment}: {word} -->" for word in ("begin", "end"))
+def with_results(page: str, experiment: str, tables: Sequence[str], kind: str = "results") -> str:
+    """The page with an experiment's tables, of its results or trials, between its two marks."""
+    begin, end = (f"<!-- {kind} of {experiment}: {word} -->" for word in ("begin", "end"))
     assert begin in page and end in page, f"docs/cifar.md lacks the marks of {experiment}"
     return re.sub(
         f"{re.escape(begin)}.*{re.escape(end)}", lambda _: "\n".join([begin, *tables, end]), page, flags=re.DOTALL
@@ -155,6 +178,10 @@ def main() -> None:
         tables = lines(experiment, Ledger(LEDGER))
         print("\n".join([f"{experiment}:", *tables]))
         page = with_results(page, experiment, tables)
+    for experiment in TRIALS:
+        tables = trial_lines(experiment, Ledger(LEDGER))
+        print("\n".join([f"trials of {experiment}:", *tables]))
+        page = with_results(page, experiment, tables, "trials")
     if args.write:
         PAGE.write_text(page)
 

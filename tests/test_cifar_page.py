@@ -17,6 +17,10 @@ def test_the_page_has_the_tables_of_the_ledger(benchmark):
         assert report.with_results(PAGE, experiment, report.lines(experiment, ledger)) == PAGE, (
             f"run benchmarks/cifarreport.py --write: the ledger of {experiment} has changed"
         )
+    for experiment in report.TRIALS:
+        assert report.with_results(PAGE, experiment, report.trial_lines(experiment, ledger), "trials") == PAGE, (
+            f"run benchmarks/cifarreport.py --write: the ledger has other trials of {experiment}"
+        )
 
 
 def test_a_difference_is_that_of_the_accuracies_with_an_interval_over_seeds_and_images(benchmark):
