@@ -139,6 +139,7 @@ def trial_lines(experiment: str, ledger: Ledger) -> list[str]:
         for run in arm.trials(results) if arm.like is None else ():
             if run.name not in results:
                 continue
+            assert not ledger.differing(run), f"{run.name}: the ledger has another run"
             entry, recipe = ledger.entry(run.name), run.recipe
             images = recipe.data.images or round(50_000 * (1 - recipe.data.validation))
             setting = f"{recipe.optimizer.lr:g} | {recipe.optimizer.weight_decay:g}"
