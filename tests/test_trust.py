@@ -148,9 +148,9 @@ def test_settings_allow_it_always(run, place):
     assert (answer.code, answer.err) == (0, "")
     file = place / "settings" / "noiseless" / "trusted.toml"
     assert str(file) in answer.out.replace("\n", "")
-    assert "not found" not in answer.out
+    assert "spelling" not in answer.out
     assert call("evaluate", "run").code == 0
-    names = ("trusted_code_", "nope.a:f", "trusted_code:g")
+    names = ("trusted_code_", "nope.a:f", "trusted_code:g", "__main__")
     assert "look at the spelling: trusted_code_, nope.a:f" in call("trust", *names).out
     assert call("trust", *names, "--remove").code == 0
     assert call("trust").out.split() == ["trusted_code"]

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +95,23 @@ def described(target: object) -> str:
     if isinstance(target, type):
         return f"the class {target.__name__}"
     return "a function" if inspect.isroutine(target) else f"of type {type(target).__name__}"
+
+
+def package_found(name: str) -> bool:
+    """Whether the package of `package.module` or `package.module:name` lies here or in Python's path.
+
+    Nothing is imported, so what the package holds is not looked for.
+
+    Args:
+        name: of the form that `trust` checks.
+
+    Returns:
+        Whether it is there.
+    """
+    package = name.partition(":")[0].partition(".")[0]
+    if package in sys.modules:
+        return True
+    return PathFinder.find_spec(package, [str(Path.cwd())]) is not None or importlib.util.find_spec(package) is not None
 
 
 def _module(name: str) -> ModuleType:

@@ -55,11 +55,11 @@ def test_devices_of_two_kinds_are_refused_by_both_workers(tmp_path, monkeypatch)
     """Two processes over gloo. A sum on torch's meta device, which has no values, stands for one on a GPU."""
     (tmp_path / "mixed.py").write_text(WORKER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for kinds, place in (("cpu,cpu", tmp_path / "equal"), ("cpu,meta", tmp_path / "mixed")):
+    for kinds, place in (("cpu,cpu", tmp_path / "equal"), ("cpu,meta", tmp_path / "unequal")):
         place.mkdir()
         assert team.launch(2, [kinds, str(place)], restarts=0, program="mixed") == 0
     assert [(tmp_path / "equal" / str(rank)).read_text() for rank in (0, 1)] == ["True", "True"]
-    lines = [(tmp_path / "mixed" / str(rank)).read_text() for rank in (0, 1)]
+    lines = [(tmp_path / "unequal" / str(rank)).read_text() for rank in (0, 1)]
     assert [line.partition(" and another")[0] for line in lines] == [
         "worker 0 computes on cpu", "worker 1 computes on meta",
     ]  # fmt: skip

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from noiseless.commands.console import console
 from noiseless.commands.parsing import parse
+from noiseless.own import package_found
 from noiseless.trust import settings_file, trusted, write_trusted
 
 
@@ -48,12 +46,6 @@ def trust(arguments: list[str]) -> int:
     else:
         path = write_trusted([*before, *args.names])
     console.print(f"{'no longer trusted' if args.remove else 'trusted'}: {', '.join(args.names)} (in {path})")
-    if not args.remove and (absent := [name for name in args.names if not _can_be_found(name)]):
-        console.print(f"not found from here, so look at the spelling: {', '.join(absent)}")
+    if not args.remove and (absent := [name for name in args.names if not package_found(name)]):
+        console.print(f"no such package is found from here, so look at the spelling: {', '.join(absent)}")
     return 0
-
-
-def _can_be_found(name: str) -> bool:
-    """Whether a module's package lies in this directory or in Python's path. Nothing is imported."""
-    package = name.partition(":")[0].partition(".")[0]
-    return PathFinder.find_spec(package, [str(Path.cwd())]) is not None or find_spec(package) is not None
